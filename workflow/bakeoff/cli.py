@@ -1,0 +1,70 @@
+"""The `bakeoff` command: one verb per step of the pipeline.
+
+A verb's code lives in its room and is imported only when the verb runs, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from bakeoff import __version__
+from bakeoff.errors import BakeoffError
+
+# verb: (module with <verb>_arguments and <verb>, one line of help); the order is the order of the pipeline.
+VERBS = {
+    "probe": ("bakeoff.measure.verbs", "describe this host: GPU, driver, clocks, packages -> host.json"),
+    "build": ("bakeoff.build.verbs", "pack a solution and compile its kernels, without a GPU"),
+    "plan": ("bakeoff.plan", "resolve the configuration into the cells a run must have -> config.json"),
+    "measure": ("bakeoff.measure.verbs", "run one block of a run: every participant, every workload, timed and verified"),
+    "profile": ("bakeoff.profile.verbs", "profile a run's cells with Nsight or CUPTI, apart from timing"),
+    "gate-power": ("bakeoff.verify.verbs", "run the mutants: how much the correctness gates catch"),
+    "assemble": ("bakeoff.measure.verbs", "journals -> traces.jsonl and verification.jsonl"),
+    "verify": ("bakeoff.verify.verbs", "check that a run has every cell it must have, and that each PASSED"),
+    "analyse": ("bakeoff.stats.verbs", "traces -> analysis.json: intervals, verdicts, summaries"),
+    "audit": ("bakeoff.stats.verbs", "test every figure and conclusion of a published report"),
+    "compare": ("bakeoff.stats.verbs", "compare two runs, or a run with a published one"),
+    "report": ("bakeoff.report.verbs", "analysis.json -> report.html, report.md, tables"),
+    "index": ("bakeoff.report.verbs", "the landing page over several reports"),
+    "export": ("bakeoff.build.verbs", "write a flashinfer-trace folder that FlashInfer-Bench runs"),
+    "check": ("bakeoff.measure.verbs", "is this solution correct? (for a kernel developer)"),
+    "explain": ("bakeoff.profile.verbs", "where does this solution's time go? (for a kernel developer)"),
+    "new-solution": ("bakeoff.build.verbs", "make a new solution folder that runs"),
+    "schemas": ("bakeoff.schemas", "write the JSON Schemas of all formats, or check that they are current"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (0 done, 1 a check failed, 2 unusable input)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((word for word in words if not word.startswith("-")), None)
+    parser = _parser(verb)
+    if not words:
+        parser.print_help()
+        return 2
+    args = parser.parse_args(words)
+    try:
+        return int(args.run(args) or 0)
+    except BakeoffError as error:
+        print(f"bakeoff {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print(f"bakeoff {verb}: interrupted; finished cells are kept", file=sys.stderr)
+        return 130
+
+
+def _parser(verb: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bakeoff", description="A reproducible bake-off of FP8 mixture-of-experts GPU kernels.")
+    parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (module_name, text) in VERBS.items():
+        sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == verb:
+            module, stem = importlib.import_module(module_name), name.replace("-", "_")
+            getattr(module, f"{stem}_arguments")(sub)
+            sub.set_defaults(run=getattr(module, stem))
+    return parser

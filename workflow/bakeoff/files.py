@@ -1,0 +1,138 @@
+"""Reading and writing files: canonical JSON, digests, atomic writes, and validation errors that name the place.
+
+Side effects: `write_atomic` creates parent folders, and leaves either the old file or the whole new one, also after a power cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bakeoff.errors import InputError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling per value: sorted keys, no spaces, ASCII. NaN and infinity are refused (ValueError)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def pretty_json(value: Any) -> bytes:
+    """Readable and still deterministic: sorted keys, two spaces, final newline. NaN and infinity are refused."""
+    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    return sha256_bytes(path.read_bytes())
+
+
+def sha256_tree(root: Path, files: Iterable[Path]) -> str:
+    """Digest of the relative names and the contents of `files`; the order of the argument does not matter."""
+    entries = sorted((path.relative_to(root).as_posix(), sha256_file(path)) for path in files)
+    return sha256_bytes(canonical_json(entries))
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a restart after a crash, sees the old content or all of the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or a new file in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """The error for a place that cannot be written: full disk, no permission, read-only, a file in the way."""
+    return InputError(
+        path,
+        found=f"cannot write: {error.strerror or error}",
+        expected="a writable place with free space",
+        hint="free space or change the permissions, then run the same command again: finished cells are kept",
+    )
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content; a missing or unreadable file is an InputError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            path,
+            found=f"cannot read: {error.strerror or error}",
+            expected="a readable file",
+            hint="check the path, or make the file with the step that writes it (`bakeoff --help` lists the steps)",
+        ) from error
+
+
+def read_json(path: Path, model: type[Model]) -> Model:
+    """One JSON document, validated; errors name the file, the field, what was found and what was expected."""
+    return parse_json(read_bytes(path), model, path)
+
+
+def read_jsonl(path: Path, model: type[Model]) -> list[Model]:
+    """One validated document per non-empty line; errors name file:line."""
+    lines = read_bytes(path).split(b"\n")
+    return [parse_json(line, model, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def parse_json(data: bytes, model: type[Model], where: str | Path) -> Model:
+    """Validate one document; `where` is what an error names first."""
+    try:
+        value = json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            where,
+            found=f"not JSON ({error}): {data[:60]!r}",
+            expected="one JSON document" + (" per line" if ":" in str(where) else ""),
+            hint="restore the file, or delete it and run the step that writes it",
+        ) from error
+    return validate(value, model, where)
+
+
+def validate(value: Any, model: type[Model], where: str | Path) -> Model:
+    """Validate a parsed document against a pydantic model, wording the first failure as an InputError."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _worded(error, where) from error
+
+
+def _worded(error: ValidationError, where: str | Path) -> InputError:
+    first, count = error.errors()[0], error.error_count()
+    field = ".".join(str(part) for part in first["loc"]) or "(the document)"
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    expected = {"extra_forbidden": "no such field", "missing": "this field"}.get(first["type"], first["msg"])
+    found = "nothing" if first["type"] == "missing" else f"{first['input']!r}"[:200]
+    return InputError(
+        f"{where}: field {field}{more}",
+        found=found,
+        expected=expected,
+        hint="correct the field; workflow/schemas/ holds every format and config/README.md every configuration key",
+    )
