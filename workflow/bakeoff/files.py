@@ -18,6 +18,9 @@ from bakeoff.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# The checkout: the package is always run from it (workflow/bakeoff), never copied elsewhere.
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+
 
 def canonical_json(value: Any) -> bytes:
     """One spelling per value: sorted keys, no spaces, ASCII. NaN and infinity are refused (ValueError)."""
