@@ -1,0 +1,152 @@
+"""The configuration: one pydantic model, the single source of the JSON Schema and of the table in config/README.md.
+
+Entry points: `load(path)` and `resolve(settings)`; `resolve` replaces every `auto` by what this host has. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT, read_bytes, validate
+
+DEFINITIONS = {
+    "full": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048",
+    "narrow": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256",
+}
+Backend = Literal["cpu", "sm_90a", "sm_100a"]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
+ARCH_OF_CAPABILITY: dict[tuple[int, int], Backend] = {(9, 0): "sm_90a", (10, 0): "sm_100a"}
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors: a misspelt key must not be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProfileConfig(Strict):
+    """What is profiled. A profile never times."""
+
+    tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = Field(
+        "auto", description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend nothing."
+    )
+    cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
+
+
+class Config(Strict):
+    """Every key of config/config.yaml; the descriptions are the documentation."""
+
+    run: Literal["auto"] | Name = Field("auto", description="Name of the run's folder under results/runs/. auto: the backend's name.")
+    backend: Literal["auto"] | Backend = Field(
+        "auto", description="Where the solutions run. auto: the GPU's architecture if a supported one is there, else cpu."
+    )
+    definition: Literal["auto", "full", "narrow"] | Name = Field(
+        "auto", description="The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the cpu backend."
+    )
+    dataset: str = Field(
+        "synthetic", description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace checkout."
+    )
+    solutions: Literal["all"] | list[Name] = Field("all", description="Solutions to run: all folders of solutions/, or a list of names.")
+    workloads: Literal["all"] | list[Name] = Field("all", description="Workload ids (T901_o96, ...), or all 19.")
+    protocols: list[Literal["robust", "fib-0.1.2"]] = Field(
+        ["robust"], min_length=1, description="Timing protocols; the first is the primary one, which the report shows."
+    )
+    families: list[Literal["fib", "realistic"]] = Field(
+        ["fib", "realistic"], min_length=1, description="Value families that are verified; fib is the one that is timed."
+    )
+    seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field(
+        [0], min_length=1, description="Seeds of the synthetic values; each is verified, the first is timed."
+    )
+    blocks: Literal["auto"] | Annotated[int, Field(ge=1, le=100)] = Field(
+        "auto", description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu backend (no verdicts)."
+    )
+    timeout_s: Annotated[int, Field(ge=1)] = Field(1200, description="Longest time for one cell, in seconds; then it is TIMEOUT.")
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="CPU threads of a worker. auto: all cores on the cpu backend, 1 on a GPU."
+    )
+    compile: list[Literal["sm_90a", "sm_100a"]] = Field(
+        ["sm_90a", "sm_100a"], description="Architectures that every solution's kernels are compiled for, GPU or not."
+    )
+    profile: ProfileConfig = Field(default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing.")
+    gpus: Annotated[int, Field(ge=1)] = Field(1, description="GPUs of this host to spread whole blocks over.")
+    lock_clocks_mhz: Annotated[int, Field(ge=100)] | None = Field(
+        None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
+    )
+    image: str | None = Field(None, description="Digest of the container image that the run is made in. null: no container.")
+    solutions_root: str = Field("solutions", description="Folder of the solutions.")
+    traces_root: str = Field("traces", description="Folder of definitions and workloads, in flashinfer-trace layout.")
+
+    @field_validator("solutions", "workloads", "protocols", "families", "seeds", "compile")
+    @classmethod
+    def _no_duplicates(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(set(value)) != len(value):
+            raise ValueError("an entry appears twice")
+        return value
+
+
+def load(path: Path) -> Config:
+    """Read and validate a YAML configuration; any mistake is an InputError that names the key."""
+    try:
+        document = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise InputError(path, found=f"not YAML: {error}", expected="a YAML mapping", hint="correct the file") from error
+    return parse(document or {}, path)
+
+
+def parse(document: Any, where: str | Path) -> Config:
+    """Validate an already parsed configuration, for instance Snakemake's merged one."""
+    return validate(document, Config, where)
+
+
+def resolve(config: Config) -> Config:
+    """Replace every `auto` by this host's value; asking for a GPU that is not there is an InputError."""
+    here = detect_backend()
+    backend = here if config.backend == "auto" else config.backend
+    if backend not in ("cpu", here):
+        raise InputError(
+            "config: backend",
+            found=f"{backend} is asked for, this host offers {here}",
+            expected="a host with one NVIDIA GPU of that architecture and its driver",
+            hint="set `backend: cpu` (or auto), or run on a host whose `nvidia-smi` lists the GPU",
+        )
+    on_gpu = backend != "cpu"
+    width = ("full" if on_gpu else "narrow") if config.definition == "auto" else config.definition
+    return config.model_copy(
+        update={
+            "backend": backend,
+            "run": backend if config.run == "auto" else config.run,
+            "definition": DEFINITIONS.get(width, width),
+            "blocks": (10 if on_gpu else 1) if config.blocks == "auto" else config.blocks,
+            "threads": (1 if on_gpu else _cores()) if config.threads == "auto" else config.threads,
+        }
+    )
+
+
+def detect_backend() -> Backend:
+    """The backend of this host's first GPU; cpu where there is no GPU, no driver, or an architecture without a backend."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except pynvml.NVMLError:
+        return "cpu"
+    return ARCH_OF_CAPABILITY.get((major, minor), "cpu")
+
+
+def under_root(path: str) -> Path:
+    """A configured path; relative ones hang on the checkout, not on the current folder."""
+    return PROJECT_ROOT / path
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
