@@ -1,0 +1,242 @@
+"""The plan of a run: which cells it must have, each with the key of everything that its result depends on.
+
+Entry points: `make_plan` (pure, given the configuration and the host), and the verb `bakeoff plan`, which writes config.json.
+A result in the journal belongs to a cell exactly if their keys are equal; so changing one byte of one input re-runs the cells that
+depend on it and no others. Limits: a key covers what this checkout can see, not the state of the GPU during a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bakeoff import config as configuration
+from bakeoff.build.pack import digest, pack
+from bakeoff.build.spec import SolutionSpec, StageRule, discover
+from bakeoff.config import Config
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT, canonical_json, parse_json, pretty_json, read_bytes, sha256_bytes, sha256_tree, write_atomic
+from bakeoff.moe.emulate import Rounding
+from bakeoff.traces.models import Definition
+from bakeoff.traces.store import Case, RoutingStats, TraceRoot
+
+SCHEMA = "bakeoff/plan/1"
+# The rooms whose code decides what a sample or a gate result is.
+HARNESS_ROOMS = ("traces", "moe", "verify", "measure")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Participant(_Part):
+    """A solution that takes part, or the reference."""
+
+    name: str
+    role: Literal["contestant", "peer", "reference"]
+    label: str = Field(description="Name shown in tables.")
+    description: str
+    digest: str = Field(description="sha256 of the packed solution, or of the definition for the reference.")
+    build: str | None = Field(description="Packed solution, relative to the run's folder; null for the reference.")
+    supported: bool = Field(description="False where the solution declares no such backend: its cells are UNSUPPORTED.")
+    rounding: Rounding | None = Field(description="The casts that the backend declares; null for the reference.")
+    stages: list[StageRule] = Field(description="Kernel name pattern -> stage, first match wins.")
+
+
+class PlannedWorkload(_Part):
+    """A workload with what its routing makes of it."""
+
+    id: str
+    seq_len: int
+    offset: int = Field(description="First of the 32 local experts.")
+    factor: float = Field(description="routed_scaling_factor.")
+    uuid: str
+    seed: int | None = Field(description="Seed of the synthetic routing; null for a data set.")
+    stats: RoutingStats
+    digest: str
+
+
+class Cell(_Part):
+    """One thing to do. A measure cell is due in every block and also verifies what it timed; a verify cell is due once, in block 0."""
+
+    participant: str
+    workload: str
+    kind: Literal["measure", "verify"]
+    protocol: str | None = Field(description="null for a verify cell.")
+    family: Literal["fib", "realistic"]
+    seed: int
+    key: str
+
+
+class Plan(_Part):
+    """config.json: the resolved configuration and every cell that the run must have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Literal["bakeoff/plan/1"] = Field(SCHEMA, alias="schema")
+    run: str
+    title: str
+    backend: configuration.Backend
+    definition: str
+    dataset: str
+    protocols: list[str]
+    families: list[str]
+    seeds: list[int]
+    blocks: int
+    timeout_s: int
+    threads: int
+    gpus: int
+    lock_clocks_mhz: int | None
+    image: str | None
+    traces_root: str
+    host_fingerprint: str
+    harness: str
+    participants: list[Participant]
+    workloads: list[PlannedWorkload]
+    cells: list[Cell]
+
+
+def make_plan(config: Config, host_fingerprint: str) -> Plan:
+    """The plan of a resolved configuration on a host."""
+    root = TraceRoot(configuration.under_root(config.traces_root))
+    definition = root.definition(config.definition)
+    specs = _chosen("solutions", config.solutions, {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))})
+    cases = _chosen("workloads", config.workloads, {case.id: case for case in root.workloads(config.definition)})
+    harness = harness_digest()
+    participants = [_reference(definition), *(_participant(spec, config) for spec in specs)]
+    workloads = [_workload(case, config, definition) for case in cases]
+    common = {"definition": _definition_digest(definition), "host": host_fingerprint, "image": config.image, "harness": harness,
+              "backend": config.backend, "clock_mhz": config.lock_clocks_mhz}  # fmt: skip
+    return Plan(
+        run=config.run, title=_title(config), backend=_backend(config), definition=config.definition, dataset=config.dataset,
+        protocols=list(config.protocols), families=list(config.families), seeds=list(config.seeds), blocks=int(config.blocks),
+        timeout_s=config.timeout_s, threads=int(config.threads), gpus=config.gpus, lock_clocks_mhz=config.lock_clocks_mhz,
+        image=config.image, traces_root=config.traces_root, host_fingerprint=host_fingerprint, harness=harness,
+        participants=participants, workloads=workloads,
+        cells=[cell for who in participants for what in workloads for cell in _cells(who, what, config, common)],
+    )  # fmt: skip
+
+
+def harness_digest() -> str:
+    """Digest of the code that measures and judges."""
+    package = PROJECT_ROOT / "workflow" / "bakeoff"
+    files = [path for room in HARNESS_ROOMS for path in (package / room).rglob("*") if path.suffix in (".py", ".yaml")]
+    return sha256_tree(package, files)
+
+
+def cell_key(**inputs: Any) -> str:
+    """sha256 over everything that a cell's result depends on."""
+    return sha256_bytes(canonical_json(inputs))
+
+
+def _cells(who: Participant, what: PlannedWorkload, config: Config, common: dict[str, Any]) -> list[Cell]:
+    timed = [("measure", protocol, config.families[0], config.seeds[0]) for protocol in config.protocols]
+    # The timed values are verified in the measure cell; the other families and seeds get a cell of their own.
+    verified = [
+        ("verify", None, family, seed)
+        for family in config.families
+        for seed in config.seeds
+        if (family, seed) != (config.families[0], config.seeds[0])
+    ]
+    return [
+        Cell(
+            participant=who.name, workload=what.id, kind=kind, protocol=protocol, family=family, seed=seed,
+            key=cell_key(participant=who.digest, workload=what.digest, kind=kind, protocol=protocol, family=family, seed=seed, **common),
+        )  # fmt: skip
+        for kind, protocol, family, seed in timed + ([] if who.role == "reference" else verified)
+    ]
+
+
+def _reference(definition: Definition) -> Participant:
+    return Participant(
+        name="reference", role="reference", label="reference", description="The definition's own PyTorch reference, in float32.",
+        digest=_definition_digest(definition), build=None, supported=True, rounding=None, stages=[],
+    )  # fmt: skip
+
+
+def _participant(spec: SolutionSpec, config: Config) -> Participant:
+    backend = spec.backends.get(config.backend)
+    return Participant(
+        name=spec.name, role=spec.role, label=spec.name, description=spec.description, digest=digest(pack(spec, config.definition)),
+        build=f"build/{spec.name}/solution.json", supported=backend is not None,
+        rounding=backend.rounding if backend else None, stages=list(spec.stages),
+    )  # fmt: skip
+
+
+def _workload(case: Case, config: Config, definition: Definition) -> PlannedWorkload:
+    stats = case.stats or _computed_stats(case, config, definition)
+    identity = {"trace": case.trace.model_dump(mode="json"), "dataset": config.dataset, "stats": stats.model_dump(mode="json")}
+    return PlannedWorkload(
+        id=case.id, seq_len=case.seq_len, offset=case.offset, factor=case.factor, uuid=case.uuid, seed=case.seed,
+        stats=stats, digest=sha256_bytes(canonical_json(identity)),
+    )  # fmt: skip
+
+
+def _computed_stats(case: Case, config: Config, definition: Definition) -> RoutingStats:
+    """For a hand-added line without stored routing figures, and for a data set, whose routing is not the synthetic one."""
+    from bakeoff.moe.geometry import Geometry
+    from bakeoff.moe.inputs import routing_stats
+
+    return routing_stats(Geometry.of(definition), case, config.dataset)
+
+
+def _definition_digest(definition: Definition) -> str:
+    return sha256_bytes(canonical_json(definition.model_dump(mode="json")))
+
+
+def _backend(config: Config) -> configuration.Backend:
+    if config.backend == "auto":
+        raise ValueError("the configuration is not resolved")
+    return config.backend
+
+
+def _title(config: Config) -> str:
+    return "CPU run: correctness only" if config.backend == "cpu" else f"GPU run {config.run} on {config.backend}"
+
+
+def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, Any]) -> list[Any]:
+    if wanted == "all":
+        return list(available.values())
+    unknown = [name for name in wanted if name not in available]
+    if unknown:
+        raise InputError(
+            f"config: {key}", found=", ".join(unknown), expected=f"names out of: {', '.join(available)}",
+            hint=f"correct `{key}`, or add what is missing",
+        )  # fmt: skip
+    return [available[name] for name in wanted]
+
+
+def read_plan(run: Path) -> Plan:
+    """A run folder's config.json; another schema version is an InputError."""
+    path = run / "config.json"
+    try:
+        version = json.loads(read_bytes(path)).get("schema")
+    except (ValueError, AttributeError):
+        version = SCHEMA  # not JSON or no mapping: parse_json words it
+    if version != SCHEMA:
+        raise InputError(
+            f"{path}: field schema", found=repr(version), expected=repr(SCHEMA),
+            hint="the run was made by another version of bakeoff: read it with that version, or run again into a new folder",
+        )  # fmt: skip
+    return parse_json(read_bytes(path), Plan, path)
+
+
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--config", type=Path, default=PROJECT_ROOT / "config/config.yaml", metavar="FILE",
+                        help="YAML configuration (default: config/config.yaml)")  # fmt: skip
+    source.add_argument("--settings", metavar="JSON", help="the configuration as one JSON object, instead of a file")
+    parser.add_argument("--host", type=Path, required=True, metavar="FILE", help="host.json, as `bakeoff probe` writes it")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write config.json")
+
+
+def plan(args: argparse.Namespace) -> int:
+    config = configuration.parse(json.loads(args.settings), "--settings") if args.settings else configuration.load(args.config)
+    host = json.loads(read_bytes(args.host))
+    made = make_plan(configuration.resolve(config), host["fingerprint"])
+    write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
+    return 0

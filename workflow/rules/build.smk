@@ -1,0 +1,46 @@
+# Solutions -> packed solutions and compiled kernels. Needs no GPU and holds no GPU.
+
+
+rule probe:
+    output:
+        f"{RUN}/host.json",
+    log:
+        f"{RUN}/logs/probe.log",
+    params:
+        # Re-runs exactly when the host changes.
+        fingerprint=fingerprint(),
+    shell:
+        "{BAKEOFF} probe -o {output} 2> {log}"
+
+
+rule build:
+    input:
+        solution_files,
+        harness_files("build"),
+    output:
+        f"{RUN}/build/{{solution}}/solution.json",
+        f"{RUN}/build/{{solution}}/build.json",
+    log:
+        f"{RUN}/logs/build.{{solution}}.log",
+    params:
+        out=lambda wildcards, output: str(Path(output[0]).parent),
+        backend=SETTINGS.backend,
+        definition=SETTINGS.definition,
+    shell:
+        "{BAKEOFF} build {wildcards.solution} --arch {params.backend} --definition {params.definition} -o {params.out} 2> {log}"
+
+
+rule plan:
+    input:
+        f"{RUN}/host.json",
+        expand(f"{RUN}/build/{{solution}}/solution.json", solution=SOLUTIONS),
+        trace_files(),
+        harness_files("traces", "moe", "verify", "measure"),
+    output:
+        f"{RUN}/config.json",
+    log:
+        f"{RUN}/logs/plan.log",
+    params:
+        settings=canonical_json(ASKED.model_dump(mode="json")).decode(),
+    shell:
+        "{BAKEOFF} plan --settings {params.settings:q} --host {input[0]} -o {output} 2> {log}"

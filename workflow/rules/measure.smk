@@ -1,0 +1,45 @@
+# One job per block: the supervisor inside keeps the order, the isolation and the journal.
+
+
+rule measure:
+    input:
+        f"{RUN}/config.json",
+    output:
+        f"{RUN}/samples/block-{{block}}/manifest.json",
+    log:
+        f"{RUN}/logs/measure.{{block}}.log",
+    threads: workflow.cores if SETTINGS.backend == "cpu" else 2
+    resources:
+        gpu=1,
+    params:
+        block=lambda wildcards: int(wildcards.block),
+    shell:
+        # Progress stays visible and is kept.
+        "{BAKEOFF} measure {RUN} --block {params.block} 2> >(tee {log} >&2)"
+
+
+rule gate_power:
+    input:
+        trace_files(),
+        harness_files("moe", "verify"),
+    output:
+        f"{RUN}/gate_power.json",
+    log:
+        f"{RUN}/logs/gate_power.log",
+    params:
+        definition=SETTINGS.definition,
+    shell:
+        "{BAKEOFF} gate-power --definition {params.definition} -o {output} 2> >(tee {log} >&2)"
+
+
+rule assemble:
+    input:
+        f"{RUN}/config.json",
+        expand(f"{RUN}/samples/block-{{block}}/manifest.json", block=BLOCKS),
+    output:
+        f"{RUN}/traces.jsonl",
+        f"{RUN}/verification.jsonl",
+    log:
+        f"{RUN}/logs/assemble.log",
+    shell:
+        "{BAKEOFF} assemble {RUN} 2> {log}"
