@@ -1,0 +1,126 @@
+"""The public data set's routing inputs: a flashinfer-trace checkout.
+
+    definitions/<op_type>/<definition>.json
+    workloads/<op_type>/<definition>.jsonl
+    blob/workloads/<op_type>/<definition>/*.safetensors     routing_logits and routing_bias
+
+Its other tensors are random, as here. Workloads are matched by (seq_len, local_expert_offset). Nothing is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bakeoff.errors import InputError
+from bakeoff.traces.models import Definition, SafetensorsInput, Trace
+from bakeoff.traces.store import Case, TraceRoot, case_id, read_case, read_traces
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROUTING_INPUTS = ("routing_logits", "routing_bias")
+# A checkout made without Git LFS holds these small texts in place of the blobs.
+LFS_POINTER = b"version https://git-lfs"
+
+
+class PublicDataset:
+    """Reads a checkout of the data set; files are read when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir():
+            raise InputError(
+                path,
+                found="no such folder",
+                expected="a flashinfer-trace checkout (definitions/, workloads/, blob/)",
+                hint="correct `dataset`, or set `dataset: synthetic`",
+            )
+        self.path = path
+        self._root = TraceRoot(path)
+
+    def routing_inputs(self, definition_name: str, seq_len: int, offset: int) -> tuple[Tensor, Tensor]:
+        """routing_logits (seq_len, 256) float32 and routing_bias (256,) bfloat16 of one workload, on the CPU."""
+        definition = self._root.definition(definition_name)
+        where, case = self._find(definition, seq_len, offset)
+        logits, bias = (self._tensor(where, case.trace, definition, name) for name in ROUTING_INPUTS)
+        return logits, bias
+
+    def _find(self, definition: Definition, seq_len: int, offset: int) -> tuple[str, Case]:
+        path = self._root.workload_path(definition.name)
+        cases = [(where, read_case(where, trace, definition)) for where, trace in read_traces(path)]
+        found = [(where, case) for where, case in cases if (case.seq_len, case.offset) == (seq_len, offset)]
+        if len(found) != 1:
+            ids = ", ".join(sorted({case.id for _, case in cases}))
+            raise InputError(
+                path,
+                found=f"{len(found)} workloads {case_id(seq_len, offset)}",
+                expected=f"one; the file has {ids}",
+                hint="list only workloads of the data set in the configuration, or use another revision of it",
+            )
+        return found[0]
+
+    def _tensor(self, where: str, trace: Trace, definition: Definition, name: str) -> Tensor:
+        source = trace.workload.inputs.get(name)
+        if not isinstance(source, SafetensorsInput):
+            raise InputError(
+                f"{where}: field workload.inputs.{name}",
+                found="nothing" if source is None else source.type,
+                expected="safetensors with path and tensor_key",
+                hint="use the public data set, or set `dataset: synthetic`",
+            )
+        path = self._blob(where, name, source.path)
+        tensor = _load(path, source.tensor_key)
+        expected = (definition.shape(name, trace.workload.axes), f"torch.{definition.inputs[name].dtype}")
+        if (tuple(tensor.shape), str(tensor.dtype)) != expected:
+            raise InputError(
+                f"{path}: tensor {source.tensor_key}",
+                found=f"{tuple(tensor.shape)} {tensor.dtype}",
+                expected=f"{expected[0]} {expected[1]}, as {where} and the definition say",
+                hint="fetch the blob again",
+            )
+        return tensor
+
+    def _blob(self, where: str, name: str, relative: str) -> Path:
+        path = self.path / relative
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise InputError(
+                f"{where}: field workload.inputs.{name}.path",
+                found=relative,
+                expected=f"a file inside {self.path}",
+                hint="correct the path; it is relative to the data set's folder",
+            )
+        if not path.is_file():
+            raise InputError(
+                f"{where}: field workload.inputs.{name}.path",
+                found=f"{path} does not exist",
+                expected="the workload's blob",
+                hint="fetch the data set with its large files (`git lfs pull`), or set `dataset: synthetic`",
+            )
+        return path
+
+
+def _load(path: Path, key: str) -> Tensor:
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as stream:
+        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise InputError(
+                path,
+                found="a Git LFS pointer, not the file itself",
+                expected="a safetensors file",
+                hint="run `git lfs pull` in the data set's folder",
+            )
+    try:
+        with safe_open(path, framework="pt", device="cpu") as blob:
+            if key not in blob.keys():  # noqa: SIM118  (not a mapping)
+                raise InputError(
+                    path,
+                    found=f"tensors {sorted(blob.keys())}",
+                    expected=f"a tensor {key}",
+                    hint="fetch the blob again",
+                )
+            return blob.get_tensor(key)
+    except SafetensorError as error:
+        raise InputError(
+            path, found=f"not a safetensors file ({error})", expected="a safetensors file", hint="fetch the blob again"
+        ) from error

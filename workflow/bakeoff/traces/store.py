@@ -1,0 +1,193 @@
+"""The project's definitions and workloads: a folder in flashinfer-trace layout.
+
+    definitions/<op_type>/<definition>.json
+    workloads/<op_type>/<definition>.jsonl      one workload a line; adding a workload is adding a line
+
+A workload's identity is its pair (seq_len, local_expert_offset). Beside FlashInfer-Bench's fields a line may carry the
+object "bakeoff": the seed of the synthetic routing, and the figures of that routing; what is missing there is computed
+when a run is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
+
+from bakeoff.errors import InputError
+from bakeoff.files import parse_json, read_bytes, read_json, validate
+from bakeoff.traces.models import Definition, RoutingStats, ScalarInput, Trace
+
+__all__ = ["Case", "RoutingStats", "TraceRoot", "WorkloadNote", "case_id"]
+
+
+class WorkloadNote(BaseModel):
+    """The object "bakeoff" of a workload line; every field may be missing."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    id: str | None = None
+    """`T<seq_len>_o<local_expert_offset>`; checked when it is there."""
+    seed: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)] | None = None
+    """Seed of the synthetic routing."""
+    local_pairs: Annotated[StrictInt, Field(ge=0)] | None = None
+    """See RoutingStats; the three figures stand together or not at all."""
+    active_tokens: Annotated[StrictInt, Field(ge=0)] | None = None
+    active_experts: Annotated[StrictInt, Field(ge=0)] | None = None
+
+    def stats(self, where: str) -> RoutingStats | None:
+        figures = {name: getattr(self, name) for name in RoutingStats.model_fields}
+        missing = [name for name, value in figures.items() if value is None]
+        if len(missing) == len(figures):
+            return None
+        if missing:
+            raise InputError(
+                f"{where}: field bakeoff.{missing[0]}",
+                found="nothing",
+                expected="all three routing figures, or none",
+                hint="add the figure, or delete the others: they are computed when a run is planned",
+            )
+        return RoutingStats(**figures)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One workload of the benchmark."""
+
+    id: str
+    seq_len: int
+    """T, the number of tokens, at least 1."""
+    offset: int
+    """First of the rank's consecutive local experts; a multiple of their number."""
+    factor: float
+    """routed_scaling_factor."""
+    uuid: str
+    seed: int | None
+    """Seed of the synthetic routing; None where the line does not set it."""
+    stats: RoutingStats | None
+    """Figures of the synthetic routing; None where the line does not set them."""
+    trace: Trace
+    """The line itself."""
+
+
+def case_id(seq_len: int, offset: int) -> str:
+    return f"T{seq_len}_o{offset}"
+
+
+class TraceRoot:
+    """Reads one folder; nothing is cached, nothing is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def definition_names(self) -> list[str]:
+        return sorted(path.stem for path in self.path.glob("definitions/*/*.json"))
+
+    def definition_path(self, name: str) -> Path:
+        """Path of a definition; a name that is not there is an InputError that lists those that are."""
+        found = sorted(self.path.glob(f"definitions/*/{name}.json"))
+        if len(found) != 1:
+            raise InputError(
+                self.path / "definitions",
+                found=f"{len(found)} files {name}.json",
+                expected=f"one; there are: {', '.join(self.definition_names()) or 'none'}",
+                hint="correct the definition's name, or the path of the traces folder",
+            )
+        return found[0]
+
+    def definition(self, name: str) -> Definition:
+        path = self.definition_path(name)
+        definition = read_json(path, Definition)
+        if definition.name != name or definition.op_type != path.parent.name:
+            raise InputError(
+                f"{path}: fields name and op_type",
+                found=f"{definition.name}, {definition.op_type}",
+                expected=f"{name}, {path.parent.name}, as in the file's path",
+                hint="rename the file or correct the fields",
+            )
+        return definition
+
+    def workload_path(self, name: str) -> Path:
+        return self.path / "workloads" / self.definition_path(name).parent.name / f"{name}.jsonl"
+
+    def workloads(self, name: str) -> list[Case]:
+        """The definition's workloads in the order of the file; a flaw is an InputError naming file, line and field."""
+        definition, path = self.definition(name), self.workload_path(name)
+        cases = [(where, read_case(where, trace, definition)) for where, trace in read_traces(path)]
+        if not cases:
+            raise InputError(path, found="no workload", expected="one workload a line", hint="add a line")
+        _refuse_duplicates("(seq_len, local_expert_offset)", ((where, case.id) for where, case in cases))
+        _refuse_duplicates("workload.uuid", ((where, case.uuid) for where, case in cases))
+        return [case for _, case in cases]
+
+
+def read_traces(path: Path) -> list[tuple[str, Trace]]:
+    """The traces of a .jsonl file, each with its place `file:line`."""
+    lines = enumerate(read_bytes(path).split(b"\n"), 1)
+    return [(f"{path}:{number}", parse_json(text, Trace, f"{path}:{number}")) for number, text in lines if text.strip()]
+
+
+def read_case(where: str, trace: Trace, definition: Definition) -> Case:
+    """Check one workload line against its definition."""
+    if trace.definition != definition.name or not trace.is_workload():
+        found = f"a trace of {trace.solution}" if not trace.is_workload() else trace.definition
+        raise _flaw(where, "definition", found, f"a workload (no solution, no evaluation) of {definition.name}")
+    unknown = sorted(trace.workload.inputs.keys() - definition.inputs.keys())
+    if unknown:
+        raise _flaw(where, f"workload.inputs.{unknown[0]}", "an input", f"one of {', '.join(definition.inputs)}")
+    seq_len = _seq_len(where, trace, definition)
+    offset = _offset(where, trace, definition)
+    note = validate((trace.model_extra or {}).get("bakeoff", {}), WorkloadNote, f"{where}: object bakeoff")
+    if note.id not in (None, case_id(seq_len, offset)):
+        raise _flaw(where, "bakeoff.id", str(note.id), case_id(seq_len, offset))
+    factor = float(_scalar(where, trace, "routed_scaling_factor", (int, float)))
+    return Case(
+        case_id(seq_len, offset), seq_len, offset, factor, trace.workload.uuid, note.seed, note.stats(where), trace
+    )
+
+
+def _seq_len(where: str, trace: Trace, definition: Definition) -> int:
+    axes, variable = trace.workload.axes, {name for name, axis in definition.axes.items() if axis.type == "var"}
+    if axes.keys() != variable:
+        raise _flaw(where, "workload.axes", str(sorted(axes)), f"a value for each of {sorted(variable)}")
+    if axes["seq_len"] < 1:
+        raise _flaw(where, "workload.axes.seq_len", str(axes["seq_len"]), "at least one token")
+    return axes["seq_len"]
+
+
+def _offset(where: str, trace: Trace, definition: Definition) -> int:
+    offset = int(_scalar(where, trace, "local_expert_offset", (int,)))
+    experts, local = definition.length("num_experts"), definition.length("num_local_experts")
+    if offset % local or not 0 <= offset <= experts - local:
+        expected = f"a multiple of {local} from 0 to {experts - local}"
+        raise _flaw(where, "workload.inputs.local_expert_offset.value", str(offset), expected)
+    return offset
+
+
+def _scalar(where: str, trace: Trace, name: str, types: tuple[type, ...]) -> int | float:
+    given = trace.workload.inputs.get(name)
+    if not isinstance(given, ScalarInput) or isinstance(given.value, bool) or not isinstance(given.value, types):
+        found = "nothing" if given is None else str(given.model_dump())
+        expected = f"type scalar and a value that is {' or '.join(kind.__name__ for kind in types)}"
+        raise _flaw(where, f"workload.inputs.{name}", found, expected)
+    return given.value
+
+
+def _refuse_duplicates(field: str, values: Iterable[tuple[str, str]]) -> None:
+    first: dict[str, str] = {}
+    for where, value in values:
+        if value in first:
+            raise InputError(
+                f"{where}: {field}",
+                found=f"{value}, which {first[value]} already has",
+                expected="each workload once",
+                hint="delete one of the two lines",
+            )
+        first[value] = where
+
+
+def _flaw(where: str, field: str, found: str, expected: str) -> InputError:
+    return InputError(f"{where}: field {field}", found, expected, hint="correct the line; its neighbours show the form")
