@@ -18,7 +18,10 @@ VERBS = {
     "probe": ("bakeoff.measure.verbs", "describe this host: GPU, driver, clocks, packages -> host.json"),
     "build": ("bakeoff.build.verbs", "pack a solution and compile its kernels, without a GPU"),
     "plan": ("bakeoff.plan", "resolve the configuration into the cells a run must have -> config.json"),
-    "measure": ("bakeoff.measure.verbs", "run one block of a run: every participant, every workload, timed and verified"),
+    "measure": (
+        "bakeoff.measure.verbs",
+        "run one block of a run: every participant, every workload, timed and verified",
+    ),
     "profile": ("bakeoff.profile.verbs", "profile a run's cells with Nsight or CUPTI, apart from timing"),
     "gate-power": ("bakeoff.verify.verbs", "run the mutants: how much the correctness gates catch"),
     "assemble": ("bakeoff.measure.verbs", "journals -> traces.jsonl and verification.jsonl"),
@@ -58,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(verb: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bakeoff", description="A reproducible bake-off of FP8 mixture-of-experts GPU kernels.")
+    parser = argparse.ArgumentParser(
+        prog="bakeoff", description="A reproducible bake-off of FP8 mixture-of-experts GPU kernels."
+    )
     parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module_name, text) in VERBS.items():

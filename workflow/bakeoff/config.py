@@ -34,7 +34,8 @@ class ProfileConfig(Strict):
     """What is profiled. A profile never times."""
 
     tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = Field(
-        "auto", description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend nothing."
+        "auto",
+        description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend nothing.",
     )
     cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
 
@@ -42,43 +43,59 @@ class ProfileConfig(Strict):
 class Config(Strict):
     """Every key of config/config.yaml; the descriptions are the documentation."""
 
-    run: Literal["auto"] | Name = Field("auto", description="Name of the run's folder under results/runs/. auto: the backend's name.")
+    run: Literal["auto"] | Name = Field(
+        "auto", description="Name of the run's folder under results/runs/. auto: the backend's name."
+    )
     backend: Literal["auto"] | Backend = Field(
-        "auto", description="Where the solutions run. auto: the GPU's architecture if a supported one is there, else cpu."
+        "auto",
+        description="Where the solutions run. auto: the GPU's architecture if a supported one is there, else cpu.",
     )
     definition: Literal["auto", "full", "narrow"] | Name = Field(
-        "auto", description="The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the cpu backend."
+        "auto",
+        description="The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the cpu backend.",
     )
     dataset: str = Field(
-        "synthetic", description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace checkout."
+        "synthetic",
+        description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace checkout.",
     )
-    solutions: Literal["all"] | list[Name] = Field("all", description="Solutions to run: all folders of solutions/, or a list of names.")
+    solutions: Literal["all"] | list[Name] = Field(
+        "all", description="Solutions to run: all folders of solutions/, or a list of names."
+    )
     workloads: Literal["all"] | list[Name] = Field("all", description="Workload ids (T901_o96, ...), or all 19.")
     protocols: list[Literal["robust", "fib-0.1.2"]] = Field(
         ["robust"], min_length=1, description="Timing protocols; the first is the primary one, which the report shows."
     )
     families: list[Literal["fib", "realistic"]] = Field(
-        ["fib", "realistic"], min_length=1, description="Value families that are verified; fib is the one that is timed."
+        ["fib", "realistic"],
+        min_length=1,
+        description="Value families that are verified; fib is the one that is timed.",
     )
     seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field(
         [0], min_length=1, description="Seeds of the synthetic values; each is verified, the first is timed."
     )
     blocks: Literal["auto"] | Annotated[int, Field(ge=1, le=100)] = Field(
-        "auto", description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu backend (no verdicts)."
+        "auto",
+        description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu backend (no verdicts).",
     )
-    timeout_s: Annotated[int, Field(ge=1)] = Field(1200, description="Longest time for one cell, in seconds; then it is TIMEOUT.")
+    timeout_s: Annotated[int, Field(ge=1)] = Field(
+        1200, description="Longest time for one cell, in seconds; then it is TIMEOUT."
+    )
     threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto", description="CPU threads of a worker. auto: all cores on the cpu backend, 1 on a GPU."
     )
     compile: list[Literal["sm_90a", "sm_100a"]] = Field(
         ["sm_90a", "sm_100a"], description="Architectures that every solution's kernels are compiled for, GPU or not."
     )
-    profile: ProfileConfig = Field(default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing.")
+    profile: ProfileConfig = Field(
+        default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing."
+    )
     gpus: Annotated[int, Field(ge=1)] = Field(1, description="GPUs of this host to spread whole blocks over.")
     lock_clocks_mhz: Annotated[int, Field(ge=100)] | None = Field(
         None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
     )
-    image: str | None = Field(None, description="Digest of the container image that the run is made in. null: no container.")
+    image: str | None = Field(
+        None, description="Digest of the container image that the run is made in. null: no container."
+    )
     solutions_root: str = Field("solutions", description="Folder of the solutions.")
     traces_root: str = Field("traces", description="Folder of definitions and workloads, in flashinfer-trace layout.")
 
@@ -95,7 +112,9 @@ def load(path: Path) -> Config:
     try:
         document = yaml.safe_load(read_bytes(path))
     except yaml.YAMLError as error:
-        raise InputError(path, found=f"not YAML: {error}", expected="a YAML mapping", hint="correct the file") from error
+        raise InputError(
+            path, found=f"not YAML: {error}", expected="a YAML mapping", hint="correct the file"
+        ) from error
     return parse(document or {}, path)
 
 

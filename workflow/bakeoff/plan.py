@@ -19,7 +19,16 @@ from bakeoff.build.pack import digest, pack
 from bakeoff.build.spec import SolutionSpec, StageRule, discover
 from bakeoff.config import Config
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, canonical_json, parse_json, pretty_json, read_bytes, sha256_bytes, sha256_tree, write_atomic
+from bakeoff.files import (
+    PROJECT_ROOT,
+    canonical_json,
+    parse_json,
+    pretty_json,
+    read_bytes,
+    sha256_bytes,
+    sha256_tree,
+    write_atomic,
+)
 from bakeoff.moe.emulate import Rounding
 from bakeoff.traces.models import Definition
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
@@ -104,7 +113,11 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     """The plan of a resolved configuration on a host."""
     root = TraceRoot(configuration.under_root(config.traces_root))
     definition = root.definition(config.definition)
-    specs = _chosen("solutions", config.solutions, {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))})
+    specs = _chosen(
+        "solutions",
+        config.solutions,
+        {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))},
+    )
     cases = _chosen("workloads", config.workloads, {case.id: case for case in root.workloads(config.definition)})
     harness = harness_digest()
     participants = [_reference(definition), *(_participant(spec, config) for spec in specs)]
@@ -144,8 +157,21 @@ def _cells(who: Participant, what: PlannedWorkload, config: Config, common: dict
     ]
     return [
         Cell(
-            participant=who.name, workload=what.id, kind=kind, protocol=protocol, family=family, seed=seed,
-            key=cell_key(participant=who.digest, workload=what.digest, kind=kind, protocol=protocol, family=family, seed=seed, **common),
+            participant=who.name,
+            workload=what.id,
+            kind=kind,
+            protocol=protocol,
+            family=family,
+            seed=seed,
+            key=cell_key(
+                participant=who.digest,
+                workload=what.digest,
+                kind=kind,
+                protocol=protocol,
+                family=family,
+                seed=seed,
+                **common,
+            ),
         )  # fmt: skip
         for kind, protocol, family, seed in timed + ([] if who.role == "reference" else verified)
     ]
@@ -169,7 +195,11 @@ def _participant(spec: SolutionSpec, config: Config) -> Participant:
 
 def _workload(case: Case, config: Config, definition: Definition) -> PlannedWorkload:
     stats = case.stats or _computed_stats(case, config, definition)
-    identity = {"trace": case.trace.model_dump(mode="json"), "dataset": config.dataset, "stats": stats.model_dump(mode="json")}
+    identity = {
+        "trace": case.trace.model_dump(mode="json"),
+        "dataset": config.dataset,
+        "stats": stats.model_dump(mode="json"),
+    }
     return PlannedWorkload(
         id=case.id, seq_len=case.seq_len, offset=case.offset, factor=case.factor, uuid=case.uuid, seed=case.seed,
         stats=stats, digest=sha256_bytes(canonical_json(identity)),
@@ -230,12 +260,18 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--config", type=Path, default=PROJECT_ROOT / "config/config.yaml", metavar="FILE",
                         help="YAML configuration (default: config/config.yaml)")  # fmt: skip
     source.add_argument("--settings", metavar="JSON", help="the configuration as one JSON object, instead of a file")
-    parser.add_argument("--host", type=Path, required=True, metavar="FILE", help="host.json, as `bakeoff probe` writes it")
+    parser.add_argument(
+        "--host", type=Path, required=True, metavar="FILE", help="host.json, as `bakeoff probe` writes it"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write config.json")
 
 
 def plan(args: argparse.Namespace) -> int:
-    config = configuration.parse(json.loads(args.settings), "--settings") if args.settings else configuration.load(args.config)
+    config = (
+        configuration.parse(json.loads(args.settings), "--settings")
+        if args.settings
+        else configuration.load(args.config)
+    )
     host = json.loads(read_bytes(args.host))
     made = make_plan(configuration.resolve(config), host["fingerprint"])
     write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))

@@ -67,7 +67,10 @@ def _key_table() -> str:
     from bakeoff.config import Config
 
     schema = Config.model_json_schema()
-    rows = [f"| `{key}` | {_kind(field, schema)} | {_default(key)} | {field.get('description', '')} |" for key, field in schema["properties"].items()]
+    rows = [
+        f"| `{key}` | {_kind(field, schema)} | {_default(key)} | {field.get('description', '')} |"
+        for key, field in schema["properties"].items()
+    ]
     return "\n".join(["| key | values | default | meaning |", "|---|---|---|---|", *rows]) + "\n"
 
 
@@ -92,4 +95,11 @@ def _kind(field: dict[str, Any], schema: dict[str, Any]) -> str:
     if field.get("type") == "array":
         return f"list of {_kind(field['items'], schema)}"
     bounds = [f"{sign} {field[name]}" for name, sign in (("minimum", "≥"), ("maximum", "≤")) if name in field]
-    return " ".join([{"string": "text", "integer": "whole number", "null": "`null`"}.get(field.get("type", ""), field.get("type", "any")), *bounds])
+    return " ".join(
+        [
+            {"string": "text", "integer": "whole number", "null": "`null`"}.get(
+                field.get("type", ""), field.get("type", "any")
+            ),
+            *bounds,
+        ]
+    )

@@ -57,7 +57,4 @@ def harness_files(*rooms):
 
 def trace_files():
     root = Path(SETTINGS.traces_root)
-    return [
-        str(path)
-        for path in sorted(root.rglob(f"{SETTINGS.definition}.json*"))
-    ]
+    return [str(path) for path in sorted(root.rglob(f"{SETTINGS.definition}.json*"))]

@@ -1,16 +1,30 @@
 # Traces -> analysis -> report, for this run and for every published and recorded one; and the landing page over all.
 
-PUBLISHED = sorted(path.parent.name for path in Path("results/published").glob("*/meta.yaml"))
-RECORDED = sorted(path.parent.name for path in Path("results/recorded").glob("*/config.json"))
+PUBLISHED = sorted(
+    path.parent.name for path in Path("results/published").glob("*/meta.yaml")
+)
+RECORDED = sorted(
+    path.parent.name for path in Path("results/recorded").glob("*/config.json")
+)
 # Other runs made here keep their place on the landing page.
-OTHERS = sorted(str(path.parent.parent) for path in Path("results/runs").glob("*/report/report.html") if str(path.parent.parent) != RUN)
-TEMPLATES = sorted(str(path) for path in Path("report_templates").rglob("*") if path.is_file())
+OTHERS = sorted(
+    str(path.parent.parent)
+    for path in Path("results/runs").glob("*/report/report.html")
+    if str(path.parent.parent) != RUN
+)
+TEMPLATES = sorted(
+    str(path) for path in Path("report_templates").rglob("*") if path.is_file()
+)
 
 
 def committed_run(wildcards):
     """The files of a published or recorded run."""
     kind = "published" if wildcards.id in PUBLISHED else "recorded"
-    return sorted(str(path) for path in Path("results", kind, wildcards.id).rglob("*") if path.is_file())
+    return sorted(
+        str(path)
+        for path in Path("results", kind, wildcards.id).rglob("*")
+        if path.is_file()
+    )
 
 
 def committed_folder(wildcards):
