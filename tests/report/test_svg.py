@@ -1,0 +1,101 @@
+"""Drawings: deterministic, named for screen readers, told apart without colour."""
+
+from __future__ import annotations
+
+import itertools
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from bakeoff.report import charts, svg
+
+WORDS = charts.Words(title="Speedup & more", description="<all> of it", x="seq_len", y="speedup")
+
+
+def series(number: int, points: int = 5) -> list[charts.Series]:
+    return [
+        charts.Series(
+            i,
+            f"solution_{i}",
+            [charts.Point(10.0**p, 10.0 + i + p, 9.5 + i + p, 10.5 + i + p, f"p{p}") for p in range(points)],
+        )
+        for i in range(number)
+    ]
+
+
+def drawings(markup: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(f"<div>{markup}</div>"))
+
+
+@pytest.mark.parametrize("number", [1, 4, 12])
+@pytest.mark.parametrize("points", [1, 5])
+def test_every_chart_is_well_formed_named_and_drawn_for_both_widths(number: int, points: int) -> None:
+    share = [
+        charts.Series(s.index, s.label, [charts.Point(1 + p.x / 1e4, (k + 1) / points) for k, p in enumerate(s.points)])
+        for s in series(number, points)
+    ]
+    rows = [
+        charts.Series(s.index, s.label, [charts.Point(p.y, float(k)) for k, p in enumerate(s.points)])
+        for s in series(number, points)
+    ]
+    grid = charts.grid(
+        "g",
+        [str(10**p) for p in range(points)],
+        [(s.index, s.label, ["win"] * points) for s in series(number)],
+        WORDS,
+        {"win": "won"},
+    )
+    made = [
+        charts.over_seq_len("a", series(number, points), WORDS),
+        charts.performance_profile("b", share, WORDS),
+        charts.by_workload("c", [f"T{p}" for p in range(points)], rows, WORDS),
+        grid,
+    ]
+    ids: list[str] = []
+    for markup in made:
+        wide, narrow = drawings(markup)
+        assert (wide.get("class"), narrow.get("class")) == ("wide", "narrow")
+        for drawing in (wide, narrow):
+            assert [child.tag for child in drawing][:2] == ["title", "desc"]
+            assert drawing[0].text == "Speedup & more"
+            ids += [drawing[0].get("id", ""), drawing[1].get("id", "")]
+    assert len(ids) == len(set(ids))
+
+
+def test_no_two_of_forty_eight_participants_look_alike_and_neighbours_differ_without_colour() -> None:
+    looks = [(svg.colour_class(i), svg.dash(i), str(svg.marker(i, 0, 0, "c"))) for i in range(24)]
+    assert len(set(looks)) == 24
+    shapes = [look[1:] for look in looks]
+    assert all(a != b for a, b in itertools.pairwise(shapes))
+    assert len({shape for shape in shapes[:24]}) == 24
+
+
+def test_coordinates_are_rounded() -> None:
+    assert [svg.coordinate(v) for v in (12.0, 3.14159, -0.04, 1e-17, 100.25)] == ["12", "3.1", "0", "0", "100.2"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(4.8, 42.6), (0.9, 1.1), (1.0, 14107.0), (1.0, 1.06), (5.0, 5.0)])
+def test_ticks_are_few_and_inside_the_axis(low: float, high: float) -> None:
+    ticks = svg.log_ticks(low, high)
+    assert 1 <= len(ticks) <= 16
+    assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
+
+
+def test_the_three_large_workloads_keep_their_ticks() -> None:
+    lens = [1, 7, 14, 15, 16, 32, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 901, 11948, 14107]
+    text = str(charts.over_seq_len("a", [charts.Series(0, "s", [charts.Point(t, 10.0 + t % 7) for t in lens])], WORDS))
+    wide = text.split('class="narrow"')[0]
+    assert all(f">{mark}<" in wide for mark in ("1", "80", "901", "14,107"))
+    assert wide.count('class="m c0"') == len(lens)
+
+
+def test_labels_move_apart_and_stay_inside() -> None:
+    moved = charts.spread([10.0, 11.0, 12.0, 90.0, 99.0], 16, 0, 100)
+    assert all(b - a >= 16 - 1e-9 for a, b in itertools.pairwise(moved))
+    assert moved[-1] <= 100
+    assert charts.spread([], 16, 0, 100) == []
+
+
+def test_text_from_data_is_escaped() -> None:
+    text = str(charts.over_seq_len("a", [charts.Series(0, "<b>&", [charts.Point(1, 2.0, title='"<i>"')])], WORDS))
+    assert "<b>" not in text and "<i>" not in text
+    assert "&lt;b&gt;&amp;" in text

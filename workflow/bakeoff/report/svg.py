@@ -1,0 +1,164 @@
+"""Inline SVG, the same bytes on every machine: elements, axes and the marks that tell participants apart.
+
+Coordinates are rounded to a tenth of a unit. Colours are CSS classes of the page's style sheet (`c0` … `c7`), so that light, dark and
+print each have their own; every participant also has a dash pattern and a marker of its own, so that no figure needs colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup, escape
+
+from bakeoff.report.formats import fixed
+
+COLOURS = 8
+DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "5 2 1 2 1 2")
+MARKERS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross", "ring")
+
+
+def coordinate(value: float) -> str:
+    """A coordinate with at most one decimal: 12.0 -> "12", 3.14 -> "3.1"."""
+    return fixed(float(value), 1, minus="-").removesuffix(".0")
+
+
+def element(name: str, content: object = "", /, **attributes: object) -> Markup:
+    """One element. Underscores in attribute names become hyphens (`class_` is `class`); None leaves an attribute out."""
+    parts = [f"<{name}"]
+    for key, value in attributes.items():
+        if value is not None:
+            text = coordinate(value) if isinstance(value, int | float) else str(value)
+            parts.append(f' {key.rstrip("_").replace("_", "-")}="{escape(text)}"')
+    inner = content if isinstance(content, Markup) else escape(content)
+    return Markup("".join(parts) + (f">{inner}</{name}>" if inner else "/>"))
+
+
+def joined(parts: Iterable[Markup]) -> Markup:
+    return Markup("".join(parts))
+
+
+def path(points: Sequence[tuple[float, float]]) -> str:
+    """Path data through `points`."""
+    return "M" + "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
+
+
+def marker(shape: int, x: float, y: float, class_: str, *, size: float = 4.5, title: str = "") -> Markup:
+    """The mark of participant number `shape` at (x, y); `title` is what a pointer that rests on it shows."""
+    inside = element("title", title) if title else Markup("")
+    kind, s = MARKERS[shape % len(MARKERS)], size
+    outlines: dict[str, list[tuple[float, float]]] = {
+        "square": [(-s, -s), (s, -s), (s, s), (-s, s)],
+        "triangle": [(0, -s * 1.2), (s * 1.15, s * 0.9), (-s * 1.15, s * 0.9)],
+        "diamond": [(0, -s * 1.35), (s * 1.35, 0), (0, s * 1.35), (-s * 1.35, 0)],
+        "down": [(0, s * 1.2), (s * 1.15, -s * 0.9), (-s * 1.15, -s * 0.9)],
+    }
+    if kind in outlines:
+        return element(
+            "path", inside, class_=f"m {class_}", d=path([(x + dx, y + dy) for dx, dy in outlines[kind]]) + "Z"
+        )
+    if kind in ("plus", "cross"):
+        t = s if kind == "plus" else s * 0.8
+        strokes = (
+            [[(-t, 0.0), (t, 0.0)], [(0.0, -t), (0.0, t)]]
+            if kind == "plus"
+            else [[(-t, -t), (t, t)], [(-t, t), (t, -t)]]
+        )
+        return element(
+            "path", inside, class_=f"s {class_}", d="".join(path([(x + a, y + b) for a, b in line]) for line in strokes)
+        )
+    return element("circle", inside, class_=f"{'s' if kind == 'ring' else 'm'} {class_}", cx=x, cy=y, r=s)
+
+
+def colour_class(index: int) -> str:
+    return f"c{index % COLOURS}"
+
+
+def dash(index: int) -> str | None:
+    """The dash pattern of participant number `index`; None is a solid line."""
+    return DASHES[index % len(DASHES)] or None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps a value to a coordinate, linearly or by logarithm; `low` and `high` map to `start` and `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        share = 0.5 if high == low else (at - low) / (high - low)
+        return self.start + share * (self.end - self.start)
+
+
+def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round values from at most `low` to at least `high`, about `about` steps apart (1, 2 or 5 times a power of ten)."""
+    span = max(high - low, abs(high) * 1e-6, 1e-9)
+    power = math.floor(math.log10(span / about))
+    step = next(m * 10.0**power for m in (1, 2, 5, 10) if m * 10.0**power * about >= span * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis inside [low, high]: powers of ten, with 2 and 5 between where that leaves fewer than 3."""
+    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in (
+        (1,),
+        (1, 2, 5),
+        (1, 1.2, 1.5, 2, 3, 5, 7),
+        (1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    ):
+        ticks = [round(m * 10.0**e, 12) for e in exponents for m in steps if low * 0.999 <= m * 10.0**e <= high * 1.001]
+        if len(ticks) >= 3:
+            return ticks
+    return sorted({low, high})
+
+
+@dataclass
+class Canvas:
+    """A drawing in the making: size, accessible name and description, and its elements in order of painting."""
+
+    width: float
+    height: float
+    id: str
+    title: str
+    description: str
+    parts: list[Markup] = field(default_factory=list)
+
+    def add(self, name: str, content: object = "", /, **attributes: object) -> None:
+        self.parts.append(element(name, content, **attributes))
+
+    def text(
+        self, x: float, y: float, content: str, *, anchor: str = "start", class_: str | None = None, turn: float = 0
+    ) -> None:
+        transform = f"rotate({coordinate(turn)} {coordinate(x)} {coordinate(y)})" if turn else None
+        self.add(
+            "text",
+            content,
+            x=x,
+            y=y,
+            class_=class_,
+            text_anchor=None if anchor == "start" else anchor,
+            transform=transform,
+        )
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, class_: str) -> None:
+        self.add("path", class_=class_, d=path([(x1, y1), (x2, y2)]))
+
+    def mark(self, index: int, x: float, y: float, *, size: float = 4.5, title: str = "") -> None:
+        self.parts.append(marker(index, x, y, colour_class(index), size=size, title=title))
+
+    def svg(self, class_: str = "") -> Markup:
+        """The finished `<svg>` element, named and described for a screen reader."""
+        names = element("title", self.title, id=f"{self.id}-t") + element("desc", self.description, id=f"{self.id}-d")
+        return element(
+            "svg", names + joined(self.parts), class_=class_ or None, role="img",
+            viewBox=f"0 0 {coordinate(self.width)} {coordinate(self.height)}",
+            width=self.width, height=self.height, aria_labelledby=f"{self.id}-t", aria_describedby=f"{self.id}-d",
+        )  # fmt: skip
