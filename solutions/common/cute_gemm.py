@@ -1,0 +1,178 @@
+"""Host side of the CuTeDSL grouped GEMMs: which form runs for how many tokens, compiled once, launched on the stream.
+
+Entry points: `GroupedGemm` is one GEMM of a solution, `compile_gemm` compiles one of its forms without a GPU. The form
+follows from the number of tokens alone, which the host knows; row counts stay on the device.
+Side effects: a form is compiled at its first use (1-3 s) and kept for the life of the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+import threading
+from typing import Any
+
+import torch
+
+from . import cute_maps as maps
+from .checks import require
+
+CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were written for
+WIDTH = 256  # N must be a multiple of the widest tile
+_COMPILE_LOCK = threading.Lock()  # kernel names are set on the class before each compilation
+
+
+def forms(arch: str, fp8_out: bool) -> dict[int, maps.Form]:
+    """Largest number of tokens -> form, in rising order; the last holds for all larger ones."""
+    # Narrow tiles while an expert has few rows and the time is that of reading the weights; 128-row tiles once most
+    # experts fill them. See docs/kernels.md for the measurements behind the limits.
+    few = maps.fit_stages("swapped16", True, 16, fp8_out)
+    some = maps.fit_stages("swapped64", True, 64, fp8_out)
+    many = maps.fit_stages("plain", False, 256, fp8_out)
+    return {128: few, 2047: some, maps.NO_LIMIT: many}
+
+
+def pick_form(arch: str, fp8_out: bool, tokens: int) -> maps.Form:
+    """Form that runs for `tokens` tokens."""
+    return next(form for limit, form in forms(arch, fp8_out).items() if tokens <= limit)
+
+
+def kernel_name(label: str, arch: str, form: maps.Form) -> str:
+    """Name of a compiled kernel: GEMM, chip, operand type, form and output type."""
+    return f"{label}_{arch}_e4m3_{form.name}_{'e4m3' if form.fp8_out else 'bf16'}"
+
+
+def compile_gemm(label: str, arch: str, form: maps.Form) -> Any:
+    """Compile one form for `arch` and return CuTeDSL's callable, which also holds the cubin and the PTX.
+
+    Needs no GPU. M, N, K and E stay symbolic. Raises MissingPackage without nvidia-cutlass-dsl.
+    """
+    require("cutlass", "nvidia-cutlass-dsl", CUTLASS)
+    require("tvm_ffi", "apache-tvm-ffi")
+    import cutlass.cute as cute
+
+    kernel = _kernel_class(arch)
+    with _COMPILE_LOCK, tempfile.TemporaryDirectory() as scratch:
+        kernel.kernel.set_name_prefix(kernel_name(label, arch, form), remove_cutlass_symbol=True, keep_mangled_name=False)
+        options = f"--enable-tvm-ffi --gpu-arch {arch} --keep-ptx --keep-cubin --dump-dir={scratch}"
+        return cute.compile(kernel(form), *_fake_arguments(form), options=options)
+
+
+def describe(form: maps.Form, arch: str) -> dict[str, Any]:
+    """What a resource table says of a form."""
+    return {
+        "tile_m": form.tile_m,
+        "tile_n": form.tile_n,
+        "tile_k": maps.BLOCK,
+        "stages": form.stages,
+        "threads": _kernel_class(arch)(form).threads,
+        "shared_memory_bytes": maps.shared_bytes(form),
+        "mma": "wgmma" if arch == "sm_90a" else "tcgen05",
+    }
+
+
+class GroupedGemm:
+    """One grouped GEMM of a solution on one chip.
+
+    Args:
+        label: stage name, the start of the kernels' names.
+        arch: sm_90a or sm_100a.
+        fp8_out: write e4m3 and scales instead of bfloat16.
+    """
+
+    def __init__(self, label: str, arch: str, fp8_out: bool) -> None:
+        self.label = label
+        self.arch = arch
+        self.fp8_out = fp8_out
+
+    def __call__(
+        self,
+        a: torch.Tensor,
+        a_scale: torch.Tensor,
+        b: torch.Tensor,
+        b_scale: torch.Tensor,
+        out: torch.Tensor,
+        out_scale: torch.Tensor | None,
+        m_indptr: torch.Tensor,
+        m_count: torch.Tensor,
+        tokens: int,
+    ) -> None:
+        """Launch on the current stream; no synchronization, capturable in a CUDA graph once the form is compiled.
+
+        Args:
+            a: (M, K) e4m3, rows grouped by expert; a_scale: (K/128, M) float32.
+            b: (E, N, K) e4m3; b_scale: (E, N/128, K/128) float32.
+            out: (M, N) bfloat16, or e4m3 with out_scale (N/128, M) float32. Rows of padding are left as they were.
+            m_indptr: (E + 1,) int32, first rows, multiples of 128; m_count: (E,) int32, rows.
+            tokens: tokens of the call, which pick the form.
+
+        Raises ValueError for sizes that the kernels were not built for.
+        """
+        experts, n, k = b.shape
+        if experts > maps.MAX_EXPERTS or n % WIDTH or k % maps.BLOCK or a.shape[0] % maps.BLOCK:
+            raise ValueError(
+                f"grouped GEMM got E={experts}, N={n}, K={k}, M={a.shape[0]}; expected E <= {maps.MAX_EXPERTS}, "
+                f"N a multiple of {WIDTH}, K and M multiples of {maps.BLOCK}"
+            )
+        form = pick_form(self.arch, self.fp8_out, tokens)
+        launch = _compiled(self.label, self.arch, form)
+        byte = torch.uint8  # e4m3 travels as bytes: not every exchange protocol knows the type
+        launch(
+            a.view(byte),
+            a_scale,
+            b.view(byte),
+            b_scale,
+            out.view(byte) if self.fp8_out else out,
+            a_scale if out_scale is None else out_scale,
+            m_indptr,
+            m_count,
+            _multiprocessors(a.device),
+        )
+
+
+@functools.cache
+def _compiled(label: str, arch: str, form: maps.Form) -> Any:
+    return compile_gemm(label, arch, form)
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def _kernel_class(arch: str) -> Any:
+    if arch == "sm_90a":
+        from .cute_sm90 import HopperGroupedGemm
+
+        return HopperGroupedGemm
+    if arch == "sm_100a":
+        from .cute_sm100 import BlackwellGroupedGemm
+
+        return BlackwellGroupedGemm
+    raise ValueError(f"no grouped GEMM for {arch}; expected sm_90a or sm_100a")
+
+
+def _fake_arguments(form: maps.Form) -> list[Any]:
+    """Arguments with symbolic sizes; sizes that must agree share a symbol."""
+    import cutlass
+    import cutlass.cute as cute
+    from cutlass.cute.runtime import make_fake_compact_tensor, make_fake_stream
+
+    def tensor(dtype: Any, *shape: Any, align: int = 16) -> Any:
+        order = tuple(reversed(range(len(shape))))
+        return make_fake_compact_tensor(dtype, shape, stride_order=order, assumed_align=align)
+
+    m, n, k = (cute.sym_int32(divisibility=maps.BLOCK) for _ in range(3))
+    experts, starts, k_blocks, n_blocks, out_blocks = (cute.sym_int32() for _ in range(5))
+    return [
+        tensor(cutlass.Uint8, m, k),
+        tensor(cutlass.Float32, k_blocks, m),
+        tensor(cutlass.Uint8, experts, n, k),
+        tensor(cutlass.Float32, experts, n_blocks, k_blocks),
+        tensor(cutlass.Uint8 if form.fp8_out else cutlass.BFloat16, m, n),
+        tensor(cutlass.Float32, out_blocks, m),
+        tensor(cutlass.Int32, starts, align=4),
+        tensor(cutlass.Int32, experts, align=4),
+        cutlass.Int32(1),
+        make_fake_stream(use_tvm_ffi_env_stream=True),
+    ]

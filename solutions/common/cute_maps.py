@@ -1,0 +1,200 @@
+"""Index maps and pipeline arithmetic of the CuTeDSL grouped GEMMs, as plain functions.
+
+The device code calls these functions with DSL integers while a kernel is traced, and the tests call the very same
+functions with Python integers, so what the tests prove by brute force is what the kernels compute. They therefore use
+nothing but +, -, *, //, % and comparisons on non-negative integers.
+
+Letters: T tokens, E experts, M rows of the padded token matrix, N output columns, K reduction length.
+Every quantization block is 128 wide; the rows of an expert start at a multiple of 128 (m_indptr).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+BLOCK = 128  # width of a scale block along K and N, and the alignment of an expert's first row
+MMA_K = 32  # K of one FP8 matrix instruction on both chips
+FP8_MAX = 448.0  # largest finite e4m3 value
+SMEM_BYTES = 232448  # shared memory that one block may use on sm_90 and sm_100
+MAX_EXPERTS = 32  # one expert per lane of the warp that builds the schedule
+
+Int = Any  # a Python int on the host, a DSL integer while a kernel is traced
+
+
+@dataclass(frozen=True)
+class Form:
+    """One compiled shape of a grouped GEMM kernel.
+
+    The matrix instruction multiplies X (128 rows, its M side) by Y (`tile_y` rows, its N side). In the plain form X is
+    the tokens and Y the weights. In the swapped form X is the weights and Y the tokens, so that few tokens do not waste
+    a tile of 128 rows.
+    """
+
+    name: str
+    swapped: bool
+    tile_y: int  # rows of Y in a tile
+    stages: int  # depth of the shared-memory ring
+    fp8_out: bool  # write e4m3 with one float32 scale per row and 128 columns instead of bfloat16
+
+    @property
+    def tile_m(self) -> int:
+        """Token rows in a tile."""
+        return self.tile_y if self.swapped else BLOCK
+
+    @property
+    def tile_n(self) -> int:
+        """Output columns in a tile."""
+        return BLOCK if self.swapped else self.tile_y
+
+    @property
+    def n_blocks(self) -> int:
+        """128-column blocks in a tile: weight scales needed for one K block."""
+        return self.tile_n // BLOCK
+
+    @property
+    def stage_bytes(self) -> int:
+        """Bytes that arrive in one stage: X and Y tiles, token scales, and 16 bytes of weight scales per column block."""
+        return BLOCK * BLOCK + self.tile_y * BLOCK + 4 * self.tile_m + 16 * self.n_blocks
+
+
+NO_LIMIT = 1 << 62  # tokens
+
+
+def shared_bytes(form: Form) -> int:
+    """Shared memory of a form: ring, staging rows of the swapped epilogue, schedule, barriers, alignment gaps."""
+    staging = 4 * STAGING_ROW * form.tile_m if form.swapped else 16
+    return form.stages * (form.stage_bytes + 16) + staging + 12 * MAX_EXPERTS + 512
+
+
+def fit_stages(name: str, swapped: bool, tile_y: int, fp8_out: bool, reserve: int = 0) -> Form:
+    """Form with the deepest ring that fits, leaving `reserve` bytes free."""
+    form = Form(name, swapped, tile_y, 2, fp8_out)
+    while shared_bytes(replace(form, stages=form.stages + 1)) <= SMEM_BYTES - reserve:
+        form = replace(form, stages=form.stages + 1)
+    return form
+
+
+# --- pipeline ---------------------------------------------------------------------------------------------------------
+# Step i is the i-th K block that a thread block handles, counted over all its tiles.
+
+
+def stage(i: Int, stages: int) -> Int:
+    """Ring slot of step i."""
+    return i % stages
+
+
+def full_parity(i: Int, stages: int) -> Int:
+    """Parity a consumer waits for on the `full` barrier of step i's slot."""
+    return (i // stages) % 2
+
+
+def empty_parity(i: Int, stages: int) -> Int:
+    """Parity the producer waits for on the `empty` barrier; the first round passes on a fresh barrier."""
+    return (i // stages + 1) % 2
+
+
+# --- schedule ---------------------------------------------------------------------------------------------------------
+# Tiles are numbered expert by expert; within an expert the row tiles of one column tile follow each other, so that the
+# thread blocks running at the same time share weight tiles in L2. Block b takes tiles b, b + grid, b + 2 grid, ...
+
+
+def row_tiles(count: Int, tile_m: int) -> Int:
+    """Row tiles of an expert with `count` rows."""
+    return (count + tile_m - 1) // tile_m
+
+
+def row_tile(local: Int, tiles_m: Int) -> Int:
+    """Row tile of the expert's `local`-th tile."""
+    return local % tiles_m
+
+
+def column_tile(local: Int, tiles_m: Int) -> Int:
+    """Column tile of the expert's `local`-th tile."""
+    return local // tiles_m
+
+
+def first_row(indptr: Int, tile: Int, tile_m: int) -> Int:
+    """Row of the padded token matrix where the expert's row tile `tile` starts."""
+    return indptr + tile * tile_m
+
+
+# --- scales -----------------------------------------------------------------------------------------------------------
+
+
+def token_scale_index(k_block: Int, row: Int, m_pad: Int) -> Int:
+    """Flat index into the token scales (K/128, M_pad)."""
+    return k_block * m_pad + row
+
+
+def weight_scale_index(expert: Int, n_block: Int, k_block: Int, n_blocks: Int, k_blocks: Int) -> Int:
+    """Flat index into the weight scales (E, N/128, K/128)."""
+    return (expert * n_blocks + n_block) * k_blocks + k_block
+
+
+def copy_start(index: Int) -> Int:
+    """First element of the 16-byte group that holds float `index`: bulk copies move 16 bytes at least."""
+    return index - index % 4
+
+
+def copy_offset(index: Int) -> Int:
+    """Place of float `index` in its 16-byte group."""
+    return index % 4
+
+
+def output_scale_index(n_block: Int, row: Int, m_pad: Int) -> Int:
+    """Flat index into the output scales (N/128, M_pad)."""
+    return n_block * m_pad + row
+
+
+# --- Hopper accumulators ----------------------------------------------------------------------------------------------
+# wgmma m64nNk32, 128 threads: register i of thread t. Two warpgroups stack two such blocks along X.
+
+
+def wgmma_row(thread: Int, i: Int) -> Int:
+    """X row (0..127) of register i; `thread` is 0..255 over both warpgroups."""
+    return thread // 32 * 16 + thread % 32 // 4 + 8 * (i // 2 % 2)
+
+
+def wgmma_column(thread: Int, i: Int) -> Int:
+    """Y row (0..N-1) of register i."""
+    return 8 * (i // 4) + 2 * (thread % 4) + i % 2
+
+
+def wgmma_register(half: Int, column_pair: Int, j: Int) -> Int:
+    """Register of row half `half` (rows r, r + 8), 8-column block `column_pair` and column j (0, 1) of the pair."""
+    return 4 * column_pair + 2 * half + j
+
+
+# The plain epilogue packs two columns in a 32-bit word per 8-column block; four lanes of a quad then transpose four words
+# so that each lane owns 16 consecutive bytes of a row. Word w of group g is block 4 g + w (bfloat16), or blocks
+# 8 g + 2 w and 8 g + 2 w + 1 (e4m3). After the transposition lane q owns word q of every lane of its quad.
+
+
+def bf16_word_block(group: Int, word: Int) -> Int:
+    """8-column block that is packed in `word` of `group` before the transposition."""
+    return 4 * group + word
+
+
+def bf16_chunk_column(group: Int, quad_lane: Int) -> Int:
+    """First of the 8 columns that a lane stores."""
+    return 32 * group + 8 * quad_lane
+
+
+def fp8_word_block(group: Int, word: Int) -> Int:
+    """First of the two 8-column blocks that are packed in `word` of `group` before the transposition."""
+    return 8 * group + 2 * word
+
+
+def fp8_chunk_column(group: Int, quad_lane: Int) -> Int:
+    """First of the 16 columns that a lane stores."""
+    return 64 * group + 16 * quad_lane
+
+
+# The swapped epilogue goes through shared memory: float32, one padded row per token.
+STAGING_ROW = BLOCK + 4  # floats; 4 more than a row so that neither the scattered writes nor the row reads share banks
+
+
+def staging_index(token: Int, column: Int) -> Int:
+    """Flat float index of (token in the tile, output column in the tile) in the staging buffer."""
+    return token * STAGING_ROW + column
