@@ -60,7 +60,7 @@ class AxisVar(Format):
 
 
 def _kind(**by_field: str) -> Discriminator:
-    """Choose a union's member by `type`, or by its fields, since FlashInfer-Bench leaves out a `type` set by default."""
+    """Choose a union's member by `type` or its fields, since FlashInfer-Bench leaves out a `type` set by default."""
 
     def tag(value: Any) -> str | None:
         if not isinstance(value, dict):

@@ -1,0 +1,184 @@
+"""solution.yaml: what a solution says about itself.
+
+Entry points: `discover` reads every folder under solutions/, `read_spec` reads one. The format is described in solutions/README.md;
+unknown keys and wrong values are InputErrors that name the file and the field. Nothing is imported or run here.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator
+
+from bakeoff.errors import InputError
+from bakeoff.files import read_bytes, validate
+from bakeoff.moe.emulate import Rounding
+
+SPEC_FILE = "solution.yaml"
+COMMON = "common"
+# Names that mean something else wherever a solution's name appears.
+RESERVED = (COMMON, "reference")
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+# Files of a solution's folder that do not travel along.
+NOT_PACKED = (SPEC_FILE, "README.md")
+
+Stage = Literal["routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other"]
+Backend = Literal["cpu", "sm_90a", "sm_100a"]
+FileFunction = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_/]+\.py::[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class StageRule(_Strict):
+    """Which stage a kernel belongs to; the first rule that matches wins."""
+
+    kernel: str
+    """Regular expression, searched in the kernel's name."""
+    stage: Stage
+    """The stage."""
+
+    @field_validator("kernel")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return value
+
+
+class BackendSpec(_Strict):
+    """One backend of a solution."""
+
+    design: str
+    """What runs there, in a few words."""
+    rounding: Rounding
+    """The casts at the three points; the strict gate compares with an emulation of them."""
+    compile: FileFunction | None = None
+    """`file::function` that compiles every kernel without a GPU; empty where nothing is compiled."""
+
+
+class SolutionSpec(_Strict):
+    """A solution's description; its folder is where it was read."""
+
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+    """The folder's name."""
+    role: Literal["contestant", "peer"]
+    """Winners and claims count contestants only; peers stand beside them."""
+    author: Annotated[str, StringConstraints(min_length=1)]
+    """Who wrote it."""
+    description: Annotated[str, StringConstraints(min_length=1)]
+    """One sentence on the design."""
+    languages: Annotated[list[str], Field(min_length=1)]
+    """Free words, the main one first."""
+    entry_point: FileFunction
+    """`file::function` that takes the definition's inputs and the preallocated output."""
+    common: list[str] = []
+    """Files of solutions/common/ that travel along."""
+    dependencies: list[str] = []
+    """Distributions that must be installed on a GPU host."""
+    backends: Annotated[dict[Backend, BackendSpec], Field(min_length=1)]
+    """Where it runs."""
+    stages: list[StageRule] = []
+    """Kernel names to stages."""
+
+    _folder: Path = PrivateAttr()
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def own_files(self) -> list[Path]:
+        """The files of the folder that are packed, sorted."""
+        found = (path for path in self._folder.rglob("*") if path.is_file() and path.name not in NOT_PACKED)
+        return sorted(path for path in found if not _hidden(path.relative_to(self._folder)))
+
+    def common_files(self) -> list[Path]:
+        """The shared files that are packed, in the order of `common`."""
+        return [self._folder.parent / COMMON / name for name in self.common]
+
+    def files(self) -> list[Path]:
+        """Every file that decides what the packed solution is."""
+        return [self._folder / SPEC_FILE, *self.own_files(), *self.common_files()]
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
+
+
+def discover(root: Path) -> list[SolutionSpec]:
+    """All solutions under `root`, sorted by name. Folders that start with `_` or `.`, and common/, are no solutions."""
+    folders = sorted(path for path in root.glob("*") if path.is_dir() and path.name[0] not in "._")
+    found = [read_spec(path) for path in folders if path.name != COMMON]
+    if not found:
+        raise InputError(
+            root,
+            found="no solution",
+            expected="a folder per solution",
+            hint="correct the path, or make one with `bakeoff new-solution NAME`",
+        )
+    return found
+
+
+def read_spec(folder: Path) -> SolutionSpec:
+    """One solution's description, checked against the files that it names."""
+    path = folder / SPEC_FILE
+    if not path.is_file():
+        raise InputError(
+            folder,
+            found=f"no {SPEC_FILE}",
+            expected="a solution: a folder with that file",
+            hint="see solutions/README.md; `bakeoff new-solution NAME` makes a folder that runs, and a folder named _* is ignored",
+        )
+    spec = validate(_yaml(path), SolutionSpec, path)
+    spec._folder = folder
+    _check_names(path, spec)
+    return spec
+
+
+def _check_names(path: Path, spec: SolutionSpec) -> None:
+    folder = spec.folder
+    if spec.name != folder.name or spec.name in RESERVED:
+        expected = (
+            f"{folder.name}, the folder's name" if spec.name not in RESERVED else f"none of {', '.join(RESERVED)}"
+        )
+        raise _flaw(path, "name", spec.name, expected)
+    entry = spec.entry_point.split("::")[0]
+    if not (folder / entry).is_file():
+        raise _flaw(path, "entry_point", f"no file {entry}", f"a file in {folder}")
+    for file in spec.common_files():
+        if not file.is_file():
+            there = sorted(entry.name for entry in file.parent.glob("*.py"))
+            raise _flaw(path, "common", file.name, f"files of {file.parent}: {', '.join(there)}")
+
+
+def _flaw(path: Path, field: str, found: str, expected: str) -> InputError:
+    return InputError(f"{path}: field {field}", found, expected, hint="correct the field; see solutions/README.md")
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key may stand only once: a second one would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {repeated[0]!r} stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.load(read_bytes(path), Loader=_UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = f"not YAML: {' '.join(str(error).split())}"
+        raise InputError(
+            path, found, expected="a YAML mapping", hint="correct the file; see solutions/README.md"
+        ) from error
