@@ -1,0 +1,283 @@
+"""Host side of the Triton stages: scratch buffers, launches, and compilation without a GPU.
+
+Entry points: `plan_call` gives the scratch of one call, then `route`, `permute`, `quantize`, `swiglu` and `combine`
+enqueue one kernel each on the current stream, and `compile_stages` builds the same kernels ahead of time.
+
+  plan = plan_call(call, align=128)              # groups start at multiples of `align` rows
+  route(call, plan)                              # plan.code, plan.weight, plan.m_indptr, plan.m_count
+  permute(call, plan, a, a_scale)                # a (M, H) e4m3
+  swiglu(plan, h, None, c, c_scale)              # h (M, 2I) bf16, or e4m3 with its scales; c (M, I) e4m3
+  combine(plan, rows, call.output)               # rows (M, H) bf16
+
+M = plan.rows is a bound from T alone: no row count ever reaches the host. Scales are block-major (K/128, M), or
+(M, K/128) where `row_major_scale` is set. Buffers come from `plan.buffer`; they are zero when first made, so that
+padding rows, which nothing writes, stay finite.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from . import triton_kernels as kernels
+from .checks import BLOCK, LOCAL_EXPERTS, TOP_K, MoeCall
+
+COUNTER_INTS = (LOCAL_EXPERTS + 1) * 32  # one 128-byte line for each expert and for the ticket
+COMBINE_CHUNK = 1024  # columns of a combining program
+ROWS_PER_PROGRAM = 128  # rows of a program that writes row_expert: the groups' alignment
+
+
+@dataclass
+class Plan:
+    """Scratch of one (device, stream, T); its content means nothing between calls."""
+
+    tokens: int
+    rows: int  # M, a multiple of `align`
+    align: int
+    device: torch.device
+    code: torch.Tensor  # (T, 8) int32, the token's local pairs: expert << 26 | rank, then -1
+    weight: torch.Tensor  # (T, 8) f32
+    counters: torch.Tensor  # zero between calls
+    m_indptr: torch.Tensor  # (33,) int32, first row of each group, multiples of `align`
+    m_count: torch.Tensor  # (32,) int32, true rows of each group
+    problems: torch.Tensor  # (2, 32, 3) int32, (rows, N, K) of both GEMMs, where asked for
+    store: dict[str, torch.Tensor]
+    views: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return the scratch tensor `name`; the same storage at every call, grown in powers of two of its rows."""
+        key = (name, shape, dtype)
+        if key not in self.views:
+            self.views[key] = _take(self.store, name, shape, dtype, self.device)
+        return self.views[key]
+
+
+def row_bound(tokens: int, align: int) -> int:
+    """Most rows that T tokens can need: 8 pairs each, every group padded to a multiple of `align`."""
+    pairs = tokens * TOP_K
+    return (pairs + min(LOCAL_EXPERTS, pairs) * (align - 1)) // align * align
+
+
+# Keyed by stream: two streams never share scratch. Nothing is freed, because a captured graph may still point at it;
+# storage grows in powers of two, so what is outgrown adds up to less than what is in use.
+_stores: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
+_plans: dict[tuple[int, int, int, int], Plan] = {}
+_outgrown: list[torch.Tensor] = []
+
+
+def plan_call(call: MoeCall, align: int) -> Plan:
+    """Return the scratch for this call's T on the current stream."""
+    index = call.device.index or 0
+    stream = torch.cuda.current_stream(call.device).cuda_stream
+    key = (index, stream, call.tokens, align)
+    if key not in _plans:
+        _plans[key] = _make_plan(call.tokens, align, call.device, _stores.setdefault((index, stream), {}))
+    return _plans[key]
+
+
+def _make_plan(tokens: int, align: int, device: torch.device, store: dict[str, torch.Tensor]) -> Plan:
+    take = functools.partial(_take, store, device=device)
+    i32 = torch.int32
+    return Plan(
+        tokens=tokens,
+        rows=row_bound(tokens, align),
+        align=align,
+        device=device,
+        code=take("code", (tokens, TOP_K), i32),
+        weight=take("weight", (tokens, TOP_K), torch.float32),
+        counters=take("counters", (COUNTER_INTS,), i32),
+        m_indptr=take("m_indptr", (LOCAL_EXPERTS + 1,), i32),
+        m_count=take("m_count", (LOCAL_EXPERTS,), i32),
+        problems=take("problems", (2, LOCAL_EXPERTS, 3), i32),
+        store=store,
+    )
+
+
+def _take(
+    store: dict[str, torch.Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    size = dtype.itemsize
+    for extent in shape:
+        size *= extent
+    if name not in store or store[name].numel() < size:
+        if name in store:
+            _outgrown.append(store[name])
+        store[name] = torch.zeros(triton.next_power_of_2(size), dtype=torch.uint8, device=device)
+    return store[name][:size].view(dtype).view(shape)
+
+
+def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
+    """Fill plan.code, weight, m_indptr and m_count, and plan.problems if asked for."""
+    kernels.route_tokens[(plan.tokens,)](
+        call.routing_logits,
+        call.routing_bias,
+        plan.code,
+        plan.weight,
+        plan.counters,
+        plan.m_indptr,
+        plan.m_count,
+        plan.problems,
+        call.expert_offset,
+        call.factor,
+        **_route_constants(call.hidden, call.intermediate, plan.align, problems),
+    )
+
+
+def write_row_experts(plan: Plan, row_expert: torch.Tensor) -> None:
+    """row_expert: (M,) int32. Write each row's expert, -1 past the last group; padding rows carry their group's."""
+    kernels.route_row_experts[(plan.rows // ROWS_PER_PROGRAM,)](plan.m_indptr, row_expert, ROWS=ROWS_PER_PROGRAM)
+
+
+def permute(call: MoeCall, plan: Plan, a: torch.Tensor, a_scale: torch.Tensor, row_major_scale: bool = False) -> None:
+    """Copy tokens to a (M, H) e4m3 and their scales to a_scale."""
+    kernels.permute_rows[(plan.tokens,)](
+        call.hidden_states.view(torch.int32),
+        call.hidden_states_scale,
+        plan.code,
+        plan.m_indptr,
+        a.view(torch.int32),
+        a_scale,
+        plan.tokens,
+        plan.rows,
+        **_permute_constants(call.hidden, row_major_scale),
+    )
+
+
+def quantize(plan: Plan, h: torch.Tensor, out: torch.Tensor, out_scale: torch.Tensor) -> None:
+    """h (M, N) bf16 -> out (M, N) e4m3 and out_scale (N/128, M) f32, true rows only."""
+    grid = (_row_programs(plan),)
+    kernels.quantize_rows[grid](
+        h, out, out_scale, plan.m_indptr, plan.m_count, plan.rows, **_quantize_constants(h.shape[1])
+    )
+
+
+def swiglu(
+    plan: Plan,
+    h: torch.Tensor,
+    h_scale: torch.Tensor | None,
+    out: torch.Tensor,
+    out_scale: torch.Tensor,
+    row_major_scale: bool = False,
+) -> None:
+    """h (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) -> silu(gate) * up, quantized: out (M, I) e4m3, true rows only."""
+    kernels.swiglu_rows[(_row_programs(plan),)](
+        h,
+        plan.weight if h_scale is None else h_scale,  # not read without FP8 input
+        out,
+        out_scale,
+        plan.m_indptr,
+        plan.m_count,
+        plan.rows,
+        **_swiglu_constants(out.shape[1], h_scale is not None, row_major_scale),
+    )
+
+
+def combine(plan: Plan, rows: torch.Tensor, output: torch.Tensor) -> None:
+    """rows (M, H) bf16 -> output (T, H) bf16, all of it written."""
+    hidden = output.shape[1]
+    grid = (plan.tokens, triton.cdiv(hidden, COMBINE_CHUNK))
+    kernels.combine_rows[grid](rows, plan.code, plan.weight, plan.m_indptr, output, **_combine_constants(hidden))
+
+
+@functools.cache
+def _processors(index: int) -> int:
+    return torch.cuda.get_device_properties(index).multi_processor_count
+
+
+def _row_programs(plan: Plan) -> int:
+    """Programs for a loop over true rows, whose number only the device knows: at most what the chip holds at once."""
+    return min(plan.tokens * TOP_K, 16 * _processors(plan.device.index or 0))
+
+
+def _route_constants(hidden: int, inner: int, align: int, problems: bool) -> dict[str, Any]:
+    sizes = {"N1": 2 * inner, "K1": hidden, "N2": hidden, "K2": inner}
+    return {"ALIGN": align, **sizes, "PROBLEMS": problems, "num_warps": 1}
+
+
+def _permute_constants(hidden: int, row_major_scale: bool) -> dict[str, Any]:
+    words, blocks = hidden // 4, hidden // BLOCK
+    return {
+        "WORDS": words,
+        "WORDS_BLOCK": triton.next_power_of_2(words),
+        "BLOCKS": blocks,
+        "BLOCKS_BLOCK": triton.next_power_of_2(blocks),
+        "SCALE_ROW_MAJOR": row_major_scale,
+        "num_warps": 4,
+    }
+
+
+def _quantize_constants(columns: int) -> dict[str, Any]:
+    blocks = columns // BLOCK
+    return {"BLOCKS": blocks, "BLOCKS_BLOCK": triton.next_power_of_2(blocks), "num_warps": 4}
+
+
+def _swiglu_constants(inner: int, fp8_input: bool, row_major_scale: bool) -> dict[str, Any]:
+    return {**_quantize_constants(inner), "FP8_INPUT": fp8_input, "SCALE_ROW_MAJOR": row_major_scale}
+
+
+def _combine_constants(hidden: int) -> dict[str, Any]:
+    return {"COLUMNS": hidden, "CHUNK": COMBINE_CHUNK, "num_warps": 4}
+
+
+# Types of the run-time arguments, by kernel, in order. Pointers are multiples of 16 bytes (checks.ALIGNMENT).
+TYPES = {
+    "route_tokens": "*fp32 *bf16 *i32 *fp32 *i32 *i32 *i32 *i32 i32 fp32",
+    "route_row_experts": "*i32 *i32",
+    "permute_rows": "*i32 *fp32 *i32 *i32 *i32 *fp32 i32 i32",
+    "quantize_rows": "*bf16 *fp8e4nv *fp32 *i32 *i32 i32",
+    "swiglu_rows": "*bf16 *fp32 *fp8e4nv *fp32 *i32 *i32 i32",
+    "combine_rows": "*bf16 *i32 *fp32 *i32 *bf16",
+}
+STAGES = {"route": "routing", "permute": "permute", "quantize": "activation_quant", "swiglu": "activation_quant"}
+
+
+def compile_stages(
+    arch: str,
+    hidden: int,
+    inner: int,
+    align: int,
+    *,
+    problems: bool = False,
+    row_experts: bool = False,
+    row_major_scale: bool = False,
+    quantize: bool = False,
+    fp8_input: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Compile the kernels that a solution with these options launches, without a GPU.
+
+    arch: 'sm_90a' or 'sm_100a'. Yields the dicts that solutions/README.md describes for `compile_kernels`.
+    """
+    wanted: list[tuple[str, dict[str, Any]]] = [("route_tokens", _route_constants(hidden, inner, align, problems))]
+    if row_experts:
+        wanted.append(("route_row_experts", {"ROWS": ROWS_PER_PROGRAM}))
+    wanted.append(("permute_rows", _permute_constants(hidden, row_major_scale)))
+    if quantize:
+        wanted.append(("quantize_rows", _quantize_constants(2 * inner)))
+    wanted.append(("swiglu_rows", _swiglu_constants(inner, fp8_input, row_major_scale)))
+    wanted.append(("combine_rows", _combine_constants(hidden)))
+    for name, constants in wanted:
+        yield _compile(arch, name, constants)
+
+
+def _compile(arch: str, name: str, constants: dict[str, Any]) -> dict[str, Any]:
+    kernel = getattr(kernels, name)
+    types = TYPES[name].split()
+    if constants.get("FP8_INPUT"):
+        types[0] = "*fp8e4nv"
+    warps = constants.get("num_warps", 4)
+    constants = {key: value for key, value in constants.items() if key != "num_warps"}
+    signature = dict(zip(kernel.arg_names, types, strict=False)) | dict.fromkeys(constants, "constexpr")
+    attrs = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(types) if kind.startswith("*")}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attrs)
+    target = GPUTarget("cuda", {"sm_90a": 90, "sm_100a": 100}[arch], 32)
+    built = triton.compile(source, target=target, options={"num_warps": warps})
+    meta = {**constants, "threads": warps * 32, "mma": None}
+    stage = STAGES.get(name.split("_")[0], "combine")
+    return {"name": name, "stage": stage, "cubin": built.asm["cubin"], "ptx": built.asm["ptx"], "meta": meta}
