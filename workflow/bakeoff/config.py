@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from bakeoff.build.spec import Backend
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes, validate
 
@@ -18,7 +19,6 @@ DEFINITIONS = {
     "full": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048",
     "narrow": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256",
 }
-Backend = Literal["cpu", "sm_90a", "sm_100a"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 # Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
 ARCH_OF_CAPABILITY: dict[tuple[int, int], Backend] = {(9, 0): "sm_90a", (10, 0): "sm_100a"}

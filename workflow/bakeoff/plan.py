@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bakeoff import config as configuration
 from bakeoff.build.pack import digest, pack
-from bakeoff.build.spec import SolutionSpec, StageRule, discover
+from bakeoff.build.spec import Backend, SolutionSpec, StageRule, discover
 from bakeoff.config import Config
 from bakeoff.errors import InputError
 from bakeoff.files import (
@@ -29,7 +29,7 @@ from bakeoff.files import (
     sha256_tree,
     write_atomic,
 )
-from bakeoff.moe.emulate import Rounding
+from bakeoff.moe.rounding import Rounding
 from bakeoff.traces.models import Definition
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
@@ -89,7 +89,7 @@ class Plan(_Part):
     schema_: Literal["bakeoff/plan/1"] = Field(SCHEMA, alias="schema")
     run: str
     title: str
-    backend: configuration.Backend
+    backend: Backend
     definition: str
     dataset: str
     protocols: list[str]
@@ -172,7 +172,7 @@ def _cells(who: Participant, what: PlannedWorkload, config: Config, common: dict
                 seed=seed,
                 **common,
             ),
-        )  # fmt: skip
+        )
         for kind, protocol, family, seed in timed + ([] if who.role == "reference" else verified)
     ]
 
@@ -218,7 +218,7 @@ def _definition_digest(definition: Definition) -> str:
     return sha256_bytes(canonical_json(definition.model_dump(mode="json")))
 
 
-def _backend(config: Config) -> configuration.Backend:
+def _backend(config: Config) -> Backend:
     if config.backend == "auto":
         raise ValueError("the configuration is not resolved")
     return config.backend

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraint
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_bytes, validate
-from bakeoff.moe.emulate import Rounding
+from bakeoff.moe.rounding import Rounding
 
 SPEC_FILE = "solution.yaml"
 COMMON = "common"
