@@ -44,7 +44,7 @@ def pack(spec: SolutionSpec, definition_name: str) -> Solution:
         author=spec.author,
         description=spec.description,
         spec=BuildSpec(
-            language=spec.languages[0] if spec.languages[0] in FIB_LANGUAGES else "python",  # type: ignore[arg-type]
+            language=spec.languages[0] if spec.languages[0] in FIB_LANGUAGES else "python",
             target_hardware=list(spec.backends),
             entry_point=spec.entry_point,
             dependencies=spec.dependencies,
@@ -52,7 +52,7 @@ def pack(spec: SolutionSpec, definition_name: str) -> Solution:
         ),
         sources=[SourceFile(path=name, content=sources[name]) for name in sorted(sources)],
         bakeoff=spec.model_dump(mode="json", include={"role", "languages", "backends", "stages"}),
-    )  # type: ignore[call-arg]
+    )
 
 
 def digest(solution: Solution) -> str:
@@ -103,7 +103,7 @@ def load_function(package: Path, file_function: str) -> Callable[..., Any]:
         raise CheckFailed(f"{file_function} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise CheckFailed(f"{file_function} is a {type(function).__name__}; expected a function")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def check_signature(function: Callable[..., Any], definition: Definition, entry_point: str) -> None:

@@ -1,0 +1,83 @@
+"""The child process of a build: imports a staged solution, checks its entry point, compiles its kernels.
+
+    python -m bakeoff.build.child REQUEST_JSON
+
+A process of its own, because the solution's code is foreign, CuTeDSL reads its target from the environment at import, and
+packages of two solutions must not meet. Writes <n>.cubin and <n>.ptx beside the request, and last result.json; its exit
+code says nothing, a missing result.json is a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from bakeoff.build.pack import check_signature, load_entry, load_function, stage
+from bakeoff.errors import BakeoffError, CheckFailed
+from bakeoff.files import canonical_json, read_json, write_atomic
+from bakeoff.traces.models import Definition, Solution
+
+RESULT = "result.json"
+KEYS = {"name": str, "stage": str, "cubin": bytes, "ptx": str, "meta": dict}
+
+
+def main(request_path: Path) -> None:
+    """Answer one request; every failure of the solution becomes a message in result.json."""
+    request = json.loads(request_path.read_bytes())
+    folder = request_path.parent
+    try:
+        result: dict[str, Any] = {"message": None, "kernels": _build(request, folder)}
+    except BakeoffError as error:
+        result = {"message": "\n".join([str(error), *_frames(error.__cause__, folder)]), "kernels": []}
+    except Exception as error:  # noqa: BLE001  (foreign code may raise anything)
+        text = f"{request['compile']} raised {type(error).__name__}: {error}"
+        result = {"message": "\n".join([text, *_frames(error, folder)]), "kernels": []}
+    write_atomic(folder / RESULT, canonical_json(result))
+
+
+def _build(request: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    solution = read_json(Path(request["solution"]), Solution)
+    definition = read_json(Path(request["definition"]), Definition)
+    package = stage(solution, folder / "package")
+    check_signature(load_entry(package, solution), definition, solution.spec.entry_point)
+    if request["compile"] is None:
+        return []
+    return _compile(load_function(package, request["compile"]), request, folder)
+
+
+def _compile(compile_kernels: Any, request: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    kernels: list[dict[str, Any]] = []
+    for kernel in compile_kernels(request["arch"]):
+        _check_kernel(kernel, request["compile"])
+        if kernel["name"] in [known["name"] for known in kernels]:
+            raise CheckFailed(f"{request['compile']} yields two kernels {kernel['name']}; expected unique names")
+        print(f"compiled {kernel['name']}", file=sys.stderr, flush=True)
+        (folder / f"{len(kernels)}.cubin").write_bytes(kernel["cubin"])
+        (folder / f"{len(kernels)}.ptx").write_text(kernel["ptx"])
+        kernels.append({key: kernel[key] for key in ("name", "stage", "meta")})
+    return kernels
+
+
+def _frames(error: BaseException | None, folder: Path) -> list[str]:
+    """Where in the solution's own files it happened, outermost first."""
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    # <folder>/package/<package name>/<file in the solution>
+    paths = ["/".join(Path(frame.filename).relative_to(folder).parts[2:]) for frame in own]
+    return [f"  at {path}:{frame.lineno} in {frame.name}: {frame.line}" for path, frame in zip(paths, own, strict=True)]
+
+
+def _check_kernel(kernel: Any, where: str) -> None:
+    if not isinstance(kernel, dict) or kernel.keys() != KEYS.keys():
+        found = sorted(kernel) if isinstance(kernel, dict) else type(kernel).__name__
+        raise CheckFailed(f"{where} yields {found}; expected a dict with {sorted(KEYS)}")
+    for key, kind in KEYS.items():
+        if not isinstance(kernel[key], kind):
+            raise CheckFailed(f"{where}: {key} is a {type(kernel[key]).__name__}; expected {kind.__name__}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

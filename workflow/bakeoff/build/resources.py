@@ -1,0 +1,121 @@
+"""What a compiled kernel uses: read off the machine code by `cuobjdump`, which comes with Triton.
+
+Entry points: `inspect_cubin` runs the tool on one file, `parse_listing` is the pure parser of what it prints.
+Limits: dynamic shared memory is chosen at launch and so is not in a cubin; spills are counted as instructions that access local
+memory, once each however often they run, and a local array counts as well (it also shows as stack).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from bakeoff.errors import CheckFailed, InputError
+
+# Since compute capability 9.0 the driver keeps the first KB of a block's shared memory for itself, and the tool counts it.
+RESERVED_SHARED_BYTES = 1024
+# Matrix instructions by family. Hopper's warpgroup instructions carry a G before MMA, Blackwell's tensor-memory ones start
+# with UTC, and what is left are the per-warp instructions of mma.sync.
+MMA_FAMILIES = {
+    "wgmma": re.compile(r"[A-Z]GMMA"),
+    "tcgen05": re.compile(r"UTC[A-Z]*MMA"),
+    "mma.sync": re.compile(r"[A-Z]MMA"),
+}
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+_INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
+_LOCAL = re.compile(r"(LDL|STL)((?:\.[A-Z0-9_]+)*)$")
+_TMEM = re.compile(r"tcgen05\.alloc\S*\s+\[[^\]]*\],\s*(\d+)\s*;")
+
+
+class Resources(BaseModel):
+    """Use of the chip by one kernel. Bytes of stack and spills are per thread, shared memory and tensor memory per block."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    registers: int
+    """Registers per thread."""
+    static_shared_bytes: int
+    """Shared memory that the code itself declares, without the KB that the driver reserves."""
+    stack_bytes: int
+    """Stack frame per thread."""
+    spill_bytes: int
+    """Bytes per thread that instructions store to and load from local memory, each instruction counted once."""
+    tmem_columns: int | None
+    """Columns of tensor memory that are allocated; null where the number is no constant in the PTX. 0 if there is none."""
+    mma: dict[str, int]
+    """Matrix instructions in the machine code by family, only those that occur."""
+
+
+def inspect_cubin(cubin: Path, ptx: str) -> Resources:
+    """Run `cuobjdump` on a cubin file; `ptx` is the kernel's PTX. CheckFailed if the tool does not take the file."""
+    command = [str(find_tool("cuobjdump")), "-res-usage", "-sass", str(cubin)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not _USAGE.search(done.stdout):
+        raise CheckFailed(
+            f"{cubin.name} is no cubin that cuobjdump reads: {(done.stderr or done.stdout).strip()[-300:]}"
+        )
+    return parse_listing(done.stdout, ptx)
+
+
+def parse_listing(listing: str, ptx: str = "") -> Resources:
+    """Resources from what `cuobjdump -res-usage -sass` prints. Of several functions, the largest use and the sum of counts."""
+    usages = [tuple(map(int, found)) for found in _USAGE.findall(listing)]
+    registers, stack, shared = (max(usage[i] for usage in usages) for i in range(3))
+    names = _INSTRUCTION.findall(listing)
+    return Resources(
+        registers=registers,
+        static_shared_bytes=max(0, shared - RESERVED_SHARED_BYTES),
+        stack_bytes=stack,
+        spill_bytes=sum(_local_bytes(name) for name in names),
+        tmem_columns=_tmem_columns(ptx),
+        mma=_count_mma(names),
+    )
+
+
+def _count_mma(names: list[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        base = name.split(".")[0]
+        family = next((family for family, pattern in MMA_FAMILIES.items() if pattern.fullmatch(base)), None)
+        if family:
+            counts[family] = counts.get(family, 0) + 1
+    return counts
+
+
+def _local_bytes(name: str) -> int:
+    """Bytes that an instruction moves to or from local memory: STL.64 moves 8, STL.U8 one; 0 for any other instruction."""
+    found = _LOCAL.match(name)
+    if not found:
+        return 0
+    widths = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16}
+    return next((widths[part] for part in found[2].split(".") if part in widths), 4)
+
+
+def _tmem_columns(ptx: str) -> int | None:
+    if "tcgen05.alloc" not in ptx:
+        return 0
+    found = [int(columns) for columns in _TMEM.findall(ptx)]
+    return sum(found) if len(found) == len(re.findall(r"tcgen05\.alloc", ptx)) else None
+
+
+def find_tool(name: str) -> Path:
+    """A tool of the CUDA toolkit: the one in Triton's wheel, so that its version is pinned, else the one on PATH."""
+    package = importlib.util.find_spec("triton")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        path = Path(folder) / "backends/nvidia/bin" / name
+        if path.is_file():
+            return path
+    on_path = shutil.which(name)
+    if on_path is None:
+        raise InputError(
+            name,
+            found="neither in Triton's wheel nor on PATH",
+            expected="the CUDA tool that lists machine code",
+            hint="run `make setup`, or `pip install triton==3.6.0`",
+        )
+    return Path(on_path)

@@ -1,0 +1,119 @@
+"""The verbs of this room: build, export, new-solution."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bakeoff.errors import CheckFailed, InputError
+from bakeoff.files import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    from bakeoff.build.record import BuildRecord
+    from bakeoff.build.spec import SolutionSpec
+
+SOLUTIONS = PROJECT_ROOT / "solutions"
+TRACES = PROJECT_ROOT / "traces"
+
+
+def build_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """\
+writes into DIR:
+  solution.json          the solution as one FlashInfer-Bench document; nothing else of it is ever run
+  build.json             status and, per kernel, registers, shared memory, tensor memory, stack, spills, matrix instructions
+  <kernel>.cubin, .ptx   machine code and PTX (GPU architectures)
+
+exit code 0: built, or the solution has no such backend (status "unsupported"); 1: it does not build; 2: unusable input
+
+examples:
+  bakeoff build my_moe --arch cpu                    packs, imports, checks the entry point
+  bakeoff build my_moe --arch sm_90a -o /tmp/my_moe  compiles every kernel for Hopper, here, without a GPU"""
+    parser.add_argument(
+        "solution", metavar="SOLUTION", help="name of a folder in solutions/, or the path of a solution's folder"
+    )
+    parser.add_argument(
+        "--arch", choices=("cpu", "sm_90a", "sm_100a"), default="cpu", help="what to build for (default: cpu)"
+    )
+    parser.add_argument(
+        "--definition",
+        metavar="NAME",
+        help="definition to pack for: a name, full or narrow (default: narrow for cpu, else full)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="where to write (default: build/SOLUTION/ARCH)"
+    )
+    parser.add_argument(
+        "--traces", type=Path, default=TRACES, metavar="DIR", help="folder with definitions/ (default: traces/)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where finished builds are kept, by content (default: .cache/build)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=900, metavar="S", help="longest compilation, in seconds (default: 900)"
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="exit 0 also if the solution does not build; build.json says so"
+    )
+
+
+def build(args: argparse.Namespace) -> int:
+    from bakeoff.build.compile import DEFAULT_CACHE, build_solution
+
+    spec = _spec(args.solution)
+    definition = _definition(args.definition or ("narrow" if args.arch == "cpu" else "full"), args.traces)
+    into = args.output or Path("build") / spec.name / args.arch
+    started = time.monotonic()
+    record, cached = build_solution(spec, args.arch, definition, into, args.cache or DEFAULT_CACHE, args.timeout)
+    print("\n".join(_table(record)))
+    print(
+        f"{into}: {'unchanged, from the cache' if cached else 'built'}, {time.monotonic() - started:.1f} s",
+        file=sys.stderr,
+    )
+    if record.status == "failed" and not args.keep_going:
+        raise CheckFailed(f"{record.solution} does not build for {record.arch}: {record.message}")
+    return 0
+
+
+def _table(record: BuildRecord) -> list[str]:
+    """What was built, as lines of text: one line, and one per kernel."""
+    lines = [
+        f"{record.solution} {record.arch}: {record.status}"
+        + (f" ({record.message})" if record.status == "unsupported" else "")
+    ]
+    if record.kernels:
+        lines.append(
+            f"{'kernel':40} {'stage':16} {'regs':>5} {'shared B':>9} {'TMEM':>5} {'stack B':>8} {'spill B':>8}  MMA"
+        )
+    for kernel in record.kernels:
+        mma = ", ".join(f"{count} {family}" for family, count in kernel.mma.items()) or "-"
+        shared, tmem = (("?" if value is None else value) for value in (kernel.shared_bytes, kernel.tmem_columns))
+        numbers = f"{kernel.registers:5} {shared:>9} {tmem:>5} {kernel.stack_bytes:8} {kernel.spill_bytes:8}"
+        lines.append(f"{kernel.name:40} {kernel.stage:16} {numbers}  {mma}")
+    return lines
+
+
+def _spec(solution: str) -> SolutionSpec:
+    from bakeoff.build.spec import discover, read_spec
+
+    folder = Path(solution).resolve() if "/" in solution else SOLUTIONS / solution
+    if not folder.is_dir():
+        names = ", ".join(spec.name for spec in discover(SOLUTIONS))
+        raise InputError(
+            "SOLUTION",
+            found=solution,
+            expected=f"one of {names}, or the path of a solution's folder",
+            hint="correct the name, or make the solution with `bakeoff new-solution NAME`",
+        )
+    return read_spec(folder)
+
+
+def _definition(name: str, traces: Path) -> Path:
+    from bakeoff.traces.definitions import WIDTHS, definition_name
+    from bakeoff.traces.store import TraceRoot
+
+    widths = dict(zip(("full", "narrow"), WIDTHS, strict=True))
+    return TraceRoot(traces).definition_path(definition_name(*widths[name]) if name in widths else name)
