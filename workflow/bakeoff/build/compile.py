@@ -67,6 +67,7 @@ def build_solution(
     Returns the record and whether it came from the cache. What is wrong with the solution is in the record, not raised.
     """
     solution = pack(spec, definition.stem)
+    _remove_earlier(into)
     write_atomic(into / "solution.json", document(solution))
     record, cached = _record(spec, solution, arch, definition, into, cache, timeout_s)
     write_atomic(into / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
@@ -248,7 +249,6 @@ def _remove_earlier(into: Path) -> None:
 
 def _copied(kept: Path, into: Path) -> BuildRecord:
     record = read_json(kept / "build.json", BuildRecord)
-    _remove_earlier(into)
     for kernel in record.kernels:
         for name in (kernel.cubin, kernel.ptx):
             write_atomic(into / name, read_bytes(kept / name))

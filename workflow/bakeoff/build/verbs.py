@@ -70,7 +70,7 @@ def build(args: argparse.Namespace) -> int:
     record, cached = build_solution(spec, args.arch, definition, into, args.cache or DEFAULT_CACHE, args.timeout)
     print("\n".join(_table(record)))
     print(
-        f"{into}: {'unchanged, from the cache' if cached else 'built'}, {time.monotonic() - started:.1f} s",
+        f"{into}: {'unchanged, from the cache' if cached else 'written'}, {time.monotonic() - started:.1f} s",
         file=sys.stderr,
     )
     if record.status == "failed" and not args.keep_going:
