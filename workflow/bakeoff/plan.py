@@ -86,7 +86,7 @@ class Plan(_Part):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    schema_: Literal["bakeoff/plan/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["bakeoff/plan/1"] = Field("bakeoff/plan/1", alias="schema")
     run: str
     title: str
     backend: Backend
@@ -185,7 +185,7 @@ def _reference(definition: Definition) -> Participant:
 
 
 def _participant(spec: SolutionSpec, config: Config) -> Participant:
-    backend = spec.backends.get(config.backend)
+    backend = spec.backends.get(_backend(config))
     return Participant(
         name=spec.name, role=spec.role, label=spec.name, description=spec.description, digest=digest(pack(spec, config.definition)),
         build=f"build/{spec.name}/solution.json", supported=backend is not None,

@@ -6,6 +6,7 @@ Generated: workflow/schemas/*.json, the key table in config/README.md, and the d
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,14 +33,14 @@ def schemas_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def schemas(args: argparse.Namespace) -> int:
-    stale = [path for path, content in generated() if not path.is_file() or path.read_bytes() != content]
+    current = dict(generated())
+    stale = [path for path, content in current.items() if not path.is_file() or path.read_bytes() != content]
     if args.check and stale:
         names = ", ".join(path.relative_to(PROJECT_ROOT).as_posix() for path in stale)
         raise CheckFailed(f"not current: {names}\n  to do:    make schemas, then commit the files")
-    for path, content in generated():
-        if path in stale:
-            write_atomic(path, content)
-            print(f"wrote {path.relative_to(PROJECT_ROOT)}")
+    for path in stale:
+        write_atomic(path, current[path])
+        print(f"wrote {path.relative_to(PROJECT_ROOT)}")
     return 0
 
 
@@ -50,9 +51,25 @@ def generated() -> Iterator[tuple[Path, bytes]]:
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
         yield PROJECT_ROOT / f"workflow/schemas/{name}.schema.json", pretty_json(schema)
     yield _config_page()
-    from bakeoff.traces.definitions import definition_files
+    yield from _trace_files()
 
-    yield from definition_files()
+
+def _trace_files() -> Iterator[tuple[Path, bytes]]:
+    """The definitions with their reference, and the workload lines with their seed and routing figures."""
+    from bakeoff.moe.geometry import Geometry
+    from bakeoff.moe.inputs import routing_seed, routing_stats
+    from bakeoff.traces import definitions
+    from bakeoff.traces.models import RoutingStats
+    from bakeoff.traces.store import Case, TraceRoot
+
+    def routing_of(definition: str, case: Case) -> tuple[int, RoutingStats]:
+        geometry = Geometry.of(TraceRoot(definitions.TRACES).definition(definition))
+        seed = routing_seed(geometry, case)
+        return seed, routing_stats(geometry, dataclasses.replace(case, seed=seed), "synthetic")
+
+    files = definitions.definition_files() | definitions.workload_files(routing_of)
+    for name, content in files.items():
+        yield definitions.TRACES / name, content
 
 
 def _config_page() -> tuple[Path, bytes]:
