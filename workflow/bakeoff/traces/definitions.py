@@ -1,19 +1,18 @@
 """Makes the files under traces/: both definitions, and the generated part of the workload lines.
 
-`definition_files` and `workload_files` return what the files should hold; `drifted` tells which differ, and `write`
-brings them up to date. The reference is read as text, and the routing figures come from a function that the caller
-gives, because both belong to a later room.
+`definition_files` and `workload_files` return what the files should hold; `bakeoff schemas` writes or checks them. The
+reference is read as text, and the routing figures come from a function that the caller gives, because both belong to a
+later room.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from bakeoff.files import PROJECT_ROOT, read_bytes, write_atomic
+from bakeoff.files import PROJECT_ROOT, read_bytes
 from bakeoff.traces.models import AxisConst, AxisVar, Definition, DType, RoutingStats, TensorSpec, Trace, document, line
-from bakeoff.traces.store import Case, TraceRoot, case_id
+from bakeoff.traces.store import Case, TraceRoot
 
 REFERENCE = PROJECT_ROOT / "workflow/bakeoff/moe/reference.py"
 TRACES = PROJECT_ROOT / "traces"
@@ -110,31 +109,6 @@ def definition_files(reference: Path = REFERENCE) -> dict[str, bytes]:
     return {f"definitions/{made_one.op_type}/{made_one.name}.json": document(made_one) for made_one in made}
 
 
-def workload_trace(
-    definition: str, seq_len: int, offset: int, factor: float, seed: int | None, stats: RoutingStats | None
-) -> Trace:
-    """A workload line whose tensors are all drawn by whoever runs it."""
-    identity = case_id(seq_len, offset)
-    scalars = {"local_expert_offset": offset, "routed_scaling_factor": factor}
-    note = {"id": identity, "seed": seed, **(stats.model_dump() if stats else {})}
-    return Trace.model_validate(
-        {
-            "definition": definition,
-            "solution": None,
-            "workload": {
-                "uuid": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{definition}/{identity}")),
-                "axes": {"seq_len": seq_len},
-                "inputs": {
-                    name: {"type": "scalar", "value": scalars[name]} if name in scalars else {"type": "random"}
-                    for name in _inputs()
-                },
-            },
-            "evaluation": None,
-            "bakeoff": {key: value for key, value in note.items() if value is not None},
-        }
-    )
-
-
 def workload_files(
     routing_of: Callable[[str, Case], tuple[int, RoutingStats]], root: Path = TRACES
 ) -> dict[str, bytes]:
@@ -154,17 +128,3 @@ def workload_files(
 def _with_note(case: Case, seed: int, stats: RoutingStats) -> Trace:
     note = {"id": case.id, "seed": seed, **stats.model_dump()}
     return Trace.model_validate(case.trace.model_dump(mode="json", exclude_unset=True) | {"bakeoff": note})
-
-
-def drifted(files: Mapping[str, bytes], root: Path = TRACES) -> list[str]:
-    """The paths whose file is missing or has another content."""
-    found = {name: (root / name).read_bytes() if (root / name).is_file() else None for name in files}
-    return [name for name, content in files.items() if found[name] != content]
-
-
-def write(files: Mapping[str, bytes], root: Path = TRACES) -> list[str]:
-    """Write the files that drifted; returns their paths."""
-    changed = drifted(files, root)
-    for name in changed:
-        write_atomic(root / name, files[name])
-    return changed
