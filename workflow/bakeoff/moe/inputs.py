@@ -1,13 +1,12 @@
 """The inputs of a workload: routing from the synthetic generator or a data set, everything else drawn.
 
-Entry points: `make_inputs`, `make_weights`, `routing_stats`, `choose_seed`. The same arguments give the same bits on every
+Entry points: `make_inputs`, `make_weights`, `make_routing`, `routing_stats`. The same arguments give the same bits on every
 device. Value families: `fib` as FlashInfer-Bench draws them (e4m3 of N(0, 1) clamped to +-2, scales N(0, 1)) and `realistic`
 (N(0, 1) activations and N(0, 0.02) weights, quantized with scales of amax / 448).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,6 @@ BIAS_LOW, BIAS_HIGH, HIGH_BIASES = 4.9375, 4.96875, 102
 REDRAW_GAP = 5e-6
 # Elements drawn at once: on a CPU what its caches hold, on a GPU < 1 GB of temporaries.
 CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}
-SEED_LIMIT = 10_000
 FULL_HIDDEN, FULL_INTERMEDIATE = 7168, 2048  # of the public data set's definition
 
 
@@ -133,44 +131,11 @@ def routing_stats(geometry: Geometry, case: Case, dataset: PublicDataset | str |
 
 def routing_seed(geometry: Geometry, case: Case) -> int:
     """The case's own seed, or, for a case without one, the seed that `choose_seed` finds."""
-    return choose_seed(geometry, case.seq_len, case.offset) if case.seed is None else case.seed
+    if case.seed is not None:
+        return case.seed
+    from bakeoff.moe.seeds import choose_seed  # it draws inputs to choose, so it stands on this module
 
-
-@functools.lru_cache(maxsize=64)
-def choose_seed(geometry: Geometry, seq_len: int, offset: int) -> int:
-    """The smallest seed whose routing is typical of a rank: work for it, and neither much more nor much less than its share.
-
-    One token: exactly two local experts. More: the share of active tokens is within 1/8 of what the kept groups give
-    (a half), and the pairs per token are within 1/4 of theirs (one). Raises InputError if no seed below 10,000 is.
-    """
-    for seed in range(SEED_LIMIT):
-        found = routing_stats(geometry, _Probe(seq_len, offset, seed))
-        if seq_len == 1:
-            typical = found.local_pairs == 2
-        else:
-            share = geometry.top_groups / geometry.groups
-            pairs = geometry.top_k * geometry.local_experts / geometry.experts
-            typical = (
-                abs(found.active_tokens / seq_len - share) <= 1 / 8
-                and abs(found.local_pairs / seq_len - pairs) <= 1 / 4
-            )
-        if typical:
-            return seed
-    raise InputError(
-        f"workload T{seq_len}_o{offset}",
-        found=f"no typical routing under {SEED_LIMIT} seeds",
-        expected="a sequence length and an offset whose rank gets about its share of work",
-        hint="give the workload line a seed of its own: bakeoff.seed",
-    )
-
-
-class _Probe:
-    """A case that exists only to try a routing seed."""
-
-    factor = 1.0
-
-    def __init__(self, seq_len: int, offset: int, seed: int) -> None:
-        self.seq_len, self.offset, self.seed = seq_len, offset, seed
+    return choose_seed(geometry, case.seq_len, case.offset)
 
 
 def _open_dataset(path: str | Path) -> PublicDataset:
