@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bakeoff.build.record import BuildRecord
     from bakeoff.build.spec import SolutionSpec
 
+T = TypeVar("T")
 SOLUTIONS = PROJECT_ROOT / "solutions"
 TRACES = PROJECT_ROOT / "traces"
 
@@ -117,3 +118,80 @@ def _definition(name: str, traces: Path) -> Path:
 
     widths = dict(zip(("full", "narrow"), WIDTHS, strict=True))
     return TraceRoot(traces).definition_path(definition_name(*widths[name]) if name in widths else name)
+
+
+def export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = """\
+The folder holds the definition, its workloads with synthetic routing as safetensors, and the packed solutions; about 30 MB.
+FlashInfer-Bench then runs it on a GPU host with the published tolerances:
+  flashinfer-bench run --local DIR --rtol 0.2 --atol 0.1 --required-matched-ratio 0.85"""
+    parser.add_argument("--fib", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
+    parser.add_argument("--definition", default="full", metavar="NAME", help="a name, full or narrow (default: full)")
+    parser.add_argument(
+        "--solutions", nargs="+", metavar="NAME", help="which solutions (default: all, contestants and peers)"
+    )
+    parser.add_argument("--workloads", nargs="+", metavar="ID", help="which workloads, such as T901_o96 (default: all)")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="routing seed of every workload (default: each one's own)"
+    )
+    parser.add_argument(
+        "--traces", type=Path, default=TRACES, metavar="DIR", help="folder of the workloads (default: traces/)"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=SOLUTIONS, metavar="DIR", help="folder of the solutions (default: solutions/)"
+    )
+
+
+def export(args: argparse.Namespace) -> int:
+    from bakeoff.build.export import export as write_folder
+    from bakeoff.build.spec import discover
+    from bakeoff.traces.store import TraceRoot
+
+    root, name = TraceRoot(args.traces), _definition(args.definition, args.traces).stem
+    cases = _chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name)})
+    specs = _chosen("--solutions", args.solutions, {spec.name: spec for spec in discover(args.root)})
+    if args.seed is not None and not 0 <= args.seed < 2**31:
+        raise InputError(
+            "--seed", found=str(args.seed), expected="a whole number from 0 to 2147483647", hint="choose another seed"
+        )
+    files = write_folder(args.fib, root.definition(name), cases, specs, args.seed)
+    print(f"{args.fib}: {name}, {len(cases)} workloads, {len(specs)} solutions, {len(files)} files")
+    print(f"next: flashinfer-bench run --local {args.fib} --rtol 0.2 --atol 0.1 --required-matched-ratio 0.85")
+    return 0
+
+
+def _chosen(option: str, wanted: list[str] | None, available: dict[str, T]) -> list[T]:
+    unknown = [name for name in wanted or [] if name not in available]
+    if unknown:
+        raise InputError(
+            option, found=", ".join(unknown), expected=f"out of {', '.join(available)}", hint="correct the name"
+        )
+    return [available[name] for name in wanted or available]
+
+
+def new_solution_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "name", metavar="NAME", help="name of the solution and its folder: lower-case letters, digits, underscores"
+    )
+    parser.add_argument(
+        "--role",
+        choices=("contestant", "peer"),
+        default="peer",
+        help="contestants count for winners and claims, peers stand beside them (default: peer)",
+    )
+    parser.add_argument(
+        "--author", default="unknown", metavar="WHO", help="your name, for the packed solution (default: unknown)"
+    )
+    parser.add_argument(
+        "--into", type=Path, default=SOLUTIONS, metavar="DIR", help="folder of the solutions (default: solutions/)"
+    )
+
+
+def new_solution(args: argparse.Namespace) -> int:
+    from bakeoff.build.new_solution import new_solution as make
+
+    spec = make(args.into, args.name, args.role, args.author)
+    print(f"{spec.folder}: {', '.join(path.name for path in spec.own_files())}")
+    print(f"next: bakeoff build {spec.name} --arch cpu, then bakeoff check {spec.name}")
+    return 0
