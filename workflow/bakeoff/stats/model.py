@@ -61,6 +61,8 @@ class RunHeader(Part):
     """Model of the GPU (or, on the cpu backend, of the CPU); null if it was not recorded."""
     definition: str
     """Name of the definition."""
+    definition_axes: dict[str, int] = Field(default_factory=dict)
+    """The definition's constant axes; empty if the definition is not among the traces."""
     dataset: str | None = None
     """`synthetic`, or `public` for the flashinfer-trace data set; null if it was not recorded."""
     protocol: str | None = None
@@ -177,6 +179,10 @@ class Workload(Part):
     """Tokens."""
     offset: int | None = None
     """First of the 32 local experts; null if the table did not say."""
+    uuid: str | None = None
+    """The workload's identifier in the traces; null in published tables."""
+    seed: int | None = None
+    """Seed of the synthetic routing; null for a data set and for published tables."""
     local_pairs: int | None = None
     """(token, local expert) pairs; null for a published table, whose routing is not here."""
     active_tokens: int | None = None
@@ -311,14 +317,16 @@ class Winner(Part):
     """Highest speedup, whatever the noise: the published tables' "Winner". Null if no contestant has a value."""
     runner_up: str | None = None
     """Second highest."""
-    lead: float | None = None
+    lead: Estimate | None = None
     """Leader's speed over the runner-up's (1.05: 5 % ahead); null without a runner-up."""
+    p_difference: float | None = None
+    """Corrected p-value of that lead; null without a decision."""
     supported: bool
     """True if the leader is FASTER than every other contestant with a value, by the decision rule."""
     tied: list[str] = Field(default_factory=list)
     """Contestants whom the leader is not FASTER than. Empty if supported."""
-    basis: Literal["blocks", "between_runs", "none"]
-    """What the answer rests on: the run's blocks; the scatter between two published runs of a day; or nothing (a lone value)."""
+    basis: Literal["blocks", "none"]
+    """What the answer rests on: the run's blocks, or nothing but lone values (one block, a published table)."""
 
 
 class Summary(Part):
@@ -369,6 +377,8 @@ class PairVerdict(Part):
     """`one_block`: fewer than two blocks hold both; `not_measured`: one of the two has no valid value."""
     ratio: Estimate | None = None
     """b's time over a's (above 1: a is faster), geometric mean over paired blocks."""
+    sd: float | None = None
+    """Sample standard deviation of the paired log ratios over blocks; 0 means that the noise is below the timer's steps."""
     blocks: int = 0
     """Blocks that hold both."""
     p_difference: float | None = None
@@ -708,10 +718,12 @@ class PreviousRow(Part):
 
 
 class PreviousFinding(Part):
-    """Against the previous run."""
+    """Against an earlier, repeated or published run."""
 
     id: str
-    """Id of the previous run."""
+    """Id of the other run."""
+    relation: Literal["previous", "repeat", "published"]
+    """`previous`: an earlier run; `repeat`: the same measurement of the same day; `published`: the published run."""
     comparable: bool
     """False if device, protocol or inputs differ; the rows are then empty."""
     reasons: list[str]
@@ -728,7 +740,8 @@ class Findings(Part):
     large_batch: LargeBatchFinding | None = None
     version: VersionFinding | None = None
     consistency: ConsistencyFinding | None = None
-    previous: PreviousFinding | None = None
+    previous: list[PreviousFinding] = Field(default_factory=list)
+    """Against other runs; empty if none was given."""
 
 
 class Analysis(Part):

@@ -1,0 +1,173 @@
+"""From a run's data to the analysis document.
+
+Entry points: `analyse` (pure: the same data give the same document) and `document_bytes` (canonical bytes of it).
+Comparisons with other runs and the audit are added by the caller, who reads their files (`verbs`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bakeoff.files import pretty_json
+from bakeoff.stats import findings
+from bakeoff.stats.intervals import Floats, Interval, block_means, mean_interval, median_interval, outliers
+from bakeoff.stats.model import Analysis, Cell, Check, Summary, Winner, Workload
+from bakeoff.stats.pairs import (
+    Duels,
+    PairDecision,
+    compare_pairs,
+    number,
+    pair_model,
+    ratio_estimate,
+    rivals,
+    winners,
+)
+from bakeoff.stats.rundata import RunData
+from bakeoff.stats.samples import Samples
+from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
+
+# More digits than any clock gives, fewer than differ between mathematics libraries.
+DIGITS = 10
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything that is computed from the samples once: arrays are (solutions, workloads), logs of ratios or of microseconds."""
+
+    samples: Samples
+    seq_lens: NDArray[np.int64]
+    contestants: list[int]
+    latency: Interval
+    speedup: Interval
+    pairs: list[PairDecision]
+    duels: Duels
+
+    @classmethod
+    def of(cls, data: RunData) -> Figures:
+        samples, pairs = data.samples, compare_pairs(data.samples)
+        sizes = np.array([workload.seq_len for workload in data.workloads])
+        return cls(
+            samples, sizes, [samples.solutions.index(name) for name in data.contestants], median_interval(samples.log_time),
+            mean_interval(samples.log_speedup), pairs, Duels(pairs),
+        )  # fmt: skip
+
+    @property
+    def speed(self) -> Floats:
+        """Log speeds by which solutions are ordered at a workload: comparable within a column only."""
+        return -block_means(self.samples.log_time).mean
+
+
+def analyse(data: RunData) -> Analysis:
+    """The document of a run or published table, without comparisons and audit."""
+    figures = Figures.of(data) if data.performance_shown else None
+    won = winners(data.samples, figures.speed, figures.contestants, figures.duels) if figures else []
+    return Analysis(
+        run=data.header,
+        performance_shown=data.performance_shown,
+        validity=[*_completeness(data), *data.checks],
+        provenance=data.provenance,
+        participants=data.participants,
+        workloads=[_workload(entry, data.samples, figures) for entry in data.workloads],
+        cells=[_cell(cell, data, figures) for cell in data.cells],
+        verifications=data.verifications,
+        summaries=_summaries(data, figures, won),
+        winners=won,
+        pairs=[pair_model(data.samples, pair) for pair in figures.pairs] if figures else [],
+        rank_stability=_ranks(figures),
+        profile=performance_profile(data.samples.solutions, np.exp(figures.speedup.value)) if figures else [],
+        findings=findings.facts(figures, won) if figures else findings.Findings(),
+        gate_power=data.gate_power,
+        builds=data.builds,
+    )
+
+
+def document_bytes(analysis: Analysis) -> bytes:
+    """analysis.json: sorted keys, numbers rounded to 10 significant digits."""
+    return pretty_json(_rounded(analysis.model_dump(mode="json", by_alias=True)))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
+def _cell(cell: Cell, data: RunData, figures: Figures | None) -> Cell:
+    """The cell with its figures; a cell that did not pass has none."""
+    if figures is None:
+        return cell
+    samples = figures.samples
+    row, column = samples.solutions.index(cell.solution), samples.workloads.index(cell.workload)
+    times = samples.log_time[row, column]
+    if np.isnan(times).all():
+        return cell
+    latency, speedup = figures.latency, figures.speedup
+    rival = next((other for other in rivals(figures.speed, figures.contestants, column) if other != row), None)
+    shown = _estimate_at(latency, row, column) if samples.times_known else None
+    floor = data.workloads[column].floor
+    return cell.model_copy(update={
+        "latency_us": shown, "speedup": _estimate_at(speedup, row, column), "blocks": int((~np.isnan(times)).sum()),
+        "mde": figures.duels.mde(row, rival, column) if rival is not None else None,
+        "mde_against": samples.solutions[rival] if rival is not None else None,
+        "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(outliers(times))],
+        "floor_share": floor.us / shown.value if shown and floor and floor.us else None,
+    })  # fmt: skip
+
+
+def _estimate_at(interval: Interval, *place: int):
+    return ratio_estimate(interval.value[place], interval.low[place], interval.high[place])
+
+
+def _workload(workload: Workload, samples: Samples, figures: Figures | None) -> Workload:
+    if figures is None or not samples.times_known:
+        return workload
+    reference = median_interval(samples.log_reference[samples.workloads.index(workload.id)][None])
+    return workload.model_copy(update={"reference_us": _estimate_at(reference, 0)})
+
+
+def _summaries(data: RunData, figures: Figures | None, won: list[Winner]) -> list[Summary]:
+    return [_summary(row, data, figures, won) for row in range(len(data.participants))]
+
+
+def _summary(row: int, data: RunData, figures: Figures | None, won: list[Winner]) -> Summary:
+    who, workloads = data.participants[row], [workload.id for workload in data.workloads]
+    passed = sum(cell.outcome == "PASSED" for cell in data.cells if cell.solution == who.name)
+    if figures is None:
+        return Summary(solution=who.name, cells=0, due=len(workloads), passed=passed)
+    samples, speedups = figures.samples, np.exp(figures.speedup.value[row])
+    total = np.exp(figures.latency.value[row]).sum() if samples.times_known else np.nan
+    summary = summarize(
+        who.name, speedups, samples.log_speedup[row], workloads, passed=passed, total_latency_us=number(total)
+    )
+    return summary.model_copy(update=count_wins(who.name, won)) if who.role == "contestant" else summary
+
+
+def _ranks(figures: Figures | None):
+    if figures is None:
+        return None
+    rows, samples = figures.contestants, figures.samples
+    names = [samples.solutions[row] for row in rows]
+    latencies = np.exp(figures.latency.value[rows]) if samples.times_known else None
+    return rank_stability(names, np.exp(figures.speedup.value[rows]), latencies)
+
+
+def _completeness(data: RunData) -> list[Check]:
+    """Conditions that every run has to meet, from its cells."""
+    due = len(data.cells)
+    missing = [f"{cell.solution}/{cell.workload}" for cell in data.cells if cell.outcome == "NOT_RUN"]
+    failed = [f"{cell.solution}/{cell.workload}" for cell in data.cells if cell.outcome not in ("PASSED", "NOT_RUN")]
+    blocks = len(data.samples.blocks) if data.performance_shown else 0
+    return [
+        Check(code="cells_complete", status="failed" if missing else "ok", found=due - len(missing), of=due, items=missing[:20]),
+        Check(code="cells_passed", status="failed" if failed else "ok", found=due - len(missing) - len(failed), of=due, items=failed[:20]),
+        Check(
+            code="blocks_enough", found=blocks, of=2,
+            status=("ok" if blocks > 1 else "warning") if data.performance_shown else "not_applicable",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,147 @@
+"""Every two solutions against each other, and what follows for single cells and for the winner of a workload.
+
+Entry points: `compare_pairs`, `winners`, `rivals`. The rule is docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from bakeoff.stats.intervals import Floats, block_means, mean_interval
+from bakeoff.stats.model import Estimate, Pair, PairVerdict, Verdict, Winner
+from bakeoff.stats.samples import Samples
+from bakeoff.stats.verdicts import Decision, paired
+
+_MIRROR = {Verdict.FASTER: Verdict.SLOWER, Verdict.SLOWER: Verdict.FASTER}
+
+
+@dataclass(frozen=True)
+class PairDecision:
+    """The decision of `a` against `b` (positions in `Samples.solutions`), and the block log ratios it rests on."""
+
+    a: int
+    b: int
+    log_ratios: Floats
+    decision: Decision
+
+
+def compare_pairs(samples: Samples) -> list[PairDecision]:
+    """All pairs in the run's order; positive log ratios mean that a is faster."""
+    pairs = combinations(range(len(samples.solutions)), 2)
+    ratios = ((a, b, samples.log_time[b] - samples.log_time[a]) for a, b in pairs)
+    return [PairDecision(a, b, logs, paired(logs)) for a, b, logs in ratios]
+
+
+def number(value: float) -> float | None:
+    """A float for the document: NaN is none."""
+    return None if np.isnan(value) else float(value)
+
+
+def estimate(value: float, low: float = np.nan, high: float = np.nan) -> Estimate | None:
+    """An `Estimate`, or none if there is no value."""
+    return None if np.isnan(value) else Estimate(value=float(value), low=number(low), high=number(high))
+
+
+def ratio_estimate(log_value: float, low: float = np.nan, high: float = np.nan) -> Estimate | None:
+    """An `Estimate` from logs."""
+    return estimate(np.exp(log_value), np.exp(low), np.exp(high))
+
+
+def overall_ratio(log_ratios: Floats) -> Estimate | None:
+    """Geometric mean over the workloads that have a value; its interval is t over the blocks that have all of these."""
+    per_workload = block_means(log_ratios).mean
+    rows = ~np.isnan(per_workload)
+    if not rows.any():
+        return None
+    whole = log_ratios[rows][:, ~np.isnan(log_ratios[rows]).any(axis=0)]
+    spread = mean_interval(whole.mean(axis=0)[None]) if whole.size else None
+    value = per_workload[rows].mean()
+    if spread is None or np.isnan(spread.low[0]):
+        return ratio_estimate(value)
+    # Centred on the value shown: the blocks left out for a missing workload still count in that workload's mean.
+    half = (spread.high[0] - spread.low[0]) / 2
+    return ratio_estimate(value, value - half, value + half)
+
+
+def pair_model(samples: Samples, pair: PairDecision) -> Pair:
+    """The document's form of a pair."""
+    decision = pair.decision
+    verdicts = [_pair_verdict(workload, decision, row) for row, workload in enumerate(samples.workloads)]
+    counts = {verdict: sum(entry.verdict == verdict for entry in verdicts) for verdict in Verdict}
+    value = decision.ratio.value
+    return Pair(
+        a=samples.solutions[pair.a], b=samples.solutions[pair.b], ratio=overall_ratio(pair.log_ratios),
+        workloads=int((~np.isnan(value)).sum()), a_ahead=int((value > 0).sum()), b_ahead=int((value < 0).sum()),
+        faster=counts[Verdict.FASTER], slower=counts[Verdict.SLOWER], same=counts[Verdict.SAME],
+        ambiguous=counts[Verdict.AMBIGUOUS], verdicts=verdicts,
+    )  # fmt: skip
+
+
+def _pair_verdict(workload: str, decision: Decision, row: int) -> PairVerdict:
+    blocks = int(decision.blocks[row])
+    verdict = decision.verdicts[row]
+    return PairVerdict(
+        workload=workload, verdict=verdict, blocks=blocks,
+        undecided=None if verdict else "one_block" if blocks else "not_measured",
+        ratio=ratio_estimate(decision.ratio.value[row], decision.ratio.low[row], decision.ratio.high[row]),
+        sd=number(decision.sd[row]), p_difference=number(decision.p_difference[row]),
+        p_equivalence=number(decision.p_equivalence[row]), mde=number(decision.mde[row]),
+    )  # fmt: skip
+
+
+class Duels:
+    """Look-up of decisions in either direction."""
+
+    def __init__(self, pairs: list[PairDecision]) -> None:
+        self._pairs = {(pair.a, pair.b): pair.decision for pair in pairs}
+
+    def verdict(self, a: int, b: int, workload: int) -> Verdict | None:
+        if (a, b) in self._pairs:
+            return self._pairs[a, b].verdicts[workload]
+        found = self._pairs[b, a].verdicts[workload]
+        return None if found is None else _MIRROR.get(found, found)
+
+    def ratio(self, a: int, b: int, workload: int) -> Estimate | None:
+        straight = (a, b) in self._pairs
+        ratio = self._pairs[(a, b) if straight else (b, a)].ratio
+        value, low, high = ratio.value[workload], ratio.low[workload], ratio.high[workload]
+        return ratio_estimate(value, low, high) if straight else ratio_estimate(-value, -high, -low)
+
+    def p_difference(self, a: int, b: int, workload: int) -> float | None:
+        return number(self._pairs[(min(a, b), max(a, b))].p_difference[workload])
+
+    def mde(self, a: int, b: int, workload: int) -> float | None:
+        return number(self._pairs[(min(a, b), max(a, b))].mde[workload])
+
+
+def rivals(values: Floats, contestants: list[int], workload: int) -> list[int]:
+    """Contestants with a value at a workload, fastest first; equal ones in the run's order. `values`: (solutions, workloads) log speeds."""
+    present = [row for row in contestants if not np.isnan(values[row, workload])]
+    return sorted(present, key=lambda row: -values[row, workload])
+
+
+def winners(samples: Samples, values: Floats, contestants: list[int], duels: Duels) -> list[Winner]:
+    """Leader and, where supported, winner of every workload."""
+    return [
+        _winner(samples, rivals(values, contestants, index), index, duels) for index in range(len(samples.workloads))
+    ]
+
+
+def _winner(samples: Samples, order: list[int], workload: int, duels: Duels) -> Winner:
+    names = samples.solutions
+    if not order:
+        return Winner(workload=samples.workloads[workload], leader=None, supported=False, basis="none")
+    leader, others = order[0], order[1:]
+    verdicts = {other: duels.verdict(leader, other, workload) for other in others}
+    tied = [names[other] for other, verdict in verdicts.items() if verdict != Verdict.FASTER]
+    return Winner(
+        workload=samples.workloads[workload], leader=names[leader],
+        runner_up=names[others[0]] if others else None,
+        lead=duels.ratio(leader, others[0], workload) if others else None,
+        p_difference=duels.p_difference(leader, others[0], workload) if others else None,
+        supported=bool(others) and not tied, tied=tied,
+        basis="blocks" if any(verdicts.values()) else "none",
+    )  # fmt: skip

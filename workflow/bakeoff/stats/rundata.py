@@ -1,0 +1,54 @@
+"""What an analysis starts from, whatever folder it was read from: a run's documents or a published table.
+
+`RunData` is made by `runs.load_run` and `published.load_published`, and turned into the analysis document by `analyse.analyse`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bakeoff.stats.model import (
+    Build,
+    Cell,
+    Check,
+    Fact,
+    GatePower,
+    Participant,
+    RunHeader,
+    Verification,
+    Workload,
+)
+from bakeoff.stats.samples import Samples
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another run to stand beside this one: its folder name among the published ones, and what it is to this run."""
+
+    id: str
+    relation: str
+    """`repeat`, `previous` or `published`."""
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Cells hold outcomes, gates and numerics but no times yet; times stand in `samples`, for PASSED cells only."""
+
+    header: RunHeader
+    participants: list[Participant]
+    workloads: list[Workload]
+    cells: list[Cell]
+    samples: Samples
+    provenance: list[Fact]
+    checks: list[Check]
+    performance_shown: bool
+    verifications: list[Verification] = field(default_factory=list)
+    gate_power: GatePower | None = None
+    builds: list[Build] = field(default_factory=list)
+    beside: list[Peer] = field(default_factory=list)
+    workload_digests: dict[str, str] = field(default_factory=dict)
+    """sha256 of each workload's inputs, empty for published tables."""
+
+    @property
+    def contestants(self) -> list[str]:
+        return [who.name for who in self.participants if who.role == "contestant"]

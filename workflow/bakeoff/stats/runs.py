@@ -1,0 +1,242 @@
+"""A run folder, read for analysis: config.json, traces.jsonl, and what else the run has.
+
+Entry point: `load_run`. Nothing is written. A planned cell without a trace is NOT_RUN; a trace that was not planned, a second
+one for a cell, or one that contradicts itself is an InputError that names file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bakeoff.build.record import BuildRecord
+from bakeoff.errors import InputError
+from bakeoff.files import parse_json, read_bytes, read_json, validate
+from bakeoff.measure import records
+from bakeoff.measure.outcomes import Outcome
+from bakeoff.plan import Plan, PlannedWorkload, read_plan
+from bakeoff.stats import environment
+from bakeoff.stats.model import (
+    Build,
+    Casts,
+    Cell,
+    Check,
+    Gate,
+    Kernel,
+    Numerics,
+    Participant,
+    RunHeader,
+    Verification,
+    Workload,
+)
+from bakeoff.stats.rundata import Peer, RunData
+from bakeoff.stats.samples import Sample, Samples
+from bakeoff.traces.models import Evaluation, Trace
+
+# The published run that every run is held against.
+PUBLISHED = "2026-02-26_4way"
+
+
+class BlockTimes(BaseModel):
+    """One block of a cell, as `bakeoff assemble` writes it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    block: int
+    latency_us: float | None
+    reference_us: float | None = None
+
+
+class Note(BaseModel):
+    """The object "bakeoff" of an evaluation: what the flashinfer-trace format has no place for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    outcome: Outcome
+    reason: str | None = None
+    detail: str | None = None
+    hint: str | None = None
+    tier: str | None = None
+    per_block: list[BlockTimes] = Field(default_factory=list)
+    gates: dict[str, Gate] = Field(default_factory=dict)
+    numerics: dict[str, Any] = Field(default_factory=dict)
+    missing_tiers: dict[str, str] = Field(default_factory=dict)
+    discarded: int = 0
+    warnings: list[str] = Field(default_factory=list)
+
+
+def load_run(folder: Path, published: str | None = PUBLISHED) -> RunData:
+    """Read a run's folder; `published` is the table to stand beside it (None for none)."""
+    plan = read_plan(folder)
+    notes = dict(_notes(folder / "traces.jsonl", plan))
+    solutions = [who for who in plan.participants if who.role != "reference"]
+    workloads = sorted(plan.workloads, key=lambda workload: (workload.seq_len, workload.offset))
+    cells = [_cell(who.name, workload.id, notes) for who in solutions for workload in workloads]
+    host = environment.read_host(folder / "host.json")
+    shown = plan.backend != "cpu"
+    return RunData(
+        header=_header(plan, notes, host),
+        participants=[_participant(who) for who in solutions],
+        workloads=[_workload(workload, plan, host) for workload in workloads],
+        cells=cells,
+        samples=Samples.collect([who.name for who in solutions], [workload.id for workload in workloads], _samples(notes, folder)),
+        provenance=[*environment.facts(host), *environment.plan_facts(plan)],
+        checks=_checks(plan, folder, notes, shown),
+        performance_shown=shown,
+        verifications=_verifications(folder / "verification.jsonl", plan),
+        gate_power=environment.read_gate_power(folder / "gate_power.json"),
+        builds=list(_builds(folder / "build", plan, solutions, cells)),
+        beside=[Peer(published, "published")] if published else [],
+        workload_digests={workload.id: workload.digest for workload in workloads},
+    )  # fmt: skip
+
+
+def _notes(path: Path, plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, Note]]]:
+    """(solution, workload) -> (file:line, note) of every trace."""
+    ids = {workload.uuid: workload.id for workload in plan.workloads}
+    names = {who.name for who in plan.participants if who.role != "reference"}
+    seen: dict[tuple[str, str], str] = {}
+    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        trace = parse_json(line, Trace, where)
+        key = (trace.solution or "", ids.get(trace.workload.uuid, ""))
+        if key[0] not in names or not key[1] or trace.evaluation is None:
+            raise _flaw(
+                where, f"solution {trace.solution!r} on workload {trace.workload.uuid}", "a cell that config.json lists"
+            )
+        if key in seen:
+            raise _flaw(where, f"a second trace of {key[0]}/{key[1]}, after {seen[key]}", "one trace per cell")
+        seen[key] = where
+        yield key, (where, _note(trace.evaluation, where))
+
+
+def _note(evaluation: Evaluation, where: str) -> Note:
+    extra = (evaluation.model_extra or {}).get("bakeoff")
+    note = validate(extra, Note, f"{where}: evaluation.bakeoff")
+    if (note.outcome == Outcome.PASSED) != (evaluation.status == "PASSED"):
+        raise _flaw(where, f"status {evaluation.status} beside outcome {note.outcome}", "two that agree")
+    return note
+
+
+def _samples(notes: dict[tuple[str, str], tuple[str, Note]], folder: Path) -> Iterator[Sample]:
+    """Times of the cells that PASSED; the others' times say nothing."""
+    for (solution, workload), (where, note) in notes.items():
+        if note.outcome == Outcome.PASSED:
+            for entry in note.per_block:
+                if entry.latency_us is not None:  # a block in which the cell could not be measured
+                    yield Sample(solution, workload, entry.block, entry.latency_us, entry.reference_us, where)
+
+
+def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, Note]]) -> Cell:
+    if (solution, workload) not in notes:
+        return Cell(solution=solution, workload=workload, outcome=Outcome.NOT_RUN, reason="no_trace")
+    note = notes[solution, workload][1]
+    known = {name: value for name, value in note.numerics.items() if name in Numerics.model_fields}
+    return Cell(
+        solution=solution, workload=workload, outcome=note.outcome, reason=note.reason, detail=note.detail, hint=note.hint,
+        published_gate=note.gates.get("published"), strict_gate=note.gates.get("strict"),
+        numerics=Numerics(**known) if known else None,
+        discarded=note.discarded, missing_tiers=note.missing_tiers, warnings=note.warnings,
+    )  # fmt: skip
+
+
+def _header(plan: Plan, notes: dict[tuple[str, str], tuple[str, Note]], host: dict[str, Any]) -> RunHeader:
+    tiers = sorted({note.tier for _, note in notes.values() if note.tier})
+    return RunHeader(
+        kind="run", id=plan.run, title=plan.title, backend=plan.backend, hardware=environment.hardware(host, plan.backend),
+        definition=plan.definition, definition_axes=environment.axes(plan),
+        dataset="synthetic" if plan.dataset == "synthetic" else "public",
+        protocol=plan.protocols[0], other_protocols=plan.protocols[1:], families=list(plan.families), seeds=plan.seeds,
+        blocks=plan.blocks, timeout_s=plan.timeout_s, image=plan.image, time_tier=", ".join(tiers) or None,
+        **environment.published_tolerances(),
+    )  # fmt: skip
+
+
+def _participant(who: Any) -> Participant:
+    return Participant(
+        name=who.name, role=who.role, label=who.label, description=who.description, digest=who.digest, supported=who.supported,
+        rounding=Casts(**who.rounding.model_dump(mode="json")) if who.rounding else None,
+    )  # fmt: skip
+
+
+def _workload(workload: PlannedWorkload, plan: Plan, host: dict[str, Any]) -> Workload:
+    stats = workload.stats
+    return Workload(
+        id=workload.id, seq_len=workload.seq_len, offset=workload.offset, uuid=workload.uuid, seed=workload.seed,
+        local_pairs=stats.local_pairs, active_tokens=stats.active_tokens, active_experts=stats.active_experts,
+    )  # fmt: skip
+
+
+def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, Note]], shown: bool) -> list[Check]:
+    cells = {f"{solution}/{workload}": note for (solution, workload), (_, note) in notes.items()}
+    discarded = [name for name, note in cells.items() if note.discarded]
+    tiers = sorted({f"{tier}: {why}" for note in cells.values() for tier, why in note.missing_tiers.items()})
+    lone = [
+        name
+        for name, note in cells.items()
+        if note.outcome == Outcome.PASSED and any(entry.reference_us is None for entry in note.per_block)
+    ]
+    return [
+        Check(code="samples_disturbed", status=("warning" if discarded else "ok") if shown else "not_applicable",
+              found=sum(note.discarded for note in cells.values()), items=discarded[:20]),
+        Check(code="tiers_missing", status=("warning" if tiers else "ok") if shown else "not_applicable", found=len(tiers), items=tiers[:20]),
+        Check(code="same_reference", status=("failed" if lone else "ok") if shown else "not_applicable", found=len(lone), items=lone[:20]),
+    ]  # fmt: skip
+
+
+def _verifications(path: Path, plan: Plan) -> list[Verification]:
+    """One entry per solution, family and seed that the plan asks for."""
+    found: dict[tuple[str, str, int], dict[str, records.Verification]] = {}
+    for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
+        if line.strip():
+            entry = parse_json(line, records.Verification, f"{path}:{number}")
+            found.setdefault((entry.solution, entry.family, entry.seed), {})[entry.workload] = entry
+    due: dict[tuple[str, str, int], list[str]] = {}
+    for cell in plan.cells:
+        if cell.participant != "reference":
+            workloads = due.setdefault((cell.participant, cell.family, cell.seed), [])
+            if cell.workload not in workloads:
+                workloads.append(cell.workload)
+    return [_verification(key, workloads, found.get(key, {})) for key, workloads in due.items()]
+
+
+def _verification(key: tuple[str, str, int], due: list[str], found: dict[str, records.Verification]) -> Verification:
+    passed = [name for name in due if name in found and found[name].outcome == Outcome.PASSED]
+    numerics = [found[name].numerics for name in due if name in found]
+
+    def column(name: str) -> list[float]:
+        return [entry[name] for entry in numerics if entry.get(name) is not None]  # type: ignore[misc]
+
+    return Verification(
+        solution=key[0], family=key[1], seed=key[2], due=len(due), passed=len(passed),
+        failed=[name for name in due if name not in passed],
+        worst_relative_l2=max(column("relative_l2"), default=None), worst_calc_diff=max(column("calc_diff"), default=None),
+        least_matched_active=min(column("matched_ratio_active"), default=None),
+        widest_scale=max(column("scale"), key=lambda scale: abs(scale - 1), default=None),
+    )  # fmt: skip
+
+
+def _builds(folder: Path, plan: Plan, solutions: list[Any], cells: list[Cell]) -> Iterator[Build]:
+    """build.json of every solution and architecture, in the run's order; what ran here is marked so."""
+    names = [who.name for who in solutions]
+    made = [read_json(path, BuildRecord) for path in sorted(folder.rglob("build.json"))]
+    ran = {cell.solution for cell in cells if cell.outcome == Outcome.PASSED}
+    for record in sorted(
+        (made for made in made if made.solution in names), key=lambda made: (names.index(made.solution), made.arch)
+    ):
+        yield Build(
+            solution=record.solution, arch=record.arch, status=record.status, digest=record.digest,
+            executed=record.arch == plan.backend and record.solution in ran,
+            kernels=[Kernel(**kernel.model_dump(include=set(Kernel.model_fields))) for kernel in record.kernels],
+        )  # fmt: skip
+
+
+def _flaw(where: str, found: str, expected: str) -> InputError:
+    return InputError(
+        where, found=found, expected=expected, hint="run `bakeoff assemble` again; it makes the file from the journals"
+    )

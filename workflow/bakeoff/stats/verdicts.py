@@ -1,0 +1,133 @@
+"""The decision rule of docs/statistics.md: FASTER, SLOWER, SAME or AMBIGUOUS, and what could have been found.
+
+Entry points: `paired` (two solutions of one run), `unpaired` (the same solution in two runs). Rows are the workloads of one
+family of tests; the last axis holds blocks, NaN where a block is missing. A positive log ratio means that a is faster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+from bakeoff.stats.intervals import BlockMeans, Floats, Interval, block_means
+from bakeoff.stats.model import Verdict
+
+ALPHA = 0.05
+MARGIN = float(np.log(1.02))
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Per row: verdict (None if untestable), blocks, log ratio with interval, deviation, Holm-corrected p-values and MDE (NaN if untestable).
+
+    `mde` is a ratio minus 1: 0.03 means that a true difference of 3 % is found with power 0.8.
+    """
+
+    verdicts: list[Verdict | None]
+    blocks: NDArray[np.int64]
+    ratio: Interval
+    sd: Floats
+    p_difference: Floats
+    p_equivalence: Floats
+    mde: Floats
+
+
+def paired(log_ratios: Floats) -> Decision:
+    """Decide each row from block log ratios (rows, blocks); Holm over the rows that have at least two blocks."""
+    means = block_means(log_ratios)
+    freedom = np.where(means.count > 1, means.count - 1.0, np.nan)
+    return _decide(means, freedom)
+
+
+def unpaired(old: Floats, new: Floats) -> Decision:
+    """Decide each row from two runs' block logs of speedup, (rows, blocks) each: Welch's t; positive is new faster."""
+    first, second = block_means(old), block_means(new)
+    parts = first.error**2, second.error**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = (parts[0] + parts[1]) ** 2 / (parts[0] ** 2 / (first.count - 1) + parts[1] ** 2 / (second.count - 1))
+    # Without any deviation Satterthwaite's formula is 0/0; the quantile then multiplies 0 and does not matter.
+    freedom = np.where(np.isnan(freedom) & (np.minimum(first.count, second.count) > 1), 1.0, freedom)
+    error = np.sqrt(parts[0] + parts[1])
+    count = np.minimum(first.count, second.count)
+    return _decide(BlockMeans(count, second.mean - first.mean, error * np.sqrt(count), error), freedom)
+
+
+def _decide(means: BlockMeans, freedom: Floats) -> Decision:
+    testable = means.count > 1
+    difference = holm(np.where(testable, _two_sided(means, freedom), np.nan))
+    equivalence = holm(np.where(testable, _equivalent(means, freedom), np.nan))
+    with np.errstate(invalid="ignore"):
+        half = stats.t.ppf(1 - ALPHA / 2, freedom) * means.error
+    return Decision(
+        verdicts=[
+            _verdict(*row) for row in zip(testable, means.mean, difference, equivalence, strict=True)
+        ],
+        blocks=means.count,
+        ratio=Interval(means.mean, means.mean - half, means.mean + half),
+        sd=means.sd,
+        p_difference=difference,
+        p_equivalence=equivalence,
+        mde=detectable(means.error, freedom, int(testable.sum())),
+    )  # fmt: skip
+
+
+def _verdict(testable: bool, mean: float, difference: float, equivalence: float) -> Verdict | None:
+    if not testable:
+        return None
+    if equivalence <= ALPHA:
+        return Verdict.SAME
+    if difference <= ALPHA:
+        return Verdict.FASTER if mean > 0 else Verdict.SLOWER
+    return Verdict.AMBIGUOUS
+
+
+def _two_sided(means: BlockMeans, freedom: Floats) -> Floats:
+    """p-values of "mean = 0". Without deviation the mean itself decides: 1 if it is 0, else 0."""
+    return 2 * special.stdtr(freedom, -np.abs(_studentized(means.mean, means.error)))
+
+
+def _equivalent(means: BlockMeans, freedom: Floats) -> Floats:
+    """p-values of two one-sided t tests of "|mean| >= MARGIN"; without deviation 0 inside the margin and at least 0.5 elsewhere."""
+    return special.stdtr(freedom, -_studentized(MARGIN - np.abs(means.mean), means.error))
+
+
+def _studentized(distance: Floats, error: Floats) -> Floats:
+    """distance / error, where rounding is no distance: 0/0 is 0, x/0 is infinite with x's sign."""
+    distance = np.where(np.abs(distance) < 1e-12, 0.0, distance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((error == 0) & (distance == 0), 0.0, distance / error)
+
+
+def holm(p_values: Floats) -> Floats:
+    """Holm's step-down correction over one axis; NaN entries are not part of the family and stay NaN."""
+    corrected = np.full(p_values.shape, np.nan)
+    present = np.flatnonzero(~np.isnan(p_values))
+    order = present[np.argsort(p_values[present], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors))
+    return corrected
+
+
+def detectable(error: Floats, freedom: Floats, tests: int) -> Floats:
+    """Least effect (ratio - 1) found with power 0.8 by the first of `tests` steps; `error` is the standard error of a log ratio."""
+    found = np.full(np.shape(error), np.nan)
+    for index in zip(*np.nonzero(~np.isnan(error) & ~np.isnan(freedom)), strict=True):
+        found[index] = np.expm1(_noncentrality(round(float(freedom[index]), 1), tests) * error[index])
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _noncentrality(freedom: float, tests: int) -> float:
+    """Distance in standard errors at which a two-sided t test at level ALPHA / tests has power POWER."""
+    limit = float(stats.t.ppf(1 - ALPHA / (2 * tests), freedom))
+
+    def shortfall(distance: float) -> float:
+        # Rejection on the wrong side is no find, and its probability is below ALPHA / (2 * tests) anyway.
+        return float(special.nctdtr(freedom, distance, limit)) - (1 - POWER)
+
+    return float(optimize.brentq(shortfall, 0.0, 4 * limit + 10, xtol=1e-6))
