@@ -1,0 +1,251 @@
+"""Child processes of a block and the channels to them: JSON lines over pipes that nothing else holds.
+
+Entry points: `Child.spawn` (in the supervisor), `Channel` (in the child), `Slots` (shared memory for outputs).
+A child leads its own session, so that one signal ends it with all that stayed in its group; its standard output goes where its
+standard error goes, and the supervisor keeps the end of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bakeoff.files import PROJECT_ROOT
+
+MAX_LINE = 64 << 20  # a message of a full block of calls is below 1 MB; a child that sends more is not speaking the protocol
+KEPT_OUTPUT = 16 << 10
+
+
+class ProtocolError(Exception):
+    """The child sent something that is no message of the harness."""
+
+
+class Channel:
+    """The child's end: `send` to the supervisor, `receive` its next command."""
+
+    def __init__(self, commands: int, results: int) -> None:
+        self._commands, self._results = commands, results
+        self._buffer = b""
+        for descriptor in (commands, results):
+            os.set_inheritable(descriptor, False)
+
+    def send(self, message: dict[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        while data:
+            data = data[os.write(self._results, data) :]
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next command; None when the supervisor has closed the channel."""
+        while b"\n" not in self._buffer:
+            data = os.read(self._commands, 1 << 16)
+            if not data:
+                return None
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return dict(json.loads(line))
+
+    def waiting(self) -> bool:
+        """Whether a command has arrived, or the channel is closed."""
+        return b"\n" in self._buffer or bool(select.select([self._commands], [], [], 0)[0])
+
+
+class Child:
+    """One child process, seen from the supervisor."""
+
+    def __init__(self, process: subprocess.Popen[bytes], commands: int, results: int) -> None:
+        assert process.stdout is not None
+        self.process, self.commands, self.results, self.output = process, commands, results, process.stdout.fileno()
+        self._printed = b""
+        self._buffer = b""
+
+    @classmethod
+    def spawn(cls, module: str, arguments: list[str], environment: dict[str, str], folder: Path, keep: tuple[int, ...] = ()) -> Child:
+        """Start `python -m module PARENT COMMANDS RESULTS arguments...` in `folder`; `keep` are descriptors it inherits."""
+        command_read, command_write = os.pipe()
+        result_read, result_write = os.pipe()
+        words = [sys.executable, "-P", "-m", module, str(os.getpid()), str(command_read), str(result_write), *arguments]
+        process = subprocess.Popen(
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            pass_fds=(command_read, result_write, *keep), start_new_session=True,
+        )  # fmt: skip
+        os.close(command_read)
+        os.close(result_write)
+        child = cls(process, command_write, result_read)
+        for descriptor in (child.results, child.output):
+            os.set_blocking(descriptor, False)
+        return child
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a command; a child that is gone is noticed by its closed result channel, not here."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.commands, json.dumps(message).encode() + b"\n")
+
+    def messages(self) -> tuple[list[dict[str, Any]], bool]:
+        """Everything that has arrived, and whether the channel has closed; raises ProtocolError."""
+        closed = False
+        while True:
+            try:
+                data = os.read(self.results, 1 << 16)
+            except BlockingIOError:
+                break
+            if not data:
+                closed = True
+                break
+            self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        if len(self._buffer) > MAX_LINE:
+            raise ProtocolError(f"a message of more than {MAX_LINE} bytes")
+        return [_message(line) for line in lines], closed
+
+    def drain(self) -> bool:
+        """Read what the child printed, keeping the end; returns whether the stream is closed."""
+        while True:
+            try:
+                data = os.read(self.output, 1 << 16)
+            except BlockingIOError:
+                return False
+            if not data:
+                return True
+            self._printed = (self._printed + data)[-KEPT_OUTPUT:]
+
+    def freeze(self) -> None:
+        """Stop the child's group: a prepared worker must not use the machine while another one is measured."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def end(self, grace_s: float = 0.0) -> int:
+        """End the child's whole group and all its descendants; returns the exit status (negative: the signal).
+
+        With a grace, SIGTERM comes first: it makes a hanging worker print its stack.
+        """
+        if grace_s and self.process.poll() is None:
+            self.thaw()
+            self._signal(signal.SIGTERM)
+            deadline = time.monotonic() + grace_s
+            while self.process.poll() is None and time.monotonic() < deadline:
+                self.drain()
+                time.sleep(0.02)
+        for descendant in list(descendants(self.pid)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(descendant, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+        status = self.process.wait()
+        self.drain()
+        return status
+
+    def close(self) -> None:
+        for descriptor in (self.commands, self.results):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+    def printed(self) -> str:
+        """The end of what the child printed."""
+        return self._printed.decode(errors="replace").strip()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def descendants(root: int) -> Iterator[int]:
+    """Process ids of all living descendants of a process, children first."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    parents.setdefault(int(fields[1]), []).append(int(entry.name))
+    waiting = list(parents.get(root, []))
+    while waiting:
+        process = waiting.pop()
+        yield process
+        waiting += parents.get(process, [])
+
+
+def end_orphans(own: set[int]) -> list[int]:
+    """End descendants of this process that are neither in `own` nor below one of them: what escaped from a worker's group."""
+    below = {process for child in own for process in descendants(child)} | own
+    strangers = [process for process in descendants(os.getpid()) if process not in below]
+    for process in strangers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process, 0)
+    return strangers
+
+
+class Slots:
+    """Shared memory that a worker writes outputs to; its size is sealed, so that no writer can pull it from under a reader."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.count, self.size = count, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.descriptor = os.memfd_create("bakeoff-outputs", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.descriptor, self.count * self.size)
+        seal_size = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW
+        _add_seals(self.descriptor, seal_size)
+        self.free = list(range(count))
+
+    @property
+    def path(self) -> str:
+        """Where a trusted process opens the same memory."""
+        return f"/proc/{os.getpid()}/fd/{self.descriptor}"
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def _add_seals(descriptor: int, seals: int) -> None:
+    import fcntl
+
+    fcntl.fcntl(descriptor, 1033, seals)  # F_ADD_SEALS
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ProtocolError(f"no message: {line[:80]!r}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(f"no message: {line[:80]!r}")
+    return value
+
+
+def environment(threads: int, scratch: Path, cache: Path) -> dict[str, str]:
+    """A child's environment: the caller's, with its own folders for temporary files and compiler caches."""
+    package = str(PROJECT_ROOT / "workflow")
+    inherited = os.environ.get("PYTHONPATH")
+    own = {
+        "PYTHONPATH": f"{package}{os.pathsep}{inherited}" if inherited else package,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": str(threads),
+        # Idle threads must not spin on cores that the other process needs.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TMPDIR": str(scratch),
+        "HOME": str(cache),
+        "XDG_CACHE_HOME": str(cache),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        "DG_JIT_CACHE_DIR": str(cache / "deep_gemm"),
+        "SGL_DG_CACHE_DIR": str(cache / "deep_gemm"),
+        "CUTE_DSL_CACHE_DIR": str(cache / "cute_dsl"),
+        "FLASHINFER_WORKSPACE_BASE": os.environ.get("FLASHINFER_WORKSPACE_BASE", str(cache)),
+    }
+    return {**os.environ, **own}

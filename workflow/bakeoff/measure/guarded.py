@@ -1,0 +1,115 @@
+"""One call under guard: the output is poisoned and fenced, inputs have a digest, functions must stay what they were.
+
+Entry points: `OutputBuffer`, `Digest`, `Functions`. Each `check` returns a finding (outcome, reason, sentence) or None.
+The handles to torch are taken here, before a solution is imported; code in the same process can still find them (docs/integrity.md).
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import secrets
+import threading
+import time
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from bakeoff.measure.outcomes import Outcome, Reason
+
+Finding = tuple[Outcome, Reason | None, str]
+
+FENCE = 2048  # elements before and after an output; a multiple of the 256 bytes that device code may assume as alignment
+WORDS = 1 << 20
+
+
+class OutputBuffer:
+    """Storage for an output (tokens, hidden) bf16 with a fence on both sides; solutions get a fresh view for each call."""
+
+    def __init__(self, tokens: int, hidden: int, device: str) -> None:
+        self.shape = (tokens, hidden)
+        self._elements = tokens * hidden
+        self._raw = torch.empty(2 * FENCE + self._elements, dtype=torch.int16, device=device)
+        # A quiet NaN whose payload nobody can guess; 0x7FC0 alone is what arithmetic makes.
+        self.poison_bits = 0x7FC0 + 1 + secrets.randbelow(0x3E)
+
+    def poison(self) -> None:
+        """Make every element, fences included, the poison."""
+        self._raw.fill_(self.poison_bits)
+
+    def view(self) -> torch.Tensor:
+        """A fresh tensor over the output's place."""
+        return self._raw[FENCE : FENCE + self._elements].view(torch.bfloat16).view(self.shape)
+
+    def bits(self) -> torch.Tensor:
+        """The output as (tokens * hidden,) int16, whatever became of the tensor that the solution was given."""
+        return self._raw[FENCE : FENCE + self._elements]
+
+    def fence_sum(self) -> torch.Tensor:
+        """How many fence elements are no longer poison: a scalar on the device, without a synchronization."""
+        fences = torch.cat([self._raw[:FENCE], self._raw[FENCE + self._elements :]])
+        return (fences != self.poison_bits).sum()
+
+    def check_tensor(self, given: torch.Tensor) -> Finding | None:
+        """Whether the tensor that the solution was given is still the same view of the same storage."""
+        if given.shape != self.shape:
+            return Outcome.INCORRECT_SHAPE, None, f"output has shape {tuple(given.shape)}; expected {self.shape}"
+        if given.dtype != torch.bfloat16:
+            return Outcome.INCORRECT_DTYPE, None, f"output is {given.dtype}; expected torch.bfloat16"
+        if given.data_ptr() != self.bits().data_ptr() or not given.is_contiguous():
+            return Outcome.REJECTED, Reason.REPLACED_OUTPUT, "the solution gave `output` other storage or strides"
+        return None
+
+    def check_fence(self) -> Finding | None:
+        changed = int(self.fence_sum())
+        if changed:
+            return Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT, f"{changed} of {2 * FENCE} elements around output were overwritten"
+        return None
+
+
+class Digest:
+    """A digest of tensors that depends on every bit and its place, with multipliers that nobody can know beforehand."""
+
+    def __init__(self, device: str) -> None:
+        generator = torch.Generator().manual_seed(secrets.randbits(63))
+        self._factors = (torch.randint(-(2**62), 2**62, (WORDS,), generator=generator) | 1).to(device)
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A scalar int64 on the tensor's device, without a synchronization."""
+        data = tensor.reshape(-1).view(torch.uint8)
+        whole = data.numel() // 8 * 8
+        words = data[:whole].view(torch.int64)
+        total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+        for index, part in enumerate(words.split(WORDS)):
+            total += (part * self._factors[: len(part)]).sum() * (2 * index + 1)
+        return total + (data[whole:].long() * self._factors[: data.numel() - whole]).sum()
+
+    def of_all(self, values: list[Any]) -> torch.Tensor:
+        """Digests of the tensors among `values`, (n,) int64."""
+        return torch.stack([self.of(value) for value in values if isinstance(value, torch.Tensor)])
+
+
+class Functions:
+    """A snapshot of the functions that measuring rests on."""
+
+    def __init__(self) -> None:
+        places: list[ModuleType | type] = [time, os, json, builtins, threading, torch, torch.Tensor, torch.cuda, torch.cuda.Event]
+        self._places = [(place, {name: value for name, value in vars(place).items() if callable(value)}) for place in places]
+
+    def check(self) -> Finding | None:
+        for place, known in self._places:
+            now = vars(place)
+            for name, value in known.items():
+                if now.get(name) is not value:
+                    return Outcome.REJECTED, Reason.REPLACED_FUNCTION, f"{place.__name__}.{name} is no longer the function it was"
+        return None
+
+
+def check_threads(before: set[threading.Thread]) -> Finding | None:
+    """Whether the call left threads behind."""
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
+    if left:
+        return Outcome.REJECTED, Reason.LEFT_THREAD, f"{len(left)} threads outlive the call: {', '.join(left[:5])}"
+    return None

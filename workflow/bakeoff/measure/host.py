@@ -1,0 +1,153 @@
+"""What this host is: the facts that a result depends on, and their fingerprint.
+
+Entry points: `probe` and `write_host`. Volatile facts (free memory, temperatures, clocks of the moment) are left out, so that the
+file changes exactly when the host does. Nothing is changed on the host.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bakeoff.files import canonical_json, pretty_json, sha256_bytes, write_atomic
+
+# Distributions whose version can change a result, on the CPU or on a GPU.
+PACKAGES = (
+    "torch", "triton", "numpy", "nvidia-cutlass-dsl", "apache-tvm-ffi", "sglang-kernel", "sgl-kernel", "sgl-deep-gemm",
+    "flashinfer-python", "flashinfer-cubin", "cupti-python", "nvidia-ml-py", "flashinfer-bench", "snakemake",
+)  # fmt: skip
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Gpu(_Part):
+    """One GPU, as NVML describes it."""
+
+    name: str
+    uuid: str
+    memory_mib: int
+    capability: str
+    """CUDA compute capability, such as 9.0."""
+    vbios: str | None
+    power_limit_w: float | None
+    """Limit that is enforced now."""
+    max_sm_mhz: int | None
+    max_memory_mhz: int | None
+    ecc: bool | None
+    """Whether error correction is on; null where the GPU has none."""
+    mig: bool | None
+    """Whether the GPU is partitioned."""
+
+
+class Host(_Part):
+    """host.json: what results depend on outside the checkout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+    schema_: Literal["bakeoff/host/1"] = Field("bakeoff/host/1", alias="schema")
+    cpu: str
+    """Model name of the processor."""
+    cores: int
+    """Logical cores that this process may use."""
+    architecture: str
+    system: str
+    """Distribution."""
+    kernel: str
+    python: str
+    gpus: list[Gpu]
+    driver: str | None
+    """NVIDIA driver; null without one."""
+    cuda_driver: str | None
+    """Newest CUDA version that the driver offers."""
+    packages: dict[str, str]
+    """Installed versions; a package that is not installed is not listed."""
+    fingerprint: str = ""
+    """sha256 of everything above."""
+
+
+def probe() -> Host:
+    """Describe this host."""
+    gpus, driver, cuda_driver = _gpus()
+    host = Host(
+        cpu=_cpu_model(), cores=len(os.sched_getaffinity(0)), architecture=platform.machine(), system=_system(), kernel=platform.release(),
+        python=platform.python_version(), gpus=gpus, driver=driver, cuda_driver=cuda_driver, packages=_packages(),
+    )  # fmt: skip
+    content = host.model_dump(mode="json", by_alias=True, exclude={"fingerprint"})
+    return host.model_copy(update={"fingerprint": sha256_bytes(canonical_json(content))})
+
+
+def write_host(path: Path, host: Host) -> bool:
+    """Write host.json if its content differs from what is there; returns whether it did. An unchanged file keeps its time."""
+    data = pretty_json(host.model_dump(mode="json", by_alias=True))
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    write_atomic(path, data)
+    return True
+
+
+def _gpus() -> tuple[list[Gpu], str | None, str | None]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return [], None, None
+    try:
+        gpus = [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+        version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        return gpus, pynvml.nvmlSystemGetDriverVersion(), f"{version // 1000}.{version % 1000 // 10}"
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(nvml: Any, index: int) -> Gpu:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+
+    def ask(function: str, *arguments: Any) -> Any:
+        """The answer, or None where this GPU has no such thing."""
+        try:
+            return getattr(nvml, function)(handle, *arguments)
+        except nvml.NVMLError:
+            return None
+
+    power, ecc, mig = ask("nvmlDeviceGetEnforcedPowerLimit"), ask("nvmlDeviceGetEccMode"), ask("nvmlDeviceGetMigMode")
+    major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    return Gpu(
+        name=nvml.nvmlDeviceGetName(handle), uuid=nvml.nvmlDeviceGetUUID(handle),
+        memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20, capability=f"{major}.{minor}",
+        vbios=ask("nvmlDeviceGetVbiosVersion"), power_limit_w=None if power is None else power / 1000,
+        max_sm_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
+        max_memory_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_MEM),
+        ecc=None if ecc is None else bool(ecc[0]), mig=None if mig is None else bool(mig[0]),
+    )  # fmt: skip
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
+    except OSError:
+        return "unknown"

@@ -1,0 +1,51 @@
+"""Locks between processes: one supervisor per block of a run, one measurement per GPU.
+
+Entry point: `hold`. A lock lives as long as the process that holds it, whatever ends that process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bakeoff.errors import InputError
+from bakeoff.files import unwritable
+
+
+@contextlib.contextmanager
+def hold(path: Path, what: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock file `path`. If another process has it: wait after saying so through `waiting`, or, without it, InputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        _acquire(descriptor, path, what, waiting)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, what: str, waiting: Callable[[str], None] | None) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        if waiting is None:
+            raise InputError(
+                path, found=f"process {owner} is at work on {what}", expected="one process at a time",
+                hint="wait for it, or end it, then run the same command again: finished cells are kept",
+            ) from error  # fmt: skip
+        waiting(f"waiting for process {owner}, which is at work on {what}")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def gpu_lock(uuid: str) -> Path:
+    """The lock file of a GPU: the same for every user and run of this host, hence not in a folder that settings can move."""
+    return Path("/tmp") / f"bakeoff-{uuid}.lock"

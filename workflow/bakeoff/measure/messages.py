@@ -1,0 +1,84 @@
+"""What an untrusted worker may say: its answers are validated before anything else looks at them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bakeoff.measure.children import ProtocolError
+from bakeoff.measure.outcomes import Outcome, Reason
+
+Microseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(max_length=20_000)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ready(_Message):
+    """The solution is imported; the worker waits for its first cell."""
+
+    say: Literal["ready"]
+    unconfined: Text | None
+    missing_tiers: dict[str, Text]
+
+
+class Failed(_Message):
+    """The solution could not be imported; the worker ends."""
+
+    say: Literal["failed"]
+    outcome: Outcome
+    reason: Reason | None
+    detail: Text
+
+
+class Batch(_Message):
+    """A batch of timed calls is over; the supervisor may ask for one of their outputs."""
+
+    say: Literal["batch"]
+    id: int
+    token: str
+    calls: Annotated[int, Field(gt=0, le=10_000)]
+
+
+class Output(_Message):
+    """Where an output lies, and which of the command's variants it belongs to."""
+
+    slot: int
+    variant: int
+    poison: int
+
+
+class Done(_Message):
+    """The end of a cell. With an outcome the worker itself found a failure; without one the outputs are to be judged."""
+
+    say: Literal["done"]
+    id: int
+    token: str
+    outcome: Outcome | None
+    reason: Reason | None = None
+    detail: Text | None = None
+    outputs: list[Output] = []
+    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[Microseconds]] = {}
+    missing_tiers: dict[str, Text] = {}
+    discarded: Annotated[int, Field(ge=0)] = 0
+    warnings: list[Text] = []
+
+
+Message = Ready | Failed | Batch | Done
+_KINDS: dict[str, type[Ready] | type[Failed] | type[Batch] | type[Done]] = {
+    "ready": Ready, "failed": Failed, "batch": Batch, "done": Done,
+}  # fmt: skip
+
+
+def understand(message: dict[str, Any]) -> Message:
+    """The message as a model; ProtocolError if it is none."""
+    kind = _KINDS.get(str(message.get("say")))
+    if kind is None:
+        raise ProtocolError(f"unexpected message: {str(message)[:200]}")
+    try:
+        return kind.model_validate(message)
+    except ValidationError as error:
+        raise ProtocolError(f"malformed message {kind.__name__}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error

@@ -1,0 +1,145 @@
+"""What a supervisor keeps track of: participants with their open cells, their worker processes, and cells under way.
+
+Entry points: `Setting`, `Task`, `Flight`, and `Session`, which starts a worker. Side effects of a session: a scratch folder, made
+anew, and a cache folder that outlives it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bakeoff.measure.children import Child, ProtocolError, Slots, environment
+from bakeoff.measure.messages import Done
+from bakeoff.measure.protocol import Robust
+from bakeoff.measure.variants import Variant
+from bakeoff.moe.geometry import Geometry
+from bakeoff.plan import Cell, Participant
+
+
+@dataclass
+class Task:
+    """A participant and the cells that it still owes."""
+
+    participant: Participant
+    solution: Path | None
+    cells: deque[Cell]
+    probes: set[str] = field(default_factory=set)  # keys of cells that run a second time on changed values
+    starts: int = 0  # workers started so far
+    lost: str | None = None  # key of a cell whose worker was killed from outside, and that gets a second chance
+
+
+@dataclass
+class Setting:
+    """What all participants of a block share."""
+
+    block: int
+    folder: Path  # for scratch and caches; wiped and made as needed
+    traces_root: Path
+    definition: str
+    definition_path: Path
+    dataset: str
+    backend: str
+    geometry: Geometry
+    tokens: dict[str, int]  # seq_len of each workload
+    timeout_s: float
+    threads: int
+    emulates: bool  # whether the strict gate compares with an emulation of the declared roundings
+    overlaps: bool  # whether judging may run beside a worker: yes where times do not count
+
+    def timed_variants(self, cell: Cell) -> list[Variant]:
+        """The changed values that a timed cell's calls draw from beside its own: the same for all participants of the block."""
+        if self.overlaps or cell.kind != "measure":
+            return []
+        if cell.workload not in self._variants:
+            tokens, experts = self.tokens[cell.workload], self.geometry.local_experts
+            count = Robust().variants - 1
+            self._variants[cell.workload] = [Variant.secret(tokens, experts) for _ in range(count)]
+        return self._variants[cell.workload]
+
+    _variants: dict[str, list[Variant]] = field(default_factory=dict)
+
+
+@dataclass
+class Flight:
+    """A cell under way: sent to a worker, or waiting for the referee."""
+
+    cell: Cell
+    task: Task
+    slots: list[int]
+    variants: list[Variant]
+    identity: dict[str, Any]
+    started: str
+    begun: float
+    deadline: float
+    answer: Done | None = None
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    kept: int = 0  # outputs of timed calls that the supervisor has asked for
+
+    def variant_documents(self) -> list[dict[str, Any]]:
+        return [variant.document() for variant in self.variants]
+
+    def take_outputs(self, message: Done) -> None:
+        """Note where the outputs lie; ProtocolError for places and values that the worker was not given."""
+        for output in message.outputs:
+            if output.slot not in self.slots or not 0 <= output.variant < len(self.variants):
+                raise ProtocolError(f"an output of unknown place or values: {output}")
+            self.outputs.append({"slot": output.slot, "poison": output.poison, "variant": self.variants[output.variant].document()})
+        if not self.outputs or self.outputs[0]["variant"] != self.variants[0].document():
+            raise ProtocolError("no output for the workload's own values")
+
+
+class Session:
+    """A worker process with its shared memory."""
+
+    def __init__(self, task: Task, setting: Setting) -> None:
+        self.task, self.ready, self.frozen = task, False, False
+        task.starts += 1
+        scratch = setting.folder / "scratch" / task.participant.name
+        cache = setting.folder / "cache" / task.participant.name
+        shutil.rmtree(scratch, ignore_errors=True)
+        for folder in (scratch, cache):
+            folder.mkdir(parents=True, exist_ok=True)
+        rows = max(setting.tokens[cell.workload] for cell in task.cells)
+        self.slots = Slots(3 if setting.overlaps else 4, 2 * rows * setting.geometry.hidden)
+        self.child = Child.spawn(
+            "bakeoff.measure.worker", [str(self.slots.descriptor)], environment(setting.threads, scratch, cache), scratch,
+            keep=(self.slots.descriptor,),
+        )  # fmt: skip
+        self.child.send({
+            "scratch": str(scratch), "cache": str(cache), "backend": setting.backend, "threads": setting.threads,
+            "traces_root": str(setting.traces_root), "definition": setting.definition, "dataset": setting.dataset,
+            "definition_path": str(setting.definition_path), "slot_size": self.slots.size,
+            "solution": None if task.solution is None else str(task.solution),
+        })  # fmt: skip
+        self.deadline = time.monotonic() + setting.timeout_s
+        self.flight: Flight | None = None
+        self.judging = 0  # outputs of this worker that wait for the referee
+        self.retired = False
+        self.missing_tiers: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self._oom_kills = _oom_kills()
+
+    @property
+    def clock(self) -> float | None:
+        """When patience ends; None while nothing is expected of the worker."""
+        if self.flight:
+            return self.flight.deadline
+        return None if self.ready else self.deadline
+
+    def oom_kills_rose(self) -> bool:
+        """Whether the kernel has ended a process for lack of memory since this worker began."""
+        return _oom_kills() > self._oom_kills
+
+    def close(self) -> None:
+        self.child.close()
+        self.slots.close()
+
+
+def _oom_kills() -> int:
+    fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return int(fields.get("oom_kill", 0))

@@ -1,0 +1,370 @@
+"""One block: every participant in its own fresh child, cell by cell, judged outside, and recorded before the next one counts.
+
+Entry point: `Block.run`. The supervisor runs no foreign code and no torch: it starts children, waits for what they say, keeps the
+time, and hands records to `Recorder.add`. A crash, a hang or a broken rule costs the cell in flight; the rest goes on in a new child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import selectors
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from bakeoff.measure import sandbox
+from bakeoff.measure.children import Child, ProtocolError, descendants, end_orphans, environment
+from bakeoff.measure.messages import Batch, Done, Failed, Message, Ready, understand
+from bakeoff.measure.outcomes import HINTS, Outcome, Reason
+from bakeoff.measure.protocol import SMALL_TOKENS
+from bakeoff.measure.records import Record
+from bakeoff.measure.sessions import Flight, Session, Setting, Task
+from bakeoff.measure.variants import Variant
+
+KILL_GRACE_S = 1.0  # time for a hanging worker to print its stack
+PROBES = 2  # cells of each participant that run a second time on changed values
+STARTS = 3  # attempts to start a worker before its participant is given up
+
+
+class Recorder(Protocol):
+    """Where results go; `add` returns only when the record is safe."""
+
+    def add(self, record: Record) -> None: ...
+
+    def tampered(self) -> str | None:
+        """A sentence if the run's files were changed by somebody else."""
+
+
+class Block:
+    """Runs the tasks of one block in order."""
+
+    def __init__(self, setting: Setting, tasks: list[Task], recorder: Recorder) -> None:
+        self.setting, self.tasks, self.recorder = setting, tasks, recorder
+        self._selector = selectors.DefaultSelector()
+        self._sessions: list[Session] = []
+        self._judging: dict[int, tuple[Session, Flight]] = {}
+        self._count = 0
+        self._baseline = set(descendants(os.getpid()))
+        self.timed_s = self.judged_s = 0.0
+
+    def run(self) -> None:
+        """Run everything; on any exception all children are ended first."""
+        sandbox.become_subreaper()
+        try:
+            self._referee = self._start_referee()
+            for number, task in enumerate(self.tasks):
+                self._current = task
+                self._run_task(task, self.tasks[number + 1] if number + 1 < len(self.tasks) else None)
+            while self._judging:
+                self._wait()
+        finally:
+            self._end_all()
+
+    # -- one participant
+
+    def _run_task(self, task: Task, following: Task | None) -> None:
+        self._choose_probes(task)
+        while True:
+            session = self._session_of(task)
+            if not task.cells and (session is None or session.flight is None):
+                break
+            session = session or self._start(task)
+            if session.frozen:
+                session.child.thaw()
+                session.frozen = False
+            if session.ready and following and self._session_of(following) is None:
+                self._start(following)
+            self._send_next(session)
+            self._wait()
+        if session:
+            self._retire(session)
+
+    def _choose_probes(self, task: Task) -> None:
+        """Pick the cells that run again on changed values; nobody can know them beforehand. Timed cells change values anyway."""
+        if not self.setting.overlaps or task.solution is None:
+            return
+        small = [cell.key for cell in task.cells if self.setting.tokens[cell.workload] <= SMALL_TOKENS]
+        small = small or [min(task.cells, key=lambda cell: self.setting.tokens[cell.workload]).key]
+        task.probes = set(secrets.SystemRandom().sample(small, min(PROBES, len(small))))
+
+    def _session_of(self, task: Task) -> Session | None:
+        return next((session for session in self._sessions if session.task is task), None)
+
+    def _start(self, task: Task) -> Session:
+        session = Session(task, self.setting)
+        self._sessions.append(session)
+        for descriptor in (session.child.results, session.child.output):
+            self._selector.register(descriptor, selectors.EVENT_READ, session)
+        return session
+
+    def _send_next(self, session: Session) -> None:
+        task, free = session.task, session.slots.free
+        waits = self._judging and not self.setting.overlaps
+        if not session.ready or session.flight or not task.cells or waits or not free:
+            return
+        cell = task.cells.popleft()
+        slots = [free.pop() for _ in range(1 if self.setting.overlaps else len(free))]
+        self._count += 1
+        identity = {"id": self._count, "token": secrets.token_hex(16)}
+        now = time.monotonic()
+        variants = [Variant(cell.seed), *self.setting.timed_variants(cell)]
+        session.flight = Flight(cell, task, slots, variants, identity, _now(), now, now + self.setting.timeout_s)
+        session.child.send({
+            "do": "run", **identity, "workload": cell.workload, "family": cell.family, "seed": cell.seed, "kind": cell.kind,
+            "protocol": cell.protocol, "slots": slots, "variants": session.flight.variant_documents(),
+        })  # fmt: skip
+
+    # -- events
+
+    def _wait(self) -> None:
+        """Wait for the next message, death or deadline, and act on it."""
+        clocks = [session.clock for session in self._sessions if session.clock is not None]
+        timeout = max(0.0, min(clocks) - time.monotonic()) if clocks else None
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                self._hear_referee(key.fd)
+            elif key.data in self._sessions:
+                self._hear(key.data, key.fd)
+        for session in list(self._sessions):
+            if session.clock is not None and time.monotonic() >= session.clock:
+                self._time_out(session)
+
+    def _hear(self, session: Session, descriptor: int) -> None:
+        if descriptor == session.child.output:
+            if session.child.drain():
+                self._selector.unregister(descriptor)
+            return
+        try:
+            messages, closed = session.child.messages()
+            for message in messages:
+                if not session.retired:
+                    self._obey(session, understand(message))
+        except ProtocolError as error:
+            self._fail(session, Outcome.REJECTED, Reason.FORGED_MESSAGE, str(error))
+            return
+        if closed and not session.retired:
+            self._died(session)
+
+    def _obey(self, session: Session, message: Message) -> None:
+        if isinstance(message, Ready) and not session.ready:
+            session.ready, session.missing_tiers = True, message.missing_tiers
+            if message.unconfined:
+                session.warnings.append(f"writes are not confined: {message.unconfined}")
+            if session.task is not self._current:
+                session.child.freeze()
+                session.frozen = True
+        elif isinstance(message, Failed) and not session.ready:
+            self._fail(session, message.outcome, message.reason, message.detail)
+        elif isinstance(message, Batch | Done):
+            flight = session.flight
+            if flight is None or (message.id, message.token) != (flight.identity["id"], flight.identity["token"]):
+                raise ProtocolError(f"an answer to no question: {str(message)[:200]}")
+            if isinstance(message, Batch):
+                session.child.send(self._pick(flight, message.calls))
+            else:
+                self._done(session, flight, message)
+        else:
+            raise ProtocolError(f"unexpected message: {str(message)[:200]}")
+
+    def _pick(self, flight: Flight, calls: int) -> dict[str, Any]:
+        """Choose, after a batch, the call whose output is to be verified; nobody could know it beforehand."""
+        if flight.kept + 1 >= len(flight.slots) or secrets.randbelow(2):
+            return {"do": "next"}
+        flight.kept += 1
+        return {"do": "keep", "call": secrets.randbelow(calls)}
+
+    def _done(self, session: Session, flight: Flight, message: Done) -> None:
+        """A worker has finished what it was asked; its outputs go to the referee."""
+        self.timed_s += time.monotonic() - flight.begun
+        flight.answer = flight.answer or message
+        if message.outcome is not None:
+            session.flight = None
+            self._finish(session, flight, message.outcome, message.reason, message.detail)
+            return
+        flight.take_outputs(message)
+        left = self._left_processes(session)
+        if left:
+            session.flight = None
+            self._finish(session, flight, Outcome.REJECTED, Reason.LEFT_PROCESS, f"processes outlive the call: {left}")
+        elif flight.cell.key in flight.task.probes and session.slots.free:
+            flight.task.probes.remove(flight.cell.key)
+            self._probe(session, flight)
+        else:
+            session.flight = None
+            self._judge(session, flight)
+
+    def _judge(self, session: Session, flight: Flight) -> None:
+        session.judging += 1
+        self._judging[flight.identity["id"]] = (session, flight)
+        rounding, cell = flight.task.participant.rounding, flight.cell
+        self._referee.send({
+            "do": "judge", "id": flight.identity["id"], "workload": cell.workload, "family": cell.family, "seed": cell.seed,
+            "rounding": rounding.model_dump(mode="json") if rounding else None, "memory": session.slots.path,
+            "slot_size": session.slots.size, "outputs": flight.outputs,
+        })  # fmt: skip
+
+    def _probe(self, session: Session, flight: Flight) -> None:
+        slot, tokens = session.slots.free.pop(), self.setting.tokens[flight.cell.workload]
+        flight.slots.append(slot)
+        flight.variants.append(Variant.secret(tokens, self.setting.geometry.local_experts))
+        session.child.send({"do": "probe", **flight.identity, "slots": [slot], "variants": flight.variant_documents()})
+
+    def _hear_referee(self, descriptor: int) -> None:
+        if descriptor == self._referee.output:
+            if self._referee.drain():
+                self._selector.unregister(descriptor)
+            return
+        messages, closed = self._referee.messages()
+        for message in messages:
+            if message["say"] == "judged":
+                session, flight = self._judging.pop(message["id"])
+                session.judging -= 1
+                self.judged_s += message["seconds"]
+                self._finish(session, flight, Outcome(message["outcome"]), _reason(message), message["detail"], message)
+                self._release(session)
+        if closed:
+            self._referee.end()
+            raise RuntimeError(f"the referee died; it printed:\n{self._referee.printed()}")
+
+    # -- ends
+
+    def _finish(
+        self, session: Session, flight: Flight, outcome: Outcome, reason: Reason | None, detail: str | None,
+        judged: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        """Record a cell's result and free its slots."""
+        tampered = self.recorder.tampered()
+        if tampered:
+            outcome, reason, detail = Outcome.REJECTED, Reason.EDITED_RUN, tampered
+        cell, answer, judged = flight.cell, flight.answer, judged or {}
+        timed = cell.kind == "measure"
+        self.recorder.add(Record(
+            key=cell.key, kind=cell.kind, participant=cell.participant, workload=cell.workload, protocol=cell.protocol,
+            family=cell.family, seed=cell.seed, block=self.setting.block, outcome=outcome, reason=reason, detail=detail,
+            hint=HINTS.get(reason) if reason else None, tiers=dict(answer.tiers) if answer else {},
+            missing_tiers={**session.missing_tiers, **(answer.missing_tiers if answer else {})} if timed else {},
+            gates=judged.get("gates", {}), numerics=judged.get("numerics", {}), gpu_state=None,
+            discarded=answer.discarded if answer else 0, warnings=[*session.warnings, *(answer.warnings if answer else [])],
+            started=flight.started, seconds=round(time.monotonic() - flight.begun, 4),
+        ))  # fmt: skip
+        session.slots.free += flight.slots
+
+    def _fail(self, session: Session, outcome: Outcome, reason: Reason | None, detail: str) -> None:
+        """End a worker. The cell in flight ends with it; a worker that never got ready takes all its cells along."""
+        flight, now = session.flight, time.monotonic()
+        session.flight = None
+        self._retire(session)
+        if flight:
+            self._finish(session, flight, outcome, reason, detail)
+            return
+        if session.ready:
+            return
+        while session.task.cells:
+            flight = Flight(session.task.cells.popleft(), session.task, [], [], {}, _now(), now, now)
+            self._finish(session, flight, outcome, reason, f"while the solution was being prepared: {detail}")
+
+    def _time_out(self, session: Session) -> None:
+        status = session.child.end(KILL_GRACE_S)
+        how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"it then exited with code {status}"
+        detail = f"no answer within {self.setting.timeout_s:g} s; {how}\n{session.child.printed()}".strip()
+        self._fail(session, Outcome.TIMEOUT, Reason.HANG, detail)
+
+    def _died(self, session: Session) -> None:
+        """A worker is gone without being asked to."""
+        out_of_memory = session.oom_kills_rose()
+        status, flight = session.child.end(), session.flight
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+        detail = f"the process ended by {how}\n{session.child.printed()}".strip()
+        if status == -signal.SIGKILL and not out_of_memory and self._spare(session, flight):
+            return
+        if status == -signal.SIGKILL and out_of_memory:
+            self._fail(session, Outcome.OUT_OF_MEMORY, Reason.OOM_KILLER, detail)
+        else:
+            self._fail(session, Outcome.CRASHED, Reason.SIGNAL if status < 0 else Reason.EXITED, detail)
+
+    def _spare(self, session: Session, flight: Flight | None) -> bool:
+        """SIGKILL comes from outside (an operator, a scheduler): once per cell, or per start, it gets a second chance."""
+        task = session.task
+        if flight is None and not session.ready and task.starts >= STARTS:
+            return False
+        if flight:
+            if task.lost == flight.cell.key:
+                return False
+            task.lost = flight.cell.key
+            task.cells.appendleft(flight.cell)
+            session.flight = None
+        self._retire(session)
+        return True
+
+    def _retire(self, session: Session) -> None:
+        """End a worker; outputs that wait for the referee stay readable until they are judged."""
+        session.child.end()
+        for descriptor in (session.child.results, session.child.output):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(descriptor)
+        self._sessions.remove(session)
+        session.retired = True
+        self._release(session)
+        self._end_strangers()
+
+    def _release(self, session: Session) -> None:
+        if session.retired and not session.judging:
+            session.close()
+
+    def _left_processes(self, session: Session) -> str:
+        """Names of processes that a worker started and that are still there, after ending them."""
+        left = list(descendants(session.child.pid))
+        names = [_name_of(process) for process in left]
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        return ", ".join([*names, *(f"{process} (left its group)" for process in self._end_strangers())])
+
+    def _end_strangers(self) -> list[int]:
+        return end_orphans({session.child.pid for session in self._sessions} | {self._referee.pid} | self._baseline)
+
+    def _start_referee(self) -> Child:
+        setting = self.setting
+        folder = setting.folder / "scratch" / "_referee"
+        folder.mkdir(parents=True, exist_ok=True)
+        referee = Child.spawn("bakeoff.measure.referee", [], environment(setting.threads, folder, folder), folder)
+        values = {(cell.workload, cell.family, cell.seed, cell.kind): cell for task in self.tasks for cell in task.cells}
+        referee.send({
+            "threads": setting.threads, "traces_root": str(setting.traces_root), "definition": setting.definition,
+            "dataset": setting.dataset, "device": "cpu" if setting.backend == "cpu" else "cuda",
+            "emulates": setting.emulates,
+            "roundings": [task.participant.rounding.model_dump(mode="json") for task in self.tasks if task.participant.rounding],
+            "ahead": [(cell.workload, cell.family, cell.seed, variant.document()) for cell in values.values() for variant in
+                      (Variant(cell.seed), *setting.timed_variants(cell))],
+        })  # fmt: skip
+        for descriptor in (referee.results, referee.output):
+            self._selector.register(descriptor, selectors.EVENT_READ, None)
+        return referee
+
+    def _end_all(self) -> None:
+        for session in {*self._sessions, *(session for session, _ in self._judging.values())}:
+            session.child.end()
+            session.close()
+        if hasattr(self, "_referee"):
+            self._referee.end()
+            self._referee.close()
+        self._selector.close()
+
+
+def _reason(message: dict[str, Any]) -> Reason | None:
+    return Reason(message["reason"]) if message.get("reason") else None
+
+
+def _name_of(process: int) -> str:
+    try:
+        return f"{process} ({Path(f'/proc/{process}/comm').read_text().strip()})"
+    except OSError:
+        return str(process)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

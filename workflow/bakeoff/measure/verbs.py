@@ -1,0 +1,64 @@
+"""Verbs of this room: probe, measure, assemble, check."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def probe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE",
+                        help="where to write host.json; an unchanged file is left alone (default: print it)")  # fmt: skip
+
+
+def probe(args: argparse.Namespace) -> int:
+    from bakeoff.files import pretty_json
+    from bakeoff.measure import host
+
+    found = host.probe()
+    if args.output is None:
+        print(pretty_json(found.model_dump(mode="json", by_alias=True)).decode(), end="")
+    else:
+        host.write_host(args.output, found)
+    return 0
+
+
+def measure_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json and build/")
+    parser.add_argument("--block", type=int, required=True, metavar="K", help="which block to run, counted from 0")
+    parser.add_argument("--again", action="store_true",
+                        help="also measure cells again that did not pass (default: every finished cell is kept)")  # fmt: skip
+
+
+def measure(args: argparse.Namespace) -> int:
+    from bakeoff.measure.block import measure_block
+
+    measure_block(args.folder, args.block, args.again)
+    return 0
+
+
+def assemble_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder whose blocks are measured")
+
+
+def assemble(args: argparse.Namespace) -> int:
+    from bakeoff.measure.assemble import assemble_run
+
+    assemble_run(args.folder)
+    return 0
+
+
+def check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("solution", metavar="SOLUTION", help="name of a folder under solutions/, or a path to one")
+    parser.add_argument("--workload", action="append", metavar="ID", help="a workload such as T901_o96; may be repeated (default: all)")
+    parser.add_argument("--family", choices=("fib", "realistic"), default="fib", help="value family (default: fib)")
+    parser.add_argument("--backend", choices=("auto", "cpu", "sm_90a", "sm_100a"), default="auto",
+                        help="where to run it (default: auto, this host's GPU, else cpu)")  # fmt: skip
+    parser.add_argument("--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)")
+    parser.add_argument("--timeout", type=float, default=1200, metavar="S", help="longest time for one workload, seconds (default: 1200)")
+
+
+def check(args: argparse.Namespace) -> int:
+    from bakeoff.measure.check import check_solution
+
+    return check_solution(args)
