@@ -42,10 +42,20 @@ def test_a_missing_value_is_never_zero() -> None:
 def test_units_stand_with_their_figures() -> None:
     assert formats.speedup(31.236) == "31.24×"
     assert formats.published(4.81) == "4.81x"
-    assert formats.percent(0.8665) == "86.6 %"
-    assert [formats.signed_percent(v) for v in (0.0312, -0.0312, 0.0, 0.0001)] == ["+3.1 %", "−3.1 %", "0.0 %", "0.0 %"]
-    assert [formats.duration(v) for v in (0.5, 41.23, 1234.5, 1.5e6)] == ["0.500 µs", "41.2 µs", "1.23 ms", "1.50 s"]
-    assert [formats.data_size(v) for v in (12, 1.41e9)] == ["12.0 B", "1.41 GB"]
+    assert formats.percent(0.8665) == "86.6\u00a0%"
+    assert [formats.signed_percent(v) for v in (0.0312, -0.0312, 0.0, 0.0001)] == [
+        "+3.1\u00a0%",
+        "−3.1\u00a0%",
+        "0.0\u00a0%",
+        "0.0\u00a0%",
+    ]
+    assert [formats.duration(v) for v in (0.5, 41.23, 1234.5, 1.5e6)] == [
+        "0.500\u00a0µs",
+        "41.2\u00a0µs",
+        "1.23\u00a0ms",
+        "1.50\u00a0s",
+    ]
+    assert [formats.data_size(v) for v in (12, 1.41e9)] == ["12.0\u00a0B", "1.41\u00a0GB"]
     assert formats.interval(30.911, 31.567, 2, "×") == "30.91–31.57×"
     assert formats.count(14107) == "14,107"
 

@@ -67,9 +67,14 @@ class Frame:
     bottom: float
 
 
-def both_widths(draw: Callable[[bool], Canvas]) -> Markup:
-    """The wide and the narrow drawing, one after the other; exactly one is shown."""
-    return draw(True).svg("wide") + draw(False).svg("narrow")
+def both_widths(draw: Callable[[bool], Canvas], series: Sequence[Series] = (), *, named: bool = True) -> Markup:
+    """The wide and the narrow drawing; exactly one is shown. A legend of `series` goes above: with the narrow one alone where
+    the wide one names its lines itself (`named`), otherwise with both."""
+    drawings = draw(True).svg("wide") + draw(False).svg("narrow")
+    entries = [(s.index, s.label) for s in series]
+    return (
+        legend(entries, lines=named, class_="legend small" if named else "legend") + drawings if entries else drawings
+    )
 
 
 def legend(entries: Sequence[tuple[int, str]], *, lines: bool = True, class_: str = "legend") -> Markup:
@@ -115,7 +120,7 @@ def over_seq_len(id_: str, series: Sequence[Series], words: Words) -> Markup:
             _end_labels(frame, [(s, y(s.points[-1].y)) for s in series if s.points])
         return frame.canvas
 
-    return both_widths(draw)
+    return both_widths(draw, series)
 
 
 def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Markup:
@@ -145,7 +150,7 @@ def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Mar
             _end_labels(frame, ends)
         return frame.canvas
 
-    return both_widths(draw)
+    return both_widths(draw, series)
 
 
 def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: Words) -> Markup:
@@ -174,7 +179,7 @@ def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: 
                 canvas.mark(s.index, x(point.x), at, size=4, title=point.title)
         return canvas
 
-    return both_widths(draw)
+    return both_widths(draw, series, named=False)
 
 
 def grid(
@@ -184,7 +189,7 @@ def grid(
     words: Words,
     titles: Mapping[str, str],
 ) -> Markup:
-    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, tie, ran, pass, fail, none.
+    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, lead, tie, ran, pass, fail, none.
 
     `titles` words the states for a pointer that rests on a square.
     """
@@ -224,7 +229,7 @@ def _square(
         width=step - 2 * gap, height=tall - 3, rx=min(4.0, step / 5),
     )  # fmt: skip
     centre, size = x + step / 2, min(4.6, step / 3)
-    if state == "win":
+    if state in ("win", "lead"):
         canvas.mark(index, centre, middle, size=size)
     elif state in ("pass", "fail"):
         tick = [(-size, 0.0), (-size / 4, size * 0.8), (size, -size * 0.9)]
@@ -287,7 +292,7 @@ def _end_labels(frame: Frame, ends: Sequence[tuple[Series, float]]) -> None:
     ordered = sorted(ends, key=lambda end: (end[1], end[0].index))
     places = spread([y for _, y in ordered], 16, frame.top, frame.bottom)
     for (s, y), place in zip(ordered, places, strict=True):
-        frame.canvas.line(frame.right + 3, y, frame.right + 14, place, "lead")
+        frame.canvas.line(frame.right + 3, y, frame.right + 14, place, "lead-line")
         frame.canvas.text(frame.right + 17, place + 4, s.label, class_=f"name {colour_class(s.index)}")
 
 

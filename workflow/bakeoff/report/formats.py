@@ -12,6 +12,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 MISSING = "n/a"
 MINUS = "−"
 TIMES = "×"
+SPACE = "\u00a0"  # between a figure and its unit: no line breaks there
 
 _TIME = ((1e6, "s"), (1e3, "ms"), (1.0, "µs"))
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -44,7 +45,7 @@ def published(value: float | None) -> str:
 
 def percent(ratio: float | None, digits: int = 1) -> str:
     """A share as "86.7 %" (0.867)."""
-    return MISSING if ratio is None else fixed(float(_decimal(ratio) * 100), digits, " %")
+    return MISSING if ratio is None else fixed(float(_decimal(ratio) * 100), digits, f"{SPACE}%")
 
 
 def signed_percent(ratio: float | None, digits: int = 1) -> str:
@@ -83,7 +84,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     factor, unit = next((step for step in steps if abs(value) >= step[0]), steps[-1])
-    return f"{significant(value / factor)} {unit}"
+    return f"{significant(value / factor)}{SPACE}{unit}"
 
 
 def duration(microseconds: float | None) -> str:

@@ -1,0 +1,267 @@
+"""The tables of correctness: outcomes, gates, numerics, mutants, builds, and the commands that re-run a cell."""
+
+from __future__ import annotations
+
+from bakeoff.report import formats as f
+from bakeoff.report.performance import workload_cells, workload_columns
+from bakeoff.report.tables import Cell, Column, Table, cell
+from bakeoff.report.view import View
+from bakeoff.stats import model
+
+_QUIET = ("NOT_RUN", "UNSUPPORTED")
+
+
+def outcome_tone(outcome: str) -> str:
+    return "good" if outcome == "PASSED" else "mute" if outcome in _QUIET else "bad"
+
+
+def outcomes(view: View) -> Table:
+    """Workloads × solutions: the outcome, and the relative L2 error of what was judged."""
+    columns = [*workload_columns(), *[Column(key, numeric=True) for key in ("active_tokens", "local_pairs")]]
+    for person in view.people:
+        columns += [
+            Column(person.name, person.label, mark=person.index),
+            Column(f"{person.name}_relative_l2", shown=False),
+        ]
+    rows = []
+    for w in view.a.workloads:
+        row = [
+            *workload_cells(w),
+            *[cell(n, f.count(n)) if n is not None else cell(None) for n in (w.active_tokens, w.local_pairs)],
+        ]
+        for person in view.people:
+            found = view.cells.get((person.name, w.id))
+            outcome = found.outcome if found else "NOT_RUN"
+            error = found.numerics.relative_l2 if found and found.numerics else None
+            note = f"L2 {f.significant(error, 2)}" if error is not None else (found.reason or "" if found else "")
+            row += [cell(outcome, note=note, tone=outcome_tone(outcome)), cell(error)]
+        rows.append(row)
+    return Table("outcomes", columns, rows)
+
+
+def troubles(view: View) -> Table:
+    """Every cell that did not pass: reason, what happened, what to do."""
+    columns = [
+        Column("solution", head=True),
+        Column("workload"),
+        Column("outcome"),
+        Column("reason"),
+        Column("detail"),
+        Column("hint"),
+    ]
+    rows = [
+        [
+            cell(c.solution, view.label(c.solution)),
+            cell(c.workload),
+            cell(c.outcome, tone=outcome_tone(c.outcome)),
+            cell(c.reason),
+            cell(c.detail, None if c.detail is None else _short(c.detail)),
+            cell(c.hint),
+        ]
+        for c in view.a.cells
+        if c.outcome != "PASSED"
+    ]
+    return Table("troubles", columns, rows)
+
+
+def _short(text: str, most: int = 400) -> str:
+    """The end of a long message (a traceback names its cause last); the CSV has all of it."""
+    return text if len(text) <= most else f"… {text[-most:]}"
+
+
+def has_remarks(c: model.Cell) -> bool:
+    return bool(c.warnings or c.discarded or c.outlier_blocks or c.missing_tiers)
+
+
+def remarks(view: View) -> Table:
+    """Cells measured with a remark: discarded samples, outlier processes, missing tiers, warnings."""
+    columns = [
+        Column("solution", head=True),
+        Column("workload"),
+        Column("discarded", numeric=True),
+        Column("outlier_blocks"),
+    ]
+    columns += [Column("missing_tiers"), Column("warnings")]
+    rows = []
+    for c in view.a.cells:
+        if has_remarks(c):
+            tiers = "; ".join(f"{tier}: {why}" for tier, why in sorted(c.missing_tiers.items()))
+            blocks = ", ".join(str(block) for block in c.outlier_blocks)
+            warnings = "; ".join(c.warnings)
+            rows.append(
+                [
+                    cell(c.solution, view.label(c.solution)),
+                    cell(c.workload),
+                    cell(c.discarded),
+                    *[cell(text, text or "–") for text in (blocks, tiers, warnings)],
+                ]
+            )
+    return Table("remarks", columns, rows)
+
+
+def verifications(view: View) -> Table:
+    """One row per solution, value family and seed: passed, and the worst figures over its workloads."""
+    columns = [
+        Column("solution", head=True),
+        Column("family"),
+        Column("seed", numeric=True),
+        Column("passed", numeric=True),
+        Column("due", shown=False),
+    ]
+    columns += [
+        Column(key, numeric=True)
+        for key in ("worst_relative_l2", "worst_calc_diff", "least_matched_active", "widest_scale")
+    ]
+    columns += [Column("failed")]
+    rows = [
+        [
+            cell(v.solution, view.label(v.solution), mark=view.by_name[v.solution].index),
+            cell(v.family),
+            cell(v.seed),
+            cell(v.passed, f"{v.passed}/{v.due}", tone="good" if v.passed == v.due else "bad"),
+            cell(v.due),
+            *[_number(x) for x in (v.worst_relative_l2, v.worst_calc_diff, v.least_matched_active, v.widest_scale)],
+            cell(" ".join(v.failed), ", ".join(v.failed) or "–"),
+        ]
+        for v in view.a.verifications
+    ]
+    return Table("verifications", columns, rows)
+
+
+def _number(value: float | int | None, digits: int = 3) -> Cell:
+    return (
+        cell(None)
+        if value is None
+        else cell(value, f.count(value) if isinstance(value, int) else f.significant(value, digits))
+    )
+
+
+def has_numerics(view: View) -> bool:
+    return any(c.numerics or c.published_gate or c.strict_gate for c in view.a.cells)
+
+
+def numerics(view: View) -> Table:
+    """Every judged cell: both gates and how far the output is from the float32 reference."""
+    figures = ("matched_ratio_active", "matched_ratio", "relative_l2", "worst_row_l2", "cosine", "calc_diff", "scale")
+    counts = ("active_rows", "nonzero_inactive", "non_finite", "ambiguous_rows")
+    hidden = ("max_abs", "max_rel")
+    columns = [Column("workload", head=True), Column("solution"), Column("published_gate"), Column("strict_gate")]
+    columns += [Column(key, numeric=True) for key in (*figures, *counts)] + [Column(key, shown=False) for key in hidden]
+    columns += [Column("failed_checks", shown=False)]
+    rows = []
+    for w in view.a.workloads:
+        for person in view.people:
+            c = view.cells.get((person.name, w.id))
+            if c is None or not (c.numerics or c.published_gate or c.strict_gate):
+                continue
+            n = c.numerics or model.Numerics()
+            digits = {"cosine": 6, "scale": 5, "matched_ratio": 4, "matched_ratio_active": 4}
+            rows.append(
+                [
+                    cell(w.id),
+                    cell(person.name, person.label),
+                    *[_gate(view, gate) for gate in (c.published_gate, c.strict_gate)],
+                    *[_number(getattr(n, key), digits.get(key, 3)) for key in (*figures, *counts)],
+                    *[cell(getattr(n, key)) for key in hidden],
+                    cell(" ".join(failed_checks(c))),
+                ]
+            )
+    return Table("numerics", columns, rows)
+
+
+def failed_checks(c: model.Cell) -> list[str]:
+    """The conditions that a cell broke, as gate.condition."""
+    gates = (("published", c.published_gate), ("strict", c.strict_gate))
+    return [f"{name}.{key}" for name, gate in gates if gate for key, check in gate.checks.items() if not check.passed]
+
+
+def _gate(view: View, gate: model.Gate | None) -> Cell:
+    if gate is None:
+        return cell(None)
+    return cell(
+        gate.passed, view.word("gate", "passed" if gate.passed else "failed"), tone="good" if gate.passed else "bad"
+    )
+
+
+def mutants(view: View) -> Table:
+    """One row per mutant: on how many workloads each gate rejects it."""
+    columns = [
+        Column("mutant", head=True),
+        Column("must_die"),
+        Column("cells", numeric=True),
+        Column("excluded", numeric=True),
+    ]
+    columns += [Column("killed_published", numeric=True), Column("killed_strict", numeric=True)]
+    power = view.a.gate_power
+    rows = []
+    for m in power.mutants if power else []:
+        counted = m.cells - m.excluded
+        rows.append(
+            [
+                cell(m.name, code=True),
+                cell(m.must_die, view.word("must_die", "yes" if m.must_die else "no")),
+                cell(m.cells),
+                cell(m.excluded),
+                _killed(m.killed_published, counted, m.must_die),
+                _killed(m.killed_strict, counted, m.must_die),
+            ]
+        )
+    return Table("mutants", columns, rows)
+
+
+def _killed(killed: int, counted: int, must_die: bool) -> Cell:
+    tone = "" if not must_die or counted == 0 else "good" if killed == counted else "bad" if killed == 0 else "warn"
+    return cell(killed, f"{killed}/{counted}", tone=tone)
+
+
+def builds(view: View) -> Table:
+    """One row per kernel (or per build without kernels): registers, memory, spills, matrix instructions."""
+    columns = [
+        Column("solution", head=True),
+        Column("arch"),
+        Column("status"),
+        Column("executed"),
+        Column("kernel"),
+        Column("stage"),
+    ]
+    columns += [
+        Column(key, numeric=True) for key in ("registers", "shared_bytes", "tmem_columns", "stack_bytes", "spill_bytes")
+    ]
+    columns += [Column("mma"), Column("digest", shown=False)]
+    rows = []
+    for b in view.a.builds:
+        head = [
+            cell(b.solution, view.label(b.solution)),
+            cell(b.arch),
+            cell(b.status, tone="" if b.status == "ok" else "bad"),
+            cell(b.executed, view.word("executed", "yes" if b.executed else "no")),
+        ]
+        if not b.kernels:
+            rows.append([*head, *[cell("", "–")] * 2, *[cell(None)] * 5, cell("", "–"), cell(b.digest)])
+        for k in b.kernels:
+            sizes = [
+                cell(n, f.count(n)) if n is not None else cell(None)
+                for n in (k.registers, k.shared_bytes, k.tmem_columns, k.stack_bytes)
+            ]
+            spills = cell(k.spill_bytes, f.count(k.spill_bytes), tone="warn" if k.spill_bytes else "")
+            mma = ", ".join(f"{family} {number}" for family, number in sorted(k.mma.items()))
+            rows.append(
+                [*head, cell(k.name, code=True), cell(k.stage), *sizes, spills, cell(mma, mma or "–"), cell(b.digest)]
+            )
+    return Table("builds", columns, rows)
+
+
+def rerun(view: View) -> Table:
+    """The command that runs one cell again, for every cell."""
+    columns = [Column("solution", head=True), Column("workload"), Column("command")]
+    rows = [
+        [cell(person.name, person.label), cell(w.id), cell(rerun_command(view, person.name, w.id), code=True)]
+        for person in view.people
+        for w in view.a.workloads
+    ]
+    return Table("rerun", columns, rows)
+
+
+def rerun_command(view: View, solution: str, workload: str) -> str:
+    """Correctness, gates and numerics of one cell, on this run's backend."""
+    return f"bakeoff check {solution} --workload {workload} --backend {view.a.run.backend}"

@@ -1,0 +1,188 @@
+"""The tables of published figures: the audit of claims, and one run against another; and where everything comes from."""
+
+from __future__ import annotations
+
+from bakeoff.report import formats as f
+from bakeoff.report.performance import workload_cells, workload_columns
+from bakeoff.report.tables import Column, Table, cell
+from bakeoff.report.view import View
+from bakeoff.stats.model import ClaimVerdict, Comparison, RunHeader
+
+_CLAIM_TONES = {ClaimVerdict.CONFIRMED: "good", ClaimVerdict.CONTRADICTED: "bad", ClaimVerdict.NOT_TESTABLE: "mute"}
+_TONES = {"REPRODUCED": "good", "SAME": "good", "FASTER": "good", "DIFFERS": "bad", "SLOWER": "bad"}
+
+
+def claims(view: View, verdict: ClaimVerdict) -> Table:
+    """The claims of one verdict, in the report's order."""
+    columns = [Column("place"), Column("claim", head=True), Column("printed"), Column("computed")]
+    columns += [
+        Column("tolerance"),
+        Column("needs" if verdict is ClaimVerdict.NOT_TESTABLE else "note"),
+        Column("verdict"),
+    ]
+    columns += [Column("id", shown=False), Column("expression", shown=False)]
+    if verdict is ClaimVerdict.NOT_TESTABLE:
+        columns = [column for column in columns if column.key not in ("printed", "computed", "tolerance")]
+    rows = []
+    for c in view.a.audit.claims if view.a.audit else []:
+        if c.verdict is not verdict:
+            continue
+        tried = [
+            cell(c.printed, None if c.printed else "–"),
+            cell(
+                " | ".join(c.computed),
+                " / ".join(c.computed) or "–",
+                tone="bad" if verdict is ClaimVerdict.CONTRADICTED else "",
+            ),
+            cell(c.tolerance, None if c.tolerance else "–"),
+        ]
+        more = c.needs if verdict is ClaimVerdict.NOT_TESTABLE else c.note
+        rows.append(
+            [
+                cell(c.place),
+                cell(c.text),
+                *([] if verdict is ClaimVerdict.NOT_TESTABLE else tried),
+                cell(more, None if more else "–"),
+                cell(c.verdict.value, tone=_CLAIM_TONES[verdict]),
+                cell(c.id),
+                cell(c.expression),
+            ]
+        )
+    return Table(f"audit_{verdict.name.lower()}", columns, rows)
+
+
+def comparison_id(comparison: Comparison) -> str:
+    """Anchor and file name of a comparison's tables."""
+    return "compare_" + "".join(letter if letter.isalnum() else "_" for letter in comparison.old)
+
+
+def comparison(view: View, c: Comparison) -> Table:
+    """One row per cell: old, new, ratio with its interval, verdict."""
+    columns = [
+        Column("solution", head=True),
+        Column("workload"),
+        Column("verdict"),
+        Column("old", numeric=True),
+        Column("new", numeric=True),
+    ]
+    columns += [
+        Column("ratio", numeric=True),
+        Column("ratio_low", shown=False),
+        Column("ratio_high", shown=False),
+        Column("reasons"),
+    ]
+    rows = []
+    for entry in c.cells:
+        ratio = entry.ratio
+        interval = "" if ratio is None or ratio.low is None else f.interval(ratio.low, ratio.high, 3)
+        reasons = [view.word("reasons", reason) for reason in entry.reasons]
+        rows.append(
+            [
+                cell(entry.solution, view.label(entry.solution)),
+                cell(entry.workload),
+                cell(entry.verdict, tone=_TONES.get(entry.verdict, "mute")),
+                cell(entry.old, f.speedup(entry.old)) if entry.old is not None else cell(None),
+                cell(entry.new, f.speedup(entry.new)) if entry.new is not None else cell(None),
+                cell(ratio.value, f.fixed(ratio.value, 3), note=interval) if ratio else cell(None),
+                cell(ratio.low if ratio else None),
+                cell(ratio.high if ratio else None),
+                cell(" ".join(entry.reasons), "; ".join(reasons) or "–"),
+            ]
+        )
+    return Table(comparison_id(c), columns, rows)
+
+
+def workloads(view: View) -> Table:
+    """What every workload asks for, from its own routing."""
+    columns = [
+        *workload_columns(),
+        *[Column(key, numeric=True) for key in ("local_pairs", "active_tokens", "active_experts")],
+    ]
+    rows = [
+        [
+            *workload_cells(w),
+            *[
+                cell(n, f.count(n)) if n is not None else cell(None)
+                for n in (w.local_pairs, w.active_tokens, w.active_experts)
+            ],
+        ]
+        for w in view.a.workloads
+    ]
+    return Table("workloads", columns, rows)
+
+
+def participants(view: View) -> Table:
+    """Who took part, with the design, the declared roundings and the digest of what ran."""
+    columns = [
+        Column("solution", head=True),
+        Column("name"),
+        Column("role"),
+        Column("description"),
+        Column("rounding"),
+        Column("digest"),
+    ]
+    declared = {p.name: p for p in view.a.participants}
+    rows = []
+    for person in view.people:
+        p = declared[person.name]
+        casts = p.rounding
+        points = [] if casts is None else [casts.gemm1_output, casts.intermediate, casts.gemm2_output]
+        rounding = " | ".join(" → ".join(point) or "–" for point in points)
+        rows.append(
+            [
+                cell(person.label, mark=person.index),
+                cell(person.name, code=True),
+                cell(person.role, view.word("roles", person.role)),
+                cell(p.description, None if p.description else "–"),
+                cell(rounding or None, code=bool(rounding)),
+                cell(p.digest, p.digest[:12], code=True) if p.digest else cell(None),
+            ]
+        )
+    return Table("participants", columns, rows)
+
+
+def environment(view: View) -> Table:
+    """Every recorded fact, by group."""
+    columns = [Column("group", head=True), Column("key"), Column("value")]
+    rows = []
+    for fact in view.a.provenance:
+        text = (
+            f.MISSING if fact.value is None else f.flag(fact.value) if isinstance(fact.value, bool) else str(fact.value)
+        )
+        unit = f" {fact.unit}" if fact.unit and fact.value is not None else ""
+        rows.append(
+            [
+                cell(fact.group, view.word("groups", fact.group)),
+                cell(fact.key),
+                cell(fact.value, text + unit, tone="mute" if fact.value is None else ""),
+            ]
+        )
+    return Table("environment", columns, rows)
+
+
+def header_facts(run: RunHeader) -> list[tuple[str, str]]:
+    """The run's header as (code, text); the template words the codes. What was not recorded is n/a."""
+    return [
+        ("hardware", run.hardware or f.MISSING),
+        ("backend", run.backend),
+        ("definition", run.definition),
+        ("dataset", run.dataset or f.MISSING),
+        ("protocol", run.protocol or f.MISSING),
+        ("time_tier", run.time_tier or f.MISSING),
+        ("blocks", f.count(run.blocks)),
+        ("families", ", ".join(run.families) or f.MISSING),
+        ("seeds", ", ".join(map(str, run.seeds)) or f.MISSING),
+        ("timeout", f.MISSING if run.timeout_s is None else f"{f.count(run.timeout_s)} s"),
+        ("tolerances", _tolerances(run)),
+        ("image", run.image or f.MISSING),
+    ]
+
+
+def _tolerances(run: RunHeader) -> str:
+    values = (("rtol", run.rtol), ("atol", run.atol), ("required_matched_ratio", run.required_matched_ratio))
+    return (
+        ", ".join(
+            f"{name} {f.significant(value, 3).rstrip('0').rstrip('.')}" for name, value in values if value is not None
+        )
+        or f.MISSING
+    )

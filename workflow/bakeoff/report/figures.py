@@ -1,0 +1,103 @@
+"""From an analysis to the series that the charts draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from markupsafe import Markup
+
+from bakeoff.report import charts
+from bakeoff.report import formats as f
+from bakeoff.report.charts import Point, Series, Words
+from bakeoff.report.performance import estimate_text
+from bakeoff.report.view import Person, View
+from bakeoff.stats.model import Estimate
+
+# A chart of more lines or rows than this is no longer readable; the table has all of them.
+MOST_ROWS, MOST_LINES = 60, 12
+
+
+def _title(person: Person, workload: str, value: Estimate) -> str:
+    interval = estimate_text(value)
+    return f"{person.label}, {workload}: {f.speedup(value.value)}" + (f" ({interval})" if interval else "")
+
+
+def drawn(view: View) -> list[Person]:
+    """The participants that charts show: those with values, contestants first, as many as a chart can hold."""
+    return [p for p in view.people if any(c.speedup for c in view.a.cells if c.solution == p.name)][:MOST_LINES]
+
+
+def over_seq_len(view: View, words: Words) -> Markup:
+    """Speedup over seq_len, one line per participant."""
+    lines = []
+    for person in drawn(view):
+        points = []
+        for workload in view.a.workloads:
+            value = view.speedup(person.name, workload.id)
+            if value is not None:
+                points.append(
+                    Point(workload.seq_len, value.value, value.low, value.high, _title(person, workload.id, value))
+                )
+        lines.append(Series(person.index, person.label, points))
+    return charts.over_seq_len("fig-seq-len", lines, words)
+
+
+def by_workload(view: View, words: Words) -> Markup:
+    """One line per workload with every participant's speedup and interval."""
+    shown = view.a.workloads[-MOST_ROWS:]
+    series = []
+    for person in drawn(view):
+        points = []
+        for row, workload in enumerate(shown):
+            value = view.speedup(person.name, workload.id)
+            if value is not None:
+                points.append(Point(value.value, row, value.low, value.high, _title(person, workload.id, value)))
+        series.append(Series(person.index, person.label, points))
+    return charts.by_workload("fig-workloads", [w.id.replace("_", " ") for w in shown], series, words)
+
+
+def profile(view: View, words: Words) -> Markup:
+    """The performance profile, one step line per participant."""
+    series = []
+    for curve in view.a.profile[:MOST_LINES]:
+        person = view.by_name[curve.solution]
+        points = [
+            Point(x, y, title=f"{person.label}: {f.percent(y, 0)} ≤ {f.speedup(x)}")
+            for x, y in zip(curve.factors, curve.shares, strict=True)
+        ]
+        series.append(Series(person.index, person.label, points))
+    return charts.performance_profile("fig-profile", series, words)
+
+
+def winners(view: View, words: Words) -> Markup:
+    """Solutions × workloads: who leads with support, who leads or ties without, who only ran, who has no value."""
+
+    def state(person: Person, workload: str) -> str:
+        winner = view.winners.get(workload)
+        if view.speedup(person.name, workload) is None:
+            return "none"
+        if winner is None or winner.leader is None:
+            return "ran"
+        if winner.leader == person.name:
+            return "win" if winner.supported else "lead"
+        return "tie" if person.name in winner.tied else "ran"
+
+    return _grid(view, "fig-winners", [*view.contestants], state, words)
+
+
+def outcomes(view: View, words: Words) -> Markup:
+    """Solutions × workloads: passed, failed, or no result."""
+
+    def state(person: Person, workload: str) -> str:
+        found = view.cells.get((person.name, workload))
+        if found is None or found.outcome in ("NOT_RUN", "UNSUPPORTED"):
+            return "none"
+        return "pass" if found.outcome == "PASSED" else "fail"
+
+    return _grid(view, "fig-outcomes", view.people, state, words)
+
+
+def _grid(view: View, id_: str, people: list[Person], state: Callable[[Person, str], str], words: Words) -> Markup:
+    shown = view.a.workloads[-MOST_ROWS:]
+    rows = [(p.index, p.label, [state(p, w.id) for w in shown]) for p in people]
+    return charts.grid(id_, [view.tick(w.id) for w in shown], rows, words, view.words["states"])

@@ -1,0 +1,397 @@
+"""The tables of speed: matrix, published form, summaries, pairs, profile, rankings."""
+
+from __future__ import annotations
+
+from bakeoff.report import formats as f
+from bakeoff.report.tables import Cell, Column, Table, cell
+from bakeoff.report.view import Person, View
+from bakeoff.stats.model import Estimate, Verdict, Workload
+
+# The published report sets the two prefill-size workloads in bold.
+LARGE_SEQ_LEN = 10_000
+_VERDICT_TONES = {Verdict.FASTER: "good", Verdict.SLOWER: "bad", Verdict.SAME: "", Verdict.AMBIGUOUS: "mute"}
+
+
+def workload_columns() -> list[Column]:
+    return [
+        Column("workload", shown=False),
+        Column("seq_len", numeric=True, head=True),
+        Column("expert_offset", numeric=True),
+    ]
+
+
+def workload_cells(workload: Workload) -> list[Cell]:
+    return [cell(workload.id), cell(workload.seq_len, f.count(workload.seq_len)), cell(workload.offset)]
+
+
+def people_columns(people: list[Person], suffix: str = "") -> list[Column]:
+    return [Column(f"{person.name}{suffix}", person.label, numeric=True, mark=person.index) for person in people]
+
+
+def estimate_text(estimate: Estimate | None, digits: int = 2) -> str:
+    """The interval of an estimate as a note; nothing where there is none."""
+    return "" if estimate is None or estimate.low is None else f.interval(estimate.low, estimate.high, digits)
+
+
+def ratio_change(estimate: Estimate) -> tuple[str, str]:
+    """A ratio as a change, "+3.1 %", and its interval, "+2.8 % to +3.4 %"."""
+    if estimate.low is None or estimate.high is None:
+        return f.signed_percent(estimate.value - 1), ""
+    low, high = (f.signed_percent(end - 1) for end in (estimate.low, estimate.high))
+    return f.signed_percent(estimate.value - 1), f"{low.removesuffix('%').rstrip()} … {high}"
+
+
+def matrix(view: View) -> Table:
+    """Workloads × solutions with interval, the leader, its lead, and what the lead rests on."""
+    columns = [*workload_columns()]
+    for person in view.people:
+        columns += [
+            *people_columns([person]),
+            Column(f"{person.name}_low", shown=False),
+            Column(f"{person.name}_high", shown=False),
+        ]
+    columns += [
+        Column("leader"),
+        Column("lead", numeric=True),
+        Column("lead_low", shown=False),
+        Column("lead_high", shown=False),
+        Column("support", shown=False),
+        Column("undecided_against", shown=False),
+    ]
+    return Table("matrix", columns, [_matrix_row(view, workload) for workload in view.a.workloads])
+
+
+def _matrix_row(view: View, workload: Workload) -> list[Cell]:
+    winner = view.winners.get(workload.id)
+    row = workload_cells(workload)
+    for person in view.people:
+        tone = ""
+        if winner and winner.leader == person.name:
+            tone = "win" if winner.supported else "ahead"
+        row += value_cells(view, person, workload.id, tone)
+    if winner is None or winner.leader is None:
+        return [*row, cell(None), *[cell(None)] * 3, cell("none"), cell("")]
+    code = "supported" if winner.supported else "tied" if winner.tied else "alone"
+    word = " ".join([view.word("support", code), ", ".join(view.labels(winner.tied))]).strip()
+    lead, interval = ratio_change(winner.lead) if winner.lead else (f.MISSING, "")
+    return [
+        *row,
+        cell(winner.leader, view.label(winner.leader), mark=view.by_name[winner.leader].index, note=word),
+        cell(winner.lead.value if winner.lead else None, lead, note=interval),
+        cell(winner.lead.low if winner.lead else None),
+        cell(winner.lead.high if winner.lead else None),
+        cell(code),
+        cell(" ".join(winner.tied)),
+    ]
+
+
+def value_cells(view: View, person: Person, workload: str, tone: str) -> list[Cell]:
+    """A speedup with its interval; where there is none, the outcome and its reason."""
+    found = view.cells.get((person.name, workload))
+    if found is not None and found.speedup is not None:
+        value = found.speedup
+        return [
+            cell(value.value, f.speedup(value.value), note=estimate_text(value), tone=tone),
+            cell(value.low),
+            cell(value.high),
+        ]
+    outcome = "NOT_RUN" if found is None else found.outcome
+    tone = "mute" if outcome in ("NOT_RUN", "UNSUPPORTED", "PASSED") else "bad"
+    text = f.MISSING if outcome == "PASSED" else outcome
+    return [cell(None, text, note=(found.reason or "") if found else "", tone=tone), cell(None), cell(None)]
+
+
+def published_matrix(view: View) -> Table:
+    """The same values in the published table's exact form: "31.24x", the leader in bold, contestants only."""
+    people = view.contestants
+    columns = [
+        Column("number", numeric=True, head=True),
+        Column("seq_len", numeric=True),
+        Column("expert_offset", numeric=True),
+    ]
+    columns += [Column(person.name, person.label, numeric=True) for person in people] + [Column("winner")]
+    rows = []
+    for number, workload in enumerate(view.a.workloads, 1):
+        winner = view.winners.get(workload.id)
+        leader = winner.leader if winner else None
+        row = [
+            cell(number),
+            cell(workload.seq_len, tone="strong" if workload.seq_len >= LARGE_SEQ_LEN else ""),
+            cell(workload.offset),
+        ]
+        for person in people:
+            value = view.speedup(person.name, workload.id)
+            row.append(
+                cell(value.value, f.published(value.value), tone="strong" if person.name == leader else "")
+                if value
+                else cell(None)
+            )
+        rows.append([*row, cell(leader, view.label(leader)) if leader else cell(None)])
+    return Table("published_form", columns, rows)
+
+
+def published_summary(view: View) -> Table:
+    """Average, median, least, greatest, both deviations and leads, one row each, as the published summary has them."""
+    people = [person for person in view.contestants if person.name in view.summaries]
+    columns = [Column("metric", head=True), *[Column(person.name, person.label, numeric=True) for person in people]]
+    metrics = ("arithmetic_mean", "median", "minimum", "maximum", "std_sample", "std_population")
+    rows = [
+        [cell(metric, view.word("metrics", metric)), *[_times(getattr(view.summaries[p.name], metric)) for p in people]]
+        for metric in metrics
+    ]
+    rows += [
+        [
+            cell(metric, view.word("metrics", metric)),
+            *[_percent(getattr(view.summaries[p.name], metric)) for p in people],
+        ]
+        for metric in ("cv_sample", "cv_population")
+    ]
+    leads = [view.summaries[person.name].leads for person in people]
+    total = len(view.a.workloads)
+    rows.append(
+        [
+            cell("leads", view.word("metrics", "leads")),
+            *[cell(n, f.MISSING if n is None else f"{n}/{total}") for n in leads],
+        ]
+    )
+    return Table("published_summary", columns, rows)
+
+
+def _times(value: float | None) -> Cell:
+    return cell(value, f.published(value)) if value is not None else cell(None)
+
+
+def _percent(value: float | None) -> Cell:
+    return cell(value, f.percent(value)) if value is not None else cell(None)
+
+
+def summary(view: View) -> Table:
+    """One row per solution: cells, geometric mean with interval first, then the others by name."""
+    columns = [
+        Column("solution", head=True),
+        Column("passed", numeric=True),
+        Column("due", shown=False),
+        Column("geometric_mean", numeric=True),
+        Column("geometric_mean_low", shown=False),
+        Column("geometric_mean_high", shown=False),
+        *[
+            Column(key, numeric=True)
+            for key in ("arithmetic_mean", "median", "minimum", "maximum", "std_sample", "cv_sample")
+        ],
+        Column("std_population", shown=False),
+        Column("cv_population", shown=False),
+        Column("leads", numeric=True),
+        Column("wins", numeric=True),
+        Column("ties", numeric=True),
+    ]
+    rows = []
+    for person in view.people:
+        s = view.summaries.get(person.name)
+        if s is None:
+            continue
+        mean = s.geometric_mean
+        rows.append(
+            [
+                cell(
+                    person.name,
+                    person.label,
+                    mark=person.index,
+                    note="" if person.role == "contestant" else view.word("roles", person.role),
+                ),
+                cell(s.passed, f"{s.passed}/{s.due}", tone="" if s.passed == s.due else "bad"),
+                cell(s.due),
+                *(
+                    [cell(mean.value, f.speedup(mean.value), note=estimate_text(mean)), cell(mean.low), cell(mean.high)]
+                    if mean
+                    else [cell(None)] * 3
+                ),
+                _speedup(s.arithmetic_mean),
+                _speedup(s.median),
+                _speedup(s.minimum, s.minimum_at or ""),
+                _speedup(s.maximum, s.maximum_at or ""),
+                _speedup(s.std_sample),
+                _percent(s.cv_sample),
+                cell(s.std_population),
+                cell(s.cv_population),
+                cell(s.leads),
+                cell(s.wins),
+                cell(s.ties),
+            ]
+        )
+    return Table("summary", columns, rows)
+
+
+def _speedup(value: float | None, note: str = "") -> Cell:
+    return cell(value, f.speedup(value), note=note) if value is not None else cell(None)
+
+
+def pairs(view: View) -> Table:
+    """Every two solutions: overall ratio, who is ahead where, and the counts of verdicts."""
+    columns = [
+        Column("a", head=True),
+        Column("b"),
+        Column("ratio", numeric=True),
+        Column("ratio_low", shown=False),
+        Column("ratio_high", shown=False),
+    ]
+    columns += [
+        Column(key, numeric=True)
+        for key in ("workloads", "a_ahead", "b_ahead", "faster", "slower", "same", "ambiguous")
+    ]
+    rows = []
+    for pair in view.a.pairs:
+        head = [
+            cell(pair.a, view.label(pair.a), mark=view.by_name[pair.a].index),
+            cell(pair.b, view.label(pair.b), mark=view.by_name[pair.b].index),
+        ]
+        rows.append(
+            [
+                *head,
+                *_ratio(pair.ratio),
+                *[
+                    cell(n)
+                    for n in (
+                        pair.workloads,
+                        pair.a_ahead,
+                        pair.b_ahead,
+                        pair.faster,
+                        pair.slower,
+                        pair.same,
+                        pair.ambiguous,
+                    )
+                ],
+            ]
+        )
+    return Table("pairs", columns, rows)
+
+
+def _ratio(estimate: Estimate | None) -> list[Cell]:
+    if estimate is None:
+        return [cell(None)] * 3
+    return [
+        cell(estimate.value, f.fixed(estimate.value, 3), note=estimate_text(estimate, 3)),
+        cell(estimate.low),
+        cell(estimate.high),
+    ]
+
+
+def verdicts(view: View) -> Table:
+    """Every pair on every workload that has a verdict: ratio, interval, corrected p values, minimum detectable effect."""
+    columns = [
+        Column("a", head=True),
+        Column("b"),
+        Column("workload"),
+        Column("verdict"),
+        Column("ratio", numeric=True),
+    ]
+    columns += [Column("ratio_low", shown=False), Column("ratio_high", shown=False)]
+    columns += [
+        Column(key, numeric=True) for key in ("blocks", "p_difference", "p_equivalence", "minimum_detectable_effect")
+    ]
+    rows = [
+        [
+            cell(pair.a, view.label(pair.a)),
+            cell(pair.b, view.label(pair.b)),
+            cell(entry.workload),
+            cell(entry.verdict.value, tone=_VERDICT_TONES[entry.verdict]),
+            *_ratio(entry.ratio),
+            cell(entry.blocks),
+            cell(entry.p_difference, f.significant(entry.p_difference, 2)),
+            cell(entry.p_equivalence, f.significant(entry.p_equivalence, 2)),
+            cell(entry.mde, f.percent(entry.mde)),
+        ]
+        for pair in view.a.pairs
+        for entry in pair.verdicts
+        if entry.verdict is not None
+    ]
+    return Table("verdicts", columns, rows)
+
+
+def profile(view: View, factors: tuple[float, ...] = (1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)) -> Table:
+    """The performance profile read off at round factors."""
+    columns = [
+        Column("solution", head=True),
+        *[Column(f"within_{factor:g}", f.fixed(factor, 2, f.TIMES), numeric=True) for factor in factors],
+    ]
+    rows = []
+    for curve in view.a.profile:
+        person = view.by_name[curve.solution]
+        shares = [
+            max((s for x, s in zip(curve.factors, curve.shares, strict=True) if x <= factor), default=0.0)
+            for factor in factors
+        ]
+        rows.append(
+            [
+                cell(curve.solution, person.label, mark=person.index),
+                *[cell(share, f.percent(share, 0)) for share in shares],
+            ]
+        )
+    return Table("profile", columns, rows)
+
+
+def rankings(view: View) -> Table:
+    """The order of contestants under every aggregate and baseline, one column per place."""
+    stability = view.a.rank_stability
+    entries = stability.rankings if stability else []
+    places = max((len(entry.order) for entry in entries), default=0)
+    columns = [Column("aggregate", head=True), Column("baseline")]
+    for place in range(1, places + 1):
+        columns += [Column(f"place_{place}", f"{place}."), Column(f"value_{place}", shown=False)]
+    rows = []
+    for entry in entries:
+        row = [
+            cell(entry.aggregate, view.word("aggregates", entry.aggregate)),
+            cell(entry.baseline, view.label(entry.baseline)),
+        ]
+        for ranked in entry.order:
+            note = _ranked_value(entry.aggregate, ranked.value)
+            row += [
+                cell(ranked.solution, view.label(ranked.solution), note=note, mark=view.by_name[ranked.solution].index),
+                cell(ranked.value),
+            ]
+        row += [cell(None)] * (2 * (places - len(entry.order)))
+        rows.append(row)
+    return Table("rankings", columns, rows)
+
+
+def _ranked_value(aggregate: str, value: float) -> str:
+    if aggregate == "leads":
+        return f.count(int(value))
+    return f.duration(value) if aggregate == "total_latency" else f.speedup(value)
+
+
+def latencies(view: View) -> Table:
+    """Latency of every cell, of the reference, and the floor that the workload's own routing sets."""
+    columns = [
+        *workload_columns(),
+        *[Column(key, numeric=True) for key in ("local_pairs", "active_tokens", "active_experts")],
+    ]
+    columns += [Column(key, numeric=True) for key in ("floor_bytes", "floor_flops", "floor_us", "reference_us")]
+    columns += people_columns(view.people, "_us")
+    rows = []
+    for w in view.a.workloads:
+        floor, reference = w.floor, w.reference_us
+        row = [
+            *workload_cells(w),
+            *[
+                cell(n, f.count(n)) if n is not None else cell(None)
+                for n in (w.local_pairs, w.active_tokens, w.active_experts)
+            ],
+            cell(floor.bytes, f.data_size(floor.bytes)) if floor else cell(None),
+            cell(floor.flops, f.significant(floor.flops)) if floor else cell(None),
+            cell(floor.us, f.duration(floor.us), note=view.word("bounds", floor.bound) if floor.bound else "")
+            if floor
+            else cell(None),
+            cell(reference.value, f.duration(reference.value)) if reference else cell(None),
+        ]
+        for person in view.people:
+            found = view.cells.get((person.name, w.id))
+            latency = found.latency_us if found else None
+            share = found.floor_share if found else None
+            row.append(
+                cell(latency.value, f.duration(latency.value), note="" if share is None else f.percent(share))
+                if latency
+                else cell(None)
+            )
+        rows.append(row)
+    return Table("latencies", columns, rows)

@@ -1,0 +1,113 @@
+"""A report's files from an analysis: a pure function, the same bytes wherever and whenever it runs.
+
+Entry points: `render` (report.html, report.md, tables/*.csv) and `render_index` (the landing page). Nothing is read but the templates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment
+
+from bakeoff.files import canonical_json, sha256_bytes
+from bakeoff.report import correctness, evidence, figures, performance, small
+from bakeoff.report.tables import Table
+from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
+from bakeoff.report.view import Lexicon, View
+from bakeoff.stats.model import Analysis, ClaimVerdict
+
+# Sections in DESIGN's order; those of speed are left out where a run shows none.
+SECTIONS = (
+    "validity",
+    "matrix",
+    "summary",
+    "plots",
+    "findings",
+    "stages",
+    "published",
+    "stability",
+    "integrity",
+    "numerics",
+    "build",
+    "environment",
+    "rerun",
+)
+_OF_SPEED = ("summary", "plots", "findings", "stability")
+
+
+def render(analysis: Analysis) -> dict[str, bytes]:
+    """Every file of a report by its name relative to the report's folder."""
+    pages, markdown = html_environment(), markdown_environment()
+    view = View(analysis, lexicon(pages))
+    context = _context(view)
+    html = pages.get_template("report.html.j2").render(parts="html.j2", **context)
+    text = markdown.get_template("report.md.j2").render(parts="markdown.j2", **context)
+    files = {"report.html": tidy_html(html).encode("utf-8"), "report.md": tidy_markdown(text).encode("utf-8")}
+    return files | {f"tables/{name}.csv": table.csv() for name, table in context["tables"].items() if table.rows}
+
+
+def lexicon(environment: Environment) -> Lexicon:
+    """The word lists of words.j2."""
+    module = environment.get_template("words.j2").make_module()
+    return {name: value for name, value in vars(module).items() if isinstance(value, dict)}
+
+
+def analysis_digest(analysis: Analysis) -> str:
+    """sha256 of the analysis in canonical JSON: its content, however its file was laid out."""
+    return sha256_bytes(canonical_json(analysis.model_dump(mode="json", by_alias=True)))
+
+
+def tables(view: View) -> dict[str, Table]:
+    """All tables of a report by id; those of speed only where performance is shown."""
+    made = [
+        small.validity(view),
+        correctness.outcomes(view),
+        correctness.troubles(view),
+        correctness.remarks(view),
+        correctness.verifications(view),
+        correctness.numerics(view),
+        correctness.mutants(view),
+        correctness.builds(view),
+        correctness.rerun(view),
+        evidence.participants(view),
+        evidence.environment(view),
+        evidence.workloads(view),
+        *[evidence.claims(view, verdict) for verdict in ClaimVerdict],
+        *[evidence.comparison(view, entry) for entry in view.a.comparisons],
+    ]
+    if view.a.performance_shown:
+        made += [
+            performance.matrix(view),
+            performance.published_matrix(view),
+            performance.summary(view),
+            performance.published_summary(view),
+            performance.pairs(view),
+            performance.verdicts(view),
+            performance.profile(view),
+            performance.rankings(view),
+            performance.latencies(view),
+            small.large_batch(view),
+            small.consistency(view),
+            *[small.previous(view, number, entry) for number, entry in enumerate(view.a.findings.previous, 1)],
+        ]
+    return {table.id: table for table in made}
+
+
+def _context(view: View) -> dict[str, Any]:
+    shown = view.a.performance_shown
+    facts = evidence.header_facts(view.a.run)
+    cells = [(person.name, workload.id) for person in view.people for workload in view.a.workloads]
+    return {
+        "v": view,
+        "sections": [name for name in SECTIONS if shown or name not in _OF_SPEED],
+        "tables": tables(view),
+        "figures": figures,
+        "comparison_id": evidence.comparison_id,
+        "header": dict(facts),
+        "header_pairs": [(view.word("header", code), text) for code, text in facts],
+        "has_values": any(cell.speedup for cell in view.a.cells),
+        "has_latencies": any(cell.latency_us for cell in view.a.cells),
+        "has_routing": any(workload.local_pairs is not None for workload in view.a.workloads),
+        "example_command": correctness.rerun_command(view, *cells[-1]) if cells else "",
+        "digest": analysis_digest(view.a),
+    }

@@ -1,0 +1,111 @@
+"""An analysis as a page needs it: participants numbered for their marks, cells by name, and every word list of the templates.
+
+Nothing is computed here but look-ups and order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from bakeoff.stats.model import Analysis, Cell, Estimate, Pair, Summary, Winner, Workload
+
+Lexicon = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Person:
+    """A participant on the page; `index` decides its colour, dash and marker."""
+
+    index: int
+    name: str
+    label: str
+    role: str
+    description: str
+
+
+@dataclass(frozen=True)
+class View:
+    """An analysis, and the words that the templates give to codes (word list -> code -> word)."""
+
+    a: Analysis
+    words: Lexicon
+
+    @cached_property
+    def people(self) -> list[Person]:
+        """Contestants before peers, otherwise in the run's order: a peer that joins changes no contestant's colour."""
+        ordered = sorted(self.a.participants, key=lambda participant: participant.role == "peer")
+        return [Person(index, p.name, p.label, p.role, p.description or "") for index, p in enumerate(ordered)]
+
+    @cached_property
+    def by_name(self) -> dict[str, Person]:
+        return {person.name: person for person in self.people}
+
+    @cached_property
+    def contestants(self) -> list[Person]:
+        return [person for person in self.people if person.role == "contestant"]
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, str], Cell]:
+        return {(cell.solution, cell.workload): cell for cell in self.a.cells}
+
+    @cached_property
+    def workloads(self) -> dict[str, Workload]:
+        return {workload.id: workload for workload in self.a.workloads}
+
+    @cached_property
+    def winners(self) -> dict[str, Winner]:
+        return {winner.workload: winner for winner in self.a.winners}
+
+    @cached_property
+    def summaries(self) -> dict[str, Summary]:
+        return {summary.solution: summary for summary in self.a.summaries}
+
+    @cached_property
+    def pairs(self) -> dict[tuple[str, str], Pair]:
+        return {(pair.a, pair.b): pair for pair in self.a.pairs}
+
+    @cached_property
+    def seq_len_is_unique(self) -> bool:
+        """Whether seq_len alone names a workload of this run."""
+        lengths = [workload.seq_len for workload in self.a.workloads]
+        return len(set(lengths)) == len(lengths)
+
+    @cached_property
+    def outcomes(self) -> dict[str, int]:
+        """Cells by outcome: PASSED first, then by name."""
+        counts: dict[str, int] = {}
+        for cell in self.a.cells:
+            counts[cell.outcome] = counts.get(cell.outcome, 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: (item[0] != "PASSED", item[0])))
+
+    @cached_property
+    def kind(self) -> str:
+        """`published`, `cpu` (correctness only) or `measured`."""
+        if self.a.run.kind == "published":
+            return "published"
+        return "measured" if self.a.performance_shown else "cpu"
+
+    @cached_property
+    def has_intervals(self) -> bool:
+        return any(cell.speedup and cell.speedup.low is not None for cell in self.a.cells)
+
+    def label(self, name: str) -> str:
+        """A participant's label; a name that is no participant (the reference) stands for itself."""
+        return self.by_name[name].label if name in self.by_name else name
+
+    def labels(self, names: list[str]) -> list[str]:
+        return [self.label(name) for name in names]
+
+    def speedup(self, solution: str, workload: str) -> Estimate | None:
+        found = self.cells.get((solution, workload))
+        return found.speedup if found else None
+
+    def tick(self, workload: str) -> str:
+        """A workload's name on an axis: its seq_len where that is enough, otherwise its id."""
+        return f"{self.workloads[workload].seq_len:,}" if self.seq_len_is_unique else workload
+
+    def word(self, kind: str, code: str) -> str:
+        """The templates' word for a code; a code without one is a fault of the templates (KeyError)."""
+        return self.words[kind][code]
