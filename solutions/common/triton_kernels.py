@@ -3,6 +3,8 @@
 Rows of the grouped matrices: expert e (0..31, local) owns rows m_indptr[e] .. m_indptr[e] + m_count[e]; what lies
 between that end and m_indptr[e + 1] is padding, which no kernel here reads or writes.
 
+Integers that follow T are not specialized on their value: one compilation serves every T.
+
 A token has at most 8 local pairs. `code` (T, 8) int32 holds them in ascending expert order, then -1:
 code = expert << RANK_BITS | rank, the pair's row is m_indptr[expert] + rank. `weight` (T, 8) f32 goes with it.
 
@@ -25,10 +27,13 @@ KEPT_GROUPS = tl.constexpr(4)
 BLOCK = tl.constexpr(128)
 FP8_MAX = tl.constexpr(448.0)
 LOWEST = tl.constexpr(-(1 << 31))
+BLOCK_MAJOR = tl.constexpr(0)  # scales (K/128, M)
+ROW_MAJOR = tl.constexpr(1)  # scales (M, K/128)
+GROUPED = tl.constexpr(2)  # scales (K/128, group's rows) for each group, one group after the other
 COUNTER_STRIDE = tl.constexpr(32)  # int32: one 128-byte line a counter, so that atomics spread over the L2 slices
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first_expert", "factor"])
 def route_tokens(
     logits,
     bias,
@@ -37,6 +42,7 @@ def route_tokens(
     counters,
     m_indptr,
     m_count,
+    m_end,
     problems,
     first_expert,
     factor,
@@ -51,8 +57,9 @@ def route_tokens(
 
     logits: (T, 256) f32; bias: (256,) bf16. Ties go to the lowest group and the lowest expert. A pair's rank is the
     order of arrival at its expert's counter, so rows may swap places between runs; no row's content depends on its place.
-    The last program to finish turns the counts into m_indptr (33,) and m_count (32,) int32, and where PROBLEMS is set
-    into problems (2, 32, 3) int32, the (rows, N, K) of both GEMMs; it leaves all counters zero for the next call.
+    The last program to finish turns the counts into m_indptr (33,), m_count (32,) and m_end (32,) int32, first row,
+    true rows and end of the true rows of each group, and where PROBLEMS is set into problems (2, 32, 3) int32, the
+    (rows, N, K) of both GEMMs; it leaves all counters zero for the next call.
     """
     token = tl.program_id(0)
     expert = tl.arange(0, EXPERTS)
@@ -78,10 +85,35 @@ def route_tokens(
         tl.store(code + place, (lane << RANK_BITS) | rank, mask=local > 0)
         tl.store(weight + place, share, mask=local > 0)
         tl.store(code + pairs + slot, -1, mask=slot >= tl.sum(local, axis=0))
-    tl.debug_barrier()  # every thread's counting must come before this program's ticket
-    ticket = tl.atomic_add(counters + LOCAL * COUNTER_STRIDE, 1, sem="acq_rel", scope="gpu")
-    if ticket == tl.num_programs(0) - 1:
-        _lay_out_groups(counters, m_indptr, m_count, problems, ALIGN, N1, K1, N2, K2, PROBLEMS)
+    _lay_out_groups(counters, m_indptr, m_count, m_end, problems, ALIGN, N1, K1, N2, K2, PROBLEMS)
+
+
+@triton.jit(do_not_specialize=["first_expert"])
+def route_pairs(
+    ids,
+    values,
+    code,
+    weight,
+    counters,
+    m_indptr,
+    m_count,
+    m_end,
+    problems,
+    first_expert,
+    ALIGN: tl.constexpr,
+):
+    """`route_tokens` for a choice that stands already: ids (T, 8) int32, values (T, 8) f32, normalised and scaled."""
+    slot = tl.arange(0, SLOTS)
+    pairs = tl.program_id(0).to(tl.int64) * SLOTS
+    expert = tl.load(ids + pairs + slot) - first_expert
+    mine = (expert >= 0) & (expert < LOCAL)
+    rank = tl.atomic_add(counters + expert * COUNTER_STRIDE, 1, mask=mine)
+    local = mine.to(tl.int32)
+    place = pairs + tl.cumsum(local, axis=0) - 1
+    tl.store(code + place, (expert << RANK_BITS) | rank, mask=mine)
+    tl.store(weight + place, tl.load(values + pairs + slot), mask=mine)
+    tl.store(code + pairs + slot, -1, mask=slot >= tl.sum(local, axis=0))
+    _lay_out_groups(counters, m_indptr, m_count, m_end, problems, ALIGN, 0, 0, 0, 0, False)
 
 
 @triton.jit
@@ -118,6 +150,7 @@ def _lay_out_groups(
     counters,
     m_indptr,
     m_count,
+    m_end,
     problems,
     ALIGN: tl.constexpr,
     N1: tl.constexpr,
@@ -126,34 +159,40 @@ def _lay_out_groups(
     K2: tl.constexpr,
     PROBLEMS: tl.constexpr,
 ):
-    lane = tl.arange(0, LOCAL)
-    count = tl.load(counters + lane * COUNTER_STRIDE, volatile=True)  # written by atomics: never from L1
-    end = tl.cumsum((count + ALIGN - 1) // ALIGN * ALIGN, axis=0)
-    tl.store(m_indptr + 1 + lane, end)
-    tl.store(m_indptr, 0)
-    tl.store(m_count + lane, count)
-    if PROBLEMS:
-        for gemm in tl.static_range(2):
-            at = problems + (gemm * LOCAL + lane) * 3
-            tl.store(at, count)
-            tl.store(at + 1, tl.zeros_like(count) + (N2 if gemm else N1))
-            tl.store(at + 2, tl.zeros_like(count) + (K2 if gemm else K1))
-    tl.debug_barrier()  # all warps have read the counts
-    tl.store(counters + lane * COUNTER_STRIDE, 0)
-    tl.store(counters + LOCAL * COUNTER_STRIDE, 0)
+    """Take a ticket; the program with the last one has seen all counts, and lays out the groups."""
+    tl.debug_barrier()  # every thread's counting must come before this program's ticket
+    ticket = tl.atomic_add(counters + LOCAL * COUNTER_STRIDE, 1, sem="acq_rel", scope="gpu")
+    if ticket == tl.num_programs(0) - 1:
+        lane = tl.arange(0, LOCAL)
+        count = tl.load(counters + lane * COUNTER_STRIDE, volatile=True)  # written by atomics: never from L1
+        padded = (count + ALIGN - 1) // ALIGN * ALIGN
+        after = tl.cumsum(padded, axis=0)
+        tl.store(m_indptr + 1 + lane, after)
+        tl.store(m_indptr, 0)
+        tl.store(m_count + lane, count)
+        tl.store(m_end + lane, after - padded + count)
+        if PROBLEMS:
+            for gemm in tl.static_range(2):
+                at = problems + (gemm * LOCAL + lane) * 3
+                tl.store(at, count)
+                tl.store(at + 1, tl.zeros_like(count) + (N2 if gemm else N1))
+                tl.store(at + 2, tl.zeros_like(count) + (K2 if gemm else K1))
+        tl.debug_barrier()  # all threads have read the counts
+        tl.store(counters + lane * COUNTER_STRIDE, 0)
+        tl.store(counters + LOCAL * COUNTER_STRIDE, 0)
 
 
 @triton.jit
-def route_row_experts(m_indptr, row_expert, ROWS: tl.constexpr):
-    """Write row_expert (M,) int32 for 128-aligned groups: the expert of each row, -1 past the last group."""
-    start = tl.program_id(0) * ROWS
-    end = tl.load(m_indptr + 1 + tl.arange(0, LOCAL))
-    expert = tl.sum((end <= start).to(tl.int32), axis=0)
-    expert = tl.where(expert < LOCAL, expert, -1)
-    tl.store(row_expert + start + tl.arange(0, ROWS), tl.zeros((ROWS,), tl.int32) + expert)
+def _scale_place(row, start, end, rows, BLOCKS: tl.constexpr, LAYOUT: tl.constexpr):
+    """Returns where the first scale of `row` stands, and the distance to its next; its group owns start .. end."""
+    if LAYOUT == ROW_MAJOR:
+        return row * BLOCKS, tl.zeros_like(row) + 1
+    if LAYOUT == GROUPED:
+        return start * BLOCKS + (row - start), end - start
+    return row, tl.zeros_like(row) + rows
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tokens", "rows"])
 def permute_rows(
     x,
     x_scale,
@@ -167,12 +206,12 @@ def permute_rows(
     WORDS_BLOCK: tl.constexpr,
     BLOCKS: tl.constexpr,
     BLOCKS_BLOCK: tl.constexpr,
-    SCALE_ROW_MAJOR: tl.constexpr,
+    LAYOUT: tl.constexpr,
 ):
     """Copy one token's row and scales to the row of each of its local pairs.
 
-    x: (T, H) and a: (M, H) e4m3, seen as H/4 = WORDS int32; x_scale: (H/128, T) f32; a_scale: (H/128, M) f32, or
-    (M, H/128) where SCALE_ROW_MAJOR is set. `rows` is M.
+    x: (T, H) and a: (M, H) e4m3, seen as H/4 = WORDS int32; x_scale: (H/128, T) f32; a_scale: f32, as LAYOUT says.
+    `rows` is M.
     """
     token = tl.program_id(0).to(tl.int64)
     if tl.load(code + token * SLOTS) >= 0:
@@ -183,12 +222,13 @@ def permute_rows(
         for slot in range(SLOTS):
             pair = tl.load(code + token * SLOTS + slot)
             if pair >= 0:
-                row = (tl.load(m_indptr + (pair >> RANK_BITS)) + (pair & RANK_MASK)).to(tl.int64)
+                expert = pair >> RANK_BITS
+                start = tl.load(m_indptr + expert).to(tl.int64)
+                row = start + (pair & RANK_MASK)
                 tl.store(a + row * WORDS + word, data, mask=word < WORDS)
-                if SCALE_ROW_MAJOR:
-                    tl.store(a_scale + row * BLOCKS + block, scale, mask=block < BLOCKS)
-                else:
-                    tl.store(a_scale + block.to(tl.int64) * rows + row, scale, mask=block < BLOCKS)
+                end = tl.load(m_indptr + expert + 1).to(tl.int64)
+                first, step = _scale_place(row, start, end, rows, BLOCKS, LAYOUT)
+                tl.store(a_scale + first + block * step, scale, mask=block < BLOCKS)
 
 
 @triton.jit
@@ -207,7 +247,7 @@ def _quantize(y):
     return (y * (1.0 / scale)[:, None]).to(tl.float8e4nv), scale
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def quantize_rows(
     h,
     out,
@@ -231,7 +271,7 @@ def quantize_rows(
         tl.store(out_scale + block.to(tl.int64) * rows + row, scale, mask=block < BLOCKS)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def swiglu_rows(
     h,
     h_scale,
@@ -243,12 +283,12 @@ def swiglu_rows(
     BLOCKS: tl.constexpr,
     BLOCKS_BLOCK: tl.constexpr,
     FP8_INPUT: tl.constexpr,
-    SCALE_ROW_MAJOR: tl.constexpr,
+    LAYOUT: tl.constexpr,
 ):
     """silu(gate) * up of the true rows, quantized.
 
     h: (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) f32 where FP8_INPUT is set; the gate is the second half.
-    out: (M, I) e4m3; out_scale: (I/128, M) f32, or (M, I/128) where SCALE_ROW_MAJOR is set; I = 128 * BLOCKS.
+    out: (M, I) e4m3; out_scale: f32, as LAYOUT says; I = 128 * BLOCKS.
     """
     upto, gap, total = _true_rows(m_indptr, m_count)
     block = tl.arange(0, BLOCKS_BLOCK)
@@ -265,10 +305,11 @@ def swiglu_rows(
             gate *= tl.load(scale_at + BLOCKS * rows.to(tl.int64), mask=block < BLOCKS, other=0.0)[:, None]
         data, scale = _quantize(gate / (1.0 + tl.exp(-gate)) * up)
         tl.store(out + row * (BLOCKS * BLOCK) + column, data, mask=inside)
-        if SCALE_ROW_MAJOR:
-            tl.store(out_scale + row * BLOCKS + block, scale, mask=block < BLOCKS)
-        else:
-            tl.store(out_scale + block.to(tl.int64) * rows + row, scale, mask=block < BLOCKS)
+        expert = tl.sum((upto <= index).to(tl.int32), axis=0)
+        start = tl.load(m_indptr + expert).to(tl.int64)
+        end = tl.load(m_indptr + expert + 1).to(tl.int64)
+        first, step = _scale_place(row, start, end, rows, BLOCKS, LAYOUT)
+        tl.store(out_scale + first + block * step, scale, mask=block < BLOCKS)
 
 
 @triton.jit

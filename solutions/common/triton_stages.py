@@ -9,8 +9,8 @@ enqueue one kernel each on the current stream, and `compile_stages` builds the s
   swiglu(plan, h, None, c, c_scale)              # h (M, 2I) bf16, or e4m3 with its scales; c (M, I) e4m3
   combine(plan, rows, call.output)               # rows (M, H) bf16
 
-M = plan.rows is a bound from T alone: no row count ever reaches the host. Scales are block-major (K/128, M), or
-(M, K/128) where `row_major_scale` is set. Buffers come from `plan.buffer`; they are zero when first made, so that
+M = plan.rows is a bound from T alone: no row count ever reaches the host. `layout` says how the activation scales lie:
+'block' (K/128, M), 'row' (M, K/128), or 'group', for each group (K/128, the group's rows). Buffers come from `plan.buffer`; they are zero when first made, so that
 padding rows, which nothing writes, stay finite.
 """
 
@@ -31,7 +31,7 @@ from .checks import BLOCK, LOCAL_EXPERTS, TOP_K, MoeCall
 
 COUNTER_INTS = (LOCAL_EXPERTS + 1) * 32  # one 128-byte line for each expert and for the ticket
 COMBINE_CHUNK = 1024  # columns of a combining program
-ROWS_PER_PROGRAM = 128  # rows of a program that writes row_expert: the groups' alignment
+LAYOUTS = {"block": 0, "row": 1, "group": 2}  # as in triton_kernels
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Plan:
     counters: torch.Tensor  # zero between calls
     m_indptr: torch.Tensor  # (33,) int32, first row of each group, multiples of `align`
     m_count: torch.Tensor  # (32,) int32, true rows of each group
+    m_end: torch.Tensor  # (32,) int32, first row after each group's true rows
     problems: torch.Tensor  # (2, 32, 3) int32, (rows, N, K) of both GEMMs, where asked for
     store: dict[str, torch.Tensor]
     views: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
@@ -95,6 +96,7 @@ def _make_plan(tokens: int, align: int, device: torch.device, store: dict[str, t
         counters=take("counters", (COUNTER_INTS,), i32),
         m_indptr=take("m_indptr", (LOCAL_EXPERTS + 1,), i32),
         m_count=take("m_count", (LOCAL_EXPERTS,), i32),
+        m_end=take("m_end", (LOCAL_EXPERTS,), i32),
         problems=take("problems", (2, LOCAL_EXPERTS, 3), i32),
         store=store,
     )
@@ -114,7 +116,7 @@ def _take(
 
 
 def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
-    """Fill plan.code, weight, m_indptr and m_count, and plan.problems if asked for."""
+    """Fill plan.code, weight, m_indptr, m_count and m_end, and plan.problems if asked for."""
     kernels.route_tokens[(plan.tokens,)](
         call.routing_logits,
         call.routing_bias,
@@ -123,6 +125,7 @@ def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
         plan.counters,
         plan.m_indptr,
         plan.m_count,
+        plan.m_end,
         plan.problems,
         call.expert_offset,
         call.factor,
@@ -130,12 +133,25 @@ def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
     )
 
 
-def write_row_experts(plan: Plan, row_expert: torch.Tensor) -> None:
-    """row_expert: (M,) int32. Write each row's expert, -1 past the last group; padding rows carry their group's."""
-    kernels.route_row_experts[(plan.rows // ROWS_PER_PROGRAM,)](plan.m_indptr, row_expert, ROWS=ROWS_PER_PROGRAM)
+def route_pairs(call: MoeCall, plan: Plan, ids: torch.Tensor, values: torch.Tensor) -> None:
+    """`route` for a choice that stands already: ids (T, 8) int32 global experts, values (T, 8) f32 weights."""
+    kernels.route_pairs[(plan.tokens,)](
+        ids,
+        values,
+        plan.code,
+        plan.weight,
+        plan.counters,
+        plan.m_indptr,
+        plan.m_count,
+        plan.m_end,
+        plan.problems,
+        call.expert_offset,
+        ALIGN=plan.align,
+        num_warps=1,
+    )
 
 
-def permute(call: MoeCall, plan: Plan, a: torch.Tensor, a_scale: torch.Tensor, row_major_scale: bool = False) -> None:
+def permute(call: MoeCall, plan: Plan, a: torch.Tensor, a_scale: torch.Tensor, layout: str = "block") -> None:
     """Copy tokens to a (M, H) e4m3 and their scales to a_scale."""
     kernels.permute_rows[(plan.tokens,)](
         call.hidden_states.view(torch.int32),
@@ -146,7 +162,7 @@ def permute(call: MoeCall, plan: Plan, a: torch.Tensor, a_scale: torch.Tensor, r
         a_scale,
         plan.tokens,
         plan.rows,
-        **_permute_constants(call.hidden, row_major_scale),
+        **_permute_constants(call.hidden, layout),
     )
 
 
@@ -164,7 +180,7 @@ def swiglu(
     h_scale: torch.Tensor | None,
     out: torch.Tensor,
     out_scale: torch.Tensor,
-    row_major_scale: bool = False,
+    layout: str = "block",
 ) -> None:
     """h (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) -> silu(gate) * up, quantized: out (M, I) e4m3, true rows only."""
     kernels.swiglu_rows[(_row_programs(plan),)](
@@ -175,7 +191,7 @@ def swiglu(
         plan.m_indptr,
         plan.m_count,
         plan.rows,
-        **_swiglu_constants(out.shape[1], h_scale is not None, row_major_scale),
+        **_swiglu_constants(out.shape[1], h_scale is not None, layout),
     )
 
 
@@ -201,14 +217,14 @@ def _route_constants(hidden: int, inner: int, align: int, problems: bool) -> dic
     return {"ALIGN": align, **sizes, "PROBLEMS": problems, "num_warps": 1}
 
 
-def _permute_constants(hidden: int, row_major_scale: bool) -> dict[str, Any]:
+def _permute_constants(hidden: int, layout: str) -> dict[str, Any]:
     words, blocks = hidden // 4, hidden // BLOCK
     return {
         "WORDS": words,
         "WORDS_BLOCK": triton.next_power_of_2(words),
         "BLOCKS": blocks,
         "BLOCKS_BLOCK": triton.next_power_of_2(blocks),
-        "SCALE_ROW_MAJOR": row_major_scale,
+        "LAYOUT": LAYOUTS[layout],
         "num_warps": 4,
     }
 
@@ -218,8 +234,8 @@ def _quantize_constants(columns: int) -> dict[str, Any]:
     return {"BLOCKS": blocks, "BLOCKS_BLOCK": triton.next_power_of_2(blocks), "num_warps": 4}
 
 
-def _swiglu_constants(inner: int, fp8_input: bool, row_major_scale: bool) -> dict[str, Any]:
-    return {**_quantize_constants(inner), "FP8_INPUT": fp8_input, "SCALE_ROW_MAJOR": row_major_scale}
+def _swiglu_constants(inner: int, fp8_input: bool, layout: str) -> dict[str, Any]:
+    return {**_quantize_constants(inner), "FP8_INPUT": fp8_input, "LAYOUT": LAYOUTS[layout]}
 
 
 def _combine_constants(hidden: int) -> dict[str, Any]:
@@ -228,8 +244,8 @@ def _combine_constants(hidden: int) -> dict[str, Any]:
 
 # Types of the run-time arguments, by kernel, in order. Pointers are multiples of 16 bytes (checks.ALIGNMENT).
 TYPES = {
-    "route_tokens": "*fp32 *bf16 *i32 *fp32 *i32 *i32 *i32 *i32 i32 fp32",
-    "route_row_experts": "*i32 *i32",
+    "route_tokens": "*fp32 *bf16 *i32 *fp32 *i32 *i32 *i32 *i32 *i32 i32 fp32",
+    "route_pairs": "*i32 *fp32 *i32 *fp32 *i32 *i32 *i32 *i32 *i32 i32",
     "permute_rows": "*i32 *fp32 *i32 *i32 *i32 *fp32 i32 i32",
     "quantize_rows": "*bf16 *fp8e4nv *fp32 *i32 *i32 i32",
     "swiglu_rows": "*bf16 *fp32 *fp8e4nv *fp32 *i32 *i32 i32",
@@ -244,23 +260,23 @@ def compile_stages(
     inner: int,
     align: int,
     *,
+    routed: bool = True,
     problems: bool = False,
-    row_experts: bool = False,
-    row_major_scale: bool = False,
+    layout: str = "block",
     quantize: bool = False,
     fp8_input: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Compile the kernels that a solution with these options launches, without a GPU.
+    """Compile the kernels that a solution with these options launches, without a GPU; `routed`: with its own routing.
 
     arch: 'sm_90a' or 'sm_100a'. Yields the dicts that solutions/README.md describes for `compile_kernels`.
     """
-    wanted: list[tuple[str, dict[str, Any]]] = [("route_tokens", _route_constants(hidden, inner, align, problems))]
-    if row_experts:
-        wanted.append(("route_row_experts", {"ROWS": ROWS_PER_PROGRAM}))
-    wanted.append(("permute_rows", _permute_constants(hidden, row_major_scale)))
+    wanted: list[tuple[str, dict[str, Any]]] = [("route_pairs", {"ALIGN": align, "num_warps": 1})]
+    if routed:
+        wanted = [("route_tokens", _route_constants(hidden, inner, align, problems))]
+    wanted.append(("permute_rows", _permute_constants(hidden, layout)))
     if quantize:
         wanted.append(("quantize_rows", _quantize_constants(2 * inner)))
-    wanted.append(("swiglu_rows", _swiglu_constants(inner, fp8_input, row_major_scale)))
+    wanted.append(("swiglu_rows", _swiglu_constants(inner, fp8_input, layout)))
     wanted.append(("combine_rows", _combine_constants(hidden)))
     for name, constants in wanted:
         yield _compile(arch, name, constants)
