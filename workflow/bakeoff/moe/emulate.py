@@ -6,6 +6,8 @@ and experts with tokens cost anything. Works on any device; at the full width an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from bakeoff.moe import routing
@@ -28,10 +30,13 @@ def emulate(geometry: Geometry, inputs: Inputs, rounding: Rounding) -> torch.Ten
 class DequantizedWeights:
     """One expert's weights in float32 at a time; narrow ones are kept, so that workloads and roundings can share them."""
 
-    def __init__(self, inputs: Inputs) -> None:
-        self._inputs = inputs
-        elements = sum(_tensor(inputs, name).numel() for name in ("gemm1_weights", "gemm2_weights"))
-        self._kept: dict[tuple[str, int], torch.Tensor] | None = {} if 4 * elements <= KEEP_BYTES else None
+    def __init__(self, inputs: Inputs | Mapping[str, torch.Tensor], keep: bool | None = None) -> None:
+        """inputs: anything with the four weight tensors. keep: every expert that was asked for; None: if all take little."""
+        self._inputs: Inputs = dict(inputs)
+        elements = sum(_tensor(self._inputs, name).numel() for name in ("gemm1_weights", "gemm2_weights"))
+        self._kept: dict[tuple[str, int], torch.Tensor] | None = (
+            {} if keep or (keep is None and 4 * elements <= KEEP_BYTES) else None
+        )
 
     def gemm1(self, expert: int) -> torch.Tensor:
         """(2I, H) float32, rows :I are "up", rows I: are the gate."""

@@ -1,0 +1,259 @@
+"""Measures what the gates catch: every mutant on every workload, judged by both gates.
+
+Entry point: `gate_power`. At the full width on a CPU a sample of rows stands for each workload: every row of the output
+depends on its own token alone, so that the sampled rows are exactly those of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from bakeoff.moe import inputs as moe_inputs
+from bakeoff.moe.emulate import DequantizedWeights, Inputs
+from bakeoff.moe.geometry import Geometry
+from bakeoff.moe.inputs import Case, Family, Tensors
+from bakeoff.moe.rounding import EXACT, Rounding
+from bakeoff.moe.routing import Routing, active_tokens, local_pairs, route
+from bakeoff.verify.gates import Judgement, judge
+from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
+
+# Declared by most solutions; mistakes stand out least against the coarsest rounding.
+ROUNDING = Rounding(
+    gemm1_output=("bfloat16", "fp8_block128"), intermediate=("fp8_block128",), gemm2_output=("bfloat16",)
+)
+
+REQUIRED_KILLS = 0.95  # of the wrong outputs that differ from the right one
+HONEST = ""  # the honest solution's name among the mutants
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Survivor(_Part):
+    """A mutant that must die and did not."""
+
+    mutant: str
+    workload: str
+    family: str
+
+
+class MutantPower(_Part):
+    """One mutant over all workloads and families."""
+
+    name: str
+    must_die: bool
+    """False if it is only measured."""
+    cells: int
+    """(workload, family) cells on which it was made."""
+    excluded: int
+    """Of these, output equal to the honest one bit for bit: not counted."""
+    killed_published: int
+    """Rejected by the published gate."""
+    killed_strict: int
+    """Rejected by the strict gate."""
+
+
+class GatePower(_Part):
+    """gate_power.json."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+
+    schema_: str = Field("bakeoff/gate-power/1", alias="schema")
+    definition: str
+    """At which width it was measured."""
+    families: list[str]
+    """Value families."""
+    seed: int
+    """Seed of the values."""
+    rows: int | None
+    """Rows sampled from each workload; null if all."""
+    rounding: Rounding
+    """Roundings of the honest solution that the mutants derive from."""
+    mutants: list[MutantPower]
+    mistakes: dict[str, str]
+    """What is wrong with each mutant, by name."""
+    counted: int
+    """Cells of mutants that must die and differ from the honest output."""
+    excluded: int
+    """Cells of mutants that must die, but do not differ from it."""
+    killed_published: int
+    """Of the counted, rejected by the published gate."""
+    killed_strict: int
+    """Of the counted, rejected by the strict gate."""
+    survivors: list[Survivor]
+    """Counted cells that the strict gate passed."""
+    honest_cells: int
+    """Cells of the honest solution."""
+    honest_rejected_published: int
+    """Of these, rejected by the published gate."""
+    honest_rejected_strict: int
+    """Of these, rejected by the strict gate; more than none makes the gate useless."""
+
+
+class _Cell(NamedTuple):
+    """What became of one mutant (or, without a name, of the honest solution) on one workload; None where it was not judged."""
+
+    mutant: str
+    workload: str
+    family: str
+    outcome: Judgement | None
+
+
+def gate_power(
+    geometry: Geometry,
+    cases: Sequence[tuple[str, Case]],
+    families: Sequence[Family],
+    *,
+    seed: int = 0,
+    rows: int | None = None,
+    rounding: Rounding = ROUNDING,
+    device: torch.device | str = "cpu",
+    progress: Callable[[str], None] = lambda line: None,
+) -> GatePower:
+    """cases: (workload id, case). rows: at most so many rows of each workload, half of them active; None for all."""
+    cells: list[_Cell] = []
+    for family in families:
+        weights = moe_inputs.make_weights(geometry, family, seed, device)
+        shared = _shared(weights)
+        for name, case in cases:
+            inputs, routed = _inputs(geometry, case, family, seed, weights, rows, device)
+            # Weights too large to keep for all workloads are kept for the few experts of one sample.
+            mine = _shared(weights, keep=True) if rows else shared
+            solution = Honest(geometry, inputs, routed, rounding, mine)
+            reference = Honest(geometry, inputs, routed, EXACT, mine).output
+            cells += [_Cell(who, name, family, outcome) for who, outcome in _outcomes(solution, reference)]
+            progress(f"{family} {name}: {len(MUTANTS)} mutants judged")
+    return GatePower(
+        definition=geometry.name,
+        families=list(families),
+        seed=seed,
+        rows=rows,
+        rounding=rounding,
+        mistakes={mutant.name: mutant.mistake for mutant in MUTANTS},
+        **_tabulate(cells),
+    )
+
+
+def sufficient(found: GatePower) -> bool:
+    """Whether the strict gate kills its share and rejects no honest output."""
+    return found.killed_strict >= REQUIRED_KILLS * found.counted and not found.honest_rejected_strict
+
+
+def summary(found: GatePower) -> str:
+    """The kill rates, and who survived, as text."""
+    lines = [
+        f"{found.killed_strict} of {found.counted} wrong outputs killed by the strict gate, {found.killed_published} by the "
+        f"published gate; {found.excluded} equal the honest output and are not counted",
+        f"honest outputs rejected: {found.honest_rejected_strict} strict, {found.honest_rejected_published} published, "
+        f"of {found.honest_cells}",
+    ]
+    for power in found.mutants:
+        judged = power.cells - power.excluded
+        note = "" if power.must_die else "  (may live)"
+        lines.append(
+            f"  {power.name:28} strict {power.killed_strict:3}/{judged:<3} published {power.killed_published:3}/{judged:<3}{note}"
+        )
+    lines += [f"  survived: {s.mutant} on {s.workload}, {s.family}" for s in found.survivors]
+    return "\n".join(lines)
+
+
+def _tabulate(cells: list[_Cell]) -> dict[str, Any]:
+    must_die = {mutant.name for mutant in MUTANTS if mutant.must_die}
+    honest = [cell.outcome for cell in cells if cell.mutant == HONEST and cell.outcome]
+    due = [cell for cell in cells if cell.mutant in must_die]
+    counted = [cell.outcome for cell in due if cell.outcome]
+    return {
+        "mutants": [
+            _mutant_power(mutant, [cell for cell in cells if cell.mutant == mutant.name]) for mutant in MUTANTS
+        ],
+        "counted": len(counted),
+        "excluded": len(due) - len(counted),
+        "killed_published": sum(not outcome.published.passed for outcome in counted),
+        "killed_strict": sum(not outcome.strict.passed for outcome in counted),
+        "survivors": [
+            Survivor(mutant=cell.mutant, workload=cell.workload, family=cell.family)
+            for cell in due
+            if cell.outcome and cell.outcome.strict.passed
+        ],
+        "honest_cells": len(honest),
+        "honest_rejected_published": sum(not outcome.published.passed for outcome in honest),
+        "honest_rejected_strict": sum(not outcome.strict.passed for outcome in honest),
+    }
+
+
+def _mutant_power(mutant: Mutant, cells: list[_Cell]) -> MutantPower:
+    judged = [cell.outcome for cell in cells if cell.outcome]
+    return MutantPower(
+        name=mutant.name,
+        must_die=mutant.must_die,
+        cells=len(cells),
+        excluded=len(cells) - len(judged),
+        killed_published=sum(not outcome.published.passed for outcome in judged),
+        killed_strict=sum(not outcome.strict.passed for outcome in judged),
+    )
+
+
+def _inputs(
+    geometry: Geometry,
+    case: Case,
+    family: Family,
+    seed: int,
+    weights: Tensors,
+    rows: int | None,
+    device: torch.device | str,
+) -> tuple[Inputs, Routing]:
+    inputs = moe_inputs.make_inputs(geometry, case, family, seed, device, weights=weights)
+    routed = _route(geometry, inputs)
+    if rows is None or rows >= case.seq_len:
+        return inputs, routed
+    tokens = _sample(geometry, routed, case.offset, rows)
+    for name in ("routing_logits", "hidden_states"):
+        tensor = inputs[name]
+        assert isinstance(tensor, torch.Tensor)
+        inputs[name] = tensor.view(torch.uint8)[tokens].view(tensor.dtype)
+    scale = inputs["hidden_states_scale"]
+    assert isinstance(scale, torch.Tensor)
+    inputs["hidden_states_scale"] = scale[:, tokens].contiguous()
+    return inputs, _route(geometry, inputs)
+
+
+def _sample(geometry: Geometry, routed: Routing, offset: int, rows: int) -> torch.Tensor:
+    """Evenly spaced active and inactive tokens, half and half, and the last token."""
+    tokens = len(routed.ids)
+    active = active_tokens(local_pairs(routed, offset, geometry), tokens)
+    picked = torch.zeros(tokens, dtype=torch.bool, device=active.device)
+    for kind, count in ((active, rows // 2), (~active, rows - rows // 2 - 1)):
+        of_kind = kind.nonzero().flatten()
+        step = max(1, -(-len(of_kind) // max(1, count)))
+        picked[of_kind[::step]] = True
+    picked[-1] = True
+    return picked.nonzero().flatten()
+
+
+def _route(geometry: Geometry, inputs: Inputs) -> Routing:
+    logits, bias = inputs["routing_logits"], inputs["routing_bias"]
+    assert isinstance(logits, torch.Tensor) and isinstance(bias, torch.Tensor)
+    return route(logits, bias, float(inputs["routed_scaling_factor"]), geometry)
+
+
+def _shared(weights: Tensors, keep: bool | None = None) -> Shared:
+    transposed = weights | {"gemm2_weights_scale": transposed_w2_scale(weights["gemm2_weights_scale"])}
+    return Shared(DequantizedWeights(weights, keep), DequantizedWeights(transposed, keep))
+
+
+def _outcomes(solution: Honest, reference: torch.Tensor) -> Iterator[tuple[str, Judgement | None]]:
+    """What both gates say to the honest output and to each mutant's; None where that is the honest one."""
+    yield HONEST, _judge(solution, solution.output, reference)
+    for mutant in MUTANTS:
+        output = mutant.make(solution)
+        same = torch.equal(output.view(torch.int16), solution.output.view(torch.int16))
+        yield mutant.name, None if same else _judge(solution, output, reference)
+
+
+def _judge(solution: Honest, output: torch.Tensor, reference: torch.Tensor) -> Judgement:
+    return judge(output, reference, solution.active, geometry=solution.geometry, emulation=solution.output)

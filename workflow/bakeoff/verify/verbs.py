@@ -1,0 +1,60 @@
+"""The verbs of this room: `gate-power` and `verify`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
+from bakeoff.verify.run import verify, verify_arguments
+
+__all__ = ["gate_power", "gate_power_arguments", "verify", "verify_arguments"]
+
+NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
+SAMPLED_ROWS = 16
+
+
+def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--definition", default=NARROW, metavar="NAME", help="definition (default: the narrow one, %(default)s)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="gate_power.json to write")
+    parser.add_argument(
+        "--families", nargs="+", default=["fib", "realistic"], metavar="F", help="value families (default: both)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the values (default: 0)")
+    parser.add_argument(
+        "--rows", type=int, metavar="N",
+        help=f"judge N rows of each workload, half of them active; 0 for all (default: all, at the full width {SAMPLED_ROWS})",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument(
+        "--traces-root", type=Path, default=PROJECT_ROOT / "traces", metavar="DIR", help="default: traces/"
+    )
+
+
+def gate_power(args: argparse.Namespace) -> int:
+    """Run all mutants, write the file, print the kill rates; 1 if the strict gate misses its aim or rejects an honest output."""
+    from bakeoff.moe.geometry import Geometry
+    from bakeoff.traces.store import TraceRoot
+    from bakeoff.verify import power
+    from bakeoff.verify.bounds import bounds
+
+    root = TraceRoot(args.traces_root)
+    geometry = Geometry.of(root.definition(args.definition))
+    rows = args.rows
+    if rows is None and geometry.hidden >= bounds().strict.full_width_from:
+        rows = SAMPLED_ROWS
+    found = power.gate_power(
+        geometry,
+        [(case.id, case) for case in root.workloads(args.definition)],
+        args.families,
+        seed=args.seed,
+        rows=rows or None,
+        device=args.device,
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    write_atomic(args.output, pretty_json(found.model_dump(mode="json", by_alias=True)))
+    print(power.summary(found))
+    return 0 if power.sufficient(found) else 1
