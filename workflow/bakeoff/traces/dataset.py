@@ -53,7 +53,9 @@ class PublicDataset:
             ids = ", ".join(sorted({case.id for _, case in cases}))
             raise InputError(
                 path,
-                found=f"{len(found)} workloads {case_id(seq_len, offset)}",
+                found=" and ".join(
+                    [f"{len(found)} workloads {case_id(seq_len, offset)}", *(where for where, _ in found)]
+                ),
                 expected=f"one; the file has {ids}",
                 hint="list only workloads of the data set in the configuration, or use another revision of it",
             )

@@ -1,0 +1,147 @@
+"""Workload files: every line becomes a case, or an error that names file, line and field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bakeoff.errors import InputError
+from bakeoff.traces.store import RoutingStats, TraceRoot
+from traces.minimal_traces import NARROW, TRACES, moe_line, moe_root
+
+
+def test_a_line_without_the_bakeoff_object_is_a_workload(tmp_path: Path) -> None:
+    """Adding a workload is adding a line: routing figures are computed when a run is planned."""
+    (case,) = moe_root(tmp_path, [moe_line(129, 224)]).workloads(NARROW)
+    assert (case.id, case.seq_len, case.offset, case.factor) == ("T129_o224", 129, 224, 2.5)
+    assert (case.seed, case.stats) == (None, None)
+
+
+def test_the_bakeoff_object_gives_seed_and_routing_figures(tmp_path: Path) -> None:
+    note = {"id": "T5_o64", "seed": 3, "local_pairs": 4, "active_tokens": 2, "active_experts": 3}
+    (case,) = moe_root(tmp_path, [moe_line() | {"bakeoff": note}]).workloads(NARROW)
+    assert (case.seed, case.stats) == (3, RoutingStats(local_pairs=4, active_tokens=2, active_experts=3))
+
+
+def test_cases_keep_the_order_of_the_file_and_empty_lines_do_not_count(tmp_path: Path) -> None:
+    text = "\n" + "".join(json.dumps(moe_line(length)) + "\n\n" for length in (9, 2, 4))
+    assert [case.seq_len for case in moe_root(tmp_path, text).workloads(NARROW)] == [9, 2, 4]
+
+
+def test_the_same_length_at_another_offset_is_another_workload(tmp_path: Path) -> None:
+    cases = moe_root(tmp_path, [moe_line(5, 0), moe_line(5, 32)]).workloads(NARROW)
+    assert [case.id for case in cases] == ["T5_o0", "T5_o32"]
+
+
+def _inputs(line: dict[str, Any]) -> dict[str, Any]:
+    return line["workload"]["inputs"]  # type: ignore[no-any-return]
+
+
+SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "of another definition": (lambda line: line.update(definition="other"), "field definition"),
+    "a result, not a workload": (lambda line: line.update(solution="someone"), "field definition"),
+    "no length": (lambda line: line["workload"]["axes"].clear(), "field workload.axes"),
+    "an axis too many": (lambda line: line["workload"]["axes"].update(depth=2), "field workload.axes"),
+    "no token": (lambda line: line["workload"]["axes"].update(seq_len=0), "field workload.axes.seq_len"),
+    "a length that is a text": (
+        lambda line: line["workload"]["axes"].update(seq_len="7"),
+        "field workload.axes.seq_len",
+    ),
+    "no offset": (lambda line: _inputs(line).pop("local_expert_offset"), "local_expert_offset"),
+    "a random offset": (
+        lambda line: _inputs(line).update(local_expert_offset={"type": "random"}),
+        "local_expert_offset",
+    ),
+    "an offset within a group": (lambda line: _inputs(line)["local_expert_offset"].update(value=33), "offset.value"),
+    "an offset past the last": (lambda line: _inputs(line)["local_expert_offset"].update(value=256), "offset.value"),
+    "a negative offset": (lambda line: _inputs(line)["local_expert_offset"].update(value=-32), "offset.value"),
+    "an offset that is no whole number": (
+        lambda line: _inputs(line)["local_expert_offset"].update(value=32.0),
+        "offset",
+    ),
+    "an offset that is a truth value": (lambda line: _inputs(line)["local_expert_offset"].update(value=True), "offset"),
+    "no factor": (lambda line: _inputs(line).pop("routed_scaling_factor"), "routed_scaling_factor"),
+    "an unknown input": (lambda line: _inputs(line).update(temperature={"type": "random"}), "inputs.temperature"),
+    "an unknown kind of input": (
+        lambda line: _inputs(line).update(routing_bias={"type": "cloud"}),
+        "inputs.routing_bias",
+    ),
+    "another id": (lambda line: line.update(bakeoff={"id": "T6_o64"}), "field bakeoff.id"),
+    "a misspelt key": (lambda line: line.update(bakeoff={"sede": 1}), "field sede"),
+    "a seed that is a text": (lambda line: line.update(bakeoff={"seed": "1"}), "field seed"),
+    "routing figures in part": (lambda line: line.update(bakeoff={"local_pairs": 4}), "field bakeoff.active_tokens"),
+    "no uuid": (lambda line: line["workload"].pop("uuid"), "field workload.uuid"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_spoilt_line_is_refused_with_file_line_and_field(tmp_path: Path, name: str) -> None:
+    spoil, field = SPOILT[name]
+    spoilt = moe_line()
+    spoil(spoilt)
+    root = moe_root(tmp_path, [moe_line(1), spoilt, moe_line(3)])
+    with pytest.raises(InputError) as caught:
+        root.workloads(NARROW)
+    assert f"{NARROW}.jsonl:2" in caught.value.where
+    assert field in caught.value.where
+    assert caught.value.found and caught.value.expected and caught.value.hint
+
+
+def test_a_line_that_is_no_json_is_refused_with_its_number(tmp_path: Path) -> None:
+    root = moe_root(tmp_path, json.dumps(moe_line()) + '\n{"definition": \n')
+    with pytest.raises(InputError, match=rf"{NARROW}\.jsonl:2"):
+        root.workloads(NARROW)
+
+
+@pytest.mark.parametrize("change", [{}, {"uuid": "another"}])
+def test_a_workload_that_stands_twice_is_refused_naming_both_lines(tmp_path: Path, change: dict[str, str]) -> None:
+    twin = moe_line()
+    twin["workload"].update(change)
+    with pytest.raises(InputError) as caught:
+        moe_root(tmp_path, [moe_line(), moe_line(7), twin]).workloads(NARROW)
+    assert f"{NARROW}.jsonl:3" in caught.value.where and f"{NARROW}.jsonl:1" in caught.value.found
+    assert "T5_o64" in caught.value.found
+
+
+def test_two_workloads_with_one_uuid_are_refused(tmp_path: Path) -> None:
+    twin = moe_line(7)
+    twin["workload"]["uuid"] = moe_line()["workload"]["uuid"]
+    with pytest.raises(InputError, match=r"workload\.uuid"):
+        moe_root(tmp_path, [moe_line(), twin]).workloads(NARROW)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_a_file_without_a_workload_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="no workload"):
+        moe_root(tmp_path, text).workloads(NARROW)
+
+
+def test_a_missing_workload_file_is_refused(tmp_path: Path) -> None:
+    root = moe_root(tmp_path, [moe_line()])
+    root.workload_path(NARROW).unlink()
+    with pytest.raises(InputError, match=r"jsonl"):
+        root.workloads(NARROW)
+
+
+def test_an_unknown_definition_is_answered_with_those_that_are_there() -> None:
+    with pytest.raises(InputError, match=NARROW):
+        TraceRoot(TRACES).definition("nothing")
+
+
+def test_a_definition_must_have_the_name_of_its_file(tmp_path: Path) -> None:
+    root = moe_root(tmp_path, [moe_line()])
+    path = root.definition_path(NARROW)
+    path.rename(path.with_name("renamed.json"))
+    with pytest.raises(InputError, match=r"renamed\.json: fields name and op_type"):
+        root.definition("renamed")
+
+
+def test_a_broken_definition_is_refused_with_file_and_field(tmp_path: Path) -> None:
+    root = moe_root(tmp_path, [moe_line()])
+    path = root.definition_path(NARROW)
+    path.write_text(path.read_text().replace('"float8_e4m3fn"', '"float9"'))
+    with pytest.raises(InputError, match=r"h512_i256\.json: field inputs\.hidden_states\.dtype"):
+        root.workloads(NARROW)
