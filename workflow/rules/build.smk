@@ -8,7 +8,7 @@ rule probe:
         f"{RUN}/logs/probe.log",
     params:
         # Re-runs exactly when the host changes.
-        fingerprint=fingerprint(),
+        fingerprint=probe_host().fingerprint,
     shell:
         "{BAKEOFF} probe -o {output} 2> {log}"
 

@@ -10,7 +10,7 @@ from bakeoff import config as configuration
 from bakeoff.build.spec import discover
 from bakeoff.errors import BakeoffError
 from bakeoff.files import canonical_json
-from bakeoff.measure.host import fingerprint
+from bakeoff.measure.host import probe as probe_host
 
 try:
     ASKED = configuration.parse(config, "config/config.yaml")

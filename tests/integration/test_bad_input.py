@@ -1,0 +1,178 @@
+"""What a user gets for an input that cannot be used: exit code 2, the place, found, expected, what to do; no traceback; nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from integration.conftest import SMALL, Checkout
+
+RUN = "results/runs/cpu"
+DEFINITION = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
+WORKLOADS = f"traces/workloads/moe/{DEFINITION}.jsonl"
+PLAN = ("plan", "--config", "config/config.yaml", "--host", f"{RUN}/host.json", "-o", "new/config.json")
+
+
+def edit(root: Path, name: str, change: Callable[[str], str]) -> None:
+    (root / name).write_text(change((root / name).read_text()))
+
+
+def first_line(root: Path, name: str, change: Callable[[dict], None]) -> None:
+    lines = (root / name).read_text().splitlines()
+    document = json.loads(lines[0])
+    change(document)
+    (root / name).write_text("\n".join([json.dumps(document), *lines[1:]]) + "\n")
+
+
+def truncate_journal(root: Path) -> None:
+    path = next((root / RUN).glob("samples/block-00/triton*.jsonl"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0][:40] + b"\n", *lines[1:]]))
+
+
+# name: (what to spoil, the command, words that the message must hold)
+CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...]]] = {
+    "unknown configuration key": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text + "blokcs: 3\n"),
+        PLAN,
+        ("config.yaml", "blokcs", "no such field"),
+    ),
+    "wrong type": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("timeout_s: 1200", "timeout_s: soon")),
+        PLAN,
+        ("config.yaml", "timeout_s", "'soon'"),
+    ),
+    "a list entry twice": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("seeds: [0]", "seeds: [0, 0]")),
+        PLAN,
+        ("seeds", "twice"),
+    ),
+    "configuration that is no YAML": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text + "run: [\n"),
+        PLAN,
+        ("config.yaml", "not YAML"),
+    ),
+    "a GPU asked for where none is": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("backend: auto", "backend: sm_100a")),
+        PLAN,
+        ("backend", "sm_100a", "cpu"),
+    ),
+    "an unknown solution": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("solutions: all", "solutions: [nobody]")),
+        PLAN,
+        ("solutions", "nobody", "triton_fused_moe_v2"),
+    ),
+    "a missing workload file": (lambda root: (root / WORKLOADS).unlink(), PLAN, (WORKLOADS,)),
+    "a malformed workload line": (
+        lambda root: edit(root, WORKLOADS, lambda text: text.replace('"seq_len"', '"seq_len', 1)),
+        PLAN,
+        (f"{WORKLOADS}:1", "JSON"),
+    ),
+    "a workload without its scalar": (
+        lambda root: first_line(root, WORKLOADS, lambda line: line["workload"]["inputs"].pop("local_expert_offset")),
+        PLAN,
+        (f"{WORKLOADS}:1", "local_expert_offset"),
+    ),
+    "a duplicate workload": (
+        lambda root: edit(root, WORKLOADS, lambda text: text + text.splitlines()[0] + "\n"),
+        PLAN,
+        (WORKLOADS, "T1_o32"),
+    ),
+    "a malformed solution file": (
+        lambda root: edit(root, "solutions/triton_fused_moe_v2/solution.yaml", lambda text: text + "colour: blue\n"),
+        PLAN,
+        ("solution.yaml", "colour", "no such field"),
+    ),
+    "a solution without its file": (
+        lambda root: (root / "solutions/triton_fused_moe_v2/solution.yaml").unlink(),
+        PLAN,
+        ("triton_fused_moe_v2", "solution.yaml"),
+    ),
+    "a data set that lacks a blob": (
+        lambda root: lay_out_dataset_without_blobs(root),
+        PLAN,
+        ("blob", ".safetensors"),
+    ),
+    "a truncated journal line": (truncate_journal, ("assemble", RUN), ("jsonl:1",)),
+    "a run folder of another schema version": (
+        lambda root: edit(root, f"{RUN}/config.json", lambda text: text.replace("bakeoff/plan/1", "bakeoff/plan/99")),
+        ("verify", RUN),
+        ("config.json", "bakeoff/plan/99", "bakeoff/plan/1"),
+    ),
+    "a run folder that is not there": (lambda root: None, ("verify", "results/runs/nothing"), ("results/runs/nothing",)),
+    "an output place that cannot be written": (
+        lambda root: (root / "new").write_text("a file in the way"),
+        PLAN,
+        ("new", "cannot write"),
+    ),
+}
+
+
+def lay_out_dataset_without_blobs(root: Path) -> None:
+    """The public data set's layout: workload lines that point to safetensors blobs, which are not there."""
+    dataset = root / "dataset"
+    full = DEFINITION.replace("h512_i256", "h7168_i2048")
+    shutil.copytree(root / "traces/definitions", dataset / "definitions")
+    lines = []
+    for line in (root / f"traces/workloads/moe/{full}.jsonl").read_text().splitlines():
+        document = json.loads(line)
+        document.pop("bakeoff")
+        for name in ("routing_logits", "routing_bias"):
+            path = f"./blob/workloads/moe/{full}/{document['workload']['uuid']}.safetensors"
+            document["workload"]["inputs"][name] = {"type": "safetensors", "path": path, "tensor_key": name}
+        lines.append(json.dumps(document))
+    (dataset / "workloads/moe").mkdir(parents=True)
+    (dataset / f"workloads/moe/{full}.jsonl").write_text("\n".join(lines) + "\n")
+    edit(root, "config/config.yaml", lambda text: text.replace("dataset: synthetic", f"dataset: {dataset}"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_refused_with_the_place_and_the_remedy(finished: Checkout, tmp_path: Path, name: str) -> None:
+    spoil, command, words = CASES[name]
+    checkout = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
+    spoil(checkout.root)
+    done = checkout.bakeoff(*command, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    for word in (*words, "found:", "expected:", "to do:"):
+        assert word in done.stderr, f"{word!r} is not in:\n{done.stderr}"
+
+
+@pytest.mark.parametrize("key", ["backend=sm_90a", "timeout_s=never", "colour=blue"])
+def test_snakemake_stops_before_any_job_on_a_bad_setting(checkout: Checkout, key: str) -> None:
+    done = checkout.snakemake("-n", config=[key], check=False)
+    assert done.returncode != 0
+    assert key.split("=")[0] in done.stderr and "Traceback" not in done.stderr
+    assert not (checkout.root / "results/runs").exists()
+
+
+def test_a_full_disk_ends_the_measurement_with_an_error_and_keeps_what_was_finished(finished: Checkout, tmp_path: Path) -> None:
+    """A limit on file sizes stands in for the full disk: the write fails in the same place."""
+    checkout = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
+    journal = next((checkout.root / RUN).glob("samples/block-00/triton*.jsonl"))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(lines[0])
+    (checkout.root / RUN / "samples/block-00/manifest.json").unlink()
+    room = len(lines[0]) + len(lines[1]) // 2
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "bakeoff", "measure", RUN, "--block", "0"],
+        cwd=checkout.root, env=checkout.environment(), capture_output=True, text=True, preexec_fn=limit,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr and "cannot write" in done.stderr
+    assert journal.read_bytes().startswith(lines[0])
+    checkout.bakeoff("measure", RUN, "--block", "0")
+    checkout.snakemake(config=SMALL)
+    assert os.path.exists(checkout.root / RUN / "samples/block-00/manifest.json")

@@ -1,0 +1,146 @@
+"""The workflow as a whole, on a small run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from integration.conftest import SMALL, Checkout
+
+RUN = "results/runs/cpu"
+
+
+def journal_lines(checkout: Checkout) -> list[dict]:
+    text = b"".join(checkout.files(f"{RUN}/samples/*/*.jsonl").values()).decode()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def cells(checkout: Checkout) -> dict[tuple[str, str], dict]:
+    """Per cell what must not depend on how often the run was interrupted: the outcome and the correctness figures."""
+    traces = [json.loads(line) for line in (checkout.root / RUN / "traces.jsonl").read_text().splitlines()]
+    return {
+        (trace["solution"], trace["workload"]["uuid"]): {
+            "status": trace["evaluation"]["status"],
+            "correctness": trace["evaluation"]["correctness"],
+            "gates": trace["evaluation"]["bakeoff"]["gates"],
+        }
+        for trace in traces
+    }
+
+
+def test_dry_run_works_in_a_fresh_copy_and_writes_no_results(checkout: Checkout) -> None:
+    shown = checkout.run("snakemake", "--cores", "all", "-n")
+    assert "measure" in shown.stdout
+    assert not (checkout.root / "results/runs").exists()
+
+
+def test_every_cell_passes_and_the_verdict_says_so(finished: Checkout) -> None:
+    verdict = (finished.root / "results/verdict.txt").read_text()
+    assert verdict.count("\n") == 1
+    assert "6/6" in verdict and "PASSED" in verdict
+    assert {cell["status"] for cell in cells(finished).values()} == {"PASSED"}
+
+
+def test_an_unchanged_run_does_nothing(finished: Checkout) -> None:
+    before = finished.files("results/**/*.*")
+    again = finished.snakemake("-n")
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert finished.files("results/**/*.*") == before
+
+
+def test_one_changed_byte_in_a_solution_re_measures_its_cells_and_no_others(finished: Checkout, tmp_path: Path) -> None:
+    changed = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
+    before = Counter((line["participant"], line["key"]) for line in journal_lines(changed))
+    source = changed.root / "solutions/triton_fused_moe_v2/cpu.py"
+    source.write_text(source.read_text() + "#\n")
+    changed.snakemake()
+    after = Counter((line["participant"], line["key"]) for line in journal_lines(changed))
+    new = after - before
+    assert {who for who, _ in new} == {"triton_fused_moe_v2"}
+    assert set(new.values()) == {1}
+    assert len(new) == sum(1 for who, _ in before if who == "triton_fused_moe_v2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False], ids=["everything-killed", "snakemake-killed"])
+def test_killed_at_any_moment_and_started_again_it_ends_as_an_undisturbed_run(
+    finished: Checkout, make_checkout: Callable[[str], Checkout], whole_group: bool
+) -> None:
+    killed = make_checkout("killed")
+    moments = random.Random(5)
+    for _ in range(4):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *SMALL],
+            cwd=killed.root,
+            env=killed.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(moments.uniform(2, 14))
+        if whole_group:
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+        child.wait()
+    killed.snakemake()
+    assert cells(killed) == cells(finished)
+    repeated = [key for key, count in Counter(line["key"] for line in journal_lines(killed)).items() if count > 1]
+    assert not repeated, "a finished cell was measured again"
+
+
+def test_reports_are_the_same_bytes_in_every_environment_and_place(finished: Checkout, tmp_path: Path) -> None:
+    """Analysis and report of the run and of the published table, under 8 environments and on a second path."""
+    moved = Checkout(Path(shutil.copytree(finished.root, tmp_path / "elsewhere" / "deeper", copy_function=shutil.copy2)))
+    made = set()
+    for number in range(8):
+        env = {
+            "PYTHONHASHSEED": str(number),
+            "TZ": ["UTC", "Asia/Kolkata", "America/St_Johns"][number % 3],
+            "LC_ALL": ["C", "C.UTF-8", "de_DE.UTF-8", "tr_TR.UTF-8"][number % 4],
+        }
+        where = [finished, moved][number % 2]
+        out = tmp_path / f"out{number}"
+        for source in (RUN, "results/published/2026-02-26_4way"):
+            name = Path(source).name
+            where.bakeoff("analyse", source, "-o", str(out / name / "analysis.json"), env=env)
+            where.bakeoff("report", str(out / name / "analysis.json"), "-o", str(out / name / "report"), env=env)
+        made.add(tuple((path.relative_to(out).as_posix(), path.read_bytes()) for path in sorted(out.rglob("*.*"))))
+    assert len(made) == 1
+    assert len(next(iter(made))) > 6
+
+
+def test_the_result_of_the_workflow_is_what_the_verbs_make(finished: Checkout, tmp_path: Path) -> None:
+    finished.bakeoff("report", f"{RUN}/analysis.json", "-o", str(tmp_path))
+    assert (tmp_path / "report.html").read_bytes() == (finished.root / RUN / "report/report.html").read_bytes()
+
+
+def test_a_new_solution_is_one_row_more_without_touching_code(finished: Checkout, tmp_path: Path) -> None:
+    changed = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
+    changed.bakeoff("new-solution", "my_moe")
+    changed.snakemake(config=["solutions=[cutedsl_moe_fp8_v3,triton_fused_moe_v2,my_moe]", SMALL[1]])
+    assert "9/9" in (changed.root / "results/verdict.txt").read_text()
+    assert "my_moe" in (changed.root / RUN / "report/report.md").read_text()
+
+
+def test_a_new_workload_is_one_line(checkout: Checkout) -> None:
+    for path in (checkout.root / "traces/workloads/moe").glob("*.jsonl"):
+        lines = path.read_text().splitlines()
+        added = json.loads(lines[0])
+        added["workload"]["axes"]["seq_len"] = 33
+        added["workload"]["uuid"] = "00000000-0000-0000-0000-000000000033"
+        del added["bakeoff"]
+        path.write_text("\n".join([*lines, json.dumps(added)]) + "\n")
+    checkout.snakemake(config=["solutions=[triton_fused_moe_v2]", "workloads=[T33_o32]"])
+    assert "1/1" in (checkout.root / "results/verdict.txt").read_text()
