@@ -294,6 +294,6 @@ def _compile(arch: str, name: str, constants: dict[str, Any]) -> dict[str, Any]:
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attrs)
     target = GPUTarget("cuda", {"sm_90a": 90, "sm_100a": 100}[arch], 32)
     built = triton.compile(source, target=target, options={"num_warps": warps})
-    meta = {**constants, "threads": warps * 32, "mma": None}
+    meta = {**constants, "threads": warps * 32, "dynamic_shared_bytes": built.metadata.shared, "mma": None}
     stage = STAGES.get(name.split("_")[0], "combine")
     return {"name": name, "stage": stage, "cubin": built.asm["cubin"], "ptx": built.asm["ptx"], "meta": meta}
