@@ -131,7 +131,7 @@ class Bench:
         variant = Variant(**command["variants"][1])
         for name, value in cell.variant(variant).items():
             if isinstance(value, torch.Tensor):
-                cell.parts[name].view(torch.uint8).copy_(value.view(torch.uint8))
+                cell.parts[name].copy_(value)
         roll_weights(cell.weights, variant.experts, into=cell.weights)
         output = cell.output()
         finding, _ = self._guarded_call(cell, cell.inputs, output)

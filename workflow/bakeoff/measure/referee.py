@@ -27,7 +27,7 @@ from bakeoff.moe.ambiguity import Ambiguity
 from bakeoff.moe.emulate import DequantizedWeights, Emulator, Inputs
 from bakeoff.moe.geometry import Geometry
 from bakeoff.moe.inputs import make_weights
-from bakeoff.moe.rounding import Rounding
+from bakeoff.moe.rounding import EXACT, Rounding
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify.gates import Judgement, judge
@@ -43,13 +43,20 @@ class Answer:
     """What a workload's output must be, under one set of values."""
 
     def __init__(self, geometry: Geometry, inputs: Inputs, weights: DequantizedWeights, emulates: bool) -> None:
-        routed = routing.route(inputs["routing_logits"], inputs["routing_bias"], inputs["routed_scaling_factor"], geometry)  # type: ignore[arg-type]
+        logits, bias, factor = (inputs[name] for name in ("routing_logits", "routing_bias", "routed_scaling_factor"))
+        assert isinstance(logits, torch.Tensor) and isinstance(bias, torch.Tensor)
+        routed = routing.route(logits, bias, float(factor), geometry)
         pairs = routing.local_pairs(routed, int(inputs["local_expert_offset"]), geometry)
         self.active = routing.active_tokens(pairs, len(routed.ids))
         self.reference: torch.Tensor = reference.run(*inputs.values())
-        self.ambiguous = Ambiguity.of(geometry, inputs, routed, weights)
+        # Inputs are held on to only where some token has more than one admissible routing: on public data.
+        self._ambiguous = functools.partial(Ambiguity.of, geometry, inputs, routed) if bool(routed.ambiguous.any()) else None
         self._emulator = Emulator(geometry, inputs, weights, pairs) if emulates else None
         self._emulations: dict[Rounding, torch.Tensor] = {}
+
+    def ambiguous(self, rounding: Rounding | None) -> Ambiguity | None:
+        """The tokens that may come out in more than one way, for a solution that rounds so."""
+        return self._ambiguous(rounding or EXACT) if self._ambiguous else None
 
     def emulation(self, rounding: Rounding | None) -> torch.Tensor | None:
         """The output under declared roundings, None where the gates take none; without a rounding, the reference itself."""
@@ -141,7 +148,7 @@ class Referee:
             output,
             answer.reference,
             answer.active,
-            ambiguous=answer.ambiguous,
+            ambiguous=answer.ambiguous(rounding),
             emulation=answer.emulation(rounding),
             geometry=self.geometry,
         )

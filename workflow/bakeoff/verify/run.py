@@ -1,0 +1,90 @@
+"""`bakeoff verify RUN`: does the run have every cell that its plan asks for, each once, typed and PASSED?
+
+Entry points: `findings` (pure: documents in, sentences out) and the verb. Nothing is measured or judged again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bakeoff.errors import CheckFailed
+from bakeoff.files import read_jsonl
+from bakeoff.measure.outcomes import Outcome, fib_status
+from bakeoff.measure.records import Verification
+from bakeoff.plan import Plan, read_plan
+from bakeoff.traces.models import Trace
+
+SHOWN = 20  # findings that are printed; the rest is counted
+
+
+def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Verification]) -> list[str]:
+    """What is wrong with a run, a sentence each. traces: by protocol."""
+    solutions = [who.name for who in plan.participants if who.role != "reference"]
+    pairs = [(name, what.id) for name in solutions for what in plan.workloads]
+    found: list[str] = []
+    for protocol in plan.protocols:
+        by_uuid = {what.uuid: what.id for what in plan.workloads}
+        places = [(str(trace.solution), by_uuid.get(trace.workload.uuid, trace.workload.uuid)) for trace in traces[protocol]]
+        found += _coverage(f"{protocol}: ", pairs, places)
+        for place, trace in zip(places, traces[protocol], strict=True):
+            found += _trace_flaws(f"{protocol}: {' '.join(place)}", trace)
+    wanted = [(*pair, family, str(seed)) for pair in pairs for family in plan.families for seed in plan.seeds]
+    found += _coverage("verification: ", wanted, [(v.solution, v.workload, v.family, str(v.seed)) for v in verifications])
+    found += [
+        f"verification: {v.solution} {v.workload} {v.family} seed {v.seed}: {v.outcome}{f' ({v.reason})' if v.reason else ''}"
+        for v in verifications
+        if v.outcome != Outcome.PASSED
+    ]
+    return found
+
+
+def _coverage(head: str, wanted: Iterable[tuple[str, ...]], found: Iterable[tuple[str, ...]]) -> list[str]:
+    """Cells that are missing, there more than once, or not asked for."""
+    expected, counts = list(wanted), Counter(found)
+    missing = [f"{head}{' '.join(cell)}: missing" for cell in expected if not counts[cell]]
+    repeated = [f"{head}{' '.join(cell)}: {count} times" for cell, count in counts.items() if count > 1]
+    strange = [f"{head}{' '.join(cell)}: not in the plan" for cell in counts if cell not in set(expected)]
+    return missing + repeated + strange
+
+
+def _trace_flaws(name: str, trace: Trace) -> list[str]:
+    """A trace without a typed outcome, with a status that contradicts it, or that did not pass."""
+    if trace.evaluation is None:
+        return [f"{name}: no evaluation"]
+    note: Any = (trace.evaluation.model_extra or {}).get("bakeoff")
+    outcome = note.get("outcome") if isinstance(note, dict) else None
+    if outcome not in set(Outcome):
+        return [f"{name}: no typed outcome ({outcome!r})"]
+    if trace.evaluation.status != fib_status(Outcome(outcome)):
+        return [f"{name}: status {trace.evaluation.status} contradicts the outcome {outcome}"]
+    reason = f" ({note['reason']})" if note.get("reason") else ""
+    return [] if outcome == Outcome.PASSED else [f"{name}: {outcome}{reason}"]
+
+
+def verify_run(run: Path) -> str:
+    """Check a run folder; returns one line on success, raises CheckFailed with the findings otherwise."""
+    plan = read_plan(run)
+    names = {protocol: "traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl" for number, protocol in enumerate(plan.protocols)}
+    traces = {protocol: read_jsonl(run / name, Trace) for protocol, name in names.items()}
+    found = findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification))
+    if found:
+        more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise CheckFailed("\n  ".join([f"{len(found)} findings in {run}", *found[:SHOWN], *more]))
+    contestants = sum(who.role == "contestant" for who in plan.participants)
+    peers = sum(who.role == "peer" for who in plan.participants)
+    count, values = len(plan.workloads), len(plan.families) * len(plan.seeds)
+    extra = f" and {peers * count} of peers" if peers else ""
+    return f"{contestants * count} cells{extra} PASSED, each on {values} sets of values"
+
+
+def verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json, traces.jsonl and verification.jsonl")
+
+
+def verify(args: argparse.Namespace) -> int:
+    print(verify_run(args.folder))
+    return 0
