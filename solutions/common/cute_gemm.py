@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import tempfile
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,17 +20,19 @@ from .checks import require
 
 CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were written for
 WIDTH = 256  # N must be a multiple of the widest tile
+SWAPPED_LIMITS = {192: 16, 1100: 64, 3400: 128}  # tokens of the call -> rows of the token tile
 _COMPILE_LOCK = threading.Lock()  # kernel names are set on the class before each compilation
 
 
 def forms(arch: str, fp8_out: bool) -> dict[int, maps.Form]:
-    """Largest number of tokens -> form, in rising order; the last holds for all larger ones."""
-    # Narrow tiles while an expert has few rows and the time is that of reading the weights; 128-row tiles once most
-    # experts fill them. See docs/kernels.md for the measurements behind the limits.
-    few = maps.fit_stages("swapped16", True, 16, fp8_out)
-    some = maps.fit_stages("swapped64", True, 64, fp8_out)
-    many = maps.fit_stages("plain", False, 256, fp8_out)
-    return {128: few, 2047: some, maps.NO_LIMIT: many}
+    """Largest number of tokens -> form, in rising order; the last holds for all larger ones.
+
+    A narrow token tile while the experts have few rows and the time is that of reading the weights; 128-row tiles once
+    most experts fill them. The limits are where the next form was faster on an H100 (docs/kernels.md).
+    """
+    table = {limit: maps.Form(f"swapped{rows}", True, rows, 1, fp8_out) for limit, rows in SWAPPED_LIMITS.items()}
+    table[maps.NO_LIMIT] = maps.Form("plain", False, 256, 1, fp8_out, cluster=2)
+    return {limit: maps.fit_stages(form) for limit, form in table.items()}
 
 
 def pick_form(arch: str, fp8_out: bool, tokens: int) -> maps.Form:
@@ -53,22 +56,27 @@ def compile_gemm(label: str, arch: str, form: maps.Form) -> Any:
 
     kernel = _kernel_class(arch)
     with _COMPILE_LOCK, tempfile.TemporaryDirectory() as scratch:
-        kernel.kernel.set_name_prefix(kernel_name(label, arch, form), remove_cutlass_symbol=True, keep_mangled_name=False)
+        kernel.kernel.set_name_prefix(
+            kernel_name(label, arch, form), remove_cutlass_symbol=True, keep_mangled_name=False
+        )
         options = f"--enable-tvm-ffi --gpu-arch {arch} --keep-ptx --keep-cubin --dump-dir={scratch}"
         return cute.compile(kernel(form), *_fake_arguments(form), options=options)
 
 
-def describe(form: maps.Form, arch: str) -> dict[str, Any]:
-    """What a resource table says of a form."""
-    return {
-        "tile_m": form.tile_m,
-        "tile_n": form.tile_n,
-        "tile_k": maps.BLOCK,
-        "stages": form.stages,
-        "threads": _kernel_class(arch)(form).threads,
-        "shared_memory_bytes": maps.shared_bytes(form),
-        "mma": "wgmma" if arch == "sm_90a" else "tcgen05",
-    }
+def compile_forms(label: str, arch: str, fp8_out: bool) -> Iterator[dict[str, Any]]:
+    """Compile every form of one GEMM; yields the dicts that solutions/README.md describes for `compile_kernels`."""
+    for form in forms(arch, fp8_out).values():
+        built = compile_gemm(label, arch, form)
+        meta = {
+            "tile": [form.tile_m, form.tile_n, maps.BLOCK],
+            "stages": form.stages,
+            "cluster": form.cluster,
+            "threads": _kernel_class(arch)(form).threads,
+            "dynamic_shared_bytes": maps.shared_bytes(form),
+            "mma": "wgmma" if arch == "sm_90a" else "tcgen05",
+        }
+        name = kernel_name(label, arch, form)
+        yield {"name": name, "stage": label, "cubin": built.__cubin__, "ptx": built.__ptx__, "meta": meta}
 
 
 class GroupedGemm:
@@ -126,7 +134,7 @@ class GroupedGemm:
             a_scale if out_scale is None else out_scale,
             m_indptr,
             m_count,
-            _multiprocessors(a.device),
+            _multiprocessors(a.device) // form.cluster * form.cluster,
         )
 
 

@@ -17,6 +17,7 @@ BLOCK = 128  # width of a scale block along K and N, and the alignment of an exp
 MMA_K = 32  # K of one FP8 matrix instruction on both chips
 FP8_MAX = 448.0  # largest finite e4m3 value
 SMEM_BYTES = 232448  # shared memory that one block may use on sm_90 and sm_100
+STAGING_ROW = BLOCK + 4  # floats; 4 more than a row so that neither the scattered writes nor the row reads share banks
 MAX_EXPERTS = 32  # one expert per lane of the warp that builds the schedule
 
 Int = Any  # a Python int on the host, a DSL integer while a kernel is traced
@@ -36,6 +37,7 @@ class Form:
     tile_y: int  # rows of Y in a tile
     stages: int  # depth of the shared-memory ring
     fp8_out: bool  # write e4m3 with one float32 scale per row and 128 columns instead of bfloat16
+    cluster: int = 1  # thread blocks that work on neighbouring tiles and send each other what both need
 
     @property
     def tile_m(self) -> int:
@@ -63,13 +65,16 @@ NO_LIMIT = 1 << 62  # tokens
 
 def shared_bytes(form: Form) -> int:
     """Shared memory of a form: ring, staging rows of the swapped epilogue, schedule, barriers, alignment gaps."""
-    staging = 4 * STAGING_ROW * form.tile_m if form.swapped else 16
-    return form.stages * (form.stage_bytes + 16) + staging + 12 * MAX_EXPERTS + 512
+    return form.stages * (form.stage_bytes + 16) + 4 * staging_floats(form) + 12 * MAX_EXPERTS + 512
 
 
-def fit_stages(name: str, swapped: bool, tile_y: int, fp8_out: bool, reserve: int = 0) -> Form:
-    """Form with the deepest ring that fits, leaving `reserve` bytes free."""
-    form = Form(name, swapped, tile_y, 2, fp8_out)
+def staging_floats(form: Form) -> int:
+    """Size of the buffer that the swapped epilogue turns a tile in."""
+    return STAGING_ROW * form.tile_m if form.swapped else 4
+
+
+def fit_stages(form: Form, reserve: int = 0) -> Form:
+    """The form with the deepest ring that fits, leaving `reserve` bytes free."""
     while shared_bytes(replace(form, stages=form.stages + 1)) <= SMEM_BYTES - reserve:
         form = replace(form, stages=form.stages + 1)
     return form
@@ -95,8 +100,12 @@ def empty_parity(i: Int, stages: int) -> Int:
 
 
 # --- schedule ---------------------------------------------------------------------------------------------------------
-# Tiles are numbered expert by expert; within an expert the row tiles of one column tile follow each other, so that the
-# thread blocks running at the same time share weight tiles in L2. Block b takes tiles b, b + grid, b + 2 grid, ...
+# A job is one tile for each thread block of a cluster. Jobs are numbered expert by expert; cluster c takes jobs c,
+# c + clusters, c + 2 clusters, ... Within an expert the row tiles of one column tile follow each other, so that the thread
+# blocks running at the same time share weight tiles in L2.
+#
+# In a cluster of two the pair shares either a weight tile (two row tiles of one column) or, where the number of row tiles
+# is odd, the token tile (two columns of the last row): no block of the pair is ever without work.
 
 
 def row_tiles(count: Int, tile_m: int) -> Int:
@@ -104,14 +113,39 @@ def row_tiles(count: Int, tile_m: int) -> Int:
     return (count + tile_m - 1) // tile_m
 
 
-def row_tile(local: Int, tiles_m: Int) -> Int:
-    """Row tile of the expert's `local`-th tile."""
-    return local % tiles_m
+def jobs(tiles_m: Int, tiles_n: Int, cluster: int) -> Int:
+    """Jobs of an expert; tiles_n is a multiple of the cluster size."""
+    return tiles_m * tiles_n // cluster
 
 
-def column_tile(local: Int, tiles_m: Int) -> Int:
-    """Column tile of the expert's `local`-th tile."""
-    return local // tiles_m
+def row_tile(job: Int, tiles_m: Int) -> Int:
+    """Row tile of an expert's job when blocks work alone."""
+    return job % tiles_m
+
+
+def column_tile(job: Int, tiles_m: Int) -> Int:
+    """Column tile of an expert's job when blocks work alone."""
+    return job // tiles_m
+
+
+def row_pair_jobs(tiles_m: Int, tiles_n: Int) -> Int:
+    """Jobs of an expert whose two blocks share a weight tile; they come first."""
+    return tiles_m // 2 * tiles_n
+
+
+def paired_row_tile(job: Int, tiles_m: Int, rank: Int) -> Int:
+    """Row tile of block `rank` of a job that shares a weight tile."""
+    return 2 * (job % (tiles_m // 2)) + rank
+
+
+def paired_column_tile(job: Int, tiles_m: Int) -> Int:
+    """Column tile of a job that shares a weight tile."""
+    return job // (tiles_m // 2)
+
+
+def lone_column_tile(job: Int, tiles_m: Int, tiles_n: Int, rank: Int) -> Int:
+    """Column tile of block `rank` of a job that shares the token tile of the expert's last row tile."""
+    return 2 * (job - row_pair_jobs(tiles_m, tiles_n)) + rank
 
 
 def first_row(indptr: Int, tile: Int, tile_m: int) -> Int:
@@ -153,12 +187,22 @@ def output_scale_index(n_block: Int, row: Int, m_pad: Int) -> Int:
 
 def wgmma_row(thread: Int, i: Int) -> Int:
     """X row (0..127) of register i; `thread` is 0..255 over both warpgroups."""
-    return thread // 32 * 16 + thread % 32 // 4 + 8 * (i // 2 % 2)
+    return thread // 32 * 16 + thread % 32 // 4 + 8 * wgmma_half(i)
 
 
 def wgmma_column(thread: Int, i: Int) -> Int:
     """Y row (0..N-1) of register i."""
     return 8 * (i // 4) + 2 * (thread % 4) + i % 2
+
+
+def wgmma_half(i: Int) -> Int:
+    """Row half of register i: rows r (0) and r + 8 (1)."""
+    return i // 2 % 2
+
+
+def wgmma_scale(i: Int) -> Int:
+    """Place of register i's column among the thread's own columns, two for each 8-column block."""
+    return 2 * (i // 4) + i % 2
 
 
 def wgmma_register(half: Int, column_pair: Int, j: Int) -> Int:
@@ -192,9 +236,39 @@ def fp8_chunk_column(group: Int, quad_lane: Int) -> Int:
 
 
 # The swapped epilogue goes through shared memory: float32, one padded row per token.
-STAGING_ROW = BLOCK + 4  # floats; 4 more than a row so that neither the scattered writes nor the row reads share banks
 
 
 def staging_index(token: Int, column: Int) -> Int:
     """Flat float index of (token in the tile, output column in the tile) in the staging buffer."""
     return token * STAGING_ROW + column
+
+
+# --- Blackwell accumulators -------------------------------------------------------------------------------------------
+# tcgen05 with M = 128: lane r of tensor memory holds X row r, column c of the accumulator holds Y row c.
+TMEM_COLUMNS = 512  # 32-bit columns of a multiprocessor's tensor memory
+TMEM_LOAD = 32  # columns that one load instruction moves to registers
+
+
+def accumulator_stages(form: Form) -> int:
+    """Accumulators in flight: what tensor memory holds, at most 4."""
+    return min(4, TMEM_COLUMNS // form.tile_y)
+
+
+def tmem_columns(form: Form) -> int:
+    """Columns to allocate: a power of two, at least 32."""
+    return max(32, accumulator_stages(form) * form.tile_y)
+
+
+def tmem_address(base: Int, lane: Int, column: Int) -> Int:
+    """Address of (lane, column): lanes count in the upper half, columns in the lower."""
+    return base + lane * 65536 + column
+
+
+def tmem_row(thread: Int) -> Int:
+    """X row that a result thread owns: warp w of a warpgroup reaches lanes 32 w to 32 w + 31 only."""
+    return thread % 128
+
+
+def tmem_column(thread: Int, i: Int, accumulator: Int, tile_y: int) -> Int:
+    """Tensor-memory column of the thread's i-th sum; each warpgroup of result threads owns 128 columns."""
+    return accumulator * tile_y + thread // 128 * BLOCK + i

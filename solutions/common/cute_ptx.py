@@ -47,8 +47,8 @@ def take_halves(a: Value, b: Value, high: bool) -> Value:
 
 
 def store_global(address: Value, words: list[Value]) -> None:
-    """Store 1, 2 or 4 32-bit words at a global address aligned to their total size."""
-    vector = {1: "", 2: ".v2", 4: ".v4"}[len(words)]
+    """Store 1, 2, 4 or (Blackwell) 8 32-bit words at a global address aligned to their total size."""
+    vector = {1: "", 2: ".v2", 4: ".v4", 8: ".v8"}[len(words)]
     names = ", ".join(f"{{$r{i + 1}}}" for i in range(len(words)))
     operand = names if len(words) == 1 else "{" + names + "}"
     inline_ptx(f"st.global{vector}.b32 [{{$r0}}], {operand};", read_only_args=[address, *words])
@@ -72,7 +72,9 @@ def quad_transpose(words: list[Value], lane: Value) -> list[Value]:
 
 def fma(a: Value, b: Value, c: Value) -> Value:
     """a * b + c in one rounding."""
-    return inline_ptx("fma.rn.f32 {$w0}, {$r0}, {$r1}, {$r2};", write_only_types=[cutlass.Float32], read_only_args=[a, b, c])
+    return inline_ptx(
+        "fma.rn.f32 {$w0}, {$r0}, {$r1}, {$r2};", write_only_types=[cutlass.Float32], read_only_args=[a, b, c]
+    )
 
 
 def abs_max(values: list[Value]) -> Value:
@@ -93,3 +95,44 @@ def fp8_scale(amax: Value) -> tuple[Value, Value]:
 def select(condition: Value, yes: Value, no: Value) -> Value:
     """yes where condition holds, else no; both of one type."""
     return type(yes)(cutlass.select_(condition, yes, no))
+
+
+def load_shared4(address: Value) -> list[Value]:
+    """Four float32 at a shared-memory address that is a multiple of 16."""
+    return list(
+        inline_ptx(
+            "ld.shared.v4.f32 {{$w0}, {$w1}, {$w2}, {$w3}}, [{$r0}];",
+            write_only_types=[cutlass.Float32] * 4,
+            read_only_args=[address],
+        )
+    )
+
+
+def fma2(a: list[Value], b: list[Value], c: list[Value]) -> list[Value]:
+    """Two float32 a * b + c in one Blackwell instruction."""
+    return list(cute.arch.fma_packed_f32x2(tuple(a), tuple(b), tuple(c), rnd="rn"))
+
+
+def tmem_load(address: Value, columns: int) -> list[Value]:
+    """`columns` consecutive float32 of this thread's tensor-memory lane, waited for.
+
+    Load and wait are one piece of assembly: nothing else would keep a use of the registers behind the wait.
+    """
+    names = ", ".join(f"{{$w{i}}}" for i in range(columns))
+    return list(
+        inline_ptx(
+            f"tcgen05.ld.sync.aligned.32x32b.x{columns}.b32 {{{names}}}, [{{$r0}}]; tcgen05.wait::ld.sync.aligned;",
+            write_only_types=[cutlass.Float32] * columns,
+            read_only_args=[address],
+        )
+    )
+
+
+def tmem_fence_before_signal() -> None:
+    """Order earlier tensor-memory accesses before a signal to other threads."""
+    inline_ptx("tcgen05.fence::before_thread_sync;")
+
+
+def tmem_fence_after_signal() -> None:
+    """Order later tensor-memory accesses after a signal from other threads."""
+    inline_ptx("tcgen05.fence::after_thread_sync;")

@@ -1,0 +1,277 @@
+"""What the grouped GEMMs of both chips share: operands, ring, schedule, loader, and the row-wise result writer.
+
+Device code. `GroupedGemmBase` is the common part of a kernel class; the chip's own part (products, accumulators) stands
+in cute_sm90 and cute_sm100. Letters and index maps: cute_maps.
+"""
+
+# No "from __future__ import annotations" in CuTeDSL modules: Constexpr annotations are read as objects.
+
+from typing import Any
+
+import cutlass
+import cutlass.cute as cute
+from cutlass.cute.nvgpu import cpasync
+
+from . import cute_maps as maps
+from . import cute_ptx as ptx
+
+E4M3 = cutlass.Float8E4M3FN
+F32 = cutlass.Float32
+I32 = cutlass.Int32
+
+
+class Bundle:
+    """Named DSL values that travel together through device functions."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+
+class GroupedGemmBase:
+    """Common part of the kernels.
+
+    Args:
+        form: tile, ring depth, cluster and output type.
+    """
+
+    threads: int  # threads of a block
+    store_warps: int  # warps that hold results: they write them
+    store_barrier = 1  # named barrier of those warps
+    empty_arrivals: int  # arrivals from one block that free a slot of the ring
+
+    def __init__(self, form: maps.Form) -> None:
+        self.form = form
+
+    # --- operands -------------------------------------------------------------------------------------------------
+
+    def operand_layouts(self) -> tuple[Any, Any]:
+        """Shared-memory layouts of the X and Y rings (rows, 128, stages): 128-byte rows, 128-byte swizzle."""
+        atom = cute.make_composed_layout(cute.make_swizzle(3, 4, 3), 0, cute.make_layout((8, 128), stride=(128, 1)))
+        shapes = [(rows, maps.BLOCK, self.form.stages) for rows in (maps.BLOCK, self.form.tile_y)]
+        return tuple(cute.tile_to_shape(atom, shape, order=(0, 1, 2)) for shape in shapes)
+
+    def operand_loads(self, a: Any, b: Any, x_layout: Any, y_layout: Any) -> list[Any]:
+        """TMA atoms and tensors: X, Y, and both again for the half tiles that a cluster's blocks send each other.
+
+        a: (M, K) bytes; b: (E, N, K) bytes. Weights become (N, K, E).
+        """
+        form = self.form
+        tokens = cute.make_tensor(cute.recast_ptr(a.iterator, dtype=E4M3), a.layout)
+        weights = cute.make_tensor(cute.recast_ptr(b.iterator, dtype=E4M3), cute.select(b.layout, mode=[1, 2, 0]))
+        x, y = (weights, tokens) if form.swapped else (tokens, weights)
+        alone = (cpasync.CopyBulkTensorTileG2SOp(), 1)
+        shared = (cpasync.CopyBulkTensorTileG2SMulticastOp(), form.cluster) if form.cluster > 1 else alone
+        loads: list[Any] = []
+        for op, parts in (alone, shared):
+            loads += list(cpasync.make_tiled_tma_atom(op, x, x_layout, (maps.BLOCK, maps.BLOCK), parts))[:2]
+            loads += list(cpasync.make_tiled_tma_atom(op, y, y_layout, (form.tile_y, maps.BLOCK), parts))[:2]
+        return loads
+
+    def allocate(self, x_layout: Any, y_layout: Any, accumulators: int = 1) -> tuple[Any, Bundle]:
+        """Shared memory of a block: the allocator and its tensors and barriers."""
+        form = self.form
+        smem = cutlass.utils.SmemAllocator()
+        place = Bundle(
+            x=smem.allocate_tensor(E4M3, x_layout.outer, byte_alignment=1024, swizzle=x_layout.inner),
+            y=smem.allocate_tensor(E4M3, y_layout.outer, byte_alignment=1024, swizzle=y_layout.inner),
+            token=smem.allocate_tensor(F32, cute.make_layout(form.tile_m * form.stages), byte_alignment=128),
+            weight=smem.allocate_tensor(F32, cute.make_layout(4 * form.n_blocks * form.stages), byte_alignment=16),
+            staging=smem.allocate_tensor(F32, cute.make_layout(maps.staging_floats(form)), byte_alignment=16),
+            table=smem.allocate_tensor(I32, cute.make_layout((maps.MAX_EXPERTS, 3)), byte_alignment=16),
+            full=smem.allocate_array(cutlass.Int64, form.stages),
+            empty=smem.allocate_array(cutlass.Int64, form.stages),
+        )
+        return smem, place
+
+    def init_ring(self, place: Bundle) -> None:
+        """Initialise the ring's barriers; one thread calls this."""
+        for s in range(self.form.stages):
+            cute.arch.mbarrier_init(place.full + s, 1)
+            cute.arch.mbarrier_init(place.empty + s, self.empty_arrivals * self.form.cluster)
+
+    @cute.jit
+    def sync_cluster(self):
+        if cutlass.const_expr(self.form.cluster > 1):
+            cute.arch.cluster_arrive_relaxed()
+            cute.arch.cluster_wait()
+
+    # --- schedule -------------------------------------------------------------------------------------------------
+
+    @cute.jit
+    def build_schedule(self, m_indptr: cute.Tensor, m_count: cute.Tensor, n_tiles: cutlass.Int32, table: cute.Tensor):
+        """Fill table[e] = (jobs of experts 0..e, rows, first row); lane e of the calling warp does expert e."""
+        lane = cute.arch.lane_idx()
+        count = I32(0)
+        start = I32(0)
+        if lane < cute.size(m_count):
+            count = m_count[lane]
+            start = m_indptr[lane]
+        jobs = maps.jobs(maps.row_tiles(count, self.form.tile_m), n_tiles, self.form.cluster)
+        for bit in cutlass.range_constexpr(5):
+            below = cute.arch.shuffle_sync_up(jobs, 1 << bit, mask_and_clamp=0)
+            jobs += ptx.select(lane >= (1 << bit), below, I32(0))
+        table[lane, 0] = jobs
+        table[lane, 1] = count
+        table[lane, 2] = start
+
+    @cute.jit
+    def locate(self, job: cutlass.Int32, table: cute.Tensor, n_tiles: cutlass.Int32):
+        """This block's tile of a job; every lane of the warp takes part.
+
+        Returns the expert, the column tile, the first row, the rows left in the expert, and whether the cluster shares
+        the weight tile (else it shares the token tile).
+        """
+        lane = cute.arch.lane_idx()
+        expert = cute.arch.popc(cute.arch.vote_ballot_sync(table[lane, 0] <= job))
+        local = job
+        if expert > 0:
+            local = job - table[expert - 1, 0]
+        count = table[expert, 1]
+        tiles_m = maps.row_tiles(count, self.form.tile_m)
+        share_weights = cutlass.Boolean(True)
+        if cutlass.const_expr(self.form.cluster == 1):
+            tile_m = maps.row_tile(local, tiles_m)
+            tile_n = maps.column_tile(local, tiles_m)
+        else:
+            rank = cute.arch.block_idx_in_cluster()
+            tile_m = tiles_m - 1
+            tile_n = maps.lone_column_tile(local, tiles_m, n_tiles, rank)
+            share_weights = local < maps.row_pair_jobs(tiles_m, n_tiles)
+            if share_weights:
+                tile_m = maps.paired_row_tile(local, tiles_m, rank)
+                tile_n = maps.paired_column_tile(local, tiles_m)
+        row = maps.first_row(table[expert, 2], tile_m, self.form.tile_m)
+        return expert, tile_n, row, count - tile_m * self.form.tile_m, share_weights
+
+    def first_job(self) -> Any:
+        """Job that this block's cluster starts with."""
+        return cute.arch.block_idx()[0] // self.form.cluster
+
+    def clusters(self) -> Any:
+        """Clusters of the grid: the distance between a cluster's jobs."""
+        return cute.arch.grid_dim()[0] // self.form.cluster
+
+    def weight_index(self, expert: Any, tile_n: Any, j: int, k: Any, problem: Bundle) -> Any:
+        """Flat index of the weight scale of the tile's j-th column block and K block k."""
+        n_blocks = self.form.n_blocks
+        return maps.weight_scale_index(
+            expert, tile_n * n_blocks + j, k, problem.n_tiles * n_blocks, problem.k_blocks
+        )
+
+    # --- loads ----------------------------------------------------------------------------------------------------
+
+    @cute.jit
+    def produce(self, loads: list[Any], place: Bundle, problem: Bundle):
+        """The loader warp: fill the ring, K block by K block, for every tile of this block."""
+        form = self.form
+        x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma = loads
+        x_to, x_from = self.boxes(x_atom, x_tma, place.x, maps.BLOCK, 1)
+        y_to, y_from = self.boxes(y_atom, y_tma, place.y, form.tile_y, 1)
+        xs_to, xs_from = self.boxes(xs_atom, xs_tma, place.x, maps.BLOCK, form.cluster)
+        ys_to, ys_from = self.boxes(ys_atom, ys_tma, place.y, form.tile_y, form.cluster)
+        everyone = cutlass.Int16((1 << form.cluster) - 1)
+        total = place.table[maps.MAX_EXPERTS - 1, 0]
+        job = self.first_job()
+        step = I32(0)
+        while job < total:
+            expert, tile_n, row, _, share_weights = self.locate(job, place.table, problem.n_tiles)
+            tile_m = row // form.tile_m
+            for k in cutlass.range(problem.k_blocks, unroll=1):
+                slot = maps.stage(step, form.stages)
+                bar = place.full + slot
+                cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, form.stages))
+                with cute.arch.elect_one():
+                    cute.arch.mbarrier_arrive_and_expect_tx(bar, form.stage_bytes)
+                    self.load_scales(expert, tile_n, row, k, slot, bar, place, problem)
+                if cutlass.const_expr(form.swapped):
+                    cute.copy(x_atom, x_from[None, tile_n, k, expert], x_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(y_atom, y_from[None, tile_m, k], y_to[None, slot], tma_bar_ptr=bar)
+                elif cutlass.const_expr(form.cluster == 1):
+                    cute.copy(x_atom, x_from[None, tile_m, k], x_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(y_atom, y_from[None, tile_n, k, expert], y_to[None, slot], tma_bar_ptr=bar)
+                elif share_weights:
+                    cute.copy(x_atom, x_from[None, tile_m, k], x_to[None, slot], tma_bar_ptr=bar)
+                    half = ys_from[None, tile_n, k, expert]
+                    cute.copy(ys_atom, half, ys_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
+                else:
+                    half = xs_from[None, tile_m, k]
+                    cute.copy(xs_atom, half, xs_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
+                    cute.copy(y_atom, y_from[None, tile_n, k, expert], y_to[None, slot], tma_bar_ptr=bar)
+                step += 1
+            job += self.clusters()
+
+    def load_scales(
+        self, expert: Any, tile_n: Any, row: Any, k: Any, slot: Any, barrier: Any, place: Bundle, problem: Bundle
+    ) -> None:
+        """Start the copies of one K block's scales; one thread calls this."""
+        form = self.form
+        m_pad = cute.size(problem.a_scale, mode=[1])
+        source = problem.a_scale.iterator + maps.token_scale_index(cutlass.Int64(k), row, m_pad)
+        target = place.token.iterator + slot * form.tile_m
+        ptx.bulk_copy(target.toint(), source.toint(), 4 * form.tile_m, barrier.toint())
+        for j in range(form.n_blocks):
+            source = problem.b_scale.iterator + maps.copy_start(self.weight_index(expert, tile_n, j, k, problem))
+            target = place.weight.iterator + (slot * form.n_blocks + j) * 4
+            ptx.bulk_copy(target.toint(), source.toint(), 16, barrier.toint())
+
+    def boxes(self, atom: Any, tensor: Any, shared: Any, rows: int, parts: int) -> tuple[Any, Any]:
+        """Places in the ring (box, stage) and boxes of a tensor (box, tile, K block[, expert]) of one TMA copy.
+
+        With `parts` > 1 a box is this block's part of the tile.
+        """
+        tiles = cute.local_tile(tensor, (rows, maps.BLOCK), (None,) * cute.rank(tensor))
+        rank = cute.arch.block_idx_in_cluster() if parts > 1 else 0
+        shared, tiles = cute.group_modes(shared, 0, 2), cute.group_modes(tiles, 0, 2)
+        return cpasync.tma_partition(atom, rank, cute.make_layout(parts), shared, tiles)
+
+    def weight_scales(self, expert: Any, tile_n: Any, k: Any, slot: Any, place: Bundle, problem: Bundle) -> list[Any]:
+        """Weight scales of one K block, one for each 128 columns of the tile."""
+        places = [
+            (slot * self.form.n_blocks + j) * 4 + maps.copy_offset(self.weight_index(expert, tile_n, j, k, problem))
+            for j in range(self.form.n_blocks)
+        ]
+        return [place.weight[i] for i in places]
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def sync_store_warps(self) -> None:
+        """Wait for all warps that hold results."""
+        cute.arch.barrier(barrier_id=self.store_barrier, number_of_threads=32 * self.store_warps)
+
+    @cute.jit
+    def write_staged_rows(
+        self,
+        place: Bundle,
+        problem: Bundle,
+        tile_n: cutlass.Int32,
+        row: cutlass.Int32,
+        rows: cutlass.Int32,
+        thread: cutlass.Int32,
+    ):
+        """Write a tile from the staging buffer: each warp takes whole rows of 128 columns, 4 columns a lane."""
+        form, out, staging = self.form, problem.out, place.staging
+        lane = thread % 32
+        columns = cute.size(out, mode=[1])
+        token = thread // 32
+        while token < cutlass.min(rows, form.tile_m):
+            values = [staging[maps.staging_index(token, 4 * lane) + j] for j in range(4)]
+            element = cutlass.Int64(row + token) * columns + tile_n * maps.BLOCK + 4 * lane
+            if cutlass.const_expr(form.fp8_out):
+                amax = ptx.abs_max(values)
+                for bit in cutlass.range_constexpr(5):
+                    amax = cute.arch.fmax(amax, cute.arch.shuffle_sync_bfly(amax, offset=1 << bit))
+                scale, inverse = ptx.fp8_scale(amax)
+                if lane == 0:
+                    self.write_scale(problem, tile_n, row + token, scale)
+                word = ptx.pack_e4m3(*[v * inverse for v in values])
+                ptx.store_global(out.iterator.toint() + element, [word])
+            else:
+                words = [ptx.pack_bf16(values[0], values[1]), ptx.pack_bf16(values[2], values[3])]
+                ptx.store_global(out.iterator.toint() + 2 * element, words)
+            token += self.store_warps
+
+    def write_scale(self, problem: Bundle, n_block: Any, row: Any, scale: Any) -> None:
+        """Write one output scale."""
+        m_pad = cute.size(problem.out_scale, mode=[1])
+        index = maps.output_scale_index(cutlass.Int64(n_block), row, m_pad)
+        ptx.store_global(problem.out_scale.iterator.toint() + 4 * index, [scale])
