@@ -40,28 +40,38 @@ def outcomes(view: View) -> Table:
 
 
 def troubles(view: View) -> Table:
-    """Every cell that did not pass: reason, what happened, what to do."""
+    """The cells that did not pass: reason, what happened, what to do; one row per solution and cause."""
     columns = [
         Column("solution", head=True),
-        Column("workload"),
         Column("outcome"),
         Column("reason"),
-        Column("detail"),
-        Column("hint"),
+        Column("count", numeric=True),
+        Column("workloads"),
     ]
+    columns += [Column("detail"), Column("hint")]
+    causes: dict[tuple[str, str, str | None, str | None, str | None], list[str]] = {}
+    for c in view.a.cells:
+        if c.outcome != "PASSED":
+            causes.setdefault((c.solution, c.outcome, c.reason, c.detail, c.hint), []).append(c.workload)
     rows = [
         [
-            cell(c.solution, view.label(c.solution)),
-            cell(c.workload),
-            cell(c.outcome, tone=outcome_tone(c.outcome)),
-            cell(c.reason),
-            cell(c.detail, None if c.detail is None else _short(c.detail)),
-            cell(c.hint),
+            cell(solution, view.label(solution)),
+            cell(outcome, tone=outcome_tone(outcome)),
+            cell(reason, reason or "–"),
+            cell(len(where)),
+            some(where),
+            cell(detail, _short(detail) if detail else "–"),
+            cell(hint, hint or "–", ticked=True),
         ]
-        for c in view.a.cells
-        if c.outcome != "PASSED"
+        for (solution, outcome, reason, detail, hint), where in causes.items()
     ]
     return Table("troubles", columns, rows)
+
+
+def some(names: list[str], most: int = 6) -> Cell:
+    """The first of many names and how many more there are; the CSV has all."""
+    more = f", +{len(names) - most}" if len(names) > most else ""
+    return cell(" ".join(names), ", ".join(names[:most]) + more or "–")
 
 
 def _short(text: str, most: int = 400) -> str:
@@ -121,7 +131,7 @@ def verifications(view: View) -> Table:
             cell(v.passed, f"{v.passed}/{v.due}", tone="good" if v.passed == v.due else "bad"),
             cell(v.due),
             *[_number(x) for x in (v.worst_relative_l2, v.worst_calc_diff, v.least_matched_active, v.widest_scale)],
-            cell(" ".join(v.failed), ", ".join(v.failed) or "–"),
+            some(v.failed),
         ]
         for v in view.a.verifications
     ]

@@ -80,7 +80,7 @@ def winners(view: View, words: Words) -> Markup:
             return "ran"
         if winner.leader == person.name:
             return "win" if winner.supported else "lead"
-        return "tie" if person.name in winner.tied else "ran"
+        return "tie" if person.name in winner.tied and winner.basis == "blocks" else "ran"
 
     return _grid(view, "fig-winners", [*view.contestants], state, words)
 

@@ -71,8 +71,10 @@ def _matrix_row(view: View, workload: Workload) -> list[Cell]:
         row += value_cells(view, person, workload.id, tone)
     if winner is None or winner.leader is None:
         return [*row, cell(None), *[cell(None)] * 3, cell("none"), cell("")]
-    code = "supported" if winner.supported else "tied" if winner.tied else "alone"
-    word = " ".join([view.word("support", code), ", ".join(view.labels(winner.tied))]).strip()
+    code = "supported" if winner.supported else "tied" if winner.tied and winner.basis == "blocks" else "alone"
+    rivals = view.labels(winner.tied)
+    names = ", ".join(rivals[:2]) + (f" +{len(rivals) - 2}" if len(rivals) > 2 else "")
+    word = f"{view.word('support', code)} {names}" if code == "tied" else view.word("support", code)
     lead, interval = ratio_change(winner.lead) if winner.lead else (f.MISSING, "")
     return [
         *row,
@@ -234,10 +236,9 @@ def pairs(view: View) -> Table:
         Column("ratio_low", shown=False),
         Column("ratio_high", shown=False),
     ]
-    columns += [
-        Column(key, numeric=True)
-        for key in ("workloads", "a_ahead", "b_ahead", "faster", "slower", "same", "ambiguous")
-    ]
+    decided = any(entry.verdict for pair in view.a.pairs for entry in pair.verdicts)
+    columns += [Column(key, numeric=True) for key in ("workloads", "a_ahead", "b_ahead")]
+    columns += [Column(key, numeric=True, shown=decided) for key in ("faster", "slower", "same", "ambiguous")]
     rows = []
     for pair in view.a.pairs:
         head = [

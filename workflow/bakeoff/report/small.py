@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bakeoff.report import formats as f
+from bakeoff.report.correctness import some
 from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.view import View
 from bakeoff.stats.model import PreviousFinding
@@ -32,7 +33,7 @@ def validity(view: View) -> Table:
                 cell(check.code, view.word("checks", check.code)),
                 cell(check.status, view.word("statuses", check.status), tone=_STATUS_TONES[check.status]),
                 *figures,
-                cell(" ".join(check.items), ", ".join(check.items) or "–"),
+                some(check.items),
             ]
         )
     return Table("validity", columns, rows)

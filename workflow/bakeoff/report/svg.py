@@ -16,6 +16,7 @@ from bakeoff.report.formats import fixed
 
 COLOURS = 8
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "5 2 1 2 1 2")
+_LOG_STEPS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 2.0, 3.0, 5.0, 7.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0))
 MARKERS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross", "ring")
 
 
@@ -106,18 +107,15 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis inside [low, high]: powers of ten, with 2 and 5 between where that leaves fewer than 3."""
+    """Ticks of a logarithmic axis inside [low, high]: powers of ten, and between them as many steps as it takes to have 4;
+    a span too short for that has evenly spaced ticks."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in (
-        (1,),
-        (1, 2, 5),
-        (1, 1.2, 1.5, 2, 3, 5, 7),
-        (1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
-    ):
+    for steps in _LOG_STEPS:
         ticks = [round(m * 10.0**e, 12) for e in exponents for m in steps if low * 0.999 <= m * 10.0**e <= high * 1.001]
-        if len(ticks) >= 3:
+        if len(ticks) >= 4:
             return ticks
-    return sorted({low, high})
+    inside = [tick for tick in nice_ticks(low, high) if low * 0.999 <= tick <= high * 1.001]
+    return inside or sorted({low, high})
 
 
 @dataclass

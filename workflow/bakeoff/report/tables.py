@@ -38,7 +38,7 @@ class Cell:
     """One cell: `value` for machines, `text` for people, `note` a second, smaller line.
 
     tone: "" or one of win, good, bad, warn, mute (the style sheet's classes). mark: number of the participant whose mark goes before the text.
-    href: where the text leads. pre: keep the text as it is (code).
+    href: where the text leads. code: the text is code. ticked: backticks in the text enclose code.
     """
 
     value: object
@@ -48,6 +48,7 @@ class Cell:
     mark: int | None = None
     href: str = ""
     code: bool = False
+    ticked: bool = False
 
 
 def cell(value: object, text: str | None = None, **rest: object) -> Cell:

@@ -5,6 +5,7 @@ Every value that comes from data is escaped for the language it is written in; o
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,32 +18,37 @@ from bakeoff.files import PROJECT_ROOT
 from bakeoff.report import charts, formats
 
 TEMPLATES = PROJECT_ROOT / "report_templates"
-_MARKDOWN_SIGNS = re.compile(r"([\\`*_\[\]|~#])")
+# An underscore inside a word is plain text to GitHub; at a word's edge it is not.
+_MARKDOWN_SIGNS = re.compile(r"[\\`*\[\]|~#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
 def html_environment(folder: Path = TEMPLATES) -> Environment:
     """For pages: data is escaped as HTML."""
-    return _environment(folder, finalize=_refuse_none)
+    return _environment(folder, finalize=_refuse_none, plain=escape)
 
 
 def markdown_environment(folder: Path = TEMPLATES) -> Environment:
     """For GitHub Markdown: data is escaped as Markdown and as the HTML that Markdown lets through."""
-    return _environment(
-        folder, finalize=lambda value: _refuse_none(value) if isinstance(value, Markup) else markdown_text(value)
-    )
+
+    def finalize(value: Any) -> Any:
+        return _refuse_none(value) if isinstance(value, Markup) else markdown_text(value)
+
+    return _environment(folder, finalize=finalize, plain=markdown_text)
 
 
-def _environment(folder: Path, finalize: Callable[[Any], Any]) -> Environment:
+def _environment(folder: Path, finalize: Callable[[Any], Any], plain: Callable[[Any], Any]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         finalize=finalize,
     )
-    environment.filters.update({name: getattr(formats, name) for name in _FORMATS}, squeeze=squeeze, verbatim=verbatim)
+    environment.filters.update(
+        {name: getattr(formats, name) for name in _FORMATS}, squeeze=squeeze, verbatim=verbatim, breakable=breakable
+    )
+    environment.filters["ticked"] = lambda text: ticked(text, plain)
     environment.globals.update(charts=charts, Words=charts.Words, sample=charts.sample, listed=formats.listed)
     return environment
 
@@ -73,14 +79,27 @@ def markdown_text(value: Any) -> Any:
     """Data as Markdown text that shows exactly its own characters, on one line."""
     if isinstance(value, Undefined):
         return value  # its use raises, with the name
-    text = " ".join(str(_refuse_none(value)).split())
-    return Markup(_MARKDOWN_SIGNS.sub(r"\\\1", str(escape(text)).replace("&#39;", "'").replace("&#34;", '"')))
+    text = re.sub(r"[ \t\r\n]+", " ", str(_refuse_none(value)))
+    return Markup(_MARKDOWN_SIGNS.sub(lambda found: f"\\{found[0]}", html.escape(text, quote=False)))
 
 
 def squeeze(value: object) -> object:
     """White space of a template's layout as single spaces."""
     text = " ".join(str(value).split())
     return Markup(text) if isinstance(value, Markup) else text
+
+
+def ticked(text: str, plain: Callable[[Any], Any]) -> Markup:
+    """The harness's own words, in which backticks enclose code."""
+    parts = [plain(part) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
+
+
+def breakable(value: object) -> Markup:
+    """A heading whose line may break after an underscore, so that long solution names do not widen a table."""
+    return Markup(str(escape(value)).replace("_", "_<wbr>"))
 
 
 def verbatim(value: object) -> Markup:
@@ -92,9 +111,11 @@ def verbatim(value: object) -> Markup:
 
 
 def tidy_markdown(text: str) -> str:
-    """No trailing spaces, one empty line between blocks, table rows without gaps, one newline at the end."""
-    text = "\n".join(line.rstrip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+    """No trailing spaces, one empty line between blocks and none inside a table or a list, one newline at the end."""
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.split("\n")))
+    for start in (r"\|", "- "):
+        text = re.sub(rf"(?m)^({start}.*)\n\n(?={start})", r"\1\n", text)
+    return text.strip("\n") + "\n"
 
 
 def tidy_html(text: str) -> str:

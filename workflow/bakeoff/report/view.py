@@ -34,9 +34,14 @@ class View:
 
     @cached_property
     def people(self) -> list[Person]:
-        """Contestants before peers, otherwise in the run's order: a peer that joins changes no contestant's colour."""
-        ordered = sorted(self.a.participants, key=lambda participant: participant.role == "peer")
-        return [Person(index, p.name, p.label, p.role, p.description or "") for index, p in enumerate(ordered)]
+        """Contestants before peers, otherwise in the run's order. Indices follow the names, contestants first, so that a solution
+        looks alike in all reports over the same contestants, whatever their order or peers."""
+        index = {
+            p.name: number
+            for number, p in enumerate(sorted(self.a.participants, key=lambda p: (p.role == "peer", p.name)))
+        }
+        ordered = sorted(self.a.participants, key=lambda p: p.role == "peer")
+        return [Person(index[p.name], p.name, p.label, p.role, p.description or "") for p in ordered]
 
     @cached_property
     def by_name(self) -> dict[str, Person]:
