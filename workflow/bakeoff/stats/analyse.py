@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bakeoff.files import pretty_json
 from bakeoff.stats import findings
 from bakeoff.stats.intervals import Floats, Interval, block_means, mean_interval, median_interval, outliers
-from bakeoff.stats.model import Analysis, Cell, Check, Summary, Winner, Workload
+from bakeoff.stats.model import Analysis, Cell, Check, Estimate, RankStability, Summary, Winner, Workload
 from bakeoff.stats.pairs import (
     Duels,
     PairDecision,
@@ -120,7 +120,7 @@ def _cell(cell: Cell, data: RunData, figures: Figures | None) -> Cell:
     })  # fmt: skip
 
 
-def _estimate_at(interval: Interval, *place: int):
+def _estimate_at(interval: Interval, *place: int) -> Estimate | None:
     return ratio_estimate(interval.value[place], interval.low[place], interval.high[place])
 
 
@@ -148,7 +148,7 @@ def _summary(row: int, data: RunData, figures: Figures | None, won: list[Winner]
     return summary.model_copy(update=count_wins(who.name, won)) if who.role == "contestant" else summary
 
 
-def _ranks(figures: Figures | None):
+def _ranks(figures: Figures | None) -> RankStability | None:
     if figures is None:
         return None
     rows, samples = figures.contestants, figures.samples

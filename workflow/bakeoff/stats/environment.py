@@ -40,7 +40,7 @@ def read_host(path: Path) -> dict[str, Any]:
 
 def facts(host: dict[str, Any]) -> list[Fact]:
     """All recorded facts about the host, in the file's order of sections, sorted by key within."""
-    return [Fact(group=group, key=key, value=value) for group, key, value in _flat(host, "host", "")]  # type: ignore[arg-type]
+    return [Fact(group=group, key=key, value=value) for group, key, value in _flat(host, "host", "")]
 
 
 def _flat(value: Any, group: str, prefix: str) -> Iterator[tuple[str, str, Any]]:

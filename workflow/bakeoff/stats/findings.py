@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bakeoff.stats.intervals import Floats, block_means
 from bakeoff.stats.model import (
-    Analysis,
+    CellComparison,
     Comparison,
     ConsistencyFinding,
     ConsistencyRow,
@@ -52,10 +53,11 @@ def facts(figures: Figures, won: list[Winner]) -> Findings:
     )
 
 
-def _complete(figures: Figures, speedups: Floats) -> tuple[list[int], Floats]:
+def _complete(figures: Figures, speedups: Floats) -> tuple[list[int], NDArray[np.bool_]]:
     """Contestants with values, and the workloads (a mask) that all of them have."""
     rows = [row for row in figures.contestants if not np.isnan(speedups[row]).all()]
-    return rows, ~np.isnan(speedups[rows]).any(axis=0) if rows else np.zeros(speedups.shape[1], bool)
+    missing = np.atleast_1d(np.isnan(speedups[rows]).any(axis=0))
+    return rows, ~missing & bool(rows)
 
 
 def _ranking(figures: Figures, speedups: Floats, won: list[Winner]) -> RankingFinding | None:
@@ -130,24 +132,20 @@ def _consistency(figures: Figures, speedups: Floats) -> ConsistencyFinding | Non
     return ConsistencyFinding(rows=sorted(found, key=lambda row: row.cv_sample))
 
 
-def against(new: Analysis, old: Analysis, relation: str, comparison: Comparison) -> PreviousFinding:
-    """What changed between two runs; rows are empty where they cannot be compared."""
-    pairs = {
-        (cell.solution, cell.workload): cell
-        for cell in comparison.cells
-        if cell.verdict != "NOT COMPARABLE" and cell.ratio is not None
-    }
-    solutions = [who.name for who in new.participants if any(name == who.name for name, _ in pairs)]
-    reasons = comparison.not_comparable or ([] if pairs else ["missing"])
+def against(comparison: Comparison, relation: str, contestants: Sequence[str]) -> PreviousFinding:
+    """What changed between two runs, from their comparable cells; rows are empty where there are none."""
+    cells = [cell for cell in comparison.cells if cell.verdict != "NOT COMPARABLE" and cell.ratio is not None]
+    solutions = [name for name in contestants if any(cell.solution == name for cell in cells)]
+    reasons = comparison.not_comparable or sorted({why for cell in comparison.cells for why in cell.reasons})
     return PreviousFinding(
-        id=old.run.id, relation=relation, comparable=bool(pairs), reasons=reasons,  # type: ignore[arg-type]
-        rows=[_previous_row(name, [cell for (who, _), cell in pairs.items() if who == name]) for name in solutions],
-        flipped=_flipped(new, old, sorted({workload for _, workload in pairs})),
+        id=comparison.old, relation=relation, comparable=bool(cells), reasons=[] if cells else reasons,
+        rows=[_previous_row(name, [cell for cell in cells if cell.solution == name]) for name in solutions],
+        flipped=_flipped([cell for cell in cells if cell.solution in contestants]),
     )  # fmt: skip
 
 
-def _previous_row(solution: str, cells: Sequence) -> PreviousRow:
-    ratios = np.array([cell.ratio.value for cell in cells])
+def _previous_row(solution: str, cells: Sequence[CellComparison]) -> PreviousRow:
+    ratios = np.array([cell.ratio.value for cell in cells if cell.ratio])
     kept = sum(cell.verdict in ("REPRODUCED", "SAME") for cell in cells)
     moved = sum(cell.verdict in ("DIFFERS", "FASTER", "SLOWER") for cell in cells)
     return PreviousRow(
@@ -156,18 +154,13 @@ def _previous_row(solution: str, cells: Sequence) -> PreviousRow:
     )  # fmt: skip
 
 
-def _flipped(new: Analysis, old: Analysis, workloads: Sequence[str]) -> list[str]:
-    """Workloads whose leader changed among the contestants with a value on both sides, in the new run's order."""
-    sides = [_speedups(new), _speedups(old)]
-    contestants = [who.name for who in new.participants if who.role == "contestant"]
-    flipped = []
-    for workload in (entry.id for entry in new.workloads if entry.id in workloads):
-        names = [name for name in contestants if all((name, workload) in side for side in sides)]
-        leaders = {max(names, key=lambda name: side[name, workload]) for side in sides if names}
-        if len(leaders) > 1:
-            flipped.append(workload)
-    return flipped
-
-
-def _speedups(analysis: Analysis) -> dict[tuple[str, str], float]:
-    return {(cell.solution, cell.workload): cell.speedup.value for cell in analysis.cells if cell.speedup}
+def _flipped(cells: Sequence[CellComparison]) -> list[str]:
+    """Workloads whose leader changed among the contestants that both runs have there."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for cell in cells:
+        if cell.old is not None and cell.new is not None:
+            rows.setdefault(cell.workload, []).append((cell.old, cell.new))
+    leaders = {
+        workload: [int(np.argmax(side)) for side in zip(*pairs, strict=True)] for workload, pairs in rows.items()
+    }
+    return [workload for workload, (old, new) in leaders.items() if old != new]

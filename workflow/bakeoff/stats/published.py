@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field
 
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, read_bytes, validate
+from bakeoff.files import PROJECT_ROOT, Model, read_bytes, validate
 from bakeoff.stats.model import Cell, Check, Fact, Part, Participant, RunHeader, Workload
 from bakeoff.stats.rundata import Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
@@ -86,7 +86,7 @@ def published_folder(name: str, root: Path = ROOT) -> Path:
     return folder
 
 
-def read_yaml(path: Path, model: type) -> Part:
+def read_yaml(path: Path, model: type[Model]) -> Model:
     """One YAML document, validated; errors name file and field."""
     try:
         document = yaml.safe_load(read_bytes(path))

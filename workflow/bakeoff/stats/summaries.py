@@ -34,7 +34,7 @@ def summarize(
         return summary
     values = row[present]
     mean, sample, population = float(values.mean()), _std(values, 1), _std(values, 0)
-    least, most = present[values.argmin()], present[values.argmax()]
+    least, most = int(present[values.argmin()]), int(present[values.argmax()])
     return summary.model_copy(update={
         "geometric_mean": overall_ratio(log_speedup), "arithmetic_mean": mean, "median": float(np.median(values)),
         "minimum": float(row[least]), "minimum_at": workloads[least],
@@ -94,7 +94,7 @@ def rank_stability(solutions: Sequence[str], speedups: Floats, latencies: Floats
     common = ~np.isnan(speedups[ranked]).any(axis=0)
     if len(ranked) < 2 or not common.any():
         return None
-    names, table = [solutions[row] for row in ranked], speedups[ranked][:, common]
+    names, table = [solutions[int(row)] for row in ranked], speedups[ranked][:, common]
     rankings = [
         _ranking(aggregate, baseline, names, mean(table / over))
         for aggregate, mean in _MEANS.items()
@@ -116,7 +116,7 @@ def _ranking(
     ranks = [1 + int((keys < key - EQUAL * abs(key)).sum()) for key in keys]
     order = sorted(range(len(names)), key=lambda row: (ranks[row], row))
     places = [Ranked(solution=names[row], value=float(values[row]), rank=ranks[row]) for row in order]
-    return Ranking(aggregate=aggregate, baseline=baseline, order=places)  # type: ignore[arg-type]
+    return Ranking(aggregate=aggregate, baseline=baseline, order=places)
 
 
 def _stability(names: Sequence[str], rankings: list[Ranking], workloads: int) -> RankStability:

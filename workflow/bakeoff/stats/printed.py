@@ -1,0 +1,57 @@
+"""Printed figures: what they allow. The printed form sets its own tolerance, never the claim.
+
+Entry point: `parse`. `31.21x`, `~6.3x`, `20.8%`, `+7.1%`, `13/19`, `~96K`, and ranges such as `10-15x` or `~2.5-3x`.
+Half a unit of the last printed digit, one unit after a "~"; a range holds every value, with the tolerance of its finest digit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_NUMBER = r"[+-]?\d+(?:\.\d+)?"
+_FORM = re.compile(rf"(?P<about>~)?(?P<low>{_NUMBER})(?:[-–](?P<high>{_NUMBER}))?(?P<unit>x|%|K|)(?:/(?P<of>\d+))?")
+_SCALE = {"": 1.0, "x": 1.0, "%": 0.01, "K": 1000.0}
+# Recomputed values carry rounding of binary fractions; printed ones are decimal.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Printed:
+    """Bounds in the value's own scale (20.8 % is 0.208): low == high for a single figure. `digits` after the point as printed."""
+
+    low: float
+    high: float
+    tolerance: float
+    digits: int
+    unit: str
+    of: int | None
+
+    def allows(self, value: float) -> bool:
+        slack = self.tolerance + ROUNDING * max(1.0, abs(self.high))
+        return self.low - slack <= value <= self.high + slack
+
+    def show(self, value: float) -> str:
+        """A recomputed value in the printed form, two digits longer."""
+        return f"{value / _SCALE[self.unit]:.{self.digits + 2}f}{self.unit}"
+
+    def show_tolerance(self) -> str:
+        return f"{self.tolerance / _SCALE[self.unit]:g}{self.unit}"
+
+
+def parse(text: str) -> Printed | None:
+    """The figure; None if the text is none (a name, a word), which then has to be equal."""
+    found = _FORM.fullmatch(text)
+    if not found:
+        return None
+    low, high = found["low"], found["high"] or found["low"]
+    digits, scale = max(_digits(low), _digits(high)), _SCALE[found["unit"]]
+    half_or_whole = 1.0 if found["about"] else 0.5
+    of = int(found["of"]) if found["of"] else None
+    # A count out of a count is exact.
+    tolerance = 0.0 if of is not None else half_or_whole * 10.0**-digits * scale
+    return Printed(float(low) * scale, float(high) * scale, tolerance, digits, found["unit"], of)
+
+
+def _digits(number: str) -> int:
+    return len(number.partition(".")[2])
