@@ -74,6 +74,7 @@ def compile_forms(label: str, arch: str, fp8_out: bool) -> Iterator[dict[str, An
             "threads": _kernel_class(arch)(form).threads,
             "dynamic_shared_bytes": maps.shared_bytes(form),
             "mma": "wgmma" if arch == "sm_90a" else "tcgen05",
+            "tmem_columns": 0 if arch == "sm_90a" else maps.tmem_columns(form),
         }
         name = kernel_name(label, arch, form)
         yield {"name": name, "stage": label, "cubin": built.__cubin__, "ptx": built.__ptx__, "meta": meta}

@@ -154,9 +154,7 @@ class GroupedGemmBase:
     def weight_index(self, expert: Any, tile_n: Any, j: int, k: Any, problem: Bundle) -> Any:
         """Flat index of the weight scale of the tile's j-th column block and K block k."""
         n_blocks = self.form.n_blocks
-        return maps.weight_scale_index(
-            expert, tile_n * n_blocks + j, k, problem.n_tiles * n_blocks, problem.k_blocks
-        )
+        return maps.weight_scale_index(expert, tile_n * n_blocks + j, k, problem.n_tiles * n_blocks, problem.k_blocks)
 
     # --- loads ----------------------------------------------------------------------------------------------------
 
