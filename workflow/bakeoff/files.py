@@ -5,6 +5,7 @@ Side effects: `write_atomic` creates parent folders, and leaves either the old f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -58,7 +59,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file in place of the folder fails here too
+            temporary.unlink(missing_ok=True)
         raise unwritable(path, error) from error
 
 
