@@ -134,7 +134,12 @@ def _workload(seq_len: int, offset: int) -> dict:
 def _host(made: Made) -> dict:
     return {
         "schema": "bakeoff/host/1", "fingerprint": sha256_bytes(made.gpu.encode()), "cpu": "Constructed CPU",
-        "gpus": [] if made.backend == "cpu" else [{"name": made.gpu, "driver": "580.95.05", "memory_mib": 81559}],
+        "cores": 16, "architecture": "x86_64", "system": "Constructed GNU/Linux", "kernel": "6.1.0", "python": "3.12.3",
+        "driver": None if made.backend == "cpu" else "580.95.05", "cuda_driver": None if made.backend == "cpu" else "13.0",
+        "gpus": [] if made.backend == "cpu" else [{
+            "name": made.gpu, "uuid": "GPU-0", "memory_mib": 81559, "capability": "9.0", "vbios": None, "power_limit_w": 700.0,
+            "max_sm_mhz": 1980, "max_memory_mhz": 2619, "ecc": True, "mig": False,
+        }],
         "packages": {"torch": "2.11.0", "triton": "3.6.0"},
     }  # fmt: skip
 
@@ -191,7 +196,7 @@ def _trace(made: Made, name: str, pair: tuple[int, int], latency: list[float], r
         } if passed else None,
         "bakeoff": {
             "outcome": outcome, "reason": reason, "detail": None if passed else f"{name} ended with {outcome} (constructed)",
-            "hint": None if passed else "run `bakeoff check` on the cell", "tier": "wall" if made.backend == "cpu" else "cupti_span",
+            "hint": None if passed else "run `bakeoff check` on the cell", "tier": "wall_us" if made.backend == "cpu" else "cupti_span_us",
             "backend": made.backend,
             "per_block": [{"block": block, "latency_us": latency[block], "reference_us": reference[block]} for block in blocks],
             "gates": _gates(outcome), "numerics": _numerics(outcome, pair[0]), "missing_tiers": {}, "discarded": 0, "warnings": [],
@@ -268,7 +273,9 @@ def _gate_power(made: Made) -> dict:
     ]  # fmt: skip
     due = [mutant for mutant in mutants if mutant["must_die"]]
     return {
-        "schema": "bakeoff/gate-power/1", "definition": NARROW, "families": ["fib"], "mutants": mutants,
+        "schema": "bakeoff/gate-power/1", "definition": NARROW, "families": ["fib"], "seed": 0, "rows": None, "mutants": mutants,
+        "mistakes": {name: f"what is wrong with {name}" for name in names}, "survivors": [],
+        "honest_cells": 19, "honest_rejected_published": 0, "honest_rejected_strict": 0,
         "counted": sum(mutant["cells"] - mutant["excluded"] for mutant in due), "excluded": sum(mutant["excluded"] for mutant in due),
         "killed_published": sum(mutant["killed_published"] for mutant in due), "killed_strict": sum(mutant["killed_strict"] for mutant in due),
     }  # fmt: skip

@@ -32,6 +32,8 @@ from bakeoff.stats.summaries import count_wins, performance_profile, rank_stabil
 
 # More digits than any clock gives, fewer than differ between mathematics libraries.
 DIGITS = 10
+# Share of wrong outputs that the strict gate has to reject; `bakeoff gate-power` asks for the same.
+REQUIRED_KILLS = 0.95
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ class Figures:
 
     @property
     def speed(self) -> Floats:
-        """Log speeds by which solutions are ordered at a workload: comparable within a column only."""
-        return -block_means(self.samples.log_time).mean
+        """Log speeds by which solutions are ordered at a workload: speedups, or without a reference there the times themselves."""
+        times = -block_means(self.samples.log_time).mean
+        unreferenced = (np.isnan(self.speedup.value) & ~np.isnan(times)).any(axis=0)
+        return np.where(unreferenced, times, self.speedup.value)
 
 
 def analyse(data: RunData) -> Analysis:
@@ -127,8 +131,10 @@ def _estimate_at(interval: Interval, *place: int) -> Estimate | None:
 def _workload(workload: Workload, samples: Samples, figures: Figures | None) -> Workload:
     if figures is None or not samples.times_known:
         return workload
-    reference = median_interval(samples.log_reference[samples.workloads.index(workload.id)][None])
-    return workload.model_copy(update={"reference_us": _estimate_at(reference, 0)})
+    times = samples.log_reference[:, samples.workloads.index(workload.id)]
+    # The same blocks stand beside every solution; the first of those with most blocks is shown.
+    fullest = int((~np.isnan(times)).sum(axis=1).argmax())
+    return workload.model_copy(update={"reference_us": _estimate_at(median_interval(times[[fullest]]), 0)})
 
 
 def _summaries(data: RunData, figures: Figures | None, won: list[Winner]) -> list[Summary]:
@@ -157,6 +163,15 @@ def _ranks(figures: Figures | None) -> RankStability | None:
     return rank_stability(names, np.exp(figures.speedup.value[rows]), latencies)
 
 
+def _gate_power(data: RunData) -> list[Check]:
+    """The strict gate has to kill nearly every wrong output, and no right one."""
+    power = data.gate_power
+    if power is None:
+        return []
+    kept = power.killed_strict >= REQUIRED_KILLS * power.counted and power.honest_rejected_strict == 0
+    return [Check(code="gate_power", status="ok" if kept else "failed", found=power.killed_strict, of=power.counted)]
+
+
 def _completeness(data: RunData) -> list[Check]:
     """Conditions that every run has to meet, from its cells."""
     due = len(data.cells)
@@ -166,6 +181,7 @@ def _completeness(data: RunData) -> list[Check]:
     return [
         Check(code="cells_complete", status="failed" if missing else "ok", found=due - len(missing), of=due, items=missing[:20]),
         Check(code="cells_passed", status="failed" if failed else "ok", found=due - len(missing) - len(failed), of=due, items=failed[:20]),
+        *_gate_power(data),
         Check(
             code="blocks_enough", found=blocks, of=2,
             status=("ok" if blocks > 1 else "warning") if data.performance_shown else "not_applicable",

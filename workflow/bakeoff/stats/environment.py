@@ -1,63 +1,52 @@
 """What a run's side documents say about where and with what it was made, as facts for the analysis.
 
-Entry points: `read_host`, `facts`, `plan_facts`, `hardware`, `axes`, `floor`, `read_gate_power`, `published_tolerances`.
+Entry points: `facts`, `plan_facts`, `hardware`, `axes`, `floor`, `read_gate_power`, `published_tolerances`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from bakeoff import config as configuration
 from bakeoff.errors import InputError
 from bakeoff.files import read_bytes, validate
+from bakeoff.measure.host import Gpu, Host
 from bakeoff.plan import Plan, PlannedWorkload
 from bakeoff.stats.model import Fact, Floor, GatePower
 from bakeoff.traces.models import AxisConst, Definition
 from bakeoff.traces.store import TraceRoot
 
-# Sections of host.json whose facts belong to another group than "host".
-_GROUPS = {"gpu": "gpu", "gpus": "gpu", "packages": "software"}
-# The machine's name says nothing about its results, and the schema is no fact about the host.
-_LEFT_OUT = {"schema", "hostname", "fingerprint"}
+_UNITS = {"memory_mib": "MiB", "power_limit_w": "W", "max_sm_mhz": "MHz", "max_memory_mhz": "MHz"}
 
 
-def read_host(path: Path) -> dict[str, Any]:
-    """host.json as a mapping; anything else is an InputError."""
-    try:
-        host = json.loads(read_bytes(path))
-    except ValueError as error:
-        host = error
-    if not isinstance(host, dict):
-        raise InputError(
-            path, found=f"{host!r}"[:120], expected="a JSON object as `bakeoff probe` writes it",
-            hint="run `bakeoff probe` again",
-        )  # fmt: skip
-    return host
+def facts(host: Host) -> list[Fact]:
+    """What host.json records: the machine, its GPUs, its packages. A GPU's serial identity is left to the fingerprint."""
+    machine = {key: getattr(host, key) for key in ("cpu", "cores", "architecture", "system", "kernel", "python")}
+    drivers = {"driver": host.driver, "newest CUDA of the driver": host.cuda_driver} if host.gpus else {}
+    return [
+        *(Fact(group="host", key=key, value=value) for key, value in machine.items()),
+        *(Fact(group="gpu", key=key, value=value) for key, value in drivers.items()),
+        *(
+            fact
+            for number, gpu in enumerate(host.gpus)
+            for fact in _gpu_facts(gpu, f"GPU {number} " if len(host.gpus) > 1 else "")
+        ),
+        *(Fact(group="software", key=key, value=version) for key, version in sorted(host.packages.items())),
+    ]
 
 
-def facts(host: dict[str, Any]) -> list[Fact]:
-    """All recorded facts about the host, in the file's order of sections, sorted by key within."""
-    return [Fact(group=group, key=key, value=value) for group, key, value in _flat(host, "host", "")]
-
-
-def _flat(value: Any, group: str, prefix: str) -> Iterator[tuple[str, str, Any]]:
-    if isinstance(value, dict):
-        for key in sorted(value):
-            if key not in _LEFT_OUT:
-                section = not prefix and key in _GROUPS
-                name = "" if section else f"{prefix}.{key}" if prefix else key
-                yield from _flat(value[key], _GROUPS[key] if section else group, name)
-    elif isinstance(value, list):
-        if value and all(isinstance(item, dict) for item in value):
-            for number, item in enumerate(value):
-                yield from _flat(item, group, f"{prefix}{number}" if len(value) > 1 else prefix)
-        else:
-            yield group, prefix, ", ".join(map(str, value))
-    else:
-        yield group, prefix, value
+def _gpu_facts(gpu: Gpu, prefix: str) -> list[Fact]:
+    known = gpu.model_dump(exclude={"uuid"})
+    return [
+        Fact(
+            group="gpu",
+            key=prefix + key.removesuffix("_" + _UNITS.get(key, "").lower()),
+            value=value,
+            unit=_UNITS.get(key),
+        )
+        for key, value in known.items()
+    ]
 
 
 def plan_facts(plan: Plan) -> list[Fact]:
@@ -70,14 +59,11 @@ def plan_facts(plan: Plan) -> list[Fact]:
     return [Fact(group="run", key=key, value=value, unit=units.get(key)) for key, value in settings.items()]
 
 
-def hardware(host: dict[str, Any], backend: str) -> str | None:
+def hardware(host: Host, backend: str) -> str | None:
     """Model of what the kernels ran on: the GPU, or the CPU on the cpu backend."""
-    found = host.get("cpu") if backend == "cpu" else host.get("gpus") or host.get("gpu")
-    if isinstance(found, list):
-        found = found[0] if found else None
-    if isinstance(found, dict):
-        found = found.get("name") or found.get("model")
-    return found if isinstance(found, str) else None
+    if backend == "cpu":
+        return host.cpu
+    return host.gpus[0].name if host.gpus else None
 
 
 def definition(plan: Plan) -> Definition | None:
@@ -101,7 +87,7 @@ def published_tolerances() -> dict[str, float]:
     return bounds().published.model_dump()
 
 
-def floor(plan: Plan, workload: PlannedWorkload, host: dict[str, Any]) -> Floor | None:
+def floor(plan: Plan, workload: PlannedWorkload, host: Host) -> Floor | None:
     """The least that a workload can cost, with the time at this GPU's peaks if they are listed; none for another kind of definition."""
     from bakeoff.moe import floors
     from bakeoff.moe.geometry import OP, Geometry
@@ -121,7 +107,10 @@ def read_gate_power(path: Path) -> GatePower | None:
     try:
         document = json.loads(read_bytes(path))
         known = {name: document[name] for name in GatePower.model_fields}
-    except (ValueError, KeyError, TypeError) as error:
+        known["mutants"] = [
+            {**mutant, "mistake": document["mistakes"].get(mutant["name"])} for mutant in document["mutants"]
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             path, found=f"{type(error).__name__}: {error}", expected="what `bakeoff gate-power` writes",
             hint="run `bakeoff gate-power` again",

@@ -29,7 +29,7 @@ from bakeoff.stats.model import (
     VersionFinding,
     Winner,
 )
-from bakeoff.stats.pairs import overall_ratio
+from bakeoff.stats.pairs import log_ratios, overall_ratio
 from bakeoff.stats.summaries import count_wins, geometric_mean
 from bakeoff.stats.verdicts import paired
 
@@ -64,10 +64,12 @@ def _ranking(figures: Figures, speedups: Floats, won: list[Winner]) -> RankingFi
     rows, common = _complete(figures, speedups)
     if len(rows) < 2 or not common.any():
         return None
-    names, logs = figures.samples.solutions, figures.samples.log_time[:, common]
+    names = figures.samples.solutions
     means = {row: geometric_mean(speedups[row, common]) for row in rows}
     order = sorted(rows, key=lambda row: -means[row])
-    steps = [overall_ratio(logs[after] - logs[before]) for before, after in itertools.pairwise(order)]
+    steps = [
+        overall_ratio(log_ratios(figures.samples, before, after)[common]) for before, after in itertools.pairwise(order)
+    ]
     counts = {names[row]: count_wins(names[row], won) for row in rows}
     return RankingFinding(
         order=[Ranked(solution=names[row], value=means[row], rank=place) for place, row in enumerate(order, 1)],
@@ -99,7 +101,7 @@ def _version(figures: Figures, speedups: Floats) -> VersionFinding | None:
     if NEW not in names or OLD not in names:
         return None
     new, old = names.index(NEW), names.index(OLD)
-    logs = figures.samples.log_time[old] - figures.samples.log_time[new]
+    logs = log_ratios(figures.samples, new, old)
     both = ~np.isnan(speedups[new]) & ~np.isnan(speedups[old])
     ratio = overall_ratio(logs)
     if ratio is None or not both.any():

@@ -86,7 +86,7 @@ class RunHeader(Part):
     image: str | None = None
     """Container image digest; null outside containers."""
     time_tier: str | None = None
-    """Which time the latencies are (`cupti_span`, `event`, `wall`); null if it was not recorded."""
+    """Which time the latencies are (`cupti_span_us`, `event_us`, `wall_us`); null if it was not recorded."""
 
 
 class Fact(Part):
@@ -374,7 +374,7 @@ class PairVerdict(Part):
     verdict: Verdict | None
     """Null if there is nothing to decide from: see `undecided`."""
     undecided: Literal["one_block", "not_measured"] | None = None
-    """`one_block`: fewer than two blocks hold both; `not_measured`: one of the two has no valid value."""
+    """`one_block`: fewer than two blocks hold both; `not_measured`: one of the two has no valid value, or their times are of different tiers."""
     ratio: Estimate | None = None
     """b's time over a's (above 1: a is faster), geometric mean over paired blocks."""
     sd: float | None = None
@@ -462,8 +462,10 @@ class MutantPower(Part):
     name: str
     must_die: bool
     """False if it is only measured."""
+    mistake: str | None = None
+    """What is wrong with it."""
     cells: int
-    """Workloads on which it ran."""
+    """(workload, value family) cells on which it was made."""
     excluded: int
     """Of these, output equal to the honest one bit for bit: not counted."""
     killed_published: int
@@ -479,13 +481,23 @@ class GatePower(Part):
     """At which width it was measured."""
     families: list[str]
     """Value families of the mutants."""
+    rows: int | None = None
+    """Rows sampled from each workload; null if all."""
     mutants: list[MutantPower]
     counted: int
     """Mutant cells that must die and differ from the honest output."""
     excluded: int
     """Mutant cells that do not differ."""
     killed_published: int
+    """Of the counted, rejected by the published gate."""
     killed_strict: int
+    """Of the counted, rejected by the strict gate."""
+    honest_cells: int
+    """Cells of the honest solution that the mutants derive from."""
+    honest_rejected_published: int
+    """Of these, rejected by the published gate."""
+    honest_rejected_strict: int
+    """Of these, rejected by the strict gate; more than none makes the gate useless."""
 
 
 class Kernel(Part):

@@ -31,8 +31,14 @@ class PairDecision:
 def compare_pairs(samples: Samples) -> list[PairDecision]:
     """All pairs in the run's order; positive log ratios mean that a is faster."""
     pairs = combinations(range(len(samples.solutions)), 2)
-    ratios = ((a, b, samples.log_time[b] - samples.log_time[a]) for a, b in pairs)
+    ratios = ((a, b, log_ratios(samples, a, b)) for a, b in pairs)
     return [PairDecision(a, b, logs, paired(logs)) for a, b, logs in ratios]
+
+
+def log_ratios(samples: Samples, a: int, b: int) -> Floats:
+    """b's log times minus a's, (workloads, blocks); positive means that a is faster. Times of different tiers are not compared."""
+    alike = samples.tier[a] == samples.tier[b]
+    return np.where(alike[:, None], samples.log_time[b] - samples.log_time[a], np.nan)
 
 
 def number(value: float) -> float | None:

@@ -16,6 +16,7 @@ from bakeoff.build.record import BuildRecord
 from bakeoff.errors import InputError
 from bakeoff.files import parse_json, read_bytes, read_json, validate
 from bakeoff.measure import records
+from bakeoff.measure.host import Host
 from bakeoff.measure.outcomes import Outcome
 from bakeoff.plan import Plan, PlannedWorkload, read_plan
 from bakeoff.stats import environment
@@ -75,7 +76,7 @@ def load_run(folder: Path, published: str | None = PUBLISHED) -> RunData:
     solutions = [who for who in plan.participants if who.role != "reference"]
     workloads = sorted(plan.workloads, key=lambda workload: (workload.seq_len, workload.offset))
     cells = [_cell(who.name, workload.id, notes) for who in solutions for workload in workloads]
-    host = environment.read_host(folder / "host.json")
+    host = read_json(folder / "host.json", Host)
     shown = plan.backend != "cpu"
     return RunData(
         header=_header(plan, notes, host),
@@ -129,7 +130,9 @@ def _samples(notes: dict[tuple[str, str], tuple[str, Note]], folder: Path) -> It
         if note.outcome == Outcome.PASSED:
             for entry in note.per_block:
                 if entry.latency_us is not None:  # a block in which the cell could not be measured
-                    yield Sample(solution, workload, entry.block, entry.latency_us, entry.reference_us, where)
+                    yield Sample(
+                        solution, workload, entry.block, entry.latency_us, entry.reference_us, where, note.tier or ""
+                    )
 
 
 def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, Note]]) -> Cell:
@@ -145,7 +148,7 @@ def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, 
     )  # fmt: skip
 
 
-def _header(plan: Plan, notes: dict[tuple[str, str], tuple[str, Note]], host: dict[str, Any]) -> RunHeader:
+def _header(plan: Plan, notes: dict[tuple[str, str], tuple[str, Note]], host: Host) -> RunHeader:
     tiers = sorted({note.tier for _, note in notes.values() if note.tier})
     return RunHeader(
         kind="run", id=plan.run, title=plan.title, backend=plan.backend, hardware=environment.hardware(host, plan.backend),
@@ -164,11 +167,12 @@ def _participant(who: Any) -> Participant:
     )  # fmt: skip
 
 
-def _workload(workload: PlannedWorkload, plan: Plan, host: dict[str, Any]) -> Workload:
+def _workload(workload: PlannedWorkload, plan: Plan, host: Host) -> Workload:
     stats = workload.stats
     return Workload(
         id=workload.id, seq_len=workload.seq_len, offset=workload.offset, uuid=workload.uuid, seed=workload.seed,
         local_pairs=stats.local_pairs, active_tokens=stats.active_tokens, active_experts=stats.active_experts,
+        floor=environment.floor(plan, workload, host) if plan.backend != "cpu" else None,
     )  # fmt: skip
 
 
@@ -179,7 +183,8 @@ def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, No
     lone = [
         name
         for name, note in cells.items()
-        if note.outcome == Outcome.PASSED and any(entry.reference_us is None for entry in note.per_block)
+        if note.outcome == Outcome.PASSED
+        and any(entry.latency_us is not None and entry.reference_us is None for entry in note.per_block)
     ]
     return [
         Check(code="samples_disturbed", status=("warning" if discarded else "ok") if shown else "not_applicable",

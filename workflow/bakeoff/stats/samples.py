@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bakeoff.errors import InputError
 from bakeoff.stats.intervals import Floats
@@ -27,23 +28,29 @@ class Sample:
     reference_us: float | None
     where: str
     """What an error about this sample names first, e.g. `traces.jsonl:12`."""
+    tier: str = ""
+    """Which time both are (`cupti_span_us`, `event_us`, ...); times of different tiers are never compared."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Log times: `log_time` (solutions, workloads, blocks), `log_reference` (workloads, blocks); NaN where missing."""
+    """Log times of solutions and of the reference, (solutions, workloads, blocks), NaN where missing; `tier` (solutions, workloads).
+
+    The reference's time stands beside each solution's, because it is read from the same tier as the solution's.
+    """
 
     solutions: list[str]
     workloads: list[str]
     blocks: list[int]
     log_time: Floats
     log_reference: Floats
+    tier: NDArray[np.str_]
     times_known: bool
     """False for a published table: only ratios to the reference are known, and its time counts as 1."""
 
     @property
     def log_speedup(self) -> Floats:
-        return self.log_reference[None] - self.log_time
+        return self.log_reference - self.log_time
 
     @classmethod
     def collect(
@@ -52,19 +59,20 @@ class Samples:
         """Arrange samples; solutions and workloads without any stay as NaN rows. Flaws are InputErrors."""
         entries = list(samples)
         blocks = sorted({entry.block for entry in entries}) or [0]
-        rows, columns, depth = (_positions(names) for names in (solutions, workloads, blocks))
-        time = np.full((len(rows), len(columns), len(depth)), np.nan)
-        reference = np.full((len(columns), len(depth)), np.nan)
+        rows, columns, depth = (
+            {name: index for index, name in enumerate(names)} for names in (solutions, workloads, blocks)
+        )
+        time, reference = (np.full((len(rows), len(columns), len(depth)), np.nan) for _ in range(2))
+        tier = np.full(time.shape[:2], "", dtype="U32")
         for entry in entries:
-            place = columns[entry.workload], depth[entry.block]
-            _put(time, (rows[entry.solution], *place), _log(entry.latency_us, "latency_us", entry), entry, shared=False)
+            cell = rows[entry.solution], columns[entry.workload]
+            place = (*cell, depth[entry.block])
+            if not np.isnan(time[place]):
+                raise _twice(entry)
+            time[place], tier[cell] = _log(entry.latency_us, "latency_us", entry), entry.tier
             if entry.reference_us is not None:
-                _put(reference, place, _log(entry.reference_us, "reference_us", entry), entry, shared=True)
-        return cls(list(solutions), list(workloads), blocks, time, reference, times_known)
-
-
-def _positions(names: Sequence) -> dict:
-    return {name: index for index, name in enumerate(names)}
+                reference[place] = _log(entry.reference_us, "reference_us", entry)
+        return cls(list(solutions), list(workloads), blocks, time, reference, tier, times_known)
 
 
 def _log(value: float, field: str, entry: Sample) -> float:
@@ -77,15 +85,8 @@ def _log(value: float, field: str, entry: Sample) -> float:
     return math.log(value)
 
 
-def _put(array: Floats, place: tuple[int, ...], value: float, entry: Sample, *, shared: bool) -> None:
-    """Store a value once; the reference's time comes with every solution and must be the same each time."""
-    known = array[place]
-    if np.isnan(known):
-        array[place] = value
-    elif not shared or known != value:
-        raise InputError(
-            f"{entry.where}: block {entry.block} of {entry.solution}/{entry.workload}",
-            found="another reference time than beside the solutions before it" if shared else "a second time for this block",
-            expected="one reference time per workload and block" if shared else "one time per solution, workload and block",
-            hint="run `bakeoff assemble` again",
-        )  # fmt: skip
+def _twice(entry: Sample) -> InputError:
+    return InputError(
+        f"{entry.where}: block {entry.block} of {entry.solution}/{entry.workload}", found="a second time for this block",
+        expected="one time per solution, workload and block", hint="run `bakeoff assemble` again",
+    )  # fmt: skip
