@@ -48,13 +48,9 @@ def _copy(template: Path, folder: Path, values: dict[str, str]) -> None:
         spec = partial / SPEC_FILE
         text = spec.read_text(encoding="utf-8")
         for key, value in values.items():
-            text = text.replace(f": {key}\n", f": {_scalar(value)}\n")
+            # A JSON string is a YAML string, whatever the author's name contains.
+            text = text.replace(f": {key}\n", f": {json.dumps(value, ensure_ascii=False)}\n")
         spec.write_text(text, encoding="utf-8")
         partial.rename(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def _scalar(value: str) -> str:
-    """A YAML scalar: a plain word as it is, anything else as a JSON string, which YAML reads."""
-    return value if re.fullmatch(r"[a-z][a-z0-9_]*", value) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,190 @@
+"""Building without a GPU: compiled in a child process, inspected, kept by content, and refused with a reason."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import build_solutions as small
+import pytest
+from bakeoff.build.compile import build_solution
+from bakeoff.build.record import BuildRecord
+from bakeoff.build.spec import SolutionSpec
+from bakeoff.errors import InputError
+from bakeoff.files import read_json
+from build_kernels import cuda
+from build_solutions import NARROW_FILE, gpu_description
+
+FAMILY = {"sm_90a": "wgmma", "sm_100a": "tcgen05"}
+
+
+def build(spec: SolutionSpec, root: Path, arch: str = "cpu", timeout_s: float = 120) -> tuple[BuildRecord, bool]:
+    return build_solution(spec, arch, NARROW_FILE, root / "out", root / "cache", timeout_s)
+
+
+@pytest.mark.parametrize("arch", FAMILY)
+def test_kernels_are_compiled_and_their_resources_recorded(tmp_path: Path, arch: str) -> None:
+    spec = small.spec(tmp_path, gpu_description(), cuda=cuda())
+    record, cached = build(spec, tmp_path, arch)
+    assert (record.status, record.message, cached) == ("ok", None, False)
+    (kernel,) = record.kernels
+    assert (kernel.name, kernel.stage, kernel.mma_expected) == ("gemm1_e4m3", "gemm1", FAMILY[arch])
+    # One instruction has K = 32; 128 rows are two of wgmma's 64 and one of tcgen05's 128: 2 x 4 a warpgroup, or 4, per K block.
+    assert set(kernel.mma) == {FAMILY[arch]} and kernel.mma[FAMILY[arch]] % 4 == 0
+    assert 0 < kernel.registers <= 255 and kernel.spill_bytes == 0 and kernel.stack_bytes == 0
+    # Three stages of a 128 x 128 byte tile for each operand.
+    assert kernel.shared_bytes and kernel.shared_bytes >= 3 * 2 * 128 * 128
+    assert kernel.tmem_columns == (128 if arch == "sm_100a" else 0)
+    assert (tmp_path / "out" / kernel.cubin).read_bytes()[:4] == b"\x7fELF"
+    assert f".target {arch}" in (tmp_path / "out" / kernel.ptx).read_text()
+    assert read_json(tmp_path / "out/build.json", BuildRecord) == record
+    assert record.toolchain["triton"] and record.digest
+
+
+@pytest.mark.parametrize("arch", FAMILY)
+def test_a_tile_that_falls_back_to_mma_sync_fails_the_build(tmp_path: Path, arch: str) -> None:
+    record, _ = build(small.spec(tmp_path, gpu_description(), cuda=cuda(tile_m=16)), tmp_path, arch)
+    assert record.status == "failed" and record.message
+    assert f"gemm1_e4m3 is written for {FAMILY[arch]}" in record.message and "mma.sync" in record.message
+
+
+def test_an_unchanged_solution_comes_from_the_cache_in_less_than_a_second(tmp_path: Path) -> None:
+    spec = small.spec(tmp_path, gpu_description(), cuda=cuda())
+    first, _ = build(spec, tmp_path, "sm_90a")
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    started = time.monotonic()
+    again, cached = build(spec, tmp_path, "sm_90a")
+    assert cached and time.monotonic() - started < 1
+    assert again == first
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "solution.json",
+        "build.json",
+        "gemm1_e4m3.cubin",
+        "gemm1_e4m3.ptx",
+    }
+
+
+def test_a_changed_source_or_architecture_is_built_anew_and_a_word_in_the_description_is_not(tmp_path: Path) -> None:
+    given = gpu_description()
+    assert not build(
+        small.spec(tmp_path, given, cuda="def compile_kernels(arch):\n    return []\n"), tmp_path, "sm_90a"
+    )[1]
+    assert not build(
+        small.spec(tmp_path, given, cuda="def compile_kernels(arch):\n    return ()\n"), tmp_path, "sm_90a"
+    )[1]
+    spec = small.spec(tmp_path, given | {"description": "Other words."})
+    assert build(spec, tmp_path, "sm_90a")[1]
+    assert not build(spec, tmp_path, "sm_100a")[1]
+
+
+def test_two_builds_of_one_content_have_the_same_files(tmp_path: Path) -> None:
+    files = []
+    for part in ("a", "b"):
+        build(small.spec(tmp_path / part, gpu_description(), cuda=cuda()), tmp_path / part, "sm_90a")
+        files.append({path.name: path.read_bytes() for path in (tmp_path / part / "out").iterdir()})
+    assert files[0] == files[1]
+    assert not any(str(tmp_path).encode() in content for content in files[0].values())
+
+
+def test_a_kernel_that_is_gone_does_not_stay_in_the_output(tmp_path: Path) -> None:
+    build(small.spec(tmp_path, gpu_description(), cuda=cuda()), tmp_path, "sm_90a")
+    record, _ = build(
+        small.spec(tmp_path, gpu_description(), cuda="def compile_kernels(arch):\n    return []\n"), tmp_path, "sm_90a"
+    )
+    assert record.status == "ok" and record.kernels == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["build.json", "solution.json"]
+
+
+def test_the_cpu_backend_is_packed_imported_and_its_signature_checked(tmp_path: Path) -> None:
+    record, _ = build(small.spec(tmp_path), tmp_path)
+    assert (record.status, record.arch, record.kernels, record.toolchain) == ("ok", "cpu", [], {})
+    packed = json.loads((tmp_path / "out/solution.json").read_text())
+    assert packed["definition"] == small.NARROW and packed["spec"]["entry_point"] == "solution.py::run"
+
+
+def test_an_architecture_without_a_backend_is_unsupported_and_not_a_failure(tmp_path: Path) -> None:
+    record, _ = build(small.spec(tmp_path), tmp_path, "sm_100a")
+    assert record.status == "unsupported" and record.message == "tiny has no backend sm_100a; it has cpu"
+
+
+KERNEL = '{"name": "k", "stage": "gemm1", "cubin": b"x", "ptx": "", "meta": {}}'
+FAILING = {
+    "raises": ('raise RuntimeError("out of ideas")', ("RuntimeError: out of ideas", "at cuda.py:2 in compile_kernels")),
+    "dies": ("import os; os.abort()", ("child process died", "-6")),
+    "exits": ("import os; print('last words'); os._exit(3)", ("exit code 3",)),
+    "exits politely": ("raise SystemExit(0)", ("child process died",)),
+    "yields something else": ("yield 3", ("int", "expected a dict")),
+    "leaves out a field": (f"k = {KERNEL}; del k['ptx']; yield k", ("ptx", "expected a dict")),
+    "yields the wrong type": (f"k = {KERNEL}; k['cubin'] = 'x'; yield k", ("cubin is a str", "bytes")),
+    "yields one name twice": (f"yield {KERNEL}; yield {KERNEL}", ("two kernels k",)),
+    "yields no cubin": (f"yield {KERNEL}", ("k.cubin is no cubin",)),
+    "names a file outside": (f"k = {KERNEL}; k['name'] = '../../k'; yield k", ("kernel name",)),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_a_failing_compilation_is_a_status_with_a_reason(tmp_path: Path, name: str) -> None:
+    body, words = FAILING[name]
+    record, _ = build(
+        small.spec(tmp_path, gpu_description(), cuda=f"def compile_kernels(arch):\n    {body}\n"), tmp_path, "sm_90a"
+    )
+    assert record.status == "failed" and record.message
+    for word in words:
+        assert word in record.message
+    assert "Traceback" not in record.message
+    assert read_json(tmp_path / "out/build.json", BuildRecord).status == "failed"
+    assert [
+        path for path in (tmp_path / "cache").iterdir() if path.name != "triton"
+    ] == []  # nothing half-built is kept
+
+
+def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
+    text = cuda().replace('"stage": "gemm1"', '"stage": "nap"')
+    with pytest.raises(InputError, match="kernel gemm1_e4m3: field stage"):
+        build(small.spec(tmp_path, gpu_description(), cuda=text), tmp_path, "sm_90a")
+
+
+def test_a_missing_compile_file_is_named(tmp_path: Path) -> None:
+    record, _ = build(small.spec(tmp_path, gpu_description()), tmp_path, "sm_90a")
+    assert (
+        record.status == "failed" and record.message and "cuda.py::compile_kernels cannot be imported" in record.message
+    )
+
+
+def test_an_entry_point_with_another_signature_fails_the_build(tmp_path: Path) -> None:
+    record, _ = build(small.spec(tmp_path, solution="def run(x, output):\n    pass\n"), tmp_path)
+    assert record.status == "failed" and record.message and "takes (x, output)" in record.message
+
+
+def test_a_compilation_that_hangs_ends_with_its_children_at_the_limit(tmp_path: Path) -> None:
+    body = f"""
+import subprocess, time
+def compile_kernels(arch):
+    child = subprocess.Popen(["sleep", "300"])
+    open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
+    time.sleep(300)
+"""
+    started = time.monotonic()
+    record, _ = build(small.spec(tmp_path, gpu_description(), cuda=body), tmp_path, "sm_90a", timeout_s=6)
+    assert record.status == "failed" and record.message and "no result after 6 s" in record.message
+    assert time.monotonic() - started < 30
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_the_child_sees_the_architecture_before_any_import(tmp_path: Path) -> None:
+    text = "import os\nARCH = os.environ['CUTE_DSL_ARCH']\ndef compile_kernels(arch):\n    raise RuntimeError(f'{ARCH} {arch}')\n"
+    record, _ = build(small.spec(tmp_path, gpu_description(), cuda=text), tmp_path, "sm_100a")
+    assert record.message and "RuntimeError: sm_100a sm_100a" in record.message
+
+
+def test_a_place_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file in the way")
+    with pytest.raises(InputError, match="cannot write"):
+        build(small.spec(tmp_path), tmp_path)
+    (tmp_path / "cache").write_text("a file in the way")
+    (tmp_path / "out").unlink()
+    with pytest.raises(InputError, match="cannot write"):
+        build(small.spec(tmp_path), tmp_path)

@@ -1,0 +1,109 @@
+"""The verbs build, export and new-solution on the command line: output, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import build_solutions as small
+import pytest
+from bakeoff.cli import main
+from build_kernels import cuda
+from build_solutions import gpu_description, project_copy
+
+Capture = pytest.CaptureFixture[str]
+
+
+def bakeoff(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def test_build_prints_one_line_per_kernel_and_where_it_wrote(tmp_path: Path, capsys: Capture) -> None:
+    folder = small.write(tmp_path, gpu_description(), cuda=cuda())
+    words = ("build", folder, "--arch", "sm_90a", "-o", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert bakeoff(*words) == 0
+    first = capsys.readouterr()
+    assert first.out.startswith("tiny sm_90a: ok\n") and "gemm1_e4m3" in first.out and "wgmma" in first.out
+    assert "written" in first.err
+    assert bakeoff(*words) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out and "from the cache" in again.err
+
+
+def test_build_packs_for_the_narrow_definition_on_the_cpu_and_the_full_one_on_a_gpu(tmp_path: Path) -> None:
+    folder = small.write(tmp_path, gpu_description(), cuda="def compile_kernels(arch):\n    return []\n")
+    found = {}
+    for arch in ("cpu", "sm_100a"):
+        assert bakeoff("build", folder, "--arch", arch, "-o", tmp_path / arch, "--cache", tmp_path / "cache") == 0
+        found[arch] = json.loads((tmp_path / arch / "build.json").read_text())["definition"]
+    assert found["cpu"].endswith("h512_i256") and found["sm_100a"].endswith("h7168_i2048")
+
+
+def test_a_solution_that_does_not_build_is_exit_code_1_and_says_why(tmp_path: Path, capsys: Capture) -> None:
+    folder = small.write(tmp_path, gpu_description(), cuda=cuda(tile_m=16))
+    words = ("build", folder, "--arch", "sm_90a", "-o", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert bakeoff(*words) == 1
+    assert "mma.sync" in capsys.readouterr().err
+    assert bakeoff(*words, "--keep-going") == 0
+    assert json.loads((tmp_path / "out/build.json").read_text())["status"] == "failed"
+
+
+def test_a_missing_backend_is_exit_code_0_and_says_so(tmp_path: Path, capsys: Capture) -> None:
+    folder = small.write(tmp_path)
+    assert bakeoff("build", folder, "--arch", "sm_100a", "-o", tmp_path / "out") == 0
+    assert "unsupported (tiny has no backend sm_100a; it has cpu)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("build", "no_such_solution"), "triton_fused_moe_v2"),
+        (("build", "nowhere/no_such_solution"), "path of a solution's folder"),
+        (("build", "triton_fused_moe_v2", "--definition", "wide"), "moe_fp8_block_scale"),
+        (("build", "triton_fused_moe_v2", "--traces", "/nowhere"), "/nowhere"),
+        (("export", "--fib", "unused", "--workloads", "T2_o0"), "T901_o96"),
+        (("export", "--fib", "unused", "--solutions", "nobody"), "triton_fused_moe_v2"),
+        (("export", "--fib", "unused", "--seed", "-1"), "--seed"),
+        (("new-solution", "No"), "lower case"),
+    ],
+)
+def test_bad_input_is_exit_code_2_with_the_place_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bakeoff(*words) == 2
+    said = capsys.readouterr().err
+    for word in (message, "found:", "expected:", "to do:"):
+        assert word in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export_writes_chosen_workloads_and_solutions_and_names_the_next_command(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    words = ("--definition", "narrow", "--workloads", "T7_o192", "T1_o32", "--solutions", "flashinfer_moe")
+    assert bakeoff("export", "--fib", tmp_path / "fib", *words) == 0
+    said = capsys.readouterr().out
+    assert "2 workloads, 1 solutions" in said and f"flashinfer-bench run --local {tmp_path / 'fib'}" in said
+    assert len(list((tmp_path / "fib").rglob("*.safetensors"))) == 2
+    assert [path.stem for path in (tmp_path / "fib/solutions").rglob("*.json")] == ["flashinfer_moe"]
+
+
+def test_new_solution_names_the_next_command(tmp_path: Path, capsys: Capture) -> None:
+    root = project_copy(tmp_path / "solutions")
+    assert bakeoff("new-solution", "my_moe", "--into", root) == 0
+    assert "bakeoff build my_moe --arch cpu" in capsys.readouterr().out
+    assert bakeoff("new-solution", "my_moe", "--into", root) == 2
+
+
+@pytest.mark.parametrize("verb", ["build", "export", "new-solution"])
+def test_help_is_quick_and_loads_no_heavy_library(verb: str) -> None:
+    code = f"import sys; from bakeoff.cli import _parser; _parser({verb!r}); print(sorted(sys.modules))"
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 2  # torch alone takes longer
+    for module in ("torch", "triton", "safetensors", "bakeoff.moe.inputs"):
+        assert f"'{module}'" not in done.stdout
