@@ -116,10 +116,10 @@ def judge(
     _check_arguments(output, reference, active, emulation, narrow)
     if ambiguous is not None:
         reference, emulation, active = _settle(output, reference, emulation, active, ambiguous)
-    rows = _compare(output, reference, bounds().published)
+    rows = compare(output, reference, bounds().published)
     numerics = _numerics(rows, active.cpu(), geometry.hidden, 0 if ambiguous is None else int(ambiguous.flags.sum()))
     if emulation is not None:
-        distance = _compare(output, emulation, bounds().published)
+        distance = compare(output, emulation, bounds().published)
         whole, worst = _relative_l2(distance, active.cpu())
         numerics = numerics.model_copy(update={"emulation_l2": whole, "emulation_worst_row": worst})
     return Judgement(
@@ -130,7 +130,7 @@ def judge(
 
 
 @dataclass(frozen=True)
-class _Rows:
+class RowSums:
     """Sums over the columns of each row, (T,) float64 on the CPU; x is the output, y what it is compared with."""
 
     missed: torch.Tensor  # elements beyond both tolerances
@@ -144,7 +144,8 @@ class _Rows:
     xy: torch.Tensor
 
 
-def _compare(output: torch.Tensor, reference: torch.Tensor, tolerance: Published) -> _Rows:
+def compare(output: torch.Tensor, reference: torch.Tensor, tolerance: Published) -> RowSums:
+    """output, reference: (T, H) on one device. What all numerics are made of."""
     step = max(1, SLICE.get(output.device.type, SLICE["cpu"]) // output.shape[1])
     slices = []
     for start in range(0, len(output), step):
@@ -164,10 +165,10 @@ def _compare(output: torch.Tensor, reference: torch.Tensor, tolerance: Published
             (x * y).sum(dim=1),
         )
         slices.append(torch.stack([column.double() for column in columns]))
-    return _Rows(*torch.cat(slices, dim=1).cpu())
+    return RowSums(*torch.cat(slices, dim=1).cpu())
 
 
-def _numerics(rows: _Rows, active: torch.Tensor, hidden: int, ambiguous_rows: int) -> Numerics:
+def _numerics(rows: RowSums, active: torch.Tensor, hidden: int, ambiguous_rows: int) -> Numerics:
     active_rows, tokens = int(active.sum()), len(active)
     whole, worst = _relative_l2(rows, active)
     xx, yy, xy = (float(column[active].sum()) for column in (rows.xx, rows.yy, rows.xy))
@@ -190,7 +191,7 @@ def _numerics(rows: _Rows, active: torch.Tensor, hidden: int, ambiguous_rows: in
     )
 
 
-def _relative_l2(rows: _Rows, active: torch.Tensor) -> tuple[float | None, float | None]:
+def _relative_l2(rows: RowSums, active: torch.Tensor) -> tuple[float | None, float | None]:
     """Of the active rows together, and of the worst of them."""
     if not bool(active.any()):
         return None, None
