@@ -98,11 +98,11 @@ def _table(record: BuildRecord) -> list[str]:
 
 
 def _spec(solution: str) -> SolutionSpec:
-    from bakeoff.build.spec import discover, read_spec
+    from bakeoff.build.spec import SPEC_FILE, read_spec
 
     folder = Path(solution).resolve() if "/" in solution else SOLUTIONS / solution
     if not folder.is_dir():
-        names = ", ".join(spec.name for spec in discover(SOLUTIONS))
+        names = ", ".join(sorted(path.parent.name for path in SOLUTIONS.glob(f"[!_.]*/{SPEC_FILE}")))
         raise InputError(
             "SOLUTION",
             found=solution,
@@ -148,13 +148,13 @@ def export(args: argparse.Namespace) -> int:
     from bakeoff.build.spec import discover
     from bakeoff.traces.store import TraceRoot
 
-    root, name = TraceRoot(args.traces), _definition(args.definition, args.traces).stem
-    cases = _chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name)})
-    specs = _chosen("--solutions", args.solutions, {spec.name: spec for spec in discover(args.root)})
     if args.seed is not None and not 0 <= args.seed < 2**31:
         raise InputError(
             "--seed", found=str(args.seed), expected="a whole number from 0 to 2147483647", hint="choose another seed"
         )
+    root, name = TraceRoot(args.traces), _definition(args.definition, args.traces).stem
+    cases = _chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name)})
+    specs = _chosen("--solutions", args.solutions, {spec.name: spec for spec in discover(args.root)})
     files = write_folder(args.fib, root.definition(name), cases, specs, args.seed)
     print(f"{args.fib}: {name}, {len(cases)} workloads, {len(specs)} solutions, {len(files)} files")
     print(f"next: flashinfer-bench run --local {args.fib} --rtol 0.2 --atol 0.1 --required-matched-ratio 0.85")
