@@ -40,16 +40,17 @@ class Cell:
 
     def tier(self) -> str | None:
         """The tier that latencies are read from: the best one that every block has."""
-        common = set.intersection(*({tier for tier, times in record.tiers.items() if times} for record in self.records.values()))
+        common = set.intersection(*({str(tier) for tier, times in record.tiers.items() if times} for record in self.records.values()))
         protocol = self.worst.protocol
         return primary_tier(protocol, common) if protocol and common else None
 
     def latencies(self, tier: str | None) -> dict[int, float]:
         """Microseconds by block, of the blocks that passed and have the tier."""
         return {
-            block: per_process_latency(record.protocol or "", record.tiers[tier])  # type: ignore[index]
+            block: per_process_latency(record.protocol or "", times)
             for block, record in sorted(self.records.items())
-            if record.outcome == Outcome.PASSED and tier in record.tiers
+            for name, times in record.tiers.items()
+            if record.outcome == Outcome.PASSED and name == tier
         }
 
 
@@ -130,7 +131,7 @@ def _trace(plan: Plan, protocol: str, cells: dict[Key, Cell], name: str, workloa
             log=record.detail or "",
             correctness=_correctness(record),
             performance=_performance(record, own, reference),
-            bakeoff=note,  # type: ignore[call-arg]
+            bakeoff=note,
         ),
     )
 

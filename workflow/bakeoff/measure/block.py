@@ -6,22 +6,24 @@ workers leave while they run, cache/ what compilers keep for the next block.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, pretty_json, sha256_bytes, write_atomic
 from bakeoff.measure import host, locks
+from bakeoff.measure.device import FAKE_DEVICE
 from bakeoff.measure.journal import Journal
 from bakeoff.measure.outcomes import HINTS, UNFINISHED, Outcome, Reason
 from bakeoff.measure.protocol import block_cells, block_order
 from bakeoff.measure.records import Manifest, Record, Spent
-from bakeoff.measure.sessions import Setting, Task
+from bakeoff.measure.sessions import Setting, Task, utc_now
 from bakeoff.measure.supervisor import Block
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Participant, Plan, read_plan
@@ -89,11 +91,10 @@ class Ledger:
                 tasks.append(Task(who, self._solution(who), waiting[name]))
         if not tasks:
             return Spent(total=0, lock=0, timed=0, judged=0)
-        begun = time.monotonic()
         block = Block(self._setting(), tasks, self)
         block.run()
         shutil.rmtree(self._setting().folder / "scratch", ignore_errors=True)
-        return Spent(total=0, lock=round(time.monotonic() - begun, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3))
+        return Spent(total=0, lock=round(block.lock_s, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3))
 
     def add(self, record: Record) -> None:
         """Journal a record, then show progress."""
@@ -139,7 +140,7 @@ class Ledger:
         return path
 
     def _setting(self) -> Setting:
-        return setting_of(self.plan, self.run, self.block)
+        return replace(setting_of(self.plan, self.run, self.block), tell=self.tell)
 
     def _guarded(self) -> list[Path]:
         built = [self.run / who.build for who in self.plan.participants if who.build]
@@ -176,14 +177,27 @@ def setting_of(plan: Plan, run: Path, block: int) -> Setting:
 
     root = TraceRoot(under_root(plan.traces_root))
     geometry = Geometry.of(root.definition(plan.definition))
+    fake = FAKE_DEVICE in os.environ
     return Setting(
         block=block, folder=run, traces_root=root.path.resolve(), definition=plan.definition,
         definition_path=root.definition_path(plan.definition).resolve(),
         dataset=plan.dataset if plan.dataset == "synthetic" else str(under_root(plan.dataset).resolve()),
         backend=plan.backend, geometry=geometry, tokens={workload.id: workload.seq_len for workload in plan.workloads},
         timeout_s=plan.timeout_s, threads=plan.threads, emulates=geometry.hidden < bounds().strict.full_width_from,
-        overlaps=plan.backend == "cpu",
+        overlaps=plan.backend == "cpu" and not fake, gpu=None if plan.backend == "cpu" else _gpu_of(plan, block),
+        clock=(lambda: "2000-01-01T00:00:00.000+00:00") if fake else utc_now, lock_clocks_mhz=plan.lock_clocks_mhz,
     )  # fmt: skip
+
+
+def _gpu_of(plan: Plan, block: int) -> str:
+    """The GPU that a block has to itself: whole blocks go round the GPUs that the configuration asks for."""
+    gpus = host.probe().gpus
+    if plan.gpus > len(gpus):
+        raise InputError(
+            "config: gpus", found=f"{plan.gpus} are asked for, this host has {len(gpus)}", expected="no more GPUs than there are",
+            hint="lower `gpus` in the configuration, and plan again",
+        )  # fmt: skip
+    return gpus[block % plan.gpus].uuid
 
 
 def _check_host(run: Path, plan: Plan) -> None:
@@ -202,7 +216,7 @@ def _unsupported(cell: Cell, block: int, backend: str) -> Record:
         key=cell.key, kind=cell.kind, participant=cell.participant, workload=cell.workload, protocol=cell.protocol, family=cell.family,
         seed=cell.seed, block=block, outcome=Outcome.UNSUPPORTED, reason=Reason.NO_BACKEND,
         detail=f"solution.yaml declares no backend {backend}", hint=HINTS[Reason.NO_BACKEND],
-        started=datetime.now(UTC).isoformat(timespec="milliseconds"), seconds=0.0,
+        started=utc_now(), seconds=0.0,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from bakeoff.measure.guarded import Digest, Finding, Functions, OutputBuffer, ch
 from bakeoff.measure.outcomes import Outcome, Reason
 from bakeoff.measure.participant import Call
 from bakeoff.measure.sandbox import Audit
+from bakeoff.measure.timing import RuleBroken, timed_calls
 from bakeoff.measure.variants import INPUTS, Variant, activations, in_order, roll_weights
 from bakeoff.moe.geometry import Geometry
 from bakeoff.moe.inputs import make_weights
@@ -53,10 +54,12 @@ class Cell:
     def output(self) -> OutputBuffer:
         return OutputBuffer(self.case.seq_len, self.bench.geometry.hidden, self.bench.device.torch_name)
 
+    def watch(self) -> Audit:
+        """A context for calls: what the participant tries is noted. Entered outside timed regions, for it costs some time."""
+        return self.bench.audit
+
     def call(self, inputs: list[Any], output: torch.Tensor) -> None:
-        """One call of the participant, with what it tries under watch."""
-        with self.bench.audit:
-            self.bench.function(*inputs, output)
+        self.bench.function(*inputs, output)
 
 
 @dataclass
@@ -89,11 +92,12 @@ class Bench:
         self.digest = Digest(device.torch_name)
         self.functions = Functions()
         self._weights: tuple[tuple[str, int], dict[str, torch.Tensor]] | None = None
+        self._second: dict[str, torch.Tensor] | None = None
         self._cell: Cell | None = None
 
     @classmethod
     def of(cls, job: dict[str, Any], memory: mmap.mmap) -> Bench:
-        return cls(job, open_device(job["backend"], int(job["threads"])), memory)
+        return cls(job, open_device(job["backend"], int(job["threads"]), job["participant"]), memory)
 
     def adopt(self, function: Call, audit: Audit) -> None:
         """Take the participant in; importing it may already have broken a rule."""
@@ -101,7 +105,15 @@ class Bench:
 
     def forget(self) -> None:
         """Drop what a failed cell may have damaged."""
-        self._weights = self._cell = None
+        self._weights = self._cell = self._second = None
+
+    def second_weights(self, experts: int) -> dict[str, torch.Tensor]:
+        """A second set of weights at other addresses: the first one's, rolled over the experts; rolled anew for each cell."""
+        assert self._weights is not None
+        first = self._weights[1]
+        if self._second is None:
+            self._second = {name: torch.empty_like(value) for name, value in first.items()}
+        return roll_weights(first, experts, into=self._second)
 
     def run(self, command: dict[str, Any], channel: Channel) -> dict[str, Any]:
         """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the supervisor."""
@@ -116,7 +128,10 @@ class Bench:
             answer["tiers"] = {"wall_us": [wall_us]}
         if command["kind"] == "measure" and self.device.repeats:
             keeper = Keeper(channel, {"id": command["id"], "token": command["token"]})
-            answer |= self.device.time(cell, command["protocol"], keeper)
+            try:
+                answer |= timed_calls(self.device, cell, command["protocol"], keeper)
+            except RuleBroken as broken:
+                return self._found(broken.finding)
             finding = self._rules_broken() or self._inputs_changed(cell)
             if finding:
                 return self._found(finding)
@@ -141,8 +156,17 @@ class Bench:
             return self._found(finding)
         return {"outcome": None, "outputs": [self._put(command["slots"][0], output.bits(), 1, output.poison_bits)]}
 
+    def warm(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Call the participant once on a workload, so that what it compiles is in its cache before anything is timed."""
+        cell = self._open_cell(command)
+        with cell.watch():
+            cell.call(cell.inputs, cell.output().view())
+            self.device.synchronize()
+        return {"outcome": None}
+
     def _open_cell(self, command: dict[str, Any]) -> Cell:
         case, family, seed = self.cases[command["workload"]], command["family"], int(command["seed"])
+        self.device.enter(case.id, case.seq_len)
         self._cell = None  # frees its tensors before the next ones are made
         if self._weights is None or self._weights[0] != (family, seed):
             self._weights = None
@@ -159,10 +183,11 @@ class Bench:
         output.poison()
         given, threads = output.view(), set(threading.enumerate())
         self.device.synchronize()
-        start = time.perf_counter_ns()
-        cell.call(inputs, given)
-        self.device.synchronize()
-        wall_us = (time.perf_counter_ns() - start) / 1000
+        with cell.watch():
+            start = time.perf_counter_ns()
+            cell.call(inputs, given)
+            self.device.synchronize()
+            wall_us = (time.perf_counter_ns() - start) / 1000
         finding = (
             self._rules_broken()
             or output.check_tensor(given)

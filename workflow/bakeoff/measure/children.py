@@ -229,8 +229,8 @@ def _message(line: bytes) -> dict[str, Any]:
     return value
 
 
-def environment(threads: int, scratch: Path, cache: Path) -> dict[str, str]:
-    """A child's environment: the caller's, with its own folders for temporary files and compiler caches."""
+def environment(threads: int, scratch: Path, cache: Path, gpu: str | None) -> dict[str, str]:
+    """A child's environment: the caller's, with its own folders for temporary files and compiler caches, and one GPU at most."""
     package = str(PROJECT_ROOT / "workflow")
     inherited = os.environ.get("PYTHONPATH")
     own = {
@@ -248,4 +248,4 @@ def environment(threads: int, scratch: Path, cache: Path) -> dict[str, str]:
         "CUTE_DSL_CACHE_DIR": str(cache / "cute_dsl"),
         "FLASHINFER_WORKSPACE_BASE": os.environ.get("FLASHINFER_WORKSPACE_BASE", str(cache)),
     }
-    return {**os.environ, **own}
+    return {**os.environ, **own, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}

@@ -1,6 +1,6 @@
 """The device under a worker: where tensors live, what can be timed there, and whether it is still sound.
 
-Entry point: `open_device`. `Device` is also the CPU: tensors in host memory, wall time only. The GPU is in `cuda`, a test double
+Entry point: `open_device`. `Device` itself is the CPU: tensors in host memory, wall time only. The GPU is in `cuda`, a test double
 with injected faults in `fake`; both are imported only where they are asked for.
 """
 
@@ -9,14 +9,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bakeoff.measure.records import TIERS
 
-if TYPE_CHECKING:
-    from bakeoff.measure.cell import Cell, Keeper
-
-# The file that describes a fake device; only tests set it.
+# Names the file that describes a fake device; only tests set it.
 FAKE_DEVICE = "BAKEOFF_FAKE_DEVICE"
 
 
@@ -30,6 +26,9 @@ class Device:
     def __init__(self) -> None:
         self.missing: dict[str, str] = {tier: "the cpu backend has no GPU" for tier in TIERS if tier != "wall_us"}
 
+    def enter(self, workload: str, tokens: int) -> None:
+        """A cell begins."""
+
     def synchronize(self) -> None:
         """Wait for all work; raises if any of it failed."""
 
@@ -37,12 +36,34 @@ class Device:
         """Whether nothing can run in this process any more."""
         return False
 
-    def time(self, cell: Cell, protocol: str, keep: Keeper) -> dict[str, Any]:
-        """Time the cell's calls under a protocol: {"tiers": ..., "discarded": ..., "warnings": ...}. Needs `repeats`."""
-        raise NotImplementedError("the cpu backend times its one guarded call only")
+    # The rest is for devices that repeat. All but `harvest` only enqueue.
+
+    def cold(self) -> None:
+        """Write over the L2 cache."""
+        raise NotImplementedError
+
+    def zero_cache(self, size: int) -> None:
+        """Zero a buffer of `size` bytes, as FlashInfer-Bench does between calls."""
+        raise NotImplementedError
+
+    def lead_in(self, microseconds: float) -> None:
+        """Keep the device busy for about this long."""
+        raise NotImplementedError
+
+    def begin(self, trace: bool = True) -> None:
+        """A timed call starts; `trace`: its kernels are recorded too."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """The timed call has been enqueued."""
+        raise NotImplementedError
+
+    def harvest(self) -> dict[str, list[float]]:
+        """Times by tier, in microseconds, of all calls since the last harvest; the device is idle."""
+        raise NotImplementedError
 
 
-def open_device(backend: str, threads: int) -> Device:
+def open_device(backend: str, threads: int, participant: str) -> Device:
     """The device of a backend, ready for work; on a GPU this creates the CUDA context."""
     import torch
 
@@ -52,7 +73,7 @@ def open_device(backend: str, threads: int) -> Device:
     if description:
         from bakeoff.measure.fake import FakeDevice
 
-        return FakeDevice(json.loads(Path(description).read_text()))
+        return FakeDevice(json.loads(Path(description).read_text()), participant)
     if backend == "cpu":
         return Device()
     from bakeoff.measure.cuda import CudaDevice

@@ -9,7 +9,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from bakeoff.measure.protocol import Robust
 from bakeoff.measure.variants import Variant
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Participant
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass
@@ -31,6 +37,7 @@ class Task:
     probes: set[str] = field(default_factory=set)  # keys of cells that run a second time on changed values
     starts: int = 0  # workers started so far
     lost: str | None = None  # key of a cell whose worker was killed from outside, and that gets a second chance
+    discarded: dict[str, list[int]] = field(default_factory=dict)  # by cell key: calls of each disturbed attempt
 
 
 @dataclass
@@ -50,15 +57,19 @@ class Setting:
     threads: int
     emulates: bool  # whether the strict gate compares with an emulation of the declared roundings
     overlaps: bool  # whether judging may run beside a worker: yes where times do not count
+    gpu: str | None = None  # UUID of the GPU that the block has to itself
+    clock: Callable[[], str] = utc_now  # what `started` is read from
+    lock_clocks_mhz: int | None = None
+    tell: Callable[[str], None] = print
 
     def timed_variants(self, cell: Cell) -> list[Variant]:
         """The changed values that a timed cell's calls draw from beside its own: the same for all participants of the block."""
         if self.overlaps or cell.kind != "measure":
             return []
         if cell.workload not in self._variants:
-            tokens, experts = self.tokens[cell.workload], self.geometry.local_experts
-            count = Robust().variants - 1
-            self._variants[cell.workload] = [Variant.secret(tokens, experts) for _ in range(count)]
+            made = [Variant.secret(self.tokens[cell.workload], self.geometry.local_experts) for _ in range(Robust().variants - 1)]
+            # One roll of the weights for all: a worker holds two sets of weights, not one for each variant.
+            self._variants[cell.workload] = [replace(variant, experts=made[0].experts) for variant in made]
         return self._variants[cell.workload]
 
     _variants: dict[str, list[Variant]] = field(default_factory=dict)
@@ -79,6 +90,7 @@ class Flight:
     answer: Done | None = None
     outputs: list[dict[str, Any]] = field(default_factory=list)
     kept: int = 0  # outputs of timed calls that the supervisor has asked for
+    gpu_state: dict[str, Any] | None = None
 
     def variant_documents(self) -> list[dict[str, Any]]:
         return [variant.document() for variant in self.variants]
@@ -107,11 +119,11 @@ class Session:
         rows = max(setting.tokens[cell.workload] for cell in task.cells)
         self.slots = Slots(3 if setting.overlaps else 4, 2 * rows * setting.geometry.hidden)
         self.child = Child.spawn(
-            "bakeoff.measure.worker", [str(self.slots.descriptor)], environment(setting.threads, scratch, cache), scratch,
+            "bakeoff.measure.worker", [str(self.slots.descriptor)], environment(setting.threads, scratch, cache, setting.gpu), scratch,
             keep=(self.slots.descriptor,),
         )  # fmt: skip
         self.child.send({
-            "scratch": str(scratch), "cache": str(cache), "backend": setting.backend, "threads": setting.threads,
+            "participant": task.participant.name, "scratch": str(scratch), "cache": str(cache), "backend": setting.backend, "threads": setting.threads,
             "traces_root": str(setting.traces_root), "definition": setting.definition, "dataset": setting.dataset,
             "definition_path": str(setting.definition_path), "slot_size": self.slots.size,
             "solution": None if task.solution is None else str(task.solution),

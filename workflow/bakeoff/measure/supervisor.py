@@ -12,21 +12,25 @@ import secrets
 import selectors
 import signal
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from bakeoff.measure import sandbox
+from bakeoff.measure import locks, sandbox
 from bakeoff.measure.children import Child, ProtocolError, descendants, end_orphans, environment
+from bakeoff.measure.gpu_state import disturbance, locked_clocks, open_monitor, summary
 from bakeoff.measure.messages import Batch, Done, Failed, Message, Ready, understand
 from bakeoff.measure.outcomes import HINTS, Outcome, Reason
+from bakeoff.measure.prime import prime
 from bakeoff.measure.protocol import SMALL_TOKENS
 from bakeoff.measure.records import Record
 from bakeoff.measure.sessions import Flight, Session, Setting, Task
 from bakeoff.measure.variants import Variant
+from bakeoff.plan import Cell
 
 KILL_GRACE_S = 1.0  # time for a hanging worker to print its stack
 PROBES = 2  # cells of each participant that run a second time on changed values
+AHEAD = 2  # workers that are prepared while one is measured on a GPU, where imports take longer than a participant's cells
+RETRIES = 2  # times that a disturbed cell runs again
 STARTS = 3  # attempts to start a worker before its participant is given up
 
 
@@ -44,21 +48,28 @@ class Block:
 
     def __init__(self, setting: Setting, tasks: list[Task], recorder: Recorder) -> None:
         self.setting, self.tasks, self.recorder = setting, tasks, recorder
+        self._monitor = open_monitor(setting.backend, setting.gpu)
         self._selector = selectors.DefaultSelector()
         self._sessions: list[Session] = []
         self._judging: dict[int, tuple[Session, Flight]] = {}
         self._count = 0
         self._baseline = set(descendants(os.getpid()))
-        self.timed_s = self.judged_s = 0.0
+        self._held = contextlib.ExitStack()  # the device's lock and what else is undone at the end
+        self._admitted = self._referee_idle = False
+        self._lock_taken = 0.0
+        self.timed_s = self.judged_s = self.lock_s = 0.0
 
     def run(self) -> None:
         """Run everything; on any exception all children are ended first."""
         sandbox.become_subreaper()
         try:
+            prime(self.setting, self.tasks)
             self._referee = self._start_referee()
+            if self.setting.gpu is None:
+                self._admit()
             for number, task in enumerate(self.tasks):
                 self._current = task
-                self._run_task(task, self.tasks[number + 1] if number + 1 < len(self.tasks) else None)
+                self._run_task(task, self.tasks[number + 1 : number + 1 + (1 if self.setting.overlaps else AHEAD)])
             while self._judging:
                 self._wait()
         finally:
@@ -66,7 +77,7 @@ class Block:
 
     # -- one participant
 
-    def _run_task(self, task: Task, following: Task | None) -> None:
+    def _run_task(self, task: Task, following: list[Task]) -> None:
         self._choose_probes(task)
         while True:
             session = self._session_of(task)
@@ -76,12 +87,25 @@ class Block:
             if session.frozen:
                 session.child.thaw()
                 session.frozen = False
-            if session.ready and following and self._session_of(following) is None:
-                self._start(following)
+            for later in following if session.ready else []:
+                if self._session_of(later) is None:
+                    self._start(later)
+            if session.ready and not self._admitted:
+                self._admit()
             self._send_next(session)
             self._wait()
         if session:
             self._retire(session)
+
+    def _admit(self) -> None:
+        """Take the device for this block; only now may the referee work on it."""
+        self._admitted = True
+        if self.setting.gpu:
+            self._held.enter_context(locks.hold(locks.gpu_lock(self.setting.gpu), f"GPU {self.setting.gpu}", self.setting.tell))
+        self._lock_taken = time.monotonic()
+        self._monitor.start()
+        self._refused = self._held.enter_context(locked_clocks(self._monitor, self.setting.lock_clocks_mhz))
+        self._referee.send(self._referee_job())
 
     def _choose_probes(self, task: Task) -> None:
         """Pick the cells that run again on changed values; nobody can know them beforehand. Timed cells change values anyway."""
@@ -103,16 +127,19 @@ class Block:
 
     def _send_next(self, session: Session) -> None:
         task, free = session.task, session.slots.free
-        waits = self._judging and not self.setting.overlaps
+        waits = not self.setting.overlaps and (self._judging or not self._referee_idle)
         if not session.ready or session.flight or not task.cells or waits or not free:
             return
         cell = task.cells.popleft()
+        if self._refused is not None:
+            self._not_run(session, cell, Reason.CLOCK_LOCK_REFUSED, f"the SM clock cannot be locked: {self._refused}")
+            return
         slots = [free.pop() for _ in range(1 if self.setting.overlaps else len(free))]
         self._count += 1
         identity = {"id": self._count, "token": secrets.token_hex(16)}
         now = time.monotonic()
         variants = [Variant(cell.seed), *self.setting.timed_variants(cell)]
-        session.flight = Flight(cell, task, slots, variants, identity, _now(), now, now + self.setting.timeout_s)
+        session.flight = Flight(cell, task, slots, variants, identity, self.setting.clock(), now, now + self.setting.timeout_s)
         session.child.send({
             "do": "run", **identity, "workload": cell.workload, "family": cell.family, "seed": cell.seed, "kind": cell.kind,
             "protocol": cell.protocol, "slots": slots, "variants": session.flight.variant_documents(),
@@ -186,6 +213,8 @@ class Block:
             self._finish(session, flight, message.outcome, message.reason, message.detail)
             return
         flight.take_outputs(message)
+        if self._disturbed(session, flight, blamed=False):
+            return
         left = self._left_processes(session)
         if left:
             session.flight = None
@@ -196,6 +225,30 @@ class Block:
         else:
             session.flight = None
             self._judge(session, flight)
+
+    def _disturbed(self, session: Session, flight: Flight, blamed: bool) -> bool:
+        """Look at the GPU's state during a timed cell. A disturbed cell runs again, a few times; returns whether it was disturbed."""
+        samples = self._monitor.since(flight.begun)
+        flight.gpu_state = summary(samples)
+        own = {session.child.pid for session in self._sessions} | {self._referee.pid}
+        found = disturbance(samples, own, self._monitor.baseline(), blamed) if flight.cell.kind == "measure" else None
+        if found is None:
+            return False
+        session.flight = None
+        calls = max((len(times) for times in flight.answer.tiers.values()), default=0) if flight.answer else 0
+        attempts = flight.task.discarded.setdefault(flight.cell.key, [])
+        attempts.append(calls)
+        if len(attempts) <= RETRIES:
+            flight.task.cells.appendleft(flight.cell)
+            session.slots.free += flight.slots
+        else:
+            flight.answer = None
+            self._finish(session, flight, Outcome.DISTURBED, *found)
+        return True
+
+    def _not_run(self, session: Session, cell: Cell, reason: Reason, detail: str) -> None:
+        now = time.monotonic()
+        self._finish(session, Flight(cell, session.task, [], [], {}, self.setting.clock(), now, now), Outcome.NOT_RUN, reason, detail)
 
     def _judge(self, session: Session, flight: Flight) -> None:
         session.judging += 1
@@ -220,7 +273,9 @@ class Block:
             return
         messages, closed = self._referee.messages()
         for message in messages:
-            if message["say"] == "judged":
+            if message["say"] == "idle":
+                self._referee_idle = True
+            elif message["say"] == "judged":
                 session, flight = self._judging.pop(message["id"])
                 session.judging -= 1
                 self.judged_s += message["seconds"]
@@ -247,8 +302,8 @@ class Block:
             family=cell.family, seed=cell.seed, block=self.setting.block, outcome=outcome, reason=reason, detail=detail,
             hint=HINTS.get(reason) if reason else None, tiers=dict(answer.tiers) if answer else {},
             missing_tiers={**session.missing_tiers, **(answer.missing_tiers if answer else {})} if timed else {},
-            gates=judged.get("gates", {}), numerics=judged.get("numerics", {}), gpu_state=None,
-            discarded=answer.discarded if answer else 0, warnings=[*session.warnings, *(answer.warnings if answer else [])],
+            gates=judged.get("gates", {}), numerics=judged.get("numerics", {}), gpu_state=flight.gpu_state,
+            discarded=sum(flight.task.discarded.get(cell.key, [])), warnings=[*session.warnings, *(answer.warnings if answer else [])],
             started=flight.started, seconds=round(time.monotonic() - flight.begun, 4),
         ))  # fmt: skip
         session.slots.free += flight.slots
@@ -256,6 +311,9 @@ class Block:
     def _fail(self, session: Session, outcome: Outcome, reason: Reason | None, detail: str) -> None:
         """End a worker. The cell in flight ends with it; a worker that never got ready takes all its cells along."""
         flight, now = session.flight, time.monotonic()
+        if flight and self._disturbed(session, flight, blamed=True):
+            self._retire(session)
+            return
         session.flight = None
         self._retire(session)
         if flight:
@@ -264,7 +322,7 @@ class Block:
         if session.ready:
             return
         while session.task.cells:
-            flight = Flight(session.task.cells.popleft(), session.task, [], [], {}, _now(), now, now)
+            flight = Flight(session.task.cells.popleft(), session.task, [], [], {}, self.setting.clock(), now, now)
             self._finish(session, flight, outcome, reason, f"while the solution was being prepared: {detail}")
 
     def _time_out(self, session: Session) -> None:
@@ -328,22 +386,24 @@ class Block:
         return end_orphans({session.child.pid for session in self._sessions} | {self._referee.pid} | self._baseline)
 
     def _start_referee(self) -> Child:
-        setting = self.setting
-        folder = setting.folder / "scratch" / "_referee"
+        """Start the referee; it imports what it needs and waits for its job."""
+        setting, folder = self.setting, self.setting.folder / "scratch" / "_referee"
         folder.mkdir(parents=True, exist_ok=True)
-        referee = Child.spawn("bakeoff.measure.referee", [], environment(setting.threads, folder, folder), folder)
-        values = {(cell.workload, cell.family, cell.seed, cell.kind): cell for task in self.tasks for cell in task.cells}
-        referee.send({
-            "threads": setting.threads, "traces_root": str(setting.traces_root), "definition": setting.definition,
-            "dataset": setting.dataset, "device": "cpu" if setting.backend == "cpu" else "cuda",
-            "emulates": setting.emulates,
-            "roundings": [task.participant.rounding.model_dump(mode="json") for task in self.tasks if task.participant.rounding],
-            "ahead": [(cell.workload, cell.family, cell.seed, variant.document()) for cell in values.values() for variant in
-                      (Variant(cell.seed), *setting.timed_variants(cell))],
-        })  # fmt: skip
+        referee = Child.spawn("bakeoff.measure.referee", [], environment(setting.threads, folder, folder, setting.gpu), folder)
         for descriptor in (referee.results, referee.output):
             self._selector.register(descriptor, selectors.EVENT_READ, None)
         return referee
+
+    def _referee_job(self) -> dict[str, Any]:
+        setting = self.setting
+        values = {(cell.workload, cell.family, cell.seed, cell.kind): cell for task in self.tasks for cell in task.cells}
+        return {
+            "threads": setting.threads, "traces_root": str(setting.traces_root), "definition": setting.definition,
+            "dataset": setting.dataset, "device": "cpu" if setting.backend == "cpu" else "cuda", "emulates": setting.emulates,
+            "roundings": [task.participant.rounding.model_dump(mode="json") for task in self.tasks if task.participant.rounding],
+            "ahead": [(cell.workload, cell.family, cell.seed, variant.document()) for cell in values.values() for variant in
+                      (Variant(cell.seed), *setting.timed_variants(cell))],
+        }  # fmt: skip
 
     def _end_all(self) -> None:
         for session in {*self._sessions, *(session for session, _ in self._judging.values())}:
@@ -353,6 +413,9 @@ class Block:
             self._referee.end()
             self._referee.close()
         self._selector.close()
+        self._monitor.stop()
+        self._held.close()
+        self.lock_s = time.monotonic() - self._lock_taken if self._admitted else 0.0
 
 
 def _reason(message: dict[str, Any]) -> Reason | None:
@@ -365,6 +428,3 @@ def _name_of(process: int) -> str:
     except OSError:
         return str(process)
 
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

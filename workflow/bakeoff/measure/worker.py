@@ -72,7 +72,10 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Bench | None:
 def _obey(channel: Channel, bench: Bench, command: dict[str, Any]) -> bool:
     """Run one command and answer it; returns whether the process is still fit for another."""
     try:
-        answer = bench.probe(command) if command["do"] == "probe" else bench.run(command, channel)
+        if command["do"] == "run":
+            answer = bench.run(command, channel)
+        else:
+            answer = bench.probe(command) if command["do"] == "probe" else bench.warm(command)
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result
         outcome, reason = classify(error)
         answer = _answer(outcome, reason, _text(error))
