@@ -196,7 +196,7 @@ def grid(
 
     def draw(wide: bool) -> Canvas:
         longest = max(len(label) for _, label, _ in rows)
-        left = min(24 + longest * (7.0 if wide else 6.4), 220.0 if wide else 132.0)
+        left = min(20 + longest * 7.2, 230.0 if wide else 132.0)
         step = min((WIDE - left - 8) / len(columns), 34.0) if wide else min((NARROW - left - 4) / len(columns), 30.0)
         tall, head = (26.0, 58.0) if wide else (24.0, 46.0)
         canvas = _canvas(id_, words, wide, head + tall * len(rows) + 6)
@@ -211,7 +211,7 @@ def grid(
             canvas.text(left - 8, head - 10, words.x, anchor="end", class_="axis")
         for line, (index, label, states) in enumerate(rows):
             at = head + tall * (line + 0.5)
-            canvas.text(left - 8, at + 4, label if wide or len(label) < 20 else f"{label[:18]}…", anchor="end")
+            canvas.text(left - 8, at + 4, shortened(label, 29 if wide else 15), anchor="end")
             for number, state in enumerate(states):
                 title = f"{label}, {columns[number]}: {titles[state]}"
                 _square(canvas, index, left + step * number, at, step, tall, state, title)
@@ -294,6 +294,12 @@ def _end_labels(frame: Frame, ends: Sequence[tuple[Series, float]]) -> None:
     for (s, y), place in zip(ordered, places, strict=True):
         frame.canvas.line(frame.right + 3, y, frame.right + 14, place, "lead-line")
         frame.canvas.text(frame.right + 17, place + 4, s.label, class_=f"name {colour_class(s.index)}")
+
+
+def shortened(label: str, most: int) -> str:
+    """A long label without its middle: solutions tend to differ at the end."""
+    head, tail = (most - 1) // 2, most - 1 - (most - 1) // 2
+    return label if len(label) <= most else f"{label[:head]}…{label[-tail:]}"
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:

@@ -8,46 +8,35 @@ from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.view import View
 from bakeoff.stats.model import ClaimVerdict, Comparison, RunHeader
 
-_CLAIM_TONES = {ClaimVerdict.CONFIRMED: "good", ClaimVerdict.CONTRADICTED: "bad", ClaimVerdict.NOT_TESTABLE: "mute"}
 _TONES = {"REPRODUCED": "good", "SAME": "good", "FASTER": "good", "DIFFERS": "bad", "SLOWER": "bad"}
 
 
 def claims(view: View, verdict: ClaimVerdict) -> Table:
     """The claims of one verdict, in the report's order."""
-    columns = [Column("place"), Column("claim", head=True), Column("printed"), Column("computed")]
+    testable = verdict is not ClaimVerdict.NOT_TESTABLE
+    columns = [Column("claim", head=True), Column("note", shown=False), Column("place")]
+    columns += [Column(key, numeric=True, shown=testable) for key in ("printed", "computed", "tolerance")]
     columns += [
-        Column("tolerance"),
-        Column("needs" if verdict is ClaimVerdict.NOT_TESTABLE else "note"),
-        Column("verdict"),
+        Column("needs", shown=not testable),
+        *[Column(key, shown=False) for key in ("verdict", "id", "expression")],
     ]
-    columns += [Column("id", shown=False), Column("expression", shown=False)]
-    if verdict is ClaimVerdict.NOT_TESTABLE:
-        columns = [column for column in columns if column.key not in ("printed", "computed", "tolerance")]
-    rows = []
-    for c in view.a.audit.claims if view.a.audit else []:
-        if c.verdict is not verdict:
-            continue
-        tried = [
-            cell(c.printed, None if c.printed else "–"),
-            cell(
-                " | ".join(c.computed),
-                " / ".join(c.computed) or "–",
-                tone="bad" if verdict is ClaimVerdict.CONTRADICTED else "",
-            ),
-            cell(c.tolerance, None if c.tolerance else "–"),
+    tone = "bad" if verdict is ClaimVerdict.CONTRADICTED else ""
+    rows = [
+        [
+            cell(c.text, note=c.note or ""),
+            cell(c.note),
+            cell(c.place),
+            cell(c.printed, c.printed or "–"),
+            cell(" | ".join(c.computed), " / ".join(c.computed) or "–", tone=tone),
+            cell(c.tolerance, c.tolerance or "–"),
+            cell(c.needs, ticked=True) if c.needs else cell(None),
+            cell(c.verdict.value),
+            cell(c.id),
+            cell(c.expression),
         ]
-        more = c.needs if verdict is ClaimVerdict.NOT_TESTABLE else c.note
-        rows.append(
-            [
-                cell(c.place),
-                cell(c.text),
-                *([] if verdict is ClaimVerdict.NOT_TESTABLE else tried),
-                cell(more, None if more else "–"),
-                cell(c.verdict.value, tone=_CLAIM_TONES[verdict]),
-                cell(c.id),
-                cell(c.expression),
-            ]
-        )
+        for c in (view.a.audit.claims if view.a.audit else [])
+        if c.verdict is verdict
+    ]
     return Table(f"audit_{verdict.name.lower()}", columns, rows)
 
 
@@ -75,7 +64,7 @@ def comparison(view: View, c: Comparison) -> Table:
     for entry in c.cells:
         ratio = entry.ratio
         interval = "" if ratio is None or ratio.low is None else f.interval(ratio.low, ratio.high, 3)
-        reasons = [view.word("reasons", reason) for reason in entry.reasons]
+        reasons = [view.words["reasons"].get(reason, reason) for reason in entry.reasons]
         rows.append(
             [
                 cell(entry.solution, view.label(entry.solution)),

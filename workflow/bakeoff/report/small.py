@@ -21,6 +21,7 @@ def validity(view: View) -> Table:
         Column("items"),
     ]
     rows = []
+    published = view.words["checks_published"] if view.kind == "published" else {}
     for check in view.a.validity:
         figures = [
             cell(value, f.percent(value) if isinstance(value, float) else f.count(value))
@@ -30,7 +31,7 @@ def validity(view: View) -> Table:
         ]
         rows.append(
             [
-                cell(check.code, view.word("checks", check.code)),
+                cell(check.code, published.get(check.code) or view.word("checks", check.code)),
                 cell(check.status, view.word("statuses", check.status), tone=_STATUS_TONES[check.status]),
                 *figures,
                 some(check.items),

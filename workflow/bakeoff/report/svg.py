@@ -17,7 +17,10 @@ from bakeoff.report.formats import fixed
 COLOURS = 8
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "5 2 1 2 1 2")
 _LOG_STEPS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 2.0, 3.0, 5.0, 7.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0))
-MARKERS = ("circle", "square", "triangle", "diamond", "down", "plus", "cross", "ring")
+MARKERS = (
+    *("circle", "square", "triangle", "diamond", "down", "plus", "cross", "ring"),
+    *("open square", "open triangle", "open diamond", "open down", "bar"),
+)
 
 
 def coordinate(value: float) -> str:
@@ -45,31 +48,33 @@ def path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{coordinate(x)} {coordinate(y)}" for x, y in points)
 
 
+_OUTLINES = {
+    "square": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
+    "triangle": ((0, -1.2), (1.15, 0.9), (-1.15, 0.9)),
+    "diamond": ((0, -1.35), (1.35, 0), (0, 1.35), (-1.35, 0)),
+    "down": ((0, 1.2), (1.15, -0.9), (-1.15, -0.9)),
+}
+_STROKES = {
+    "plus": (((-1, 0), (1, 0)), ((0, -1), (0, 1))),
+    "cross": (((-0.8, -0.8), (0.8, 0.8)), ((-0.8, 0.8), (0.8, -0.8))),
+    "bar": (((0, -1.2), (0, 1.2)),),
+}
+
+
 def marker(shape: int, x: float, y: float, class_: str, *, size: float = 4.5, title: str = "") -> Markup:
     """The mark of participant number `shape` at (x, y); `title` is what a pointer that rests on it shows."""
     inside = element("title", title) if title else Markup("")
-    kind, s = MARKERS[shape % len(MARKERS)], size
-    outlines: dict[str, list[tuple[float, float]]] = {
-        "square": [(-s, -s), (s, -s), (s, s), (-s, s)],
-        "triangle": [(0, -s * 1.2), (s * 1.15, s * 0.9), (-s * 1.15, s * 0.9)],
-        "diamond": [(0, -s * 1.35), (s * 1.35, 0), (0, s * 1.35), (-s * 1.35, 0)],
-        "down": [(0, s * 1.2), (s * 1.15, -s * 0.9), (-s * 1.15, -s * 0.9)],
-    }
-    if kind in outlines:
-        return element(
-            "path", inside, class_=f"m {class_}", d=path([(x + dx, y + dy) for dx, dy in outlines[kind]]) + "Z"
-        )
-    if kind in ("plus", "cross"):
-        t = s if kind == "plus" else s * 0.8
-        strokes = (
-            [[(-t, 0.0), (t, 0.0)], [(0.0, -t), (0.0, t)]]
-            if kind == "plus"
-            else [[(-t, -t), (t, t)], [(-t, t), (t, -t)]]
-        )
-        return element(
-            "path", inside, class_=f"s {class_}", d="".join(path([(x + a, y + b) for a, b in line]) for line in strokes)
-        )
-    return element("circle", inside, class_=f"{'s' if kind == 'ring' else 'm'} {class_}", cx=x, cy=y, r=s)
+    kind = MARKERS[shape % len(MARKERS)]
+
+    def drawn(points: Iterable[tuple[float, float]]) -> str:
+        return path([(x + dx * size, y + dy * size) for dx, dy in points])
+
+    if kind in _STROKES:
+        return element("path", inside, class_=f"s {class_}", d="".join(drawn(line) for line in _STROKES[kind]))
+    if kind in ("circle", "ring"):
+        return element("circle", inside, class_=f"{'m' if kind == 'circle' else 'o'} {class_}", cx=x, cy=y, r=size)
+    filled = "o" if kind.startswith("open ") else "m"
+    return element("path", inside, class_=f"{filled} {class_}", d=f"{drawn(_OUTLINES[kind.removeprefix('open ')])}Z")
 
 
 def colour_class(index: int) -> str:

@@ -1,0 +1,108 @@
+"""The verbs report and index: files in, files out; everything between is pure."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT, read_json, unwritable, write_atomic
+
+if TYPE_CHECKING:
+    from bakeoff.stats.model import Analysis
+
+
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Render an analysis: report.html (one file, offline, no scripts), report.md (for GitHub and job summaries) and tables/*.csv. "
+        "The same analysis gives the same bytes on every machine."
+    )
+    parser.add_argument("source", type=Path, metavar="ANALYSIS", help="an analysis.json, or a folder that holds one")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: the folder report/ beside the analysis); tables/*.csv of an earlier report there are removed",
+    )
+
+
+def report(args: argparse.Namespace) -> int:
+    from bakeoff.report.render import render
+
+    source = _analysis_file(args.source)
+    files = render(_read(source))
+    target: Path = args.output or source.parent / "report"
+    for name, content in files.items():
+        write_atomic(target / name, content)
+    _remove_stale(target, set(files))
+    print(target / "report.html")
+    return 0
+
+
+def index_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write the landing page over several reports. A report is looked for in report/report.html and report.html beside its analysis; "
+        "links are relative, so the results folder can be moved as a whole."
+    )
+    parser.add_argument(
+        "analyses", type=Path, nargs="+", metavar="ANALYSIS", help="an analysis.json, or a folder that holds one"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        default=PROJECT_ROOT / "results" / "index.html",
+        help="the page to write (default: results/index.html)",
+    )
+
+
+def index(args: argparse.Namespace) -> int:
+    from bakeoff.report.index import Source, render_index
+
+    here = args.out.parent
+    sources = []
+    for source in map(_analysis_file, args.analyses):
+        sources.append(Source(_read(source), _link(source, here), _link(_report_of(source), here)))
+    write_atomic(args.out, render_index(sources))
+    print(args.out)
+    return 0
+
+
+def _analysis_file(source: Path) -> Path:
+    return source / "analysis.json" if source.is_dir() else source
+
+
+def _read(source: Path) -> Analysis:
+    from bakeoff.stats.model import Analysis
+
+    return read_json(source, Analysis)
+
+
+def _report_of(source: Path) -> Path:
+    places = [source.parent / "report" / "report.html", source.parent / "report.html"]
+    for place in places:
+        if place.is_file():
+            return place
+    raise InputError(
+        source,
+        found="no report beside this analysis",
+        expected=" or ".join(str(place) for place in places),
+        hint=f"run `bakeoff report {source}` first",
+    )
+
+
+def _link(target: Path, here: Path) -> str:
+    return Path(os.path.relpath(target.resolve(), here.resolve())).as_posix()
+
+
+def _remove_stale(target: Path, kept: set[str]) -> None:
+    """A table that this report no longer has must not stay beside it."""
+    for path in sorted((target / "tables").glob("*.csv")):
+        if f"tables/{path.name}" not in kept:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise unwritable(path, error) from error
