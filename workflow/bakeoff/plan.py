@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from bakeoff import config as configuration
 from bakeoff.build.pack import digest, pack
 from bakeoff.build.spec import Backend, SolutionSpec, StageRule, discover
-from bakeoff.config import Config
+from bakeoff.config import Config, ProfileConfig
 from bakeoff.errors import InputError
 from bakeoff.files import (
     PROJECT_ROOT,
@@ -99,6 +99,7 @@ class Plan(_Part):
     timeout_s: int
     threads: int
     gpus: int
+    profile: ProfileConfig = Field(default_factory=ProfileConfig)
     lock_clocks_mhz: int | None
     image: str | None
     traces_root: str
@@ -127,7 +128,7 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     return Plan(
         run=config.run, title=_title(config), backend=_backend(config), definition=config.definition, dataset=config.dataset,
         protocols=list(config.protocols), families=list(config.families), seeds=list(config.seeds), blocks=int(config.blocks),
-        timeout_s=config.timeout_s, threads=int(config.threads), gpus=config.gpus, lock_clocks_mhz=config.lock_clocks_mhz,
+        timeout_s=config.timeout_s, threads=int(config.threads), gpus=config.gpus, profile=config.profile, lock_clocks_mhz=config.lock_clocks_mhz,
         image=config.image, traces_root=config.traces_root, host_fingerprint=host_fingerprint, harness=harness,
         participants=participants, workloads=workloads,
         cells=[cell for who in participants for what in workloads for cell in _cells(who, what, config, common)],

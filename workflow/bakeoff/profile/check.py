@@ -1,0 +1,107 @@
+"""Whether a run's profile is there and can be believed: what `bakeoff verify` asks.
+
+Entry point: `check`, a pure function of the run's folder; `check_profile` judges one document. An empty list means that all is well,
+or that the run has no profile to have (cpu backend, or `profile: {tier: none}`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bakeoff.files import read_json
+from bakeoff.plan import Plan, read_plan
+from bakeoff.profile.summary import CellProfile, SolutionProfile
+
+MAPPED_AT_LEAST = 0.98  # share of GPU time in kernels that the solution's stage table names
+SUM_WITHIN = 0.01  # of the busy time
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a profile."""
+
+    code: Literal["no_profile", "stale", "not_profiled", "failed", "unmapped", "stage_sum", "span"]
+    solution: str
+    workload: str | None
+    text: str
+
+    def __str__(self) -> str:
+        return f"profile {self.solution}{f' {self.workload}' if self.workload else ''}: {self.text}"
+
+
+def check(run: Path) -> list[Finding]:
+    """Everything that is wrong with a run's profile, by solution and workload in the run's order."""
+    plan = read_plan(run)
+    if plan.backend == "cpu" or plan.profile.tier == "none":
+        return []
+    due = [
+        workload.id for workload in plan.workloads if plan.profile.cells == "all" or workload.id in plan.profile.cells
+    ]
+    findings = []
+    for who in plan.participants:
+        if who.role == "reference" or not who.supported:
+            continue
+        path = run / "profile" / f"{who.name}.json"
+        if not path.is_file():
+            findings.append(Finding("no_profile", who.name, None, f"no {path.name}; run `bakeoff profile {run}`"))
+            continue
+        profile = read_json(path, SolutionProfile)
+        if profile.digest != who.digest:
+            findings.append(
+                Finding("stale", who.name, None, "made from other sources than the run's; run `bakeoff profile` again")
+            )
+        findings += check_profile(profile, due)
+    return findings
+
+
+def check_profile(profile: SolutionProfile, due: Sequence[str]) -> list[Finding]:
+    """One solution's document against the cells that it must have."""
+    cells = {cell.workload: cell for cell in profile.cells}
+    failures = {failure.workload: failure.reason for failure in profile.failures}
+    findings: list[Finding] = []
+    for workload in due:
+        if workload in cells:
+            findings += [Finding(code, profile.solution, workload, text) for code, text in _flaws(cells[workload])]
+        elif workload in failures:
+            last = failures[workload].splitlines()[-1:]
+            findings.append(Finding("failed", profile.solution, workload, f"could not be profiled: {''.join(last)}"))
+        else:
+            findings.append(Finding("not_profiled", profile.solution, workload, "not profiled"))
+    return findings
+
+
+def coverage(run: Path, plan: Plan) -> tuple[int, int]:
+    """(cells profiled, cells due) over all solutions of a run."""
+    due = [
+        workload.id for workload in plan.workloads if plan.profile.cells == "all" or workload.id in plan.profile.cells
+    ]
+    names = [who.name for who in plan.participants if who.role != "reference" and who.supported]
+    there = 0
+    for name in names:
+        path = run / "profile" / f"{name}.json"
+        if path.is_file():
+            there += len({cell.workload for cell in read_json(path, SolutionProfile).cells} & set(due))
+    return there, len(names) * len(due)
+
+
+def _flaws(cell: CellProfile) -> list[tuple[Literal["unmapped", "stage_sum", "span"], str]]:
+    flaws: list[tuple[Literal["unmapped", "stage_sum", "span"], str]] = []
+    if cell.mapped_share < MAPPED_AT_LEAST:
+        names = ", ".join(cell.unmapped[:5])
+        flaws.append((
+            "unmapped", f"{cell.mapped_share:.1%} of the GPU time is mapped to a stage, less than {MAPPED_AT_LEAST:.0%}; no rule names {names}"
+        ))  # fmt: skip
+    for what, total in (
+        ("stages", sum(cell.stages_us.values())),
+        ("kernels", sum(kernel.us for kernel in cell.kernels)),
+    ):
+        if abs(total - cell.busy_us) > SUM_WITHIN * cell.busy_us:
+            flaws.append(("stage_sum", f"{what} sum to {total:.1f} us, the busy time is {cell.busy_us:.1f} us"))
+    if abs(cell.busy_us + cell.gap_us - cell.span_us) > SUM_WITHIN * cell.span_us:
+        flaws.append(
+            ("span", f"busy time and gaps give {cell.busy_us + cell.gap_us:.1f} us, the span is {cell.span_us:.1f} us")
+        )
+    return flaws

@@ -1,0 +1,200 @@
+"""The process that a profiler watches: it loads one packed solution as measure's worker does, and calls it on each workload.
+
+Run as `python -m bakeoff.profile.child JOB.json` by `capture`. Every workload gets warm-up calls, then marked calls with a cold L2
+each. One line per workload goes to the job's `progress` file as soon as it is done. No time limit of a call is enforced here:
+`capture` ends the process. Unlike in a measurement the process is not confined, because the profilers write files of their own:
+profile solutions that you would run yourself.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from bakeoff.files import read_json
+from bakeoff.profile.timeline import mark_name
+
+if TYPE_CHECKING:
+    from bakeoff.measure.cell import Bench
+    from bakeoff.measure.device import Device
+
+DETAIL = 2000  # characters of a traceback that are kept
+# The GPU is kept busy for this long before a marked call, while the host enqueues it, as in a measurement: gaps are then the GPU's own.
+LEAD_IN_US = 1000.0
+
+
+class Job(BaseModel):
+    """What a profiled process is to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tier: Literal["nsys", "cupti", "ncu"]
+    participant: str
+    solution: str
+    scratch: str
+    cache: str
+    backend: str
+    threads: int
+    traces_root: str
+    definition: str
+    definition_path: str
+    dataset: str
+    family: str
+    seed: int
+    workloads: list[str]
+    warmups: int
+    calls: int
+    deadline_s: float | None
+    """No workload is started later than this many seconds after the start; null for no limit."""
+    output: str
+    """The recorder's file, for the tier cupti."""
+    progress: str
+
+
+class Done(BaseModel):
+    """One line of the progress file."""
+
+    workload: str
+    failed: str | None = None
+    """What happened, if the workload could not be profiled."""
+
+
+class Marker(Protocol):
+    """Marks calls for the profiler that watches."""
+
+    def mark(self, workload: str, call: int) -> AbstractContextManager[None]: ...
+    def finish(self, workload: str) -> None: ...
+    def drop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class NvtxMarker:
+    """Ranges for Nsight; with `window`, only what is inside a range is profiled."""
+
+    def __init__(self, window: bool) -> None:
+        import torch
+
+        self._nvtx, self._profiler, self._window = torch.cuda.nvtx, torch.cuda.profiler, window
+
+    @contextmanager
+    def mark(self, workload: str, call: int) -> Iterator[None]:
+        if self._window:
+            self._profiler.start()
+        self._nvtx.range_push(mark_name(workload, call))
+        try:
+            yield
+        finally:
+            self._nvtx.range_pop()
+            if self._window:
+                self._profiler.stop()
+
+    def finish(self, workload: str) -> None:
+        """Nothing: the profiler writes its own file when the process ends."""
+
+    def drop(self) -> None:
+        """Nothing: a failed workload's marks are left out by who reads the capture."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def open_marker(job: Job) -> Marker:
+    if job.tier == "cupti":
+        import torch
+
+        from bakeoff.profile.cupti import Recorder
+
+        return Recorder(Path(job.output), torch.cuda.get_device_name())
+    return NvtxMarker(window=job.tier == "ncu")
+
+
+def prepare(job: Job) -> Bench:
+    """The worker's bench with the solution in it."""
+    from bakeoff.measure.cell import Bench
+    from bakeoff.measure.participant import load
+    from bakeoff.measure.sandbox import Audit
+
+    description = {**job.model_dump(), "slot_size": 0}
+    bench = Bench(description, _device(job), mmap.mmap(-1, mmap.PAGESIZE))
+    audit = Audit([Path(job.scratch), Path(job.cache)])
+    bench.adopt(load(description, audit), audit)
+    return bench
+
+
+def _device(job: Job) -> Device:
+    """The backend's device; on a GPU without tracing of its own, since only one user of CUPTI fits into a process."""
+    from bakeoff.measure.device import FAKE_DEVICE, open_device
+
+    if job.backend == "cpu" or os.environ.get(FAKE_DEVICE):
+        return open_device(job.backend, job.threads, job.participant)
+    import torch
+
+    from bakeoff.measure.cuda import CudaDevice
+
+    torch.set_num_threads(job.threads)
+    torch.set_grad_enabled(False)
+    return CudaDevice(trace=False)
+
+
+def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
+    """All workloads of the job, until the deadline; a workload that fails is noted, and the next one is tried."""
+    with Path(job.progress).open("w") as progress:
+        for workload in job.workloads:
+            if job.deadline_s is not None and time.monotonic() - begun > job.deadline_s:
+                break
+            failed = _one(job, bench, marker, workload)
+            progress.write(Done(workload=workload, failed=failed).model_dump_json() + "\n")
+            progress.flush()
+            if failed and bench.device.poisoned():
+                break
+
+
+def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> str | None:
+    """One workload; returns what went wrong, or None."""
+    from bakeoff.measure.variants import Variant
+
+    try:
+        own = {"workload": workload, "family": job.family, "seed": job.seed, "variants": [Variant(job.seed).document()]}
+        cell = bench.open_cell(own)
+        inputs, output = cell.inputs, cell.output()
+        output.poison()
+        with cell.watch():
+            for _ in range(job.warmups):
+                cell.call(inputs, output.view())
+            bench.device.synchronize()
+            for call in range(job.calls):
+                bench.device.cold()
+                bench.device.lead_in(LEAD_IN_US)
+                with marker.mark(workload, call):
+                    cell.call(inputs, output.view())
+                bench.device.synchronize()
+        marker.finish(workload)
+    except Exception as error:  # noqa: BLE001 - whatever foreign code raises is its result
+        bench.forget()
+        if not bench.device.poisoned():
+            marker.drop()
+        return "".join(traceback.format_exception(error))[-DETAIL:]
+    return None
+
+
+def main(arguments: list[str]) -> int:
+    begun = time.monotonic()
+    job = read_json(Path(arguments[0]), Job)
+    bench = prepare(job)
+    marker = open_marker(job)
+    profile(job, bench, marker, begun)
+    marker.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

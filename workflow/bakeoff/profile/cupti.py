@@ -1,0 +1,213 @@
+"""CUPTI activity records: the recorder that runs inside the profiled process, and the reader of the file that it writes.
+
+Entry points: `Recorder` (needs the package cupti-python and a GPU), `read` (a pure function of the file). The file is JSON lines:
+a header, one line per workload as it finishes, and a last line that says how many there are, so that a cut file is seen.
+Tracing needs no permission. Limits: one recorder per process, and none beside another user of CUPTI (nsys, ncu, torch's profiler).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bakeoff.errors import InputError
+from bakeoff.files import canonical_json, read_bytes
+from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline
+
+SCHEMA = "bakeoff/cupti/1"
+BUFFER_BYTES = 8 << 20
+ACTIVITY_FIELDS = (
+    "kind",
+    "name",
+    "start_ns",
+    "end_ns",
+    "correlation",
+    "stream",
+    "grid",
+    "block",
+    "registers",
+    "shared_bytes",
+    "local_bytes",
+)
+COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 10: "PtoP"}
+
+
+class Recorder:
+    """Records marked calls; `finish` writes a workload's line."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        from cupti import cupti
+
+        self._cupti, self._stream = cupti, path.open("wb")
+        self._marks: list[Mark] = []
+        self._records: list[Any] = []
+        self._lines = 0
+        self._names: dict[str, str] = {}
+        self._write({"schema": SCHEMA, "device": device, "cupti": _version()})
+        kinds = cupti.ActivityKind
+        self._kinds = [kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMSET, kinds.RUNTIME, kinds.DRIVER]
+        try:
+            cupti.activity_register_callbacks(lambda: (BUFFER_BYTES, 0), self._completed)
+            for kind in self._kinds:
+                cupti.activity_enable(kind)
+        except cupti.cuptiError as error:
+            self._write({"error": str(error)})
+            raise
+
+    @contextmanager
+    def mark(self, workload: str, call: int) -> Iterator[None]:
+        """Mark one call; what is enqueued inside belongs to it."""
+        start = self._cupti.get_timestamp()
+        yield
+        self._marks.append(Mark(workload, call, start, self._cupti.get_timestamp()))
+
+    def finish(self, workload: str) -> None:
+        """Write what was recorded since the last call; the GPU must be idle."""
+        self._cupti.activity_flush_all(1)
+        spans = [(mark.start_ns, mark.end_ns) for mark in self._marks]
+        launches = [
+            one
+            for one in self._records
+            if isinstance(one, Launch) and any(low <= one.start_ns < high for low, high in spans)
+        ]
+        wanted = {launch.correlation for launch in launches}
+        work = [one for one in self._records if isinstance(one, Activity) and one.correlation in wanted]
+        self._write({
+            "workload": workload, "marks": [[mark.call, mark.start_ns, mark.end_ns] for mark in self._marks],
+            "launches": [[one.correlation, one.name, one.start_ns, one.end_ns] for one in launches],
+            "activities": [[getattr(one, name) for name in ACTIVITY_FIELDS] for one in work],
+        })  # fmt: skip
+        self._lines += 1
+        self._marks, self._records = [], []
+
+    def drop(self) -> None:
+        """Forget what was recorded since the last `finish`: the cell failed."""
+        self._cupti.activity_flush_all(1)
+        self._marks, self._records = [], []
+
+    def close(self) -> None:
+        for kind in self._kinds:
+            self._cupti.activity_disable(kind)
+        self._write({"end": self._lines})
+        self._stream.close()
+
+    def _write(self, value: dict[str, Any]) -> None:
+        self._stream.write(canonical_json(value) + b"\n")
+        self._stream.flush()
+
+    def _completed(self, records: list[Any]) -> None:
+        """Copy what is needed: the records are gone when this returns."""
+        kinds, domains = self._cupti.ActivityKind, self._cupti.CallbackDomain
+        for one in records:
+            if one.kind == kinds.CONCURRENT_KERNEL:
+                self._records.append(Activity(
+                    "kernel", self._demangled(one.name), one.start, one.end, one.correlation_id, one.stream_id,
+                    (one.grid_x, one.grid_y, one.grid_z), (one.block_x, one.block_y, one.block_z), one.registers_per_thread,
+                    one.static_shared_memory + one.dynamic_shared_memory, one.local_memory_per_thread,
+                ))  # fmt: skip
+            elif one.kind == kinds.MEMCPY:
+                name = f"[memcpy {COPY_KINDS.get(one.copy_kind, one.copy_kind)}]"
+                self._records.append(Activity("memcpy", name, one.start, one.end, one.correlation_id, one.stream_id))
+            elif one.kind == kinds.MEMSET:
+                self._records.append(
+                    Activity("memset", "[memset]", one.start, one.end, one.correlation_id, one.stream_id)
+                )
+            elif one.kind in (kinds.RUNTIME, kinds.DRIVER):
+                domain = domains.RUNTIME_API if one.kind == kinds.RUNTIME else domains.DRIVER_API
+                name = self._cupti.get_callback_name(domain, one.cbid)
+                self._records.append(Launch(one.correlation_id, name, one.start, one.end))
+
+    def _demangled(self, name: str) -> str:
+        if name not in self._names:
+            self._names[name] = demangle(name)
+        return self._names[name]
+
+
+def demangle(name: str) -> str:
+    """A C++ symbol in source form, as Nsight shows it; any other name unchanged."""
+    if not name.startswith("_Z"):
+        return name
+    try:
+        standard = ctypes.CDLL("libstdc++.so.6")  # torch is linked to it, so it is there where this runs
+    except OSError:
+        return name
+    function = standard.__cxa_demangle
+    function.restype = ctypes.c_void_p
+    status = ctypes.c_int()
+    pointer = function(name.encode(), None, None, ctypes.byref(status))
+    if not pointer:
+        return name
+    text = ctypes.string_at(pointer).decode(errors="replace")
+    free = ctypes.CDLL(None).free
+    free.argtypes = [ctypes.c_void_p]
+    free(pointer)
+    return text
+
+
+def read(path: Path) -> Timeline:
+    """The timeline of a recorder's file; a cut file, another version, or a recorder that was refused is an InputError."""
+    lines = read_bytes(path).split(b"\n")
+    documents = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    header = documents[0] if documents else {}
+    if header.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: field schema", found=repr(header.get("schema")), expected=repr(SCHEMA),
+            hint="the file was written by another version of bakeoff: profile the solution again",
+        )  # fmt: skip
+    for document in documents[1:]:
+        if "error" in document:
+            raise InputError(
+                path, found=f"CUPTI refused to record: {document['error']}", expected="activity records",
+                hint="end other profilers of this GPU (nsys, ncu, DCGM), then profile again",
+            )  # fmt: skip
+    cells = documents[1:-1]
+    if not documents or documents[-1].get("end") != len(cells):
+        raise InputError(
+            path, found=f"{len(cells)} workloads and no end", expected="a file whose last line counts its workloads",
+            hint="the profiled process was cut short: profile again; cells that were read before are kept",
+        )  # fmt: skip
+    return _timeline(cells, path)
+
+
+def _timeline(cells: list[dict[str, Any]], path: Path) -> Timeline:
+    try:
+        marks = [Mark(cell["workload"], *values) for cell in cells for values in cell["marks"]]
+        launches = [Launch(*values) for cell in cells for values in cell["launches"]]
+        activities = [_activity(values) for cell in cells for values in cell["activities"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            path, found=f"a line without what it must have ({type(error).__name__}: {error})",
+            expected="marks, launches and activities", hint="profile the solution again",
+        ) from error  # fmt: skip
+    return Timeline("cupti", marks, launches, activities)
+
+
+def _activity(values: list[Any]) -> Activity:
+    known = dict(zip(ACTIVITY_FIELDS, values, strict=True))
+    for name in ("grid", "block"):
+        known[name] = tuple(known[name]) if known[name] else None
+    return Activity(**known)
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InputError(
+            where, found=f"not JSON: {line[:60]!r}", expected="one JSON object per line",
+            hint="the profiled process was cut short: profile again; cells that were read before are kept",
+        ) from error  # fmt: skip
+    return value if isinstance(value, dict) else {}
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("cupti-python")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,121 @@
+"""`bakeoff explain`: a solution's profile as text for a kernel developer.
+
+Entry point: `explain_solution`. It words `section.load`'s facts and computes nothing of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT
+from bakeoff.plan import read_plan
+from bakeoff.profile.section import CellSection, ProfileSection, StageSection, load
+
+COLUMNS = "{:<18}{:>10}{:>7}{:>11}{:>8}  {:<8}{:>8}{:>8}{:>7}{:>9}"
+RECORDED = "results/recorded"
+
+
+def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str] | None) -> str:
+    """The text; a run without that solution's profile is an InputError."""
+    run = (folder or newest_recorded()).resolve()
+    plan = read_plan(run)
+    section = load(run, plan)
+    names = [who.name for who in plan.participants if who.role != "reference"]
+    cells = [cell for cell in section.cells if cell.solution == solution] if section else []
+    if section is None or not cells:
+        raise InputError(
+            f"profile of {solution} in {run}", found="none" if solution in names else f"the run has {', '.join(names)}",
+            expected="profile/<solution>.json with at least one cell", hint=f"bakeoff profile {run} --solution {solution}",
+        )  # fmt: skip
+    there = [cell.workload for cell in cells]
+    unknown = [name for name in workloads or [] if name not in there]
+    if unknown:
+        raise InputError(
+            "option --workload", ", ".join(unknown), f"profiled workloads: {', '.join(there)}", "correct the id"
+        )
+    shown = [cell for cell in cells if not workloads or cell.workload in workloads]
+    return "\n".join(
+        [
+            *_head(solution, section, run.name),
+            *(line for cell in shown for line in _cell(cell)),
+            *_tail(section, solution),
+        ]
+    )
+
+
+def newest_recorded() -> Path:
+    """The recorded run whose name sorts last: names start with the date."""
+    found = sorted(
+        path.parent for path in (PROJECT_ROOT / RECORDED).glob("*/config.json") if (path.parent / "profile").is_dir()
+    )
+    if not found:
+        raise InputError(
+            RECORDED, "no recorded run with a profile", "a run with profile/", "name a run folder with --run"
+        )
+    return found[-1]
+
+
+def _head(solution: str, section: ProfileSection, run: str) -> list[str]:
+    lines = [f"{solution} on {section.gpu}, run {run}"]
+    if section.peak_gbs and section.peak_tflops:
+        lines.append(
+            f"peaks (sourced):     {section.peak_gbs:,.0f} GB/s, {section.peak_tflops:,.0f} TFLOP/s of dense FP8"
+        )
+    if section.ceilings:
+        fp8 = f"{section.ceilings.fp8_tflops:,.0f} TFLOP/s" if section.ceilings.fp8_tflops else "n/a"
+        lines.append(
+            f"ceilings (measured): {section.ceilings.copy_gbs:,.0f} GB/s copied, {fp8} FP8, {section.ceilings.launch_us:.1f} us a launch"
+        )
+    lines += [f"missing tier {name}: {why}" for name, why in section.tiers_missing.items()]
+    return lines
+
+
+def _cell(cell: CellSection) -> list[str]:
+    gaps = f"gaps {cell.gap_share:.0%} of the span ({cell.host_gap_share:.0%} waiting for the host)"
+    lines = [
+        "",
+        f"{cell.workload}: busy {cell.busy_us:.1f} us of {cell.span_us:.1f} us, {gaps}, {cell.launches} launches, {cell.bound}-bound",
+        f"  {_distance(cell)}",
+        "  "
+        + COLUMNS.format(
+            "stage", "us", "share", "floor us", "of it", "bound by", "DRAM", "tensor", "occ.", "launches"
+        ).rstrip(),
+    ]
+    return lines + ["  " + _stage(one).rstrip() for one in cell.stages if one.us]
+
+
+def _distance(cell: CellSection) -> str:
+    parts = []
+    if cell.floor_us is not None and cell.floor_share is not None:
+        parts.append(f"floor {cell.floor_us:.1f} us, so at {cell.floor_share:.0%} of the sourced peaks")
+    if cell.ceiling_us is not None and cell.ceiling_share is not None:
+        parts.append(f"{cell.ceiling_share:.0%} of what this host reaches ({cell.ceiling_us:.1f} us)")
+    if cell.dram_over_floor is not None and cell.bandwidth_gbs is not None:
+        parts.append(f"{cell.dram_over_floor:.2f} times the floor's bytes at {cell.bandwidth_gbs:,.0f} GB/s")
+    elif cell.counters_missing:
+        parts.append(f"no counters: {cell.counters_missing}")
+    return "; ".join(parts) or "no floor: this GPU's peaks are not listed"
+
+
+def _stage(one: StageSection) -> str:
+    def percent(value: float | None) -> str:
+        return "n/a" if value is None else f"{value:.0%}"
+
+    return COLUMNS.format(
+        one.stage, f"{one.us:.1f}", f"{one.share:.0%}", "n/a" if one.floor_us is None else f"{one.floor_us:.1f}", percent(one.floor_share),
+        one.limit or "n/a", percent(one.dram_share), percent(one.tensor_share), percent(one.occupancy), one.launches,
+    )  # fmt: skip
+
+
+def _tail(section: ProfileSection, solution: str) -> list[str]:
+    worst = next((one for one in section.worst if one.solution == solution), None)
+    if worst is None:
+        return []
+    sentence = (
+        f"Farthest from its floor: {worst.workload}, at {worst.floor_share:.0%} of it; {worst.stage} takes {worst.stage_share:.0%} of the "
+        f"busy time" + (f" at {worst.stage_floor_share:.0%} of its own floor" if worst.stage_floor_share is not None else "")
+        + (f", bound by {worst.limit}" if worst.limit else "") + f", and {worst.gap_share:.0%} of the span is gaps."
+    )  # fmt: skip
+    return ["", sentence]

@@ -1,0 +1,154 @@
+"""Nsight Systems: the commands that capture and export a timeline, and the reader of its SQLite export.
+
+Entry points: `capture_command`, `export_command`, `read`. Reading is a pure function of the file; the schema is described in the
+user guide's chapter on the SQLite schema (docs.nvidia.com/nsight-systems). Checked: export schema 3 (Nsight Systems 2022 to 2026).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from bakeoff.errors import InputError
+from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, parse_mark
+
+SCHEMA_MAJOR = 3
+KERNELS, COPIES, FILLS = (f"CUPTI_ACTIVITY_KIND_{kind}" for kind in ("KERNEL", "MEMCPY", "MEMSET"))
+API_CALLS, RANGES, STRINGS, META = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "StringIds", "META_DATA_EXPORT"
+NEEDED = {
+    KERNELS: ("start", "end", "streamId", "correlationId", "demangledName"),
+    API_CALLS: ("start", "end", "correlationId", "nameId"),
+    RANGES: ("start", "end", "text", "textId"),
+    STRINGS: ("id", "value"),
+}
+# ENUM_CUDA_MEMCPY_OPER, in the words that a stage table can match.
+COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 10: "PtoP"}
+AGAIN = "capture it again with `bakeoff profile`; it keeps the cells that it has"
+
+
+def capture_command(nsys: str, output: Path, command: Sequence[str]) -> list[str]:
+    """Profile `command` into `output`.nsys-rep: CUDA and marks, no CPU sampling (which needs permissions), no context switches."""
+    return [
+        nsys, "profile", "--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--force-overwrite=true",
+        f"--output={output}", *command,
+    ]  # fmt: skip
+
+
+def export_command(nsys: str, report: Path, output: Path) -> list[str]:
+    """Export a report to SQLite."""
+    return [nsys, "export", "--type=sqlite", "--force-overwrite=true", f"--output={output}", str(report)]
+
+
+def read(path: Path) -> Timeline:
+    """The timeline of an export; a file that is no whole export of a known version, or recorded no kernel, is an InputError."""
+    if not path.is_file():
+        raise _broken(path, "no file")
+    try:
+        with closing(sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            _check_version(path, database, tables)
+            _check_content(path, database, tables)
+            return _timeline(database, tables)
+    except sqlite3.Error as error:
+        raise _broken(path, f"not readable as SQLite ({error})") from error
+
+
+def _check_version(path: Path, database: sqlite3.Connection, tables: set[str]) -> None:
+    version = "none"
+    if META in tables:
+        rows = dict(database.execute(f"SELECT name, value FROM {META}"))
+        version = str(rows.get("EXPORT_SCHEMA_VERSION", "none"))
+    if version.split(".")[0] != str(SCHEMA_MAJOR):
+        raise InputError(
+            path, found=f"export schema version {version}", expected=f"an Nsight Systems export with schema {SCHEMA_MAJOR}.x",
+            hint="export the .nsys-rep file with Nsight Systems 2022.1 or later: `nsys export --type=sqlite FILE.nsys-rep`",
+        )  # fmt: skip
+
+
+def _check_content(path: Path, database: sqlite3.Connection, tables: set[str]) -> None:
+    if KERNELS not in tables:
+        raise InputError(
+            path, found=f"no kernel was recorded{_diagnosis(database, tables)}", expected=f"a table {KERNELS}",
+            hint="the CUDA trace was refused or nothing ran: see profile/raw/*/log beside it, or profile with `--tier cupti`",
+        )  # fmt: skip
+    for table, columns in NEEDED.items():
+        missing = set(columns) - _columns(database, table) if table in tables else {"the whole table"}
+        if missing:
+            raise _broken(path, f"{table} lacks {', '.join(sorted(missing))}")
+
+
+def _diagnosis(database: sqlite3.Connection, tables: set[str]) -> str:
+    """What the profiler itself said of problems, errors first."""
+    if "DIAGNOSTIC_EVENT" not in tables or not {"text", "severity"} <= _columns(database, "DIAGNOSTIC_EVENT"):
+        return ""
+    rows = database.execute(
+        "SELECT text FROM DIAGNOSTIC_EVENT WHERE severity >= 2 ORDER BY severity DESC, rowid LIMIT 3"
+    )
+    said = "; ".join(" ".join(str(text).split()) for (text,) in rows)
+    return f"; the profiler says: {said}" if said else ""
+
+
+def _timeline(database: sqlite3.Connection, tables: set[str]) -> Timeline:
+    strings: dict[int, str] = dict(database.execute(f"SELECT id, value FROM {STRINGS}"))
+    marks = []
+    for start, end, text, text_id in database.execute(f"SELECT start, end, text, textId FROM {RANGES}"):
+        parsed = parse_mark(text or strings.get(text_id))
+        if parsed and end is not None:
+            marks.append(Mark(*parsed, start, end))
+    launches = [
+        Launch(correlation, strings.get(name, "?"), start, end)
+        for start, end, correlation, name in database.execute(
+            f"SELECT start, end, correlationId, nameId FROM {API_CALLS}"
+        )
+    ]
+    activities = [*_kernels(database, strings), *_transfers(database, tables)]
+    return Timeline("nsys", marks, launches, activities)
+
+
+def _kernels(database: sqlite3.Connection, strings: dict[int, str]) -> list[Activity]:
+    database.row_factory = sqlite3.Row
+    found = []
+    for row in database.execute(f"SELECT * FROM {KERNELS}"):
+        known = dict(row)
+        shared = [known.get("staticSharedMemory"), known.get("dynamicSharedMemory")]
+        found.append(Activity(
+            kind="kernel", name=strings.get(known["demangledName"], "?"), start_ns=known["start"], end_ns=known["end"],
+            correlation=known["correlationId"], stream=known["streamId"], grid=_triple(known, "grid"), block=_triple(known, "block"),
+            registers=known.get("registersPerThread"), shared_bytes=None if None in shared else sum(shared),  # type: ignore[arg-type]
+            local_bytes=known.get("localMemoryPerThread"),
+        ))  # fmt: skip
+    database.row_factory = None
+    return found
+
+
+def _transfers(database: sqlite3.Connection, tables: set[str]) -> list[Activity]:
+    """Copies and fills by the memory engines; the tables exist only if there were any."""
+    found = []
+    if COPIES in tables:
+        for start, end, stream, correlation, kind in database.execute(
+            f"SELECT start, end, streamId, correlationId, copyKind FROM {COPIES}"
+        ):
+            found.append(Activity("memcpy", f"[memcpy {COPY_KINDS.get(kind, kind)}]", start, end, correlation, stream))
+    if FILLS in tables:
+        for start, end, stream, correlation in database.execute(
+            f"SELECT start, end, streamId, correlationId FROM {FILLS}"
+        ):
+            found.append(Activity("memset", "[memset]", start, end, correlation, stream))
+    return found
+
+
+def _triple(row: dict[str, Any], stem: str) -> tuple[int, int, int] | None:
+    values = [row.get(f"{stem}{axis}") for axis in "XYZ"]
+    known = [int(value) for value in values if value is not None]
+    return (known[0], known[1], known[2]) if len(known) == 3 else None
+
+
+def _columns(database: sqlite3.Connection, table: str) -> set[str]:
+    return {name for _, name, *_ in database.execute(f"PRAGMA table_info({table})")}
+
+
+def _broken(path: Path, found: str) -> InputError:
+    return InputError(path, found, expected="a whole SQLite export of an Nsight Systems report", hint=AGAIN)

@@ -1,0 +1,222 @@
+"""Which profilers this host offers, why one is missing, and what to do about it.
+
+Entry points: `gather` (asks the host), `judge` (a pure function of what was found), `choose` (what a requested tier means here).
+Tiers: `nsys` and `cupti` give the timeline, `ncu` the counters. Side effect of `gather`: one empty trial capture with nsys, since
+its importer fails on hosts that lack two system libraries; it is made only if nsys could be used.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bakeoff.errors import InputError
+from bakeoff.profile.ncu import PERMISSION_CODE
+
+Name = Literal["nsys", "cupti", "ncu"]
+TIERS: tuple[Name, ...] = ("nsys", "cupti", "ncu")
+# Where NVIDIA's packages install what may not be on PATH; the newest version sorts last.
+PLACES = {
+    "nsys": (
+        "opt/nvidia/nsight-systems/*/bin/nsys",
+        "usr/local/cuda/bin/nsys",
+        "opt/nvidia/nsight-compute/*/host/target-linux-x64/nsys",
+    ),
+    "ncu": ("usr/local/cuda/bin/ncu", "opt/nvidia/nsight-compute/*/ncu"),
+}
+DRIVER_PARAMETERS = Path("/proc/driver/nvidia/params")
+# Linux capabilities that count as administrator for the driver, by bit.
+CAPABILITIES = {21: "CAP_SYS_ADMIN", 38: "CAP_PERFMON"}
+TRIAL_S = 60
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the host said. Versions are None where the tool is missing."""
+
+    gpu: str | None = None
+    gpu_uuid: str | None = None
+    nsys: str | None = None
+    nsys_version: str | None = None
+    nsys_trial: str | None = None
+    """Why the trial capture failed; None if it gave a report."""
+    ncu: str | None = None
+    ncu_version: str | None = None
+    cupti_version: str | None = None
+    admin_only: bool = False
+    """Whether the driver keeps counters to administrators."""
+    privileged: bool = False
+    """Whether this process counts as one."""
+    container: bool = False
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One tier on this host."""
+
+    name: Name
+    path: str | None
+    version: str | None
+    missing: str | None
+    """Why it cannot be used; None if it can."""
+    fix: str | None = None
+
+    @property
+    def usable(self) -> bool:
+        return self.missing is None
+
+
+def gather(trial: bool = True) -> Facts:
+    """Ask the host. `trial`: also try nsys, which takes a few seconds."""
+    gpu, uuid = _gpu()
+    nsys, ncu = _find("nsys"), _find("ncu")
+    return Facts(
+        gpu=gpu, gpu_uuid=uuid, nsys=nsys, nsys_version=_version(nsys), nsys_trial=_trial(nsys) if trial and nsys and gpu else None,
+        ncu=ncu, ncu_version=_version(ncu), cupti_version=_cupti_version(), admin_only=_admin_only(), privileged=_privileged(),
+        container=Path("/.dockerenv").exists() or bool(os.environ.get("APPTAINER_CONTAINER")),
+    )  # fmt: skip
+
+
+def judge(facts: Facts) -> dict[Name, Tier]:
+    """Each tier with the reason if it cannot be used."""
+    return {
+        "nsys": Tier("nsys", facts.nsys, facts.nsys_version, *_nsys(facts)),
+        "cupti": Tier("cupti", None, facts.cupti_version, *_cupti(facts)),
+        "ncu": Tier("ncu", facts.ncu, facts.ncu_version, *_ncu(facts)),
+    }
+
+
+def choose(requested: str, tiers: dict[Name, Tier]) -> list[Tier]:
+    """The tiers to capture, the timeline's first. `auto`: nsys, else CUPTI, and counters where permitted; `ncu`: the same, but
+    counters must be possible; `nsys` and `cupti`: that timeline alone. What cannot be had is an InputError with the fix."""
+    if requested in ("nsys", "cupti"):
+        wanted: list[Name] = ["nsys" if requested == "nsys" else "cupti"]
+    else:
+        timeline: Name = "nsys" if tiers["nsys"].usable else "cupti"
+        wanted = [timeline, "ncu"] if requested == "ncu" or tiers["ncu"].usable else [timeline]
+    for name in wanted:
+        if not tiers[name].usable:
+            raise InputError(
+                f"profile tier {name}", found=tiers[name].missing or "", expected="a host that offers it",
+                hint=tiers[name].fix or "ask for another tier with --tier",
+            )  # fmt: skip
+    return [tiers[name] for name in wanted]
+
+
+def _nsys(facts: Facts) -> tuple[str | None, str | None]:
+    if facts.gpu is None:
+        return _no_gpu()
+    if facts.nsys is None:
+        return "nsys is not installed", "install the package nsight-systems-cli, or profile with `--tier cupti`"
+    if facts.nsys_trial:
+        return (
+            f"a trial capture gave no report: {facts.nsys_trial}",
+            "apt-get install libdw1 libelf1, or profile with `--tier cupti`",
+        )
+    return None, None
+
+
+def _cupti(facts: Facts) -> tuple[str | None, str | None]:
+    if facts.gpu is None:
+        return _no_gpu()
+    if facts.cupti_version is None:
+        return (
+            "the package cupti-python is not installed",
+            "pip install cupti-python (the version that fits torch's CUDA)",
+        )
+    return None, None
+
+
+def _ncu(facts: Facts) -> tuple[str | None, str | None]:
+    if facts.gpu is None:
+        return _no_gpu()
+    if facts.ncu is None:
+        return "ncu is not installed", "install the package nsight-compute"
+    if facts.admin_only and not facts.privileged:
+        here = "start the container with --cap-add=SYS_ADMIN" if facts.container else "run as root"
+        return (
+            f"{PERMISSION_CODE}: the driver keeps performance counters to administrators",
+            f"{here}, or load the driver with NVreg_RestrictProfilingToAdminUsers=0",
+        )
+    return None, None
+
+
+def _no_gpu() -> tuple[str, str]:
+    return "no NVIDIA GPU", "profile on a host whose `nvidia-smi` lists the GPU"
+
+
+def _gpu() -> tuple[str | None, str | None]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
+    except pynvml.NVMLError:
+        return None, None
+
+
+def _find(tool: str) -> str | None:
+    there = [str(path) for pattern in PLACES[tool] for path in sorted(Path("/").glob(pattern))]
+    return shutil.which(tool) or (there[-1] if there else None)
+
+
+def _version(path: str | None) -> str | None:
+    """The last line of `TOOL --version`, which holds the number."""
+    if path is None:
+        return None
+    try:
+        answer = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=TRIAL_S, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    return lines[-1] if lines else None
+
+
+def _trial(nsys: str) -> str | None:
+    """Capture nothing, and see whether a report comes of it."""
+    with tempfile.TemporaryDirectory(prefix="bakeoff-nsys-") as folder:
+        output = Path(folder) / "trial"
+        command = [nsys, "profile", "--trace=none", "--sample=none", "--cpuctxsw=none", f"--output={output}", "true"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"{type(error).__name__}: {error}"
+        if output.with_suffix(".nsys-rep").exists():
+            return None
+        said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        return (said[-1] if said else f"exit status {done.returncode}")[:200]
+
+
+def _cupti_version() -> str | None:
+    if importlib.util.find_spec("cupti") is None:
+        return None
+    try:
+        return importlib.metadata.version("cupti-python")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _admin_only() -> bool:
+    try:
+        return "RmProfilingAdminOnly: 1" in DRIVER_PARAMETERS.read_text()
+    except OSError:
+        return False
+
+
+def _privileged() -> bool:
+    """Root with all capabilities, or one that the driver accepts: root of a container usually lacks them."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            effective = int(line.split()[1], 16)
+            return any(effective >> bit & 1 for bit in CAPABILITIES)
+    return False
