@@ -99,7 +99,7 @@ def test_weights_that_are_not_kept_are_the_same():
 
 def test_no_local_token_gives_exact_zeros():
     inputs = make_inputs(TINY, SmallCase(2, 0), "fib", 0)
-    empty = routing.Pairs(*(torch.empty(0, dtype=d) for d in (torch.int64, torch.int64, torch.float32)), [0] * 32)
+    empty = routing.Pairs(*(torch.empty(0, dtype=d) for d in (torch.int64, torch.int64, torch.float32)))
     output = Emulator(TINY, inputs, pairs=empty).run(ROUNDINGS["v3"])
     assert output.shape == (2, TINY.hidden) and not output.view(torch.int16).any()
 

@@ -70,7 +70,6 @@ class Ambiguity:
             torch.full((len(experts),), token, device=device),
             torch.tensor(experts, dtype=torch.int64, device=device),
             torch.ones(len(experts), device=device),
-            [int(e in experts) for e in range(self.geometry.local_experts)],
         )
 
     def selections(self, token: int) -> list[tuple[list[int], list[float]]]:

@@ -85,7 +85,7 @@ class Emulator:
         """GEMM1's accumulators, (P, 2I) float32; computed once."""
         if self._gemm1 is None:
             out = self._empty(2 * self.geometry.intermediate)
-            for expert, rows in self.pairs.spans():
+            for expert, rows in self.pairs.spans:
                 torch.mm(self._activations(self.pairs.token[rows]), self.weights.gemm1(expert).t(), out=out[rows])
             self._gemm1 = out
         return self._gemm1
@@ -97,7 +97,7 @@ class Emulator:
     def gemm2(self, intermediate: torch.Tensor, rounding: Rounding) -> torch.Tensor:
         """intermediate: (P, I) float32. Returns (P, H) float32."""
         out = self._empty(self.geometry.hidden)
-        for expert, rows in self.pairs.spans():
+        for expert, rows in self.pairs.spans:
             torch.mm(intermediate[rows], self.weights.gemm2(expert).t(), out=out[rows])
         return cast(out, rounding.gemm2_output)
 
@@ -105,7 +105,9 @@ class Emulator:
         """The weighted sum of the pairs' rows, (T, H) bfloat16; zero where a token has none."""
         pairs = self.pairs if pairs is None else pairs
         total = torch.zeros(self.tokens, self.geometry.hidden, dtype=torch.float32, device=rows.device)
-        total.index_add_(0, pairs.token, rows * pairs.weight.unsqueeze(1))
+        # Expert by expert, as the reference adds: a token occurs once in each, so that a GPU's order of adding is fixed too.
+        for _, span in pairs.spans:
+            total.index_add_(0, pairs.token[span], rows[span] * pairs.weight[span].unsqueeze(1))
         return total.to(torch.bfloat16)
 
     def _activations(self, tokens: torch.Tensor) -> torch.Tensor:

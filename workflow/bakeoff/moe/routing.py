@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,16 +34,14 @@ class Pairs:
     token: torch.Tensor  # (P,) int64
     expert: torch.Tensor  # (P,) int64, local id
     weight: torch.Tensor  # (P,) float32
-    counts: list[int]  # pairs of each local expert
 
+    @cached_property
     def spans(self) -> list[tuple[int, slice]]:
         """(local expert, its rows) for every expert that has tokens."""
-        spans, start = [], 0
-        for expert, count in enumerate(self.counts):
-            if count:
-                spans.append((expert, slice(start, start + count)))
-            start += count
-        return spans
+        experts, counts = torch.unique_consecutive(self.expert, return_counts=True)
+        stops = counts.cumsum(0)
+        rows = zip((stops - counts).tolist(), stops.tolist(), strict=True)
+        return [(expert, slice(*span)) for expert, span in zip(experts.tolist(), rows, strict=True)]
 
 
 def route(logits: torch.Tensor, bias: torch.Tensor, factor: float, geometry: Geometry) -> Routing:
@@ -64,8 +63,7 @@ def local_pairs(routing: Routing, offset: int, geometry: Geometry) -> Pairs:
     expert = local[token, k]
     order = expert.argsort(stable=True)
     token, k, expert = token[order], k[order], expert[order]
-    counts = torch.bincount(expert, minlength=geometry.local_experts).tolist()
-    return Pairs(token, expert, routing.weights[token, k], counts)
+    return Pairs(token, expert, routing.weights[token, k])
 
 
 def active_tokens(pairs: Pairs, tokens: int) -> torch.Tensor:
@@ -83,7 +81,7 @@ def stats(routing: Routing, offset: int, geometry: Geometry) -> RoutingStats:
     return RoutingStats(
         local_pairs=len(pairs.token),
         active_tokens=int(active_tokens(pairs, len(routing.ids)).sum()),
-        active_experts=sum(count > 0 for count in pairs.counts),
+        active_experts=len(pairs.spans),
     )
 
 

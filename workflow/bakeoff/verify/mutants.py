@@ -103,8 +103,9 @@ class Honest:
     def without(self, dropped: torch.Tensor) -> torch.Tensor:
         """Output without some pairs. dropped: (P,) bool."""
         p = self.pairs
-        kept = Pairs(p.token[~dropped], p.expert[~dropped], p.weight[~dropped], p.counts)  # combine needs no counts
-        return self.emulator.combine(self.rows[~dropped], kept)
+        return self.emulator.combine(
+            self.rows[~dropped], Pairs(p.token[~dropped], p.expert[~dropped], p.weight[~dropped])
+        )
 
     def rerun(
         self, pairs: Pairs | None = None, weights: DequantizedWeights | None = None, **changed: torch.Tensor
@@ -159,7 +160,7 @@ def expert_dropped(h: Honest) -> torch.Tensor:
     if not len(h.pairs.token):
         return h.output
     # The one that is missed least.
-    rarest = min((count, expert) for expert, count in enumerate(h.pairs.counts) if count)[1]
+    rarest = min(h.pairs.spans, key=lambda span: span[1].stop - span[1].start)[0]
     return h.without(h.pairs.expert == rarest)
 
 
@@ -177,7 +178,7 @@ def last_pair_dropped(h: Honest) -> torch.Tensor:
 
 def partial_tile_dropped(h: Honest) -> torch.Tensor:
     """Of every expert that fills a tile, the rows after its last full tile."""
-    counts = torch.tensor(h.pairs.counts, device=h.pairs.token.device)
+    counts = torch.bincount(h.pairs.expert, minlength=h.geometry.local_experts)
     first = counts.cumsum(0) - counts
     rank = torch.arange(len(h.pairs.token), device=counts.device) - first[h.pairs.expert]
     full = counts // TILE * TILE
@@ -221,13 +222,7 @@ def stale_row(h: Honest) -> torch.Tensor:
     active = h.active.nonzero().flatten()
     token = int(active[len(active) // 2])
     mine = h.pairs.token == token
-    experts = h.pairs.expert[mine].tolist()
-    pairs = Pairs(
-        torch.zeros_like(h.pairs.token[mine]),
-        h.pairs.expert[mine],
-        h.pairs.weight[mine],
-        [int(expert in experts) for expert in range(h.geometry.local_experts)],
-    )
+    pairs = Pairs(torch.zeros_like(h.pairs.token[mine]), h.pairs.expert[mine], h.pairs.weight[mine])
     states = h.tensor("hidden_states")
     inputs = h.inputs | {
         "hidden_states": states[token : token + 1].view(torch.uint8).flip(1).view(states.dtype),

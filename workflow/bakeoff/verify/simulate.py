@@ -116,10 +116,10 @@ def forward(
     pairs = pairs_of(geometry, inputs)
     totals = {name: torch.zeros(case.seq_len, geometry.hidden) for name in roundings}
     one = replace(geometry, local_experts=1)
-    for expert, rows in pairs.spans():
+    for expert, rows in pairs.spans:
         weights = DequantizedWeights(make_weights(geometry, family, seed, experts=range(expert, expert + 1)), keep=True)
         token, weight = pairs.token[rows], pairs.weight[rows]
-        alone = Pairs(token, torch.zeros_like(token), weight, [len(token)])
+        alone = Pairs(token, torch.zeros_like(token), weight)
         emulator = Emulator(one, inputs, weights, alone)
         for name, rounding in roundings.items():
             totals[name].index_add_(0, token, emulator.rows(rounding) * weight.unsqueeze(1))
