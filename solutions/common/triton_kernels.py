@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import libdevice
 
 RANK_BITS = tl.constexpr(26)
 RANK_MASK = tl.constexpr((1 << 26) - 1)
@@ -30,6 +29,7 @@ LOWEST = tl.constexpr(-(1 << 31))
 BLOCK_MAJOR = tl.constexpr(0)  # scales (K/128, M)
 ROW_MAJOR = tl.constexpr(1)  # scales (M, K/128)
 GROUPED = tl.constexpr(2)  # scales (K/128, group's rows) for each group, one group after the other
+ZERO_COLUMNS = tl.constexpr(1024)  # columns that a warp sets to zero at a time
 COUNTER_STRIDE = tl.constexpr(32)  # int32: one 128-byte line a counter, so that atomics spread over the L2 slices
 
 
@@ -44,8 +44,10 @@ def route_tokens(
     m_count,
     m_end,
     problems,
+    output,
     first_expert,
     factor,
+    COLUMNS: tl.constexpr,
     ALIGN: tl.constexpr,
     N1: tl.constexpr,
     K1: tl.constexpr,
@@ -54,6 +56,9 @@ def route_tokens(
     PROBLEMS: tl.constexpr,
 ):
     """Choose one token's experts and rank its local pairs; the last program lays out the expert groups. One warp.
+
+    A token without a local pair gets its zero row of output (T, H = COLUMNS) bf16 here: choosing is bound by arithmetic,
+    so that these stores cost less than they would in `combine_rows`, which is bound by memory.
 
     logits: (T, 256) f32; bias: (256,) bf16. Ties go to the lowest group and the lowest expert. A pair's rank is the
     order of arrival at its expert's counter, so rows may swap places between runs; no row's content depends on its place.
@@ -64,16 +69,15 @@ def route_tokens(
     token = tl.program_id(0)
     expert = tl.arange(0, EXPERTS)
     x = tl.load(logits + token.to(tl.int64) * EXPERTS + expert)
-    # The accurate exp and division: a score must not differ from the reference's by more than its last bits.
-    score = tl.math.div_rn(1.0, 1.0 + libdevice.exp(-x))
+    # Off by 1.5e-7 at most, a third of the last bit of score + bias near 5: no choice that is not a near-tie changes.
+    score = 1.0 / (1.0 + tl.exp(-x))
     choice = tl.reshape(score + tl.load(bias + expert).to(tl.float32), (GROUPS, LOCAL))
     kept = _kept_groups(choice)
     mine = tl.arange(0, GROUPS) == first_expert // LOCAL
     slot = tl.arange(0, SLOTS)
     pairs = token.to(tl.int64) * SLOTS
-    if tl.sum((kept & mine).to(tl.int32), axis=0) == 0:  # the rank's experts are one group: no local pair
-        tl.store(code + pairs + slot, -1)
-    else:
+    found = tl.sum((kept & mine).to(tl.int32), axis=0)
+    if found > 0:  # the rank's experts are one group: a token that drops it has no local pair
         chosen = _top_experts(choice, kept)
         taken = tl.where(chosen, tl.reshape(score, (GROUPS, LOCAL)), 0.0)
         total = tl.sum(tl.sum(taken, axis=1), axis=0)
@@ -84,7 +88,10 @@ def route_tokens(
         place = pairs + tl.cumsum(local, axis=0) - 1
         tl.store(code + place, (lane << RANK_BITS) | rank, mask=local > 0)
         tl.store(weight + place, share, mask=local > 0)
-        tl.store(code + pairs + slot, -1, mask=slot >= tl.sum(local, axis=0))
+        found = tl.sum(local, axis=0)
+    tl.store(code + pairs + slot, -1, mask=slot >= found)
+    if found == 0:
+        _zero_row(output, token, COLUMNS)
     _lay_out_groups(counters, m_indptr, m_count, m_end, problems, ALIGN, N1, K1, N2, K2, PROBLEMS)
 
 
@@ -99,7 +106,9 @@ def route_pairs(
     m_count,
     m_end,
     problems,
+    output,
     first_expert,
+    COLUMNS: tl.constexpr,
     ALIGN: tl.constexpr,
 ):
     """`route_tokens` for a choice that stands already: ids (T, 8) int32, values (T, 8) f32, normalised and scaled."""
@@ -112,8 +121,20 @@ def route_pairs(
     place = pairs + tl.cumsum(local, axis=0) - 1
     tl.store(code + place, (expert << RANK_BITS) | rank, mask=mine)
     tl.store(weight + place, tl.load(values + pairs + slot), mask=mine)
-    tl.store(code + pairs + slot, -1, mask=slot >= tl.sum(local, axis=0))
+    found = tl.sum(local, axis=0)
+    tl.store(code + pairs + slot, -1, mask=slot >= found)
+    if found == 0:
+        _zero_row(output, tl.program_id(0), COLUMNS)
     _lay_out_groups(counters, m_indptr, m_count, m_end, problems, ALIGN, 0, 0, 0, 0, False)
+
+
+@triton.jit
+def _zero_row(output, token, COLUMNS: tl.constexpr):
+    column = tl.arange(0, ZERO_COLUMNS)
+    zero = tl.zeros((ZERO_COLUMNS,), tl.bfloat16)
+    row = output + token.to(tl.int64) * COLUMNS
+    for start in tl.static_range(0, COLUMNS, ZERO_COLUMNS):
+        tl.store(row + start + column, zero, mask=start + column < COLUMNS, eviction_policy="evict_first")
 
 
 @triton.jit
@@ -217,7 +238,7 @@ def permute_rows(
     if tl.load(code + token * SLOTS) >= 0:
         word = tl.arange(0, WORDS_BLOCK)
         block = tl.arange(0, BLOCKS_BLOCK)
-        data = tl.load(x + token * WORDS + word, mask=word < WORDS)
+        data = tl.load(x + token * WORDS + word, mask=word < WORDS, eviction_policy="evict_first")
         scale = tl.load(x_scale + block * tokens + token, mask=block < BLOCKS)
         for slot in range(SLOTS):
             pair = tl.load(code + token * SLOTS + slot)
@@ -262,10 +283,11 @@ def quantize_rows(
     upto, gap, total = _true_rows(m_indptr, m_count)
     block = tl.arange(0, BLOCKS_BLOCK)
     column = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
-    for index in range(tl.program_id(0), total, tl.num_programs(0)):
+    for step in range(tl.program_id(0), total, tl.num_programs(0)):
+        index = total - 1 - step  # the GEMM wrote the last rows last: they are still in the L2 cache
         row = (index + tl.sum(tl.where(upto <= index, gap, 0), axis=0)).to(tl.int64)
         at = row * (BLOCKS * BLOCK) + column
-        y = tl.load(h + at, mask=block[:, None] < BLOCKS, other=0.0).to(tl.float32)
+        y = tl.load(h + at, mask=block[:, None] < BLOCKS, other=0.0, eviction_policy="evict_first").to(tl.float32)
         data, scale = _quantize(y)
         tl.store(out + at, data, mask=block[:, None] < BLOCKS)
         tl.store(out_scale + block.to(tl.int64) * rows + row, scale, mask=block < BLOCKS)
@@ -294,11 +316,12 @@ def swiglu_rows(
     block = tl.arange(0, BLOCKS_BLOCK)
     column = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     inside = block[:, None] < BLOCKS
-    for index in range(tl.program_id(0), total, tl.num_programs(0)):
+    for step in range(tl.program_id(0), total, tl.num_programs(0)):
+        index = total - 1 - step  # the GEMM wrote the last rows last: they are still in the L2 cache
         row = (index + tl.sum(tl.where(upto <= index, gap, 0), axis=0)).to(tl.int64)
         at = row * (2 * BLOCKS * BLOCK) + column
-        up = tl.load(h + at, mask=inside, other=0.0).to(tl.float32)
-        gate = tl.load(h + at + BLOCKS * BLOCK, mask=inside, other=0.0).to(tl.float32)
+        up = tl.load(h + at, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
+        gate = tl.load(h + at + BLOCKS * BLOCK, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
         if FP8_INPUT:
             scale_at = h_scale + block.to(tl.int64) * rows + row
             up *= tl.load(scale_at, mask=block < BLOCKS, other=0.0)[:, None]
@@ -314,24 +337,28 @@ def swiglu_rows(
 
 @triton.jit
 def combine_rows(rows, code, weight, m_indptr, output, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
-    """output (T, H) bf16 = sum in f32 over a token's pairs of weight * its row of rows (M, H) bf16; zero without pairs.
+    """output (T, H = COLUMNS) bf16 = sum in f32 over a token's pairs of weight * its row of rows (M, H) bf16.
 
-    Pairs are added in ascending expert order, two loads in flight at a time. H = COLUMNS.
+    Pairs are added in the order of their codes, two loads in flight at a time. Tokens without pairs are left alone:
+    their rows are zero already. All is read and written once, so nothing should stay in the L2 cache.
     """
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * CHUNK + tl.arange(0, CHUNK)
     inside = column < COLUMNS
-    total = tl.zeros((CHUNK,), tl.float32)
-    for slot in tl.static_range(0, SLOTS, 2):
-        pair = tl.load(code + token * SLOTS + slot)
-        if pair >= 0:
-            next_pair = tl.load(code + token * SLOTS + slot + 1)
-            more = next_pair >= 0
-            next_pair = tl.where(more, next_pair, 0)
-            row = (tl.load(m_indptr + (pair >> RANK_BITS)) + (pair & RANK_MASK)).to(tl.int64)
-            next_row = (tl.load(m_indptr + (next_pair >> RANK_BITS)) + (next_pair & RANK_MASK)).to(tl.int64)
-            y = tl.load(rows + row * COLUMNS + column, mask=inside, other=0.0)
-            next_y = tl.load(rows + next_row * COLUMNS + column, mask=inside & more, other=0.0)
-            total += tl.load(weight + token * SLOTS + slot) * y.to(tl.float32)
-            total += tl.load(weight + token * SLOTS + slot + 1) * next_y.to(tl.float32)
-    tl.store(output + token * COLUMNS + column, total.to(tl.bfloat16), mask=inside)
+    if tl.load(code + token * SLOTS) >= 0:
+        total = tl.zeros((CHUNK,), tl.float32)
+        for slot in tl.static_range(0, SLOTS, 2):
+            pair = tl.load(code + token * SLOTS + slot)
+            if pair >= 0:
+                next_pair = tl.load(code + token * SLOTS + slot + 1)
+                more = next_pair >= 0
+                next_pair = tl.where(more, next_pair, 0)
+                row = (tl.load(m_indptr + (pair >> RANK_BITS)) + (pair & RANK_MASK)).to(tl.int64)
+                next_row = (tl.load(m_indptr + (next_pair >> RANK_BITS)) + (next_pair & RANK_MASK)).to(tl.int64)
+                y = tl.load(rows + row * COLUMNS + column, mask=inside, other=0.0, eviction_policy="evict_first")
+                at = rows + next_row * COLUMNS + column
+                next_y = tl.load(at, mask=inside & more, other=0.0, eviction_policy="evict_first")
+                total += tl.load(weight + token * SLOTS + slot) * y.to(tl.float32)
+                total += tl.load(weight + token * SLOTS + slot + 1, mask=more, other=0.0) * next_y.to(tl.float32)
+        at = output + token * COLUMNS + column
+        tl.store(at, total.to(tl.bfloat16), mask=inside, eviction_policy="evict_first")

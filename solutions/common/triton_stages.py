@@ -116,7 +116,10 @@ def _take(
 
 
 def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
-    """Fill plan.code, weight, m_indptr, m_count and m_end, and plan.problems if asked for."""
+    """Fill plan.code, weight, m_indptr, m_count and m_end, and plan.problems if asked for.
+
+    Sets the rows of call.output to zero whose tokens have no local expert; `combine` writes the others.
+    """
     kernels.route_tokens[(plan.tokens,)](
         call.routing_logits,
         call.routing_bias,
@@ -127,6 +130,7 @@ def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
         plan.m_count,
         plan.m_end,
         plan.problems,
+        call.output,
         call.expert_offset,
         call.factor,
         **_route_constants(call.hidden, call.intermediate, plan.align, problems),
@@ -145,7 +149,9 @@ def route_pairs(call: MoeCall, plan: Plan, ids: torch.Tensor, values: torch.Tens
         plan.m_count,
         plan.m_end,
         plan.problems,
+        call.output,
         call.expert_offset,
+        COLUMNS=call.hidden,
         ALIGN=plan.align,
         num_warps=1,
     )
@@ -196,7 +202,7 @@ def swiglu(
 
 
 def combine(plan: Plan, rows: torch.Tensor, output: torch.Tensor) -> None:
-    """rows (M, H) bf16 -> output (T, H) bf16, all of it written."""
+    """rows (M, H) bf16 -> the rows of output (T, H) bf16 whose tokens have a local expert; `route` wrote the others."""
     hidden = output.shape[1]
     grid = (plan.tokens, triton.cdiv(hidden, COMBINE_CHUNK))
     kernels.combine_rows[grid](rows, plan.code, plan.weight, plan.m_indptr, output, **_combine_constants(hidden))
@@ -214,7 +220,7 @@ def _row_programs(plan: Plan) -> int:
 
 def _route_constants(hidden: int, inner: int, align: int, problems: bool) -> dict[str, Any]:
     sizes = {"N1": 2 * inner, "K1": hidden, "N2": hidden, "K2": inner}
-    return {"ALIGN": align, **sizes, "PROBLEMS": problems, "num_warps": 1}
+    return {"COLUMNS": hidden, "ALIGN": align, **sizes, "PROBLEMS": problems, "num_warps": 1}
 
 
 def _permute_constants(hidden: int, layout: str) -> dict[str, Any]:
@@ -244,8 +250,8 @@ def _combine_constants(hidden: int) -> dict[str, Any]:
 
 # Types of the run-time arguments, by kernel, in order. Pointers are multiples of 16 bytes (checks.ALIGNMENT).
 TYPES = {
-    "route_tokens": "*fp32 *bf16 *i32 *fp32 *i32 *i32 *i32 *i32 *i32 i32 fp32",
-    "route_pairs": "*i32 *fp32 *i32 *fp32 *i32 *i32 *i32 *i32 *i32 i32",
+    "route_tokens": "*fp32 *bf16 *i32 *fp32 *i32 *i32 *i32 *i32 *i32 *bf16 i32 fp32",
+    "route_pairs": "*i32 *fp32 *i32 *fp32 *i32 *i32 *i32 *i32 *i32 *bf16 i32",
     "permute_rows": "*i32 *fp32 *i32 *i32 *i32 *fp32 i32 i32",
     "quantize_rows": "*bf16 *fp8e4nv *fp32 *i32 *i32 i32",
     "swiglu_rows": "*bf16 *fp32 *fp8e4nv *fp32 *i32 *i32 i32",
@@ -270,7 +276,7 @@ def compile_stages(
 
     arch: 'sm_90a' or 'sm_100a'. Yields the dicts that solutions/README.md describes for `compile_kernels`.
     """
-    wanted: list[tuple[str, dict[str, Any]]] = [("route_pairs", {"ALIGN": align, "num_warps": 1})]
+    wanted: list[tuple[str, dict[str, Any]]] = [("route_pairs", {"COLUMNS": hidden, "ALIGN": align, "num_warps": 1})]
     if routed:
         wanted = [("route_tokens", _route_constants(hidden, inner, align, problems))]
     wanted.append(("permute_rows", _permute_constants(hidden, layout)))
