@@ -162,3 +162,19 @@ def test_the_verb_writes_the_file_and_says_what_it_found(tmp_path, capsys):
     assert document["definition"] == NARROW.name and document["honest_cells"] == 2
     shown = capsys.readouterr().out
     assert f"{document['killed_strict']} of {document['counted']} wrong outputs killed by the strict gate" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--device", "cuda"], "--device\n  found:    cuda"),
+        (["--rows", "-1"], "--rows\n  found:    -1"),
+        (["--families", "gaussian"], "found:    'gaussian'"),
+        (["--definition", "no_such_definition"], "no_such_definition"),
+    ],
+)
+def test_options_that_cannot_be_used_are_input_errors(options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["gate-power", *options, "-o", str(tmp_path / "x.json")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x.json").exists()

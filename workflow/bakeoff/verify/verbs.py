@@ -6,13 +6,24 @@ import argparse
 import sys
 from pathlib import Path
 
+from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
-from bakeoff.verify.run import verify, verify_arguments
-
-__all__ = ["gate_power", "gate_power_arguments", "verify", "verify_arguments"]
 
 NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
 SAMPLED_ROWS = 16
+
+
+def verify_arguments(parser: argparse.ArgumentParser) -> None:
+    from bakeoff.verify import run  # knows the rooms to the right, which gate-power does not need
+
+    run.verify_arguments(parser)
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Check a run against its plan (bakeoff.verify.run)."""
+    from bakeoff.verify import run
+
+    return run.verify(args)
 
 
 def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +47,7 @@ def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
 
 def gate_power(args: argparse.Namespace) -> int:
     """Run all mutants, write the file, print the kill rates; 1 if the strict gate misses its aim or rejects an honest output."""
+    _check(args)
     from bakeoff.moe.geometry import Geometry
     from bakeoff.traces.store import TraceRoot
     from bakeoff.verify import power
@@ -58,3 +70,17 @@ def gate_power(args: argparse.Namespace) -> int:
     write_atomic(args.output, pretty_json(found.model_dump(mode="json", by_alias=True)))
     print(power.summary(found))
     return 0 if power.sufficient(found) else 1
+
+
+def _check(args: argparse.Namespace) -> None:
+    import torch
+
+    if args.rows is not None and args.rows < 0:
+        raise InputError("--rows", found=str(args.rows), expected="0 or more rows", hint="give 0 to judge all rows")
+    if args.device not in ("cpu", "cuda") or (args.device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(
+            "--device",
+            found=f"{args.device}, which this host does not have",
+            expected="cpu, or cuda on a host with an NVIDIA GPU and a CUDA build of torch",
+            hint="leave --device out, or run on a GPU host",
+        )
