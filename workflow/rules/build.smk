@@ -10,6 +10,7 @@ rule probe:
         # Re-runs exactly when the host changes.
         fingerprint=probe_host().fingerprint,
     shell:
+        "echo 'probe       this host' >&2; "
         "{BAKEOFF} probe -o {output} 2> {log}"
 
 
@@ -27,6 +28,7 @@ rule build:
         backend=SETTINGS.backend,
         definition=SETTINGS.definition,
     shell:
+        "echo 'build       {wildcards.solution}' >&2; "
         "{BAKEOFF} build {wildcards.solution} --arch {params.backend} --definition {params.definition} -o {params.out} 2> {log}"
 
 
@@ -43,4 +45,5 @@ rule plan:
     params:
         settings=canonical_json(ASKED.model_dump(mode="json")).decode(),
     shell:
+        "echo 'plan        the cells of {RUN}' >&2; "
         "{BAKEOFF} plan --settings {params.settings:q} --host {input[0]} -o {output} 2> {log}"

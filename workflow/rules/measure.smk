@@ -8,13 +8,14 @@ rule measure:
         f"{RUN}/samples/block-{{block}}/manifest.json",
     log:
         f"{RUN}/logs/measure.{{block}}.log",
-    threads: workflow.cores if SETTINGS.backend == "cpu" else 2
+    threads: 1 if SETTINGS.backend == "cpu" else workflow.cores  # on the cpu backend nothing is timed, so the mutants may run beside it
     resources:
         gpu=1,
     params:
         block=lambda wildcards: int(wildcards.block),
     shell:
         # Progress stays visible and is kept.
+        "echo 'measure     block {wildcards.block}' >&2; "
         "{BAKEOFF} measure {RUN} --block {params.block} 2> >(tee {log} >&2)"
 
 
@@ -29,6 +30,7 @@ rule gate_power:
     params:
         definition=SETTINGS.definition,
     shell:
+        "echo 'gate-power  planted mistakes against both gates' >&2; "
         "{BAKEOFF} gate-power --definition {params.definition} -o {output} 2> >(tee {log} >&2)"
 
 
@@ -42,4 +44,5 @@ rule assemble:
     log:
         f"{RUN}/logs/assemble.log",
     shell:
+        "echo 'assemble    {RUN}' >&2; "
         "{BAKEOFF} assemble {RUN} 2> {log}"

@@ -43,6 +43,7 @@ rule analyse:
     log:
         f"{RUN}/logs/analyse.log",
     shell:
+        "echo 'analyse     {RUN}' >&2; "
         "{BAKEOFF} analyse {RUN} -o {output} 2> {log}"
 
 
@@ -59,6 +60,7 @@ rule report:
     params:
         out=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
+        "echo 'report      {RUN}' >&2; "
         "{BAKEOFF} report {input[0]} -o {params.out} 2> {log}"
 
 
@@ -73,6 +75,7 @@ rule analyse_committed:
     params:
         folder=committed_folder,
     shell:
+        "echo 'analyse     {params.folder}' >&2; "
         "{BAKEOFF} analyse {params.folder} -o {output} 2> {log}"
 
 
@@ -89,6 +92,7 @@ rule report_committed:
     params:
         out=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
+        "echo 'report      results/rendered/{wildcards.id}' >&2; "
         "{BAKEOFF} report {input[0]} -o {params.out} 2> {log}"
 
 
@@ -104,6 +108,7 @@ rule index:
     log:
         "results/runs/index.log",
     shell:
+        "echo 'index       results/index.html' >&2; "
         "{BAKEOFF} index --out {output} {input.analyses} 2> {log}"
 
 
@@ -120,4 +125,5 @@ rule verdict:
     log:
         f"{RUN}/logs/verify.log",
     shell:
+        "echo 'verify      {RUN}' >&2; "
         "{BAKEOFF} verify {RUN} 2> >(tee {log} >&2) > {output}.tmp && mv {output}.tmp {output}"
