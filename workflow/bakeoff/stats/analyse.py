@@ -173,17 +173,45 @@ def _gate_power(data: RunData) -> list[Check]:
 
 
 def _completeness(data: RunData) -> list[Check]:
-    """Conditions that every run has to meet, from its cells."""
-    due = len(data.cells)
-    missing = [f"{cell.solution}/{cell.workload}" for cell in data.cells if cell.outcome == "NOT_RUN"]
-    failed = [f"{cell.solution}/{cell.workload}" for cell in data.cells if cell.outcome not in ("PASSED", "NOT_RUN")]
+    """Conditions that every run has to meet, from its cells. A solution that declares no such backend owes none."""
+    absent = {who.name for who in data.participants if not who.supported}
+    due = [cell for cell in data.cells if cell.solution not in absent]
+    missing = [f"{cell.solution}/{cell.workload}" for cell in due if cell.outcome == "NOT_RUN"]
+    failed = [f"{cell.solution}/{cell.workload}" for cell in due if cell.outcome not in ("PASSED", "NOT_RUN")]
+    passed = len(due) - len(missing) - len(failed)
     blocks = len(data.samples.blocks) if data.performance_shown else 0
+    decided = ("ok" if blocks > 1 else "warning") if data.performance_shown else "not_applicable"
     return [
-        Check(code="cells_complete", status="failed" if missing else "ok", found=due - len(missing), of=due, items=missing[:20]),
-        Check(code="cells_passed", status="failed" if failed else "ok", found=due - len(missing) - len(failed), of=due, items=failed[:20]),
-        *_gate_power(data),
         Check(
-            code="blocks_enough", found=blocks, of=2,
-            status=("ok" if blocks > 1 else "warning") if data.performance_shown else "not_applicable",
+            code="cells_complete",
+            status="failed" if missing else "ok",
+            found=len(due) - len(missing),
+            of=len(due),
+            items=missing[:20],
         ),
-    ]  # fmt: skip
+        Check(code="cells_passed", status="failed" if failed else "ok", found=passed, of=len(due), items=failed[:20]),
+        *_verified(data),
+        *_gate_power(data),
+        Check(code="blocks_enough", status=decided, found=blocks, of=2),
+    ]
+
+
+def _verified(data: RunData) -> list[Check]:
+    """The other value families and seeds: outputs that were judged and not timed."""
+    absent = {who.name for who in data.participants if not who.supported}
+    due = [entry for entry in data.verifications if entry.solution not in absent]
+    if not due:
+        return []
+    failed = [
+        f"{entry.solution}/{workload} ({entry.family}, seed {entry.seed})" for entry in due for workload in entry.failed
+    ]
+    total = sum(entry.due for entry in due)
+    return [
+        Check(
+            code="verifications_passed",
+            status="failed" if failed else "ok",
+            found=total - len(failed),
+            of=total,
+            items=failed[:20],
+        )
+    ]

@@ -97,7 +97,10 @@ def floor(plan: Plan, workload: PlannedWorkload, host: Host) -> Floor | None:
         return None
     least = floors.floor(Geometry.of(found), workload.seq_len, workload.stats)
     peak = floors.PEAKS.get(hardware(host, plan.backend) or "")
-    return Floor(bytes=least.bytes, flops=least.flops, us=floors.floor_us(least, peak) if peak else None)
+    if peak is None:
+        return Floor(bytes=least.bytes, flops=least.flops)
+    slower = "memory" if least.bytes / peak.bandwidth >= least.flops / peak.fp8 else "compute"
+    return Floor(bytes=least.bytes, flops=least.flops, us=floors.floor_us(least, peak), bound=slower)
 
 
 def read_gate_power(path: Path) -> GatePower | None:

@@ -324,7 +324,7 @@ class Winner(Part):
     supported: bool
     """True if the leader is FASTER than every other contestant with a value, by the decision rule."""
     tied: list[str] = Field(default_factory=list)
-    """Contestants whom the leader is not FASTER than. Empty if supported."""
+    """Contestants whom the leader is not FASTER than. Empty if supported, and where nothing was decided."""
     basis: Literal["blocks", "none"]
     """What the answer rests on: the run's blocks, or nothing but lone values (one block, a published table)."""
 

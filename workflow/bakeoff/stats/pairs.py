@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bakeoff.stats.intervals import Floats, block_means, mean_interval
+from bakeoff.stats.intervals import BlockMeans, Floats, block_means, mean_interval
 from bakeoff.stats.model import Estimate, Pair, PairVerdict, Verdict, Winner
 from bakeoff.stats.samples import Samples
 from bakeoff.stats.verdicts import Decision, paired
@@ -56,20 +56,28 @@ def ratio_estimate(log_value: float, low: float = np.nan, high: float = np.nan) 
     return estimate(np.exp(log_value), np.exp(low), np.exp(high))
 
 
-def overall_ratio(log_ratios: Floats) -> Estimate | None:
-    """Geometric mean over the workloads that have a value; its interval is t over the blocks that have all of these."""
-    per_workload = block_means(log_ratios).mean
-    rows = ~np.isnan(per_workload)
+def overall_ratio(logs: Floats) -> Estimate | None:
+    """Geometric mean over the workloads that have a value, from block logs (workloads, blocks); interval: t over blocks."""
+    per_workload = block_means(logs)
+    rows = ~np.isnan(per_workload.mean)
     if not rows.any():
         return None
-    whole = log_ratios[rows][:, ~np.isnan(log_ratios[rows]).any(axis=0)]
-    spread = mean_interval(whole.mean(axis=0)[None]) if whole.size else None
-    value = per_workload[rows].mean()
-    if spread is None or np.isnan(spread.low[0]):
-        return ratio_estimate(value)
-    # Centred on the value shown: the blocks left out for a missing workload still count in that workload's mean.
-    half = (spread.high[0] - spread.low[0]) / 2
-    return ratio_estimate(value, value - half, value + half)
+    value = float(per_workload.mean[rows].mean())
+    spread = mean_interval(_block_effects(logs, per_workload)[None])
+    return ratio_estimate(value, value + spread.low[0], value + spread.high[0])
+
+
+def _block_effects(logs: Floats, per_workload: BlockMeans) -> Floats:
+    """How far each block lies from the overall mean, from the workloads that it has; NaN where it has less than half of them.
+
+    With all samples there, this is the block's mean less the mean over blocks. A workload with one block shows no deviation.
+    """
+    repeated = per_workload.count > 1
+    away = (logs - per_workload.mean[:, None])[repeated]
+    present = (~np.isnan(away)).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        effects = np.nansum(away, axis=0) / np.where(2 * present >= max(1, repeated.sum()), present, np.nan)
+    return effects - np.nanmean(effects) if (~np.isnan(effects)).any() else effects
 
 
 def pair_model(samples: Samples, pair: PairDecision) -> Pair:
@@ -142,12 +150,12 @@ def _winner(samples: Samples, order: list[int], workload: int, duels: Duels) -> 
         return Winner(workload=samples.workloads[workload], leader=None, supported=False, basis="none")
     leader, others = order[0], order[1:]
     verdicts = {other: duels.verdict(leader, other, workload) for other in others}
-    tied = [names[other] for other, verdict in verdicts.items() if verdict != Verdict.FASTER]
+    decided = any(verdicts.values())
+    tied = [names[other] for other, verdict in verdicts.items() if decided and verdict != Verdict.FASTER]
     return Winner(
         workload=samples.workloads[workload], leader=names[leader],
         runner_up=names[others[0]] if others else None,
         lead=duels.ratio(leader, others[0], workload) if others else None,
         p_difference=duels.p_difference(leader, others[0], workload) if others else None,
-        supported=bool(others) and not tied, tied=tied,
-        basis="blocks" if any(verdicts.values()) else "none",
+        supported=decided and not tied, tied=tied, basis="blocks" if decided else "none",
     )  # fmt: skip

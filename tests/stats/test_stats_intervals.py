@@ -1,0 +1,123 @@
+"""Intervals: against independent implementations, under simulation, and at the edges of the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bakeoff.stats.intervals import MEDIAN_BLOCKS, block_means, mean_interval, median_interval, outliers
+from bakeoff.stats.pairs import overall_ratio
+
+REPEATS = 6000
+COUNTS = [2, 3, 5, 6, 8, 10, 20]
+
+
+def noise(kind: str, shape: tuple[int, ...], seed: int = 7) -> np.ndarray:
+    """Log times around 0: normal with 1 %, or quiet with 5 % of processes 3-6 % slow or fast."""
+    random = np.random.default_rng(seed)
+    if kind == "normal":
+        return 0.01 * random.standard_normal(shape)
+    off = random.uniform(0.03, 0.06, shape) * random.choice([-1, 1], shape)
+    return 0.003 * random.standard_normal(shape) + np.where(random.random(shape) < 0.05, off, 0.0)
+
+
+def coverage(interval) -> float:
+    return float(((interval.low <= 0) & (interval.high >= 0)).mean())
+
+
+@pytest.mark.parametrize("blocks", COUNTS)
+def test_mean_and_median_intervals_cover_the_truth_in_95_percent_of_normal_runs(blocks):
+    logs = noise("normal", (REPEATS, blocks))
+    assert coverage(mean_interval(logs)) == pytest.approx(0.95, abs=0.02)
+    assert coverage(median_interval(logs)) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("blocks", COUNTS)
+def test_outlier_processes_leave_the_median_interval_at_95_percent_and_the_mean_interval_on_the_safe_side(blocks):
+    logs = noise("outliers", (REPEATS, blocks))
+    assert coverage(mean_interval(logs)) >= 0.93
+    assert coverage(median_interval(logs)) == pytest.approx(0.95, abs=0.02) if blocks >= MEDIAN_BLOCKS else True
+
+
+def test_an_interval_of_half_the_width_fails_the_coverage_test():
+    interval = mean_interval(noise("normal", (REPEATS, 10)))
+    half = (interval.high - interval.low) / 4
+    covered = (np.abs(interval.value) <= half).mean()
+    assert covered != pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15])
+def test_the_interval_of_the_geometric_mean_covers_with_and_without_missing_samples(share):
+    random = np.random.default_rng(3)
+    found = []
+    for _ in range(1500):
+        drift = 0.004 * random.standard_normal(10)  # what a block does to all workloads
+        logs = drift + 0.01 * random.standard_normal((19, 10))
+        logs[random.random(logs.shape) < share] = np.nan
+        ratio = overall_ratio(logs)
+        found.append(ratio.low <= 1 <= ratio.high)
+    assert np.mean(found) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_mean_interval_is_scipys_t_interval():
+    logs = noise("normal", (3, 8))
+    interval = mean_interval(logs)
+    for row in range(3):
+        low, high = stats.t.interval(0.95, 7, loc=logs[row].mean(), scale=stats.sem(logs[row]))
+        assert (interval.low[row], interval.high[row]) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("blocks", [6, 7, 10, 15, 30])
+def test_the_median_interval_lies_inside_scipys_conservative_one(blocks):
+    for logs in noise("outliers", (20, blocks)):
+        outer = stats.quantile_test(logs, q=0, p=0.5).confidence_interval(0.95)
+        interval = median_interval(logs[None])
+        assert outer.low <= interval.low[0] <= interval.value[0] <= interval.high[0] <= outer.high
+
+
+def test_the_median_interval_contains_the_median_at_every_number_of_blocks():
+    for blocks in range(2, 25):
+        interval = median_interval(noise("outliers", (500, blocks), seed=blocks))
+        assert ((interval.low <= interval.value) & (interval.value <= interval.high)).all()
+
+
+def test_one_block_has_a_value_and_no_interval_and_no_block_has_nothing():
+    interval = median_interval(np.array([[0.5, np.nan], [np.nan, np.nan]]))
+    assert interval.value[0] == 0.5 and np.isnan(interval.low[0]) and np.isnan(interval.high[0])
+    assert np.isnan(interval.value[1])
+
+
+def test_missing_blocks_do_not_change_the_answer_of_those_that_are_there():
+    logs = noise("normal", (1, 9))
+    with_gaps = np.insert(logs, [2, 5], np.nan, axis=1)
+    for function in (mean_interval, median_interval):
+        full, gaps = function(logs), function(with_gaps)
+        assert (full.value, full.low, full.high) == pytest.approx((gaps.value, gaps.low, gaps.high))
+
+
+def test_rows_of_unequal_length_are_each_their_own():
+    rows = [noise("normal", (n,), seed=n) for n in (2, 4, 7, 10)]
+    table = np.full((4, 10), np.nan)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+    together = median_interval(table)
+    for index, row in enumerate(rows):
+        alone = median_interval(row[None])
+        assert (together.low[index], together.high[index]) == pytest.approx((alone.low[0], alone.high[0]))
+
+
+def test_equal_blocks_have_exactly_no_deviation():
+    means = block_means(np.full((1, 5), np.log(123.456)))
+    assert means.sd[0] == 0.0
+    interval = mean_interval(np.full((1, 5), np.log(123.456)))
+    assert interval.low == interval.value == interval.high
+
+
+def test_only_a_block_that_is_both_far_and_unusual_is_an_outlier():
+    quiet = np.log(100 + np.array([0.0, 0.1, -0.1, 0.05, 4.5, 0.0, -0.05, 0.1]))
+    assert outliers(quiet).tolist() == [False] * 4 + [True] + [False] * 3
+    noisy = np.log(100 + np.array([0.0, 3.0, -3.0, 2.0, 4.5, -2.0, 1.0, -4.0]))
+    assert not outliers(noisy).any()
+    small = np.log(100 + np.array([0.0, 0.01, -0.01, 0.0, 2.0, 0.01]))
+    assert not outliers(small).any()
