@@ -117,7 +117,7 @@ class Bench:
 
     def run(self, command: dict[str, Any], channel: Channel) -> dict[str, Any]:
         """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the supervisor."""
-        cell = self._open_cell(command)
+        cell = self.open_cell(command)
         output = cell.output()
         finding, wall_us = self._guarded_call(cell, cell.inputs, output)
         if finding:
@@ -158,13 +158,14 @@ class Bench:
 
     def warm(self, command: dict[str, Any]) -> dict[str, Any]:
         """Call the participant once on a workload, so that what it compiles is in its cache before anything is timed."""
-        cell = self._open_cell(command)
+        cell = self.open_cell(command)
         with cell.watch():
             cell.call(cell.inputs, cell.output().view())
             self.device.synchronize()
         return {"outcome": None}
 
-    def _open_cell(self, command: dict[str, Any]) -> Cell:
+    def open_cell(self, command: dict[str, Any]) -> Cell:
+        """Make a cell's tensors; the last cell's are freed first."""
         case, family, seed = self.cases[command["workload"]], command["family"], int(command["seed"])
         self.device.enter(case.id, case.seq_len)
         self._cell = None  # frees its tensors before the next ones are made

@@ -24,7 +24,8 @@ class CudaDevice(Device):
     torch_name = "cuda"
     repeats = True
 
-    def __init__(self) -> None:
+    def __init__(self, trace: bool = True) -> None:
+        """`trace`: record with CUPTI, which only one user per process can; a profiler may be another one."""
         torch.cuda.init()
         self._event, self._current_stream, self._sync = torch.cuda.Event, torch.cuda.current_stream, torch.cuda.synchronize
         properties = torch.cuda.get_device_properties(0)
@@ -33,7 +34,7 @@ class CudaDevice(Device):
         self._cache: torch.Tensor | None = None
         self._cycles_per_us = _sm_clock_mhz(properties)
         self.missing: dict[str, str] = {}
-        self._trace = _open_trace(self.missing)
+        self._trace = _open_trace(self.missing) if trace else None
         self._calls: list[dict[str, Any]] = []
         self._sync()
 

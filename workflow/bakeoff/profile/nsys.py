@@ -47,13 +47,26 @@ def read(path: Path) -> Timeline:
     if not path.is_file():
         raise _broken(path, "no file")
     try:
+        _check_length(path)
         with closing(sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             _check_version(path, database, tables)
             _check_content(path, database, tables)
             return _timeline(database, tables)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise _broken(path, f"not readable as SQLite ({error})") from error
+
+
+def _check_length(path: Path) -> None:
+    """Compare the file's length with the one in its header: SQLite itself reads on where the end is missing."""
+    with path.open("rb") as stream:
+        header = stream.read(100)
+    if len(header) < 100:
+        raise sqlite3.DatabaseError(f"a header of {len(header)} bytes instead of 100")
+    page_size, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+    expected = (65536 if page_size == 1 else page_size) * pages
+    if path.stat().st_size < expected:
+        raise sqlite3.DatabaseError(f"{path.stat().st_size} of {expected} bytes")
 
 
 def _check_version(path: Path, database: sqlite3.Connection, tables: set[str]) -> None:
