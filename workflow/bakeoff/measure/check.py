@@ -18,7 +18,7 @@ from bakeoff.build.spec import COMMON, SPEC_FILE, read_spec
 from bakeoff.config import Config, resolve, under_root
 from bakeoff.errors import InputError
 from bakeoff.files import validate
-from bakeoff.measure.block import setting_of
+from bakeoff.measure.block import say, setting_of
 from bakeoff.measure.outcomes import SENTENCES, Outcome
 from bakeoff.measure.records import Record
 from bakeoff.measure.sessions import Task
@@ -83,7 +83,7 @@ def run_solution(folder: Path, settings: dict[str, Any], timeout_s: float, show:
         packed = place / "solution.json"
         packed.write_bytes(document(pack(spec, config.definition)))
         setting = setting_of(plan, place, 0)
-        setting.timeout_s = timeout_s
+        setting.timeout_s, setting.tell = timeout_s, say
         collector = Collector(show)
         Block(setting, [Task(who, packed, cells)], collector).run()
     return collector.records

@@ -12,7 +12,6 @@ import os
 import secrets
 import threading
 import time
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -91,19 +90,34 @@ class Digest:
         return torch.stack([self.of(value) for value in values if isinstance(value, torch.Tensor)])
 
 
+# What the harness in this process calls between taking a command and answering it. Not all of torch: importing parts of torch
+# replaces some of its functions legitimately (torch._dynamo does torch.manual_seed).
+RELIED_ON: dict[Any, tuple[str, ...]] = {
+    time: ("perf_counter_ns", "perf_counter", "monotonic", "time"),
+    os: ("read", "write", "kill", "_exit"),
+    json: ("loads", "dumps"),
+    builtins: tuple(name for name, value in vars(builtins).items() if callable(value)),
+    threading: ("enumerate", "Thread"),
+    torch: ("empty", "zeros", "cat", "stack", "frombuffer", "randint", "empty_like"),
+    torch.Tensor: (
+        "copy_", "clone", "view", "reshape", "fill_", "sum", "roll", "split", "data_ptr", "is_contiguous", "tolist", "item",
+        "__mul__", "__ne__", "__add__", "__getitem__", "__int__",
+    ),
+    torch.cuda: ("Event", "synchronize", "current_stream", "_sleep"),
+    torch.cuda.Event: ("record", "elapsed_time", "synchronize"),
+}  # fmt: skip
+
+
 class Functions:
     """A snapshot of the functions that measuring rests on."""
 
     def __init__(self) -> None:
-        places: list[ModuleType | type] = [time, os, json, builtins, threading, torch, torch.Tensor, torch.cuda, torch.cuda.Event]
-        self._places = [(place, {name: value for name, value in vars(place).items() if callable(value)}) for place in places]
+        self._known = [(place, name, getattr(place, name)) for place, names in RELIED_ON.items() for name in names]
 
     def check(self) -> Finding | None:
-        for place, known in self._places:
-            now = vars(place)
-            for name, value in known.items():
-                if now.get(name) is not value:
-                    return Outcome.REJECTED, Reason.REPLACED_FUNCTION, f"{place.__name__}.{name} is no longer the function it was"
+        for place, name, value in self._known:
+            if getattr(place, name, None) is not value:
+                return Outcome.REJECTED, Reason.REPLACED_FUNCTION, f"{place.__name__}.{name} is no longer the function it was"
         return None
 
 

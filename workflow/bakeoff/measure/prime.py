@@ -19,9 +19,10 @@ from bakeoff.measure.variants import Variant
 
 
 def prime(setting: Setting, tasks: list[Task]) -> None:
-    """Fill the compilers' caches of the tasks' solutions; does nothing on a device whose times do not count."""
-    due = [task for task in tasks if task.solution is not None and not _marker(setting, task).exists()]
-    if setting.overlaps or setting.gpu is None or not due:
+    """Fill the compilers' caches of the tasks' solutions; does nothing where nothing is timed on a GPU."""
+    timed = [task for task in tasks if task.solution is not None and any(cell.kind == "measure" for cell in task.cells)]
+    due = [task for task in timed if not _marker(setting, task).exists()]
+    if setting.gpu is None or not due:
         return
     setting.tell(f"measure  compiling on the GPU, untimed: {', '.join(task.participant.name for task in due)}")
     with selectors.DefaultSelector() as selector:

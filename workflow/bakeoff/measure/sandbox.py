@@ -7,6 +7,7 @@ only `Audit` and the supervisor's checks of the run's files remain. `Audit` sees
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -47,7 +48,8 @@ def become_subreaper() -> None:
 
 def prefer_for_oom_killer() -> None:
     """Of all processes of a run, the kernel shall end an untrusted one first."""
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(OSError):  # some containers do not allow it
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def limit_memory(share: float = 0.8) -> None:

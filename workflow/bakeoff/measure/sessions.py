@@ -15,12 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bakeoff.measure.children import Child, ProtocolError, Slots, environment
+from bakeoff.measure.children import Child, ProtocolError, Slots, environment, shared_caches
 from bakeoff.measure.messages import Done
 from bakeoff.measure.protocol import Robust
 from bakeoff.measure.variants import Variant
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Participant
+
+# A start imports torch and kernel libraries and may compile; on a busy host that takes longer than a short time limit for cells.
+START_S = 300.0
 
 
 def utc_now() -> str:
@@ -118,17 +121,17 @@ class Session:
             folder.mkdir(parents=True, exist_ok=True)
         rows = max(setting.tokens[cell.workload] for cell in task.cells)
         self.slots = Slots(3 if setting.overlaps else 4, 2 * rows * setting.geometry.hidden)
+        variables = environment(setting.threads, scratch, cache, setting.gpu)
         self.child = Child.spawn(
-            "bakeoff.measure.worker", [str(self.slots.descriptor)], environment(setting.threads, scratch, cache, setting.gpu), scratch,
-            keep=(self.slots.descriptor,),
-        )  # fmt: skip
+            "bakeoff.measure.worker", [str(self.slots.descriptor)], variables, scratch, keep=(self.slots.descriptor,)
+        )
         self.child.send({
-            "participant": task.participant.name, "scratch": str(scratch), "cache": str(cache), "backend": setting.backend, "threads": setting.threads,
+            "writable": [str(scratch), str(cache), *shared_caches(variables)], "participant": task.participant.name, "scratch": str(scratch), "backend": setting.backend, "threads": setting.threads,
             "traces_root": str(setting.traces_root), "definition": setting.definition, "dataset": setting.dataset,
             "definition_path": str(setting.definition_path), "slot_size": self.slots.size,
             "solution": None if task.solution is None else str(task.solution),
         })  # fmt: skip
-        self.deadline = time.monotonic() + setting.timeout_s
+        self.deadline = time.monotonic() + max(START_S, setting.timeout_s)
         self.flight: Flight | None = None
         self.judging = 0  # outputs of this worker that wait for the referee
         self.retired = False

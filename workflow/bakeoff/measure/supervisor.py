@@ -23,7 +23,7 @@ from bakeoff.measure.outcomes import HINTS, Outcome, Reason
 from bakeoff.measure.prime import prime
 from bakeoff.measure.protocol import SMALL_TOKENS
 from bakeoff.measure.records import Record
-from bakeoff.measure.sessions import Flight, Session, Setting, Task
+from bakeoff.measure.sessions import START_S, Flight, Session, Setting, Task
 from bakeoff.measure.variants import Variant
 from bakeoff.plan import Cell
 
@@ -54,6 +54,8 @@ class Block:
         self._judging: dict[int, tuple[Session, Flight]] = {}
         self._count = 0
         self._baseline = set(descendants(os.getpid()))
+        # Every process of the block so far: NVML may list one for a moment after it has ended.
+        self._pids: set[int] = set()
         self._held = contextlib.ExitStack()  # the device's lock and what else is undone at the end
         self._admitted = self._referee_idle = False
         self._lock_taken = 0.0
@@ -88,7 +90,7 @@ class Block:
                 session.child.thaw()
                 session.frozen = False
             for later in following if session.ready else []:
-                if self._session_of(later) is None:
+                if later.cells and self._session_of(later) is None:
                     self._start(later)
             if session.ready and not self._admitted:
                 self._admit()
@@ -109,7 +111,7 @@ class Block:
 
     def _choose_probes(self, task: Task) -> None:
         """Pick the cells that run again on changed values; nobody can know them beforehand. Timed cells change values anyway."""
-        if not self.setting.overlaps or task.solution is None:
+        if not self.setting.overlaps or task.solution is None or not task.cells:
             return
         small = [cell.key for cell in task.cells if self.setting.tokens[cell.workload] <= SMALL_TOKENS]
         small = small or [min(task.cells, key=lambda cell: self.setting.tokens[cell.workload]).key]
@@ -121,6 +123,7 @@ class Block:
     def _start(self, task: Task) -> Session:
         session = Session(task, self.setting)
         self._sessions.append(session)
+        self._pids.add(session.child.pid)
         for descriptor in (session.child.results, session.child.output):
             self._selector.register(descriptor, selectors.EVENT_READ, session)
         return session
@@ -230,8 +233,7 @@ class Block:
         """Look at the GPU's state during a timed cell. A disturbed cell runs again, a few times; returns whether it was disturbed."""
         samples = self._monitor.since(flight.begun)
         flight.gpu_state = summary(samples)
-        own = {session.child.pid for session in self._sessions} | {self._referee.pid}
-        found = disturbance(samples, own, self._monitor.baseline(), blamed) if flight.cell.kind == "measure" else None
+        found = disturbance(samples, self._pids, self._monitor.baseline(), blamed) if flight.cell.kind == "measure" else None
         if found is None:
             return False
         session.flight = None
@@ -326,9 +328,10 @@ class Block:
             self._finish(session, flight, outcome, reason, f"while the solution was being prepared: {detail}")
 
     def _time_out(self, session: Session) -> None:
+        limit = self.setting.timeout_s if session.flight else max(START_S, self.setting.timeout_s)
         status = session.child.end(KILL_GRACE_S)
         how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"it then exited with code {status}"
-        detail = f"no answer within {self.setting.timeout_s:g} s; {how}\n{session.child.printed()}".strip()
+        detail = f"no answer within {limit:g} s; {how}\n{session.child.printed()}".strip()
         self._fail(session, Outcome.TIMEOUT, Reason.HANG, detail)
 
     def _died(self, session: Session) -> None:
@@ -390,6 +393,7 @@ class Block:
         setting, folder = self.setting, self.setting.folder / "scratch" / "_referee"
         folder.mkdir(parents=True, exist_ok=True)
         referee = Child.spawn("bakeoff.measure.referee", [], environment(setting.threads, folder, folder, setting.gpu), folder)
+        self._pids.add(referee.pid)
         for descriptor in (referee.results, referee.output):
             self._selector.register(descriptor, selectors.EVENT_READ, None)
         return referee

@@ -1,0 +1,107 @@
+"""Small run folders: the template solution, or one that misbehaves, packed and planned as the workflow does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from bakeoff.build.pack import pack
+from bakeoff.build.spec import read_spec
+from bakeoff.config import Config, resolve
+from bakeoff.files import PROJECT_ROOT, pretty_json
+from bakeoff.measure.host import probe, write_host
+from bakeoff.measure.journal import read_journal
+from bakeoff.measure.records import Record
+from bakeoff.plan import Plan, make_plan, read_plan
+from bakeoff.traces.models import document
+
+SOLUTIONS = PROJECT_ROOT / "solutions"
+PARAMETERS = (
+    "routing_logits, routing_bias, hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, "
+    "gemm2_weights, gemm2_weights_scale, local_expert_offset, routed_scaling_factor, output"
+)
+WRAPPER = f"from .attack import run_with\nfrom .honest import run as honest\n\n\ndef run({PARAMETERS}):\n    run_with(honest, {PARAMETERS})\n"
+
+
+def write_solution(root: Path, name: str, attack: str | None = None) -> Path:
+    """The template as a solution; `attack` is the source of a module with run_with(honest, *arguments), which then stands before it."""
+    folder = root / name
+    shutil.copytree(SOLUTIONS / "_template", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    if not (root / "common").exists():
+        (root / "common").symlink_to(SOLUTIONS / "common")
+    text = (folder / "solution.yaml").read_text()
+    for word, value in {"NAME": name, "ROLE": "contestant", "AUTHOR": "somebody"}.items():
+        text = text.replace(word, value)
+    (folder / "solution.yaml").write_text(yaml.safe_dump(yaml.safe_load(text), sort_keys=False))
+    if attack is not None:
+        (folder / "solution.py").rename(folder / "honest.py")
+        (folder / "attack.py").write_text(attack)
+        (folder / "solution.py").write_text(WRAPPER)
+    return folder
+
+
+def make_run(folder: Path, solutions: dict[str, str | None], **settings: Any) -> Path:
+    """A run folder, ready for `measure`: host.json, config.json and build/. solutions: name -> attack or None."""
+    root = folder / "solutions"
+    for name, attack in solutions.items():
+        write_solution(root, name, attack)
+    return plan_run(folder / "run", root, **settings)
+
+
+def plan_run(run: Path, root: Path, **settings: Any) -> Path:
+    """(Re)plan and (re)pack a run from a solutions folder."""
+    chosen = {"backend": "cpu", "solutions_root": str(root), "workloads": ["T1_o32", "T7_o192"], "families": ["fib"], "threads": 1}
+    config = resolve(Config.model_validate({**chosen, **settings}))
+    host = probe()
+    write_host(run / "host.json", host)
+    plan = make_plan(config, host.fingerprint)
+    (run / "config.json").write_bytes(pretty_json(plan.model_dump(mode="json", by_alias=True)))
+    for who in plan.participants:
+        if who.build:
+            (run / who.build).parent.mkdir(parents=True, exist_ok=True)
+            (run / who.build).write_bytes(document(pack(read_spec(root / who.name), plan.definition)))
+    return run
+
+
+def fake_device(folder: Path, **description: Any) -> dict[str, str]:
+    """Environment that makes workers and supervisor use a fake device."""
+    path = folder / "device.json"
+    path.write_text(json.dumps(description))
+    return {"BAKEOFF_FAKE_DEVICE": str(path)}
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "bakeoff", *words]
+
+
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    path = os.pathsep.join([str(PROJECT_ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **(extra or {})}
+
+
+def bakeoff(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), env=environment(env), text=True, capture_output=True, timeout=240, check=False)
+
+
+def measure(run: Path, block: int = 0, env: dict[str, str] | None = None, *options: str) -> subprocess.CompletedProcess[str]:
+    return bakeoff("measure", str(run), "--block", str(block), *options, env=env)
+
+
+def records(run: Path, participant: str, block: int = 0) -> list[Record]:
+    return read_journal(run / "samples" / f"block-{block:02d}" / f"{participant}.jsonl")
+
+
+def only(run: Path, participant: str) -> Record:
+    """The one record of a participant."""
+    (record,) = records(run, participant)
+    return record
+
+
+def plan_of(run: Path) -> Plan:
+    return read_plan(run)
