@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bakeoff.stats.model import Verdict
+from bakeoff.stats.verdicts import MARGIN, holm, paired, unpaired
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
-
-from bakeoff.stats.model import Verdict
-from bakeoff.stats.verdicts import MARGIN, holm, paired, unpaired
 
 RANDOM = np.random.default_rng(11)
 FASTER, SLOWER, SAME, AMBIGUOUS = Verdict.FASTER, Verdict.SLOWER, Verdict.SAME, Verdict.AMBIGUOUS
@@ -116,7 +115,9 @@ def test_two_blocks_decide_only_what_two_blocks_can():
     assert decision.mde[1] > 1  # 1 degree of freedom and 2 tests: only a doubling would show
 
 
-@pytest.mark.parametrize(("ratio", "verdict"), [(0.4, FASTER), (-0.4, SLOWER), (0.0, SAME), (0.01, SAME), (MARGIN, FASTER)])
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(0.4, FASTER), (-0.4, SLOWER), (0.0, SAME), (0.01, SAME), (MARGIN, FASTER)]
+)
 def test_without_any_deviation_the_ratio_itself_decides(ratio, verdict):
     decision = paired(np.full((1, 5), ratio))
     assert decision.verdicts == [verdict]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from bakeoff.stats.intervals import MEDIAN_BLOCKS, block_means, mean_interval, median_interval, outliers
 from bakeoff.stats.pairs import overall_ratio
+from scipy import stats
 
 REPEATS = 6000
 COUNTS = [2, 3, 5, 6, 8, 10, 20]

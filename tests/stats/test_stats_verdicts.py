@@ -9,10 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from bakeoff.stats.model import Verdict
 from bakeoff.stats.verdicts import MARGIN, paired
+from scipy import stats
 
 Rule = Callable[[np.ndarray], list[Verdict]]
 WORKLOADS = 19
@@ -37,10 +36,14 @@ def runs(effects: np.ndarray, repeats: int, noise: float, blocks: int, outliers:
         yield effects[:, None] + processes(random, shape, noise, outliers) - processes(random, shape, noise, outliers)
 
 
-def wrong_decisions(decide: Rule, repeats: int = 2500, noise: float = 0.01, blocks: int = 10, outliers: float = 0.0) -> float:
+def wrong_decisions(
+    decide: Rule, repeats: int = 2500, noise: float = 0.01, blocks: int = 10, outliers: float = 0.0
+) -> float:
     """Share of A/A runs with any FASTER or SLOWER."""
     same = np.zeros(WORKLOADS)
-    return float(np.mean([any(v in DECIDED for v in decide(logs)) for logs in runs(same, repeats, noise, blocks, outliers)]))
+    return float(
+        np.mean([any(v in DECIDED for v in decide(logs)) for logs in runs(same, repeats, noise, blocks, outliers)])
+    )
 
 
 def found_effects(decide: Rule, repeats: int = 1200) -> float:
@@ -71,7 +74,8 @@ def requirements(decide: Rule) -> list[str]:
 
 # 2500 runs know a rate of 5 % to 0.44 % (one standard deviation); the bound leaves two of them.
 @pytest.mark.parametrize(
-    ("noise", "blocks", "outliers"), [(0.01, 10, 0.0), (0.01, 5, 0.0), (0.003, 3, 0.0), (0.003, 10, 0.05), (0.003, 5, 0.05)]
+    ("noise", "blocks", "outliers"),
+    [(0.01, 10, 0.0), (0.01, 5, 0.0), (0.003, 3, 0.0), (0.003, 10, 0.05), (0.003, 5, 0.05)],
 )
 def test_at_most_5_percent_of_runs_with_19_equal_workloads_have_a_false_verdict(noise, blocks, outliers):
     assert wrong_decisions(rule, noise=noise, blocks=blocks, outliers=outliers) <= 0.05 + 2 * 0.0044

@@ -114,6 +114,8 @@ def _matched(
 
 def _fits_one(item: Any, text: str, form: Printed | None) -> bool:
     if form is None:
+        if not isinstance(item, str):
+            raise ExpressionError(f"{text!r} is no figure, but the expression gives {item!r}")
         return item == text
     if isinstance(item, str | bool):
         raise ExpressionError(f"{text} is a number, the expression gives {item!r}")

@@ -97,7 +97,10 @@ def _plain(value: Any) -> Any:
 
 def _kept(column: Any) -> Floats:
     values = np.asarray(column, dtype=float)
-    return values[~np.isnan(values)]
+    kept = values[~np.isnan(values)]
+    if not kept.size:
+        raise ExpressionError("a function was given a column without values")
+    return kept
 
 
 def _present(value: float, seq_len: float) -> float:
@@ -113,7 +116,7 @@ def _leader(table: Table, row: int) -> str | None:
 
 def _count(column: Any) -> float:
     values = np.asarray(column)
-    return float(values.sum()) if values.dtype == bool else float(len(_kept(values)))
+    return float(values.sum() if values.dtype == bool else (~np.isnan(values)).sum())
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {

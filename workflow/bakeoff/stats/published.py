@@ -22,6 +22,8 @@ from bakeoff.stats.rundata import Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
 
 ROOT = PROJECT_ROOT / "results" / "published"
+# The C parser is ten times faster and reads the same.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SIZES = ("seq_len", "local_expert_offset")
 
 
@@ -89,7 +91,7 @@ def published_folder(name: str, root: Path = ROOT) -> Path:
 def read_yaml(path: Path, model: type[Model]) -> Model:
     """One YAML document, validated; errors name file and field."""
     try:
-        document = yaml.safe_load(read_bytes(path))
+        document = yaml.load(read_bytes(path), Loader=_LOADER)
     except yaml.YAMLError as error:
         raise InputError(
             path, found=f"not YAML: {error}", expected="a YAML mapping", hint="correct the file"
