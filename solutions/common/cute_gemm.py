@@ -7,6 +7,7 @@ Side effects: a form is compiled at its first use (1-3 s) and kept for the life 
 
 from __future__ import annotations
 
+import bisect
 import functools
 import tempfile
 import threading
@@ -22,6 +23,25 @@ CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were 
 WIDTH = 256  # N must be a multiple of the widest tile
 SWAPPED_LIMITS = {192: 16, 1100: 64, 3400: 128}  # tokens of the call -> rows of the token tile
 _COMPILE_LOCK = threading.Lock()  # kernel names are set on the class before each compilation
+
+
+# Sizes of the arguments and what each is a multiple of; the same letter is the same size.
+SYMBOLS = {"M": 128, "K": 128, "N": 128, "E": 1, "E+1": 1, "K/128": 1, "N/128": 1, "scale rows": 1}
+
+
+def signature(form: maps.Form) -> list[tuple[torch.dtype, tuple[str, ...], int]]:
+    """Tensor arguments of a compiled form, in order: dtype, sizes, alignment in bytes; all row-major and compact."""
+    byte, f32, i32 = torch.uint8, torch.float32, torch.int32
+    return [
+        (byte, ("M", "K"), 16),
+        (f32, ("K/128", "M"), 16),
+        (byte, ("E", "N", "K"), 16),
+        (f32, ("E", "N/128", "K/128"), 16),
+        (byte if form.fp8_out else torch.bfloat16, ("M", "N"), 16),
+        (f32, ("scale rows", "M"), 16),  # not written without FP8 output
+        (i32, ("E+1",), 4),
+        (i32, ("E",), 4),
+    ]
 
 
 def forms(arch: str, fp8_out: bool) -> dict[int, maps.Form]:
@@ -93,6 +113,9 @@ class GroupedGemm:
         self.label = label
         self.arch = arch
         self.fp8_out = fp8_out
+        table = forms(arch, fp8_out)
+        self._limits, self._forms = list(table), list(table.values())
+        self._launchers: dict[int, Any] = {}
 
     def __call__(
         self,
@@ -123,8 +146,9 @@ class GroupedGemm:
                 f"grouped GEMM got E={experts}, N={n}, K={k}, M={a.shape[0]}; expected E <= {maps.MAX_EXPERTS}, "
                 f"N a multiple of {WIDTH}, K and M multiples of {maps.BLOCK}"
             )
-        form = pick_form(self.arch, self.fp8_out, tokens)
-        launch = _compiled(self.label, self.arch, form)
+        # No loop and no allocation here: at few tokens a call's host time exceeds its device time.
+        index = bisect.bisect_left(self._limits, tokens)
+        launch = self._launchers.get(index) or self._compile(index)
         byte = torch.uint8  # e4m3 travels as bytes: not every exchange protocol knows the type
         launch(
             a.view(byte),
@@ -135,18 +159,17 @@ class GroupedGemm:
             a_scale if out_scale is None else out_scale,
             m_indptr,
             m_count,
-            _multiprocessors(a.device) // form.cluster * form.cluster,
+            _multiprocessors(a.device.index) // self._forms[index].cluster * self._forms[index].cluster,
         )
 
+    def _compile(self, index: int) -> Any:
+        self._launchers[index] = compile_gemm(self.label, self.arch, self._forms[index])
+        return self._launchers[index]
+
 
 @functools.cache
-def _compiled(label: str, arch: str, form: maps.Form) -> Any:
-    return compile_gemm(label, arch, form)
-
-
-@functools.cache
-def _multiprocessors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count
+def _multiprocessors(device: int | None) -> int:
+    return torch.cuda.get_device_properties(device or 0).multi_processor_count
 
 
 def _kernel_class(arch: str) -> Any:
@@ -167,21 +190,16 @@ def _fake_arguments(form: maps.Form) -> list[Any]:
     import cutlass.cute as cute
     from cutlass.cute.runtime import make_fake_compact_tensor, make_fake_stream
 
-    def tensor(dtype: Any, *shape: Any, align: int = 16) -> Any:
+    types = {
+        torch.uint8: cutlass.Uint8,
+        torch.float32: cutlass.Float32,
+        torch.bfloat16: cutlass.BFloat16,
+        torch.int32: cutlass.Int32,
+    }
+    symbols = {name: cute.sym_int32(divisibility=step) for name, step in SYMBOLS.items()}
+    fakes: list[Any] = []
+    for dtype, names, align in signature(form):
+        shape = tuple(symbols[name] for name in names)
         order = tuple(reversed(range(len(shape))))
-        return make_fake_compact_tensor(dtype, shape, stride_order=order, assumed_align=align)
-
-    m, n, k = (cute.sym_int32(divisibility=maps.BLOCK) for _ in range(3))
-    experts, starts, k_blocks, n_blocks, out_blocks = (cute.sym_int32() for _ in range(5))
-    return [
-        tensor(cutlass.Uint8, m, k),
-        tensor(cutlass.Float32, k_blocks, m),
-        tensor(cutlass.Uint8, experts, n, k),
-        tensor(cutlass.Float32, experts, n_blocks, k_blocks),
-        tensor(cutlass.Uint8 if form.fp8_out else cutlass.BFloat16, m, n),
-        tensor(cutlass.Float32, out_blocks, m),
-        tensor(cutlass.Int32, starts, align=4),
-        tensor(cutlass.Int32, experts, align=4),
-        cutlass.Int32(1),
-        make_fake_stream(use_tvm_ffi_env_stream=True),
-    ]
+        fakes.append(make_fake_compact_tensor(types[dtype], shape, stride_order=order, assumed_align=align))
+    return [*fakes, cutlass.Int32(1), make_fake_stream(use_tvm_ffi_env_stream=True)]

@@ -10,6 +10,7 @@ Every quantization block is 128 wide; the rows of an expert start at a multiple 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -215,6 +216,32 @@ def wgmma_register(half: Int, column_pair: Int, j: Int) -> Int:
 # 8 g + 2 w and 8 g + 2 w + 1 (e4m3). After the transposition lane q owns word q of every lane of its quad.
 
 
+LOW_HALVES, HIGH_HALVES = 0x5410, 0x7632  # byte selectors of PTX prmt: the low (high) halves of two words in one
+
+
+def quad_transpose(
+    words: list[Int], lane: Int, exchange: Callable[[Int, int], Int], choose: Callable[..., Int]
+) -> list[Int]:
+    """Transpose a 4 x 4 matrix whose column q is the four words of lane q of a quad.
+
+    Args:
+        words: this lane's words.
+        lane: lane number, of which the lowest two bits matter.
+        exchange: (word, bit) -> the word that lane ^ bit passes.
+        choose: (condition, yes, no) -> one of both.
+    """
+    w = list(words)
+    for bit in (1, 2):
+        odd = lane // bit % 2 == 1
+        for i in range(4):
+            if i & bit:
+                continue
+            j = i | bit
+            received = exchange(choose(odd, w[i], w[j]), bit)
+            w[i], w[j] = choose(odd, received, w[i]), choose(odd, w[j], received)
+    return w
+
+
 def bf16_word_block(group: Int, word: Int) -> Int:
     """8-column block that is packed in `word` of `group` before the transposition."""
     return 4 * group + word
@@ -246,7 +273,7 @@ def staging_index(token: Int, column: Int) -> Int:
 # --- Blackwell accumulators -------------------------------------------------------------------------------------------
 # tcgen05 with M = 128: lane r of tensor memory holds X row r, column c of the accumulator holds Y row c.
 TMEM_COLUMNS = 512  # 32-bit columns of a multiprocessor's tensor memory
-TMEM_LOAD = 32  # columns that one load instruction moves to registers
+TMEM_LOAD = 16  # columns that one load instruction moves to registers
 
 
 def accumulator_stages(form: Form) -> int:

@@ -8,7 +8,7 @@ import cutlass
 import cutlass.cute as cute
 from cutlass.cute.arch import inline_ptx
 
-from .cute_maps import FP8_MAX
+from . import cute_maps as maps
 
 Value = Any  # a DSL value
 
@@ -43,7 +43,7 @@ def pack_e4m3(v0: Value, v1: Value, v2: Value, v3: Value) -> Value:
 
 def take_halves(a: Value, b: Value, high: bool) -> Value:
     """Word made of the low (or high) 16-bit halves of `a` (to the low half) and `b`."""
-    return cutlass.Int32(cute.arch.prmt(a, b, cutlass.Int32(0x7632 if high else 0x5410)))
+    return cutlass.Int32(cute.arch.prmt(a, b, cutlass.Int32(maps.HIGH_HALVES if high else maps.LOW_HALVES)))
 
 
 def store_global(address: Value, words: list[Value]) -> None:
@@ -56,18 +56,7 @@ def store_global(address: Value, words: list[Value]) -> None:
 
 def quad_transpose(words: list[Value], lane: Value) -> list[Value]:
     """Transpose a 4 x 4 matrix of 32-bit words held by the four lanes of a quad: lane q gets word q of lanes 0..3."""
-    w = list(words)
-    for bit in (1, 2):
-        odd = (lane & bit) != 0
-        for i in range(4):
-            if i & bit:
-                continue
-            j = i | bit
-            sent = select(odd, w[i], w[j])
-            received = cute.arch.shuffle_sync_bfly(sent, offset=bit)
-            w[i] = select(odd, received, w[i])
-            w[j] = select(odd, w[j], received)
-    return w
+    return maps.quad_transpose(words, lane, lambda word, bit: cute.arch.shuffle_sync_bfly(word, offset=bit), select)
 
 
 def fma(a: Value, b: Value, c: Value) -> Value:
@@ -88,7 +77,7 @@ def abs_max(values: list[Value]) -> Value:
 def fp8_scale(amax: Value) -> tuple[Value, Value]:
     """Scale amax / 448 and its inverse; an all-zero block gets scale 1."""
     zero = amax == 0.0
-    scale = select(zero, cutlass.Float32(1.0), amax * cutlass.Float32(1.0 / FP8_MAX))
+    scale = select(zero, cutlass.Float32(1.0), amax * cutlass.Float32(1.0 / maps.FP8_MAX))
     return scale, cutlass.Float32(1.0) / scale
 
 

@@ -151,11 +151,11 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         everyone = cutlass.Int16((1 << form.cluster) - 1) if form.cluster > 1 else None
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = I32(0)
+        step = cutlass.Uint32(0)
         while job < total:
             for _ in cutlass.range(problem.k_blocks, unroll=1):
-                slot = maps.stage(step, form.stages)
-                target = maps.stage(step, self.accumulators)
+                slot = I32(maps.stage(step, form.stages))
+                target = I32(maps.stage(step, self.accumulators))
                 cute.arch.mbarrier_wait(place.free + target, maps.empty_parity(step, self.accumulators))
                 cute.arch.mbarrier_wait(place.full + slot, maps.full_parity(step, form.stages))
                 ptx.tmem_fence_after_signal()
@@ -176,12 +176,13 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         sums = cute.make_rmem_tensor(cute.make_layout(self.sums), F32)
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = I32(0)
+        step = cutlass.Uint32(0)
         while job < total:
             expert, tile_n, row, rows, _ = self.locate(job, place.table, problem.n_tiles)
             sums.fill(0.0)
+            scales = self.weight_index(expert, tile_n, 0, 0, problem)
             for k in cutlass.range(problem.k_blocks, unroll=1):
-                self.collect_block(tmem, place, problem, sums, expert, tile_n, k, step, thread)
+                self.collect_block(tmem, place, problem, sums, scales, k, step, thread)
                 step += 1
             if cutlass.const_expr(form.swapped):
                 self.store_swapped(sums, place, problem, tile_n, row, rows, thread)
@@ -196,18 +197,17 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         place: Bundle,
         problem: Bundle,
         sums: cute.Tensor,
-        expert: cutlass.Int32,
-        tile_n: cutlass.Int32,
+        scales: cutlass.Int32,
         k: cutlass.Int32,
-        step: cutlass.Int32,
+        step: cutlass.Uint32,
         thread: cutlass.Int32,
     ):
         """Add one K block's accumulator, scaled, to the sums."""
         form = self.form
-        slot = maps.stage(step, form.stages)
-        source = maps.stage(step, self.accumulators)
+        slot = I32(maps.stage(step, form.stages))
+        source = I32(maps.stage(step, self.accumulators))
         cute.arch.mbarrier_wait(place.full + slot, maps.full_parity(step, form.stages))
-        weight = self.weight_scales(expert, tile_n, k, slot, place, problem)
+        weight = self.weight_scales(scales, k, slot, place, problem)
         scale = weight[0]
         if cutlass.const_expr(not form.swapped):
             if cutlass.const_expr(form.n_blocks == 2):
@@ -223,12 +223,12 @@ class BlackwellGroupedGemm(GroupedGemmBase):
             address = maps.tmem_address(tmem.toint(), lane, cute.arch.make_warp_uniform(column))
             values = ptx.tmem_load(address, count)
             for i in cutlass.range_constexpr(0, count, 4):
-                scales = [scale] * 4
+                both = [scale] * 4
                 if cutlass.const_expr(form.swapped):
-                    scales = [t * scale for t in ptx.load_shared4(token + 4 * (first + i))]
+                    both = [t * scale for t in ptx.load_shared4(token + 4 * (first + i))]
                 for j in cutlass.range_constexpr(i, i + 4, 2):
                     n = first + j
-                    low, high = ptx.fma2(values[j : j + 2], scales[j - i : j - i + 2], [sums[n], sums[n + 1]])
+                    low, high = ptx.fma2(values[j : j + 2], both[j - i : j - i + 2], [sums[n], sums[n + 1]])
                     sums[n] = low
                     sums[n + 1] = high
         ptx.tmem_fence_before_signal()

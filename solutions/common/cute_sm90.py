@@ -41,8 +41,9 @@ class HopperGroupedGemm(GroupedGemmBase):
         self.wave_n = min(form.tile_y, 128)
         self.waves = form.tile_y // self.wave_n
         self.registers = 64 * self.wave_n // 128  # accumulator registers of one pass
+        self.factors = form.tile_y // 4 if form.swapped else 2 * self.waves  # scales that a thread needs for a K block
         # setmaxnreg works on whole warpgroups, so the loader gets three idle companions where registers are short.
-        self.big = self.waves * self.registers > 64
+        self.big = form.tile_y >= 128
         self.threads = 384 if self.big else 288
 
     @cute.jit
@@ -140,24 +141,25 @@ class HopperGroupedGemm(GroupedGemmBase):
             acc=cute.make_rmem_tensor(mma.partition_shape_C((maps.BLOCK, self.wave_n)), F32),
         )
         sums = cute.make_rmem_tensor(cute.make_layout(self.waves * self.registers), F32)
+        factors = cute.make_rmem_tensor(cute.make_layout(self.factors), F32)
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = I32(0)
+        step = cutlass.Uint32(0)
         while job < total:
             expert, tile_n, row, rows, _ = self.locate(job, place.table, problem.n_tiles)
             sums.fill(0.0)
-            # A warpgroup whose 64 token rows are all padding only keeps the ring turning.
-            busy = True if cutlass.const_expr(form.swapped) else rows > group * 64
-            for k in cutlass.range(problem.k_blocks, unroll=1):
-                slot = maps.stage(step, form.stages)
-                cute.arch.mbarrier_wait(place.full + slot, maps.full_parity(step, form.stages))
-                if busy:
-                    weight = self.weight_scales(expert, tile_n, k, slot, place, problem)
-                    token = self.token_scales(place.token, slot * form.tile_m, thread)
-                    self.multiply(mma, fragments, sums, token, weight, slot, place.empty + slot)
-                else:
+            scales = self.weight_index(expert, tile_n, 0, 0, problem)
+            if self.has_rows(rows, group):
+                self.take(place, problem, scales, 0, step, thread, factors)
+                for k in cutlass.range(problem.k_blocks, unroll=1):
+                    self.multiply(mma, fragments, sums, factors, place, problem, scales, k, step, thread)
+                    step += 1
+            else:
+                for _ in cutlass.range(problem.k_blocks, unroll=1):
+                    slot = I32(maps.stage(step, form.stages))
+                    cute.arch.mbarrier_wait(place.full + slot, maps.full_parity(step, form.stages))
                     self.release(place.empty + slot)
-                step += 1
+                    step += 1
             if cutlass.const_expr(form.swapped):
                 self.store_swapped(sums, place, problem, tile_n, row, rows, thread)
             elif cutlass.const_expr(form.fp8_out):
@@ -165,6 +167,10 @@ class HopperGroupedGemm(GroupedGemmBase):
             else:
                 self.store_bf16(sums, problem, tile_n, row, rows, thread)
             job += self.clusters()
+
+    def has_rows(self, rows: Any, group: Any) -> Any:
+        """Whether a warpgroup has true rows; one whose 64 token rows are all padding only keeps the ring turning."""
+        return rows > 0 if self.form.swapped else rows > group * 64
 
     @cute.jit
     def release(self, barrier: cute.Pointer):
@@ -177,42 +183,67 @@ class HopperGroupedGemm(GroupedGemmBase):
                     cute.arch.mbarrier_arrive(barrier, rank)
 
     @cute.jit
+    def take(
+        self,
+        place: Bundle,
+        problem: Bundle,
+        scales: cutlass.Int32,
+        k: cutlass.Int32,
+        step: cutlass.Uint32,
+        thread: cutlass.Int32,
+        factors: cute.Tensor,
+    ):
+        """Wait for K block k (ring step `step`) and read what this thread's products will be multiplied with.
+
+        factors: token scale times weight scale, for each pass two rows (plain), or for two columns of each 8 (swapped).
+        """
+        form = self.form
+        slot = I32(maps.stage(step, form.stages))
+        cute.arch.mbarrier_wait(place.full + slot, maps.full_parity(step, form.stages))
+        weight = self.weight_scales(scales, k, slot, place, problem)
+        base = slot * form.tile_m
+        for n in cutlass.range_constexpr(self.factors):
+            if cutlass.const_expr(form.swapped):
+                factors[n] = place.token[base + maps.wgmma_column(thread, 2 * n - n % 2)] * weight[0]
+            else:
+                factors[n] = place.token[base + maps.wgmma_row(thread, 2 * (n % 2))] * weight[n // 2]
+
+    @cute.jit
     def multiply(
         self,
         mma: cute.TiledMma,
         fragments: Bundle,
         sums: cute.Tensor,
-        token: list[Any],
-        weight: list[Any],
-        slot: cutlass.Int32,
-        barrier: cute.Pointer,
+        factors: cute.Tensor,
+        place: Bundle,
+        problem: Bundle,
+        scales: cutlass.Int32,
+        k: cutlass.Int32,
+        step: cutlass.Uint32,
+        thread: cutlass.Int32,
     ):
-        """Add one K block of a tile to the float32 sums; the scales were read before, so the slot is free after."""
+        """Add K block k of a tile to the float32 sums, and take the next block while the tensor core works."""
         acc = fragments.acc
+        slot = I32(maps.stage(step, self.form.stages))
+        ahead = cute.make_rmem_tensor_like(factors)
         for j in cutlass.range_constexpr(self.waves):
             warpgroup.fence()
             for kk in cutlass.range_constexpr(maps.BLOCK // maps.MMA_K):
                 mma.set(warpgroup.Field.ACCUMULATE, kk > 0)
                 cute.gemm(mma, acc, fragments.x[None, None, kk, slot], fragments.y[j][None, None, kk, slot], acc)
             warpgroup.commit_group()
+            if cutlass.const_expr(j == self.waves - 1):
+                if k + 1 < problem.k_blocks:
+                    self.take(place, problem, scales, k + 1, step + 1, thread, ahead)
             warpgroup.wait_group(0)
             if cutlass.const_expr(j == self.waves - 1):
-                self.release(barrier)
-            if cutlass.const_expr(self.form.swapped):
-                for i in cutlass.range_constexpr(self.registers):
-                    sums[i] = ptx.fma(acc[i], token[maps.wgmma_scale(i)] * weight[0], sums[i])
-            else:
-                scale = [token[half] * weight[j] for half in range(2)]
-                for i in cutlass.range_constexpr(self.registers):
-                    n = j * self.registers + i
-                    sums[n] = ptx.fma(acc[i], scale[maps.wgmma_half(i)], sums[n])
-
-    def token_scales(self, scales: Any, base: Any, thread: Any) -> list[Any]:
-        """Token scales that this thread's registers need: two rows (plain), or two columns of each 8 (swapped)."""
-        if self.form.swapped:
-            columns = range(self.form.tile_y // 4)
-            return [scales[base + maps.wgmma_column(thread, 2 * n - n % 2)] for n in columns]
-        return [scales[base + maps.wgmma_row(thread, 2 * half)] for half in range(2)]
+                self.release(place.empty + slot)
+            for i in cutlass.range_constexpr(self.registers):
+                n = j * self.registers + i
+                factor = maps.wgmma_scale(i) if self.form.swapped else 2 * j + maps.wgmma_half(i)
+                sums[n] = ptx.fma(acc[i], factors[factor], sums[n])
+        for n in cutlass.range_constexpr(self.factors):
+            factors[n] = ahead[n]
 
     # --- results --------------------------------------------------------------------------------------------------
 

@@ -170,12 +170,12 @@ class GroupedGemmBase:
         everyone = cutlass.Int16((1 << form.cluster) - 1)
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = I32(0)
+        step = cutlass.Uint32(0)
         while job < total:
             expert, tile_n, row, _, share_weights = self.locate(job, place.table, problem.n_tiles)
             tile_m = row // form.tile_m
             for k in cutlass.range(problem.k_blocks, unroll=1):
-                slot = maps.stage(step, form.stages)
+                slot = I32(maps.stage(step, form.stages))
                 bar = place.full + slot
                 cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, form.stages))
                 with cute.arch.elect_one():
@@ -208,7 +208,9 @@ class GroupedGemmBase:
         target = place.token.iterator + slot * form.tile_m
         ptx.bulk_copy(target.toint(), source.toint(), 4 * form.tile_m, barrier.toint())
         for j in range(form.n_blocks):
-            source = problem.b_scale.iterator + maps.copy_start(self.weight_index(expert, tile_n, j, k, problem))
+            source = problem.b_scale.iterator + maps.copy_start(
+                cutlass.Uint32(self.weight_index(expert, tile_n, j, k, problem))
+            )
             target = place.weight.iterator + (slot * form.n_blocks + j) * 4
             ptx.bulk_copy(target.toint(), source.toint(), 16, barrier.toint())
 
@@ -222,12 +224,10 @@ class GroupedGemmBase:
         shared, tiles = cute.group_modes(shared, 0, 2), cute.group_modes(tiles, 0, 2)
         return cpasync.tma_partition(atom, rank, cute.make_layout(parts), shared, tiles)
 
-    def weight_scales(self, expert: Any, tile_n: Any, k: Any, slot: Any, place: Bundle, problem: Bundle) -> list[Any]:
-        """Weight scales of one K block, one for each 128 columns of the tile."""
-        places = [
-            (slot * self.form.n_blocks + j) * 4 + maps.copy_offset(self.weight_index(expert, tile_n, j, k, problem))
-            for j in range(self.form.n_blocks)
-        ]
+    def weight_scales(self, scales: Any, k: Any, slot: Any, place: Bundle, problem: Bundle) -> list[Any]:
+        """Weight scales of one K block, one for each 128 columns of the tile; `scales` is the index of the tile's first."""
+        indices = [cutlass.Uint32(scales + j * problem.k_blocks + k) for j in range(self.form.n_blocks)]
+        places = [(slot * self.form.n_blocks + j) * 4 + I32(maps.copy_offset(i)) for j, i in enumerate(indices)]
         return [place.weight[i] for i in places]
 
     # --- results --------------------------------------------------------------------------------------------------
