@@ -156,6 +156,7 @@ def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Ana
         summaries=summaries(everyone, loads, cells, False),
         gate_power=m.GatePower(
             definition="moe_narrow", families=["fib"], counted=19, excluded=1, killed_published=8, killed_strict=19,
+            honest_cells=19, honest_rejected_published=0, honest_rejected_strict=0,
             mutants=[
                 m.MutantPower(name="gate_up_swapped", must_die=True, cells=19, excluded=1, killed_published=8, killed_strict=18),
                 m.MutantPower(name="fp8_output", must_die=False, cells=19, excluded=0, killed_published=0, killed_strict=1),

@@ -6,7 +6,7 @@ import itertools
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from bakeoff.report import charts, svg
+from bakeoff.report import charts, grids, svg
 
 WORDS = charts.Words(title="Speedup & more", description="<all> of it", x="seq_len", y="speedup")
 
@@ -38,7 +38,7 @@ def test_every_chart_is_well_formed_named_and_drawn_for_both_widths(number: int,
         charts.Series(s.index, s.label, [charts.Point(p.y, float(k)) for k, p in enumerate(s.points)])
         for s in series(number, points)
     ]
-    grid = charts.grid(
+    grid = grids.grid(
         "g",
         [str(10**p) for p in range(points)],
         [(s.index, s.label, ["win"] * points) for s in series(number)],
@@ -63,11 +63,12 @@ def test_every_chart_is_well_formed_named_and_drawn_for_both_widths(number: int,
 
 
 def test_participants_differ_without_colour() -> None:
-    marks = [str(svg.marker(i, 0, 0, "c")) for i in range(13)]
-    assert len(set(marks)) == 13
-    lines = [(svg.dash(i), mark) for i, mark in enumerate(marks)]
-    assert all(a[0] != b[0] for a, b in itertools.pairwise(lines))
-    assert len({(svg.colour_class(i), str(svg.marker(i, 0, 0, "c"))) for i in range(40)}) == 40
+    shapes = ElementTree.fromstring(str(svg.definitions()))[0]
+    drawn = [(shape.tag, shape.get("d")) for shape in shapes]
+    filled = [str(svg.marker(i, 0, 0)).split(" ")[2] for i in range(len(drawn))]
+    assert len(set(zip(drawn, filled, strict=True))) == len(drawn) == 13
+    assert all(svg.dash(a) != svg.dash(b) for a, b in itertools.pairwise(range(40)))
+    assert len({str(svg.marker(i, 0, 0)) for i in range(40)}) == 40
 
 
 def test_coordinates_are_rounded() -> None:

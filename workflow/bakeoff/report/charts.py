@@ -5,7 +5,7 @@ A chart gets numbers from Python and every word (title, description, axis labels
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -90,7 +90,7 @@ def sample(index: int, *, lines: bool = False) -> Markup:
     canvas = Canvas(width, 12, "", "", "")
     if lines:
         canvas.add("path", class_=f"l {colour_class(index)}", d=path([(1, 6), (29, 6)]), stroke_dasharray=dash(index))
-    canvas.mark(index, width / 2, 6, size=4)
+    canvas.mark(index, width / 2, 6)
     return element(
         "svg",
         joined(canvas.parts),
@@ -143,8 +143,8 @@ def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Mar
                 d=path([(x(a), y(b)) for a, b in steps]),
                 stroke_dasharray=dash(s.index),
             )
-            for point in s.points:
-                frame.canvas.mark(s.index, x(point.x), y(point.y), size=3.2, title=point.title)
+            for point in _apart(s.points, x, 14):
+                frame.canvas.mark(s.index, x(point.x), y(point.y), title=point.title if wide else "")
             ends.append((s, y(steps[-1][1])))
         if wide:
             _end_labels(frame, ends)
@@ -159,7 +159,7 @@ def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: 
     def draw(wide: bool) -> Canvas:
         step = 22 if wide else 20
         left, height = (120.0 if wide else 84.0), 62.0 + step * len(rows)
-        canvas = _canvas(id_, words, wide, height)
+        canvas = sized(id_, words, wide, height)
         frame = Frame(canvas, left, 12, canvas.width - 16, height - 46)
         values = [v for s in series for p in s.points for v in (p.x, p.low, p.high) if v is not None]
         x = Scale(min(values) / 1.1, max(values) * 1.1, frame.left + 8, frame.right, log=True)
@@ -170,86 +170,25 @@ def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: 
             canvas.line(frame.left, at, frame.right, at, "grid faint")
             canvas.text(left - 8, at + 4, name, anchor="end")
         for s in series:
-            for point in s.points:
-                at = frame.top + step * (point.y + 0.5)
-                if point.low is not None and point.high is not None:
-                    canvas.add(
-                        "path", class_=f"w {colour_class(s.index)}", d=path([(x(point.low), at), (x(point.high), at)])
-                    )
-                canvas.mark(s.index, x(point.x), at, size=4, title=point.title)
+            places = [(point, frame.top + step * (point.y + 0.5)) for point in s.points]
+            _whiskers(
+                canvas,
+                s,
+                [((x(p.low), at), (x(p.high), at)) for p, at in places if p.low is not None and p.high is not None],
+            )
+            for point, at in places:
+                canvas.mark(s.index, x(point.x), at, title=point.title if wide else "")
         return canvas
 
     return both_widths(draw, series, named=False)
 
 
-def grid(
-    id_: str,
-    columns: Sequence[str],
-    rows: Sequence[tuple[int, str, Sequence[str]]],
-    words: Words,
-    titles: Mapping[str, str],
-) -> Markup:
-    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, lead, tie, ran, pass, fail, none.
-
-    `titles` words the states for a pointer that rests on a square.
-    """
-
-    def draw(wide: bool) -> Canvas:
-        longest = max(len(label) for _, label, _ in rows)
-        left = min(20 + longest * 7.2, 230.0 if wide else 132.0)
-        step = min((WIDE - left - 8) / len(columns), 34.0) if wide else min((NARROW - left - 4) / len(columns), 30.0)
-        tall, head = (26.0, 58.0) if wide else (24.0, 46.0)
-        canvas = _canvas(id_, words, wide, head + tall * len(rows) + 6)
-        canvas.width = max(left + step * len(columns) + 8, 300) if wide else NARROW
-        every = max(1, -(-13 // int(max(step, 1))))
-        for number, name in enumerate(columns):
-            if number % every == 0 or (number == len(columns) - 1 and every == 1):
-                canvas.text(
-                    left + step * (number + 0.5) + 4, head - 8, name, class_="tick", turn=-90 if step < 30 else -60
-                )
-        if words.x:
-            canvas.text(left - 8, head - 10, words.x, anchor="end", class_="axis")
-        for line, (index, label, states) in enumerate(rows):
-            at = head + tall * (line + 0.5)
-            canvas.text(left - 8, at + 4, shortened(label, 29 if wide else 15), anchor="end")
-            for number, state in enumerate(states):
-                title = f"{label}, {columns[number]}: {titles[state]}"
-                _square(canvas, index, left + step * number, at, step, tall, state, title)
-        return canvas
-
-    return both_widths(draw)
-
-
-def _square(
-    canvas: Canvas, index: int, x: float, middle: float, step: float, tall: float, state: str, title: str
-) -> None:
-    gap = 1.5 if step > 8 else 0.6
-    canvas.add(
-        "rect", element("title", title), class_=f"q {state} {colour_class(index)}", x=x + gap, y=middle - tall / 2 + 1.5,
-        width=step - 2 * gap, height=tall - 3, rx=min(4.0, step / 5),
-    )  # fmt: skip
-    centre, size = x + step / 2, min(4.6, step / 3)
-    if state in ("win", "lead"):
-        canvas.mark(index, centre, middle, size=size)
-    elif state in ("pass", "fail"):
-        tick = [(-size, 0.0), (-size / 4, size * 0.8), (size, -size * 0.9)]
-        cross = [(-size * 0.8, -size * 0.8), (size * 0.8, size * 0.8)]
-        lines = [tick] if state == "pass" else [cross, [(a, -b) for a, b in cross]]
-        canvas.add(
-            "path", class_=f"t {state}", d="".join(path([(centre + a, middle + b) for a, b in line]) for line in lines)
-        )
-    elif state in ("tie", "ran"):
-        canvas.add(
-            "circle", class_=f"t {state}", cx=centre, cy=middle, r=size * 0.8 if state == "tie" else min(1.6, size / 2)
-        )
-
-
-def _canvas(id_: str, words: Words, wide: bool, height: float) -> Canvas:
+def sized(id_: str, words: Words, wide: bool, height: float) -> Canvas:
     return Canvas(WIDE if wide else NARROW, height, f"{id_}-{'w' if wide else 'n'}", words.title, words.description)
 
 
 def _frame(id_: str, words: Words, wide: bool, height: float, labels: Sequence[str]) -> Frame:
-    canvas = _canvas(id_, words, wide, height)
+    canvas = sized(id_, words, wide, height)
     right = min(34 + 7.2 * max(map(len, labels), default=0), 240) if wide else 12
     return Frame(canvas, 58 if wide else 46, 30, canvas.width - right, height - 46)
 
@@ -280,11 +219,24 @@ def _line(frame: Frame, s: Series, x: Scale, y: Scale) -> None:
             d=path([(x(p.x), y(p.y)) for p in s.points]),
             stroke_dasharray=dash(s.index),
         )
+    ends = [((x(p.x), y(p.low)), (x(p.x), y(p.high))) for p in s.points if p.low is not None and p.high is not None]
+    _whiskers(frame.canvas, s, ends)
     for point in s.points:
-        if point.low is not None and point.high is not None:
-            ends = path([(x(point.x), y(point.low)), (x(point.x), y(point.high))])
-            frame.canvas.add("path", class_=f"w {colour_class(s.index)}", d=ends)
-        frame.canvas.mark(s.index, x(point.x), y(point.y), title=point.title)
+        frame.canvas.mark(s.index, x(point.x), y(point.y), title=point.title if frame.canvas.width == WIDE else "")
+
+
+def _whiskers(canvas: Canvas, s: Series, ends: Sequence[tuple[tuple[float, float], tuple[float, float]]]) -> None:
+    if ends:
+        canvas.add("path", class_=f"w {colour_class(s.index)}", d="".join(path(pair) for pair in ends))
+
+
+def _apart(points: Sequence[Point], x: Scale, apart: float) -> list[Point]:
+    """Points at least `apart` units from the one before, so that marks on a line stay countable."""
+    kept: list[Point] = []
+    for point in points:
+        if not kept or x(point.x) - x(kept[-1].x) >= apart:
+            kept.append(point)
+    return kept
 
 
 def _end_labels(frame: Frame, ends: Sequence[tuple[Series, float]]) -> None:

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from bakeoff.report import charts
 from bakeoff.report import formats as f
 from bakeoff.report.charts import Point, Series, Words
+from bakeoff.report.grids import grid
 from bakeoff.report.performance import estimate_text
 from bakeoff.report.view import Person, View
 from bakeoff.stats.model import Estimate
@@ -100,4 +101,4 @@ def outcomes(view: View, words: Words) -> Markup:
 def _grid(view: View, id_: str, people: list[Person], state: Callable[[Person, str], str], words: Words) -> Markup:
     shown = view.a.workloads[-MOST_ROWS:]
     rows = [(p.index, p.label, [state(p, w.id) for w in shown]) for p in people]
-    return charts.grid(id_, [view.tick(w.id) for w in shown], rows, words, view.words["states"])
+    return grid(id_, [view.tick(w.id) for w in shown], rows, words, view.words["states"])

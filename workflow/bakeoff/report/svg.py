@@ -61,20 +61,43 @@ _STROKES = {
 }
 
 
-def marker(shape: int, x: float, y: float, class_: str, *, size: float = 4.5, title: str = "") -> Markup:
-    """The mark of participant number `shape` at (x, y); `title` is what a pointer that rests on it shows."""
-    inside = element("title", title) if title else Markup("")
-    kind = MARKERS[shape % len(MARKERS)]
+SIZE = 4.2
+
+
+def definitions() -> Markup:
+    """Every mark once, for the top of a page; drawings refer to them (`use`), which keeps a page of thousands of marks small."""
+    shapes = joined(_shape(number) for number in range(len(MARKERS)))
+    return element("svg", element("defs", shapes), class_="definitions", width=0, height=0, aria_hidden="true")
+
+
+def _shape(number: int) -> Markup:
+    kind, id_ = MARKERS[number], f"k{number}"
 
     def drawn(points: Iterable[tuple[float, float]]) -> str:
-        return path([(x + dx * size, y + dy * size) for dx, dy in points])
+        return path([(dx * SIZE, dy * SIZE) for dx, dy in points])
 
     if kind in _STROKES:
-        return element("path", inside, class_=f"s {class_}", d="".join(drawn(line) for line in _STROKES[kind]))
+        return element("path", id=id_, d="".join(drawn(line) for line in _STROKES[kind]))
     if kind in ("circle", "ring"):
-        return element("circle", inside, class_=f"{'m' if kind == 'circle' else 'o'} {class_}", cx=x, cy=y, r=size)
-    filled = "o" if kind.startswith("open ") else "m"
-    return element("path", inside, class_=f"{filled} {class_}", d=f"{drawn(_OUTLINES[kind.removeprefix('open ')])}Z")
+        return element("circle", id=id_, r=SIZE)
+    return element("path", id=id_, d=f"{drawn(_OUTLINES[kind.removeprefix('open ')])}Z")
+
+
+def marker(shape: int, x: float, y: float, *, scale: float = 1.0, title: str = "") -> Markup:
+    """The mark of participant number `shape` at (x, y); `title` is what a pointer that rests on it shows."""
+    number = shape % len(MARKERS)
+    kind = MARKERS[number]
+    class_ = "s" if kind in _STROKES else "o" if kind == "ring" or kind.startswith("open ") else "m"
+    place: dict[str, object] = {"x": x, "y": y}
+    if scale != 1.0:
+        place = {"transform": f"translate({coordinate(x)} {coordinate(y)}) scale({coordinate(scale)})"}
+    return element(
+        "use",
+        element("title", title) if title else Markup(""),
+        href=f"#k{number}",
+        class_=f"{class_} {colour_class(shape)}",
+        **place,
+    )
 
 
 def colour_class(index: int) -> str:
@@ -154,8 +177,8 @@ class Canvas:
     def line(self, x1: float, y1: float, x2: float, y2: float, class_: str) -> None:
         self.add("path", class_=class_, d=path([(x1, y1), (x2, y2)]))
 
-    def mark(self, index: int, x: float, y: float, *, size: float = 4.5, title: str = "") -> None:
-        self.parts.append(marker(index, x, y, colour_class(index), size=size, title=title))
+    def mark(self, index: int, x: float, y: float, *, scale: float = 1.0, title: str = "") -> None:
+        self.parts.append(marker(index, x, y, scale=scale, title=title))
 
     def svg(self, class_: str = "") -> Markup:
         """The finished `<svg>` element, named and described for a screen reader."""

@@ -5,6 +5,7 @@ Every value that comes from data is escaped for the language it is written in; o
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 from collections.abc import Callable
@@ -15,18 +16,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 from markupsafe import Markup, escape
 
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.report import charts, formats
+from bakeoff.report import charts, formats, svg
 
 TEMPLATES = PROJECT_ROOT / "report_templates"
+_LAYOUT = re.compile(r"[ \t\r\n]+")  # not the space between a figure and its unit
 # An underscore inside a word is plain text to GitHub; at a word's edge it is not.
 _MARKDOWN_SIGNS = re.compile(r"[\\`*\[\]|~#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 
 
+@functools.cache
 def html_environment(folder: Path = TEMPLATES) -> Environment:
     """For pages: data is escaped as HTML."""
     return _environment(folder, finalize=_refuse_none, plain=escape)
 
 
+@functools.cache
 def markdown_environment(folder: Path = TEMPLATES) -> Environment:
     """For GitHub Markdown: data is escaped as Markdown and as the HTML that Markdown lets through."""
 
@@ -40,6 +44,7 @@ def _environment(folder: Path, finalize: Callable[[Any], Any], plain: Callable[[
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
+        optimized=False,  # each template runs once: compiling costs more than it saves
         undefined=StrictUndefined,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -49,7 +54,9 @@ def _environment(folder: Path, finalize: Callable[[Any], Any], plain: Callable[[
         {name: getattr(formats, name) for name in _FORMATS}, squeeze=squeeze, verbatim=verbatim, breakable=breakable
     )
     environment.filters["ticked"] = lambda text: ticked(text, plain)
-    environment.globals.update(charts=charts, Words=charts.Words, sample=charts.sample, listed=formats.listed)
+    environment.globals.update(
+        charts=charts, Words=charts.Words, sample=charts.sample, marks=svg.definitions, listed=formats.listed
+    )
     return environment
 
 
@@ -79,13 +86,13 @@ def markdown_text(value: Any) -> Any:
     """Data as Markdown text that shows exactly its own characters, on one line."""
     if isinstance(value, Undefined):
         return value  # its use raises, with the name
-    text = re.sub(r"[ \t\r\n]+", " ", str(_refuse_none(value)))
+    text = _LAYOUT.sub(" ", str(_refuse_none(value)))
     return Markup(_MARKDOWN_SIGNS.sub(lambda found: f"\\{found[0]}", html.escape(text, quote=False)))
 
 
 def squeeze(value: object) -> object:
-    """White space of a template's layout as single spaces."""
-    text = " ".join(str(value).split())
+    """White space of a template's layout as single spaces; none at the ends."""
+    text = _LAYOUT.sub(" ", str(value)).strip(" ")
     return Markup(text) if isinstance(value, Markup) else text
 
 

@@ -1,0 +1,244 @@
+"""What a report must say and be, for every kind of run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from bakeoff.report import render as rendering
+from bakeoff.report.templates import html_environment
+from bakeoff.stats import model
+from report import constructed
+from report.pages import NAMES, Page, analysis, cells, files, table_text
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_is_one_offline_file_without_scripts(name: str) -> None:
+    content = files(name)["report.html"]
+    page = Page.of(content)
+    assert len(content) < 1_000_000
+    assert not page.all("script", "link", "img", "iframe", "object", "embed", "base", "form")
+    assert not [a for e in page.elements for a in e.attributes if a.startswith("on") or a in ("src", "srcset", "style")]
+    links = [e.attributes["href"] or "" for e in page.elements if "href" in e.attributes]
+    assert all(link.startswith(("#", "tables/")) for link in links)
+    assert "url(" not in content.decode() and "@import" not in content.decode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_has_order_anchors_captions_and_scopes(name: str) -> None:
+    page, written = Page.of(files(name)["report.html"]), files(name)
+    ids = [e.attributes["id"] for e in page.elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    for entry in page.elements:
+        target = entry.attributes.get("href") or ""
+        assert not target.startswith("#") or target[1:] in ids, target
+        assert not target.startswith("tables/") or target in written, target
+        for key in ("aria-labelledby", "aria-describedby"):
+            assert all(one in ids for one in (entry.attributes.get(key) or "").split())
+    levels = [int(e.tag[1]) for e in page.all("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    sections = [e.attributes["id"] for e in page.all("h2")]
+    assert sections == [s for s in rendering.SECTIONS if s in sections]
+    assert (
+        len(page.all("table"))
+        == len(page.all("caption"))
+        == len([e for e in page.all("div") if e.attributes.get("role") == "region"])
+    )
+    assert all(e.attributes.get("scope") in ("col", "row") for e in page.all("th"))
+    drawings = [e for e in page.all("svg") if e.attributes.get("aria-hidden") != "true"]
+    assert len(drawings) == len([e for e in page.all("desc") if e.text]) and all(
+        e.attributes.get("role") == "img" for e in drawings
+    )
+    assert page.all("html")[0].attributes["lang"] == "en" and page.all("main") and page.all("nav")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_value_is_printed_as_none_or_nan(name: str) -> None:
+    for file, content in files(name).items():
+        text = Page.of(content).text if file.endswith(".html") else content.decode()
+        assert not re.search(r"\b(None|nan|NaN|inf|undefined)\b", text), (
+            file,
+            re.findall(r".{30}\b(?:None|nan|inf)\b.{30}", text)[:3],
+        )
+
+
+def widths_are_even(text: str) -> None:
+    """Every row of a Markdown table has as many cells as its head."""
+    width = 0
+    for line in text.split("\n"):
+        if line.startswith("|"):
+            width = width or len(cells(line))
+            assert line.endswith("|") and len(cells(line)) == width, line
+        else:
+            width = 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_markdown_tables_are_whole_and_the_file_fits_a_job_summary(name: str) -> None:
+    text = files(name)["report.md"].decode()
+    assert len(text) < 100_000
+    widths_are_even(text)
+    assert set(re.findall(r"</?([a-z]+)", text)) <= {"details", "summary", "code"}
+    assert text.count("<details>") == text.count("</details>") == text.count("<summary>")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_of_the_page_is_a_csv_of_as_many_columns_as_its_head(name: str) -> None:
+    for file, content in files(name).items():
+        if file.endswith(".csv"):
+            rows = list(csv.reader(io.StringIO(content.decode())))
+            assert len(rows) > 1 and len({len(row) for row in rows}) == 1 and len(set(rows[0])) == len(rows[0]), file
+
+
+def test_markdown_and_page_have_the_same_sections_and_figures() -> None:
+    for name in ("four", "cpu", "2026-02-26_4way"):
+        page, text = Page.of(files(name)["report.html"]), files(name)["report.md"].decode()
+        assert [e.text.strip() for e in page.all("h2")] == re.findall(r"^## (.*)$", text, flags=re.M)
+        tables = set(re.findall(r"\(tables/(\w+)\.csv\)", text))
+        assert tables == set(re.findall(r'href="tables/(\w+)\.csv"', files(name)["report.html"].decode()))
+
+
+def test_the_published_run_reproduces_the_published_table_figure_for_figure() -> None:
+    printed = (HERE / "published_table.md").read_text().strip().split("\n")
+    rows = table_text("2026-02-26_4way", "published_form")
+    assert len(rows) == 20 and rows == [cells(line) for line in (printed[0], *printed[2:])]
+
+
+def test_the_recomputed_summary_stands_in_the_published_form() -> None:
+    rows = {row[0]: row[1:] for row in table_text("2026-02-26_4way", "published_summary")}
+    assert rows["Average"] == ["30.37x", "11.05x", "11.83x", "29.50x"]
+    assert rows["Median"] == ["31.15x", "11.03x", "11.57x", "31.49x"]
+    assert rows["Wins"] == ["6/19", "0/19", "0/19", "13/19"]
+    assert rows["Std Dev (sample)"][3] == "9.13x" and rows["Std Dev (population)"][3] == "8.89x"
+    assert rows["CV (sample)"] == ["21.3\u00a0%", "11.6\u00a0%", "9.0\u00a0%", "30.9\u00a0%"]
+
+
+def test_the_published_page_says_what_the_audit_found() -> None:
+    audit = analysis("2026-02-26_4way").audit
+    assert audit is not None and audit.contradicted >= 10
+    text = Page.of(files("2026-02-26_4way")["report.html"]).text
+    assert f"{audit.contradicted}/{len(audit.claims)}" in text and f"{audit.contradicted} contradicted" in text
+    claims = {row[0]: row for row in table_text("2026-02-26_4way", "audit_contradicted")}
+    assert any("31.1500x" in row[3] for row in claims.values())
+    assert len(claims) - 1 <= audit.contradicted
+
+
+def test_a_cpu_run_shows_correctness_and_no_performance() -> None:
+    written = files("cpu")
+    page = Page.of(written["report.html"])
+    assert "76/76 PASSED" in page.text and "no performance shown" in page.text
+    for text in (page.text, written["report.md"].decode()):
+        assert not re.search(r"\d\u00a0?(×|x\b|µs|ms\b)", text)
+        assert "FASTER" not in text
+    assert not {"tables/matrix.csv", "tables/latencies.csv", "tables/summary.csv", "tables/pairs.csv"} & set(written)
+    assert [e.attributes["id"] for e in page.all("h2")] == [
+        s for s in rendering.SECTIONS if s not in ("summary", "plots", "findings", "stability")
+    ]
+
+
+def test_the_matrix_has_every_value_with_its_interval_and_marks_supported_winners_only() -> None:
+    a = analysis("four")
+    rows = list(csv.DictReader(io.StringIO(files("four")["tables/matrix.csv"].decode())))
+    assert [row["workload"] for row in rows] == [w.id for w in a.workloads]
+    for c in a.cells:
+        row = next(row for row in rows if row["workload"] == c.workload)
+        assert c.speedup and [float(row[c.solution + end]) for end in ("", "_low", "_high")] == [
+            c.speedup.value,
+            c.speedup.low,
+            c.speedup.high,
+        ]
+    page = files("four")["report.html"].decode()
+    assert page.count('class="n win"') == sum(w.supported for w in a.winners) > 0
+    assert files("one_block")["report.html"].decode().count('class="n win"') == 0
+
+
+def test_a_faulty_run_names_every_failure_and_is_not_valid() -> None:
+    a = analysis("faulty")
+    page = Page.of(files("faulty")["report.html"])
+    assert "Not valid as a comparison" in page.text
+    troubles = list(csv.DictReader(io.StringIO(files("faulty")["tables/troubles.csv"].decode())))
+    listed = {(row["solution"], workload) for row in troubles for workload in row["workloads"].split()}
+    assert listed == {(c.solution, c.workload) for c in a.cells if c.outcome != "PASSED"}
+    for outcome in {c.outcome for c in a.cells}:
+        assert outcome in page.text
+
+
+def test_a_run_without_a_value_has_no_ranking_and_nothing_drawn() -> None:
+    text = Page.of(files("nothing_passed")["report.html"]).text
+    assert "there is no ranking" in text and "There is nothing to draw" in text
+
+
+def test_one_contestant_is_not_ranked() -> None:
+    text = Page.of(files("one_solution")["report.html"]).text
+    assert "only contestant" in text and "Ranking" not in text
+
+
+def test_stages_say_that_they_are_not_profiled() -> None:
+    assert all(
+        "not profiled" in Page.of(files(name)["report.html"]).text for name in ("four", "cpu", "2026-02-26_4way")
+    )
+
+
+def test_peers_stand_beside_contestants_and_never_lead() -> None:
+    a = analysis("with_peer")
+    (peer,) = [p.name for p in a.participants if p.role == "peer"]
+    rows = list(csv.DictReader(io.StringIO(files("with_peer")["tables/matrix.csv"].decode())))
+    assert all(row[peer] for row in rows) and peer not in {row["leader"] for row in rows}
+    assert peer not in csv.DictReader(io.StringIO(files("with_peer")["tables/published_form.csv"].decode())).fieldnames  # type: ignore[operator]
+
+
+def test_every_cell_has_its_command() -> None:
+    a = analysis("cpu")
+    rows = list(csv.DictReader(io.StringIO(files("cpu")["tables/rerun.csv"].decode())))
+    assert {(r["solution"], r["workload"]) for r in rows} == {(c.solution, c.workload) for c in a.cells}
+    assert all(r["command"] == f"bakeoff check {r['solution']} --workload {r['workload']} --backend cpu" for r in rows)
+
+
+def test_what_a_solution_says_cannot_become_markup() -> None:
+    evil = "<script>alert(1)</script> | `x` **b** [l](javascript:0) \"'&"
+    a = constructed.cpu_run(2, 2, failed=True)
+    for c in a.cells:
+        if c.outcome != "PASSED":
+            c.detail, c.hint, c.reason = evil, evil, None
+    a.participants[0] = a.participants[0].model_copy(update={"label": evil, "description": evil})
+    written = rendering.render(a)
+    page, text = Page.of(written["report.html"]), written["report.md"].decode()
+    assert not page.all("script") and evil.replace("`", "") in page.text.replace("`", "")
+    assert "<script" not in text and "**b**" not in text and "[l](java" not in text
+    widths_are_even(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "codes"),
+    [
+        ("checks", get_args(model.Check.model_fields["code"].annotation)),
+        ("statuses", get_args(model.Check.model_fields["status"].annotation)),
+        ("aggregates", get_args(model.Ranking.model_fields["aggregate"].annotation)),
+        ("groups", get_args(model.Fact.model_fields["group"].annotation)),
+        ("roles", get_args(model.Participant.model_fields["role"].annotation)),
+        ("relations", get_args(model.PreviousFinding.model_fields["relation"].annotation)),
+        ("bounds", ("memory", "compute")),
+        ("reasons", ("device", "protocol", "inputs", "performance", "missing", "failed", "one_block")),
+        ("sections", rendering.SECTIONS),
+        ("short", rendering.SECTIONS),
+    ],
+)
+def test_every_code_of_the_analysis_has_a_word(words: str, codes: tuple[str, ...]) -> None:
+    assert codes and set(codes) <= set(rendering.lexicon(html_environment())[words])
+
+
+def test_twelve_solutions_on_forty_workloads_stay_under_a_megabyte() -> None:
+    written = rendering.render(constructed.gpu_run(12, 40, 5, lost=9))
+    assert len(written["report.html"]) < 1_000_000 and len(written["report.md"]) < 150_000
+    Page.of(written["report.html"])
+    rows = list(csv.reader(io.StringIO(written["tables/verdicts.csv"].decode())))
+    assert len(rows) == 1 + 66 * 40
+    assert "the CSV has all of them" in Page.of(written["report.html"]).text
