@@ -14,7 +14,19 @@ import pytest
 from bakeoff.measure.assemble import assemble_run
 from bakeoff.measure.outcomes import Outcome, Reason
 from bakeoff.measure.protocol import block_cells, block_order
-from measure_runs import bakeoff, command, environment, fake_device, make_run, measure, only, plan_of, plan_run, records, write_solution
+from measure_runs import (
+    bakeoff,
+    command,
+    environment,
+    fake_device,
+    make_run,
+    measure,
+    only,
+    plan_of,
+    plan_run,
+    records,
+    write_solution,
+)
 
 ALL = ("honest", "reference")
 

@@ -119,6 +119,6 @@ def test_a_file_that_may_not_grow_ends_in_exit_code_2_without_a_traceback(tmp_pa
     )
     words = [sys.executable, "-c", code, str(path), str(Path(__file__).parent)]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, size + 20))  # noqa: E731 - a callable is asked for
-    done = subprocess.run(words, preexec_fn=limit, env=environment(), text=True, capture_output=True, check=False)  # noqa: PLW1509
+    done = subprocess.run(words, preexec_fn=limit, env=environment(), text=True, capture_output=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "cannot write" in done.stdout and path.stat().st_size == size

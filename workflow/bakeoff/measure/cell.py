@@ -29,6 +29,9 @@ from bakeoff.moe.inputs import make_weights
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import Case, TraceRoot
 
+# Honest kernels that add in a changing order differ by less than 1e-3 after rounding to bfloat16; a fresh FP8 rounding makes 0.03.
+UNSTABLE_L2 = 0.01
+
 
 @dataclass
 class Cell:
@@ -127,6 +130,9 @@ class Bench:
         if command["kind"] == "measure":
             answer["tiers"] = {"wall_us": [wall_us]}
         if command["kind"] == "measure" and self.device.repeats:
+            finding = self._unstable(cell, output)
+            if finding:
+                return self._found(finding)
             keeper = Keeper(channel, {"id": command["id"], "token": command["token"]})
             try:
                 answer |= timed_calls(self.device, cell, command["protocol"], keeper)
@@ -197,6 +203,18 @@ class Bench:
             or self._changed(before, inputs)
         )
         return finding, wall_us
+
+    def _unstable(self, cell: Cell, first: OutputBuffer) -> Finding | None:
+        """The same call again: how far its output is from the first one's."""
+        second = cell.output()
+        finding, _ = self._guarded_call(cell, cell.inputs, second)
+        if finding:
+            return finding
+        one, two = first.view().float(), second.view().float()
+        distance = float((one - two).norm() / one.norm().clamp_min(1e-30))
+        if distance > UNSTABLE_L2:
+            return Outcome.REJECTED, Reason.UNSTABLE_OUTPUT, f"two calls on equal inputs differ by {distance:.4f} (relative L2)"
+        return None
 
     def _rules_broken(self) -> Finding | None:
         if self.audit.violation:

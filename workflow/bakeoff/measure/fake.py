@@ -5,9 +5,9 @@ file that the environment variable BAKEOFF_FAKE_DEVICE names:
 
     {"faults": [{"kind": "hang", "participant": "x", "workload": "T1_o32"}, ...],   in workers, at the cell's first timed call
      "looks": {"3": {"reasons": 8}, ...},                                           what the monitor sees at its third look
-     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused"}
+     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9}}
 
-Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
+`factor` multiplies the times that a participant reports. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class FakeDevice(Device):
         self._faults = [fault for fault in description.get("faults", []) if fault["participant"] == participant]
         self._participant, self._workload, self._tokens = participant, "", 0
         self._number, self._calls, self._is_poisoned = 0, 0, False
+        self._factor = float(description.get("factor", {}).get(participant, 1))
         self.missing = dict(description.get("missing", {}))
 
     def enter(self, workload: str, tokens: int) -> None:
@@ -72,7 +73,7 @@ class FakeDevice(Device):
     def _time(self, number: int) -> float:
         digest = hashlib.sha256(f"{self._participant}/{self._workload}/{number}".encode()).digest()
         base = 20 + self._tokens / 10 + hashlib.sha256(self._participant.encode()).digest()[0] / 16
-        return round(base * (1 + digest[0] / 25600), 3)
+        return round(self._factor * base * (1 + digest[0] / 25600), 3)
 
     def _fail(self, kind: str) -> None:
         if kind == "hang":

@@ -216,6 +216,10 @@ class Block:
             self._finish(session, flight, message.outcome, message.reason, message.detail)
             return
         flight.take_outputs(message)
+        if flight.claims_more_than(time.monotonic() - flight.begun):
+            session.flight = None
+            self._finish(session, flight, Outcome.REJECTED, Reason.FORGED_TIME, "the calls' times add up to more than the cell took")
+            return
         if self._disturbed(session, flight, blamed=False):
             return
         left = self._left_processes(session)

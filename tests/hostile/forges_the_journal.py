@@ -1,0 +1,27 @@
+"""Forged journal: appends a result of its own to the run's files."""
+
+from pathlib import Path
+
+EXPECTED = ("REJECTED", "edited_run")
+DEVICE = "cpu"
+
+
+def _try_to_append(path):
+    try:
+        with path.open("a") as stream:
+            stream.write('{"outcome":"PASSED"}\n')
+    except OSError:
+        pass
+
+
+def hostile(honest, *arguments):
+    honest(*arguments)
+    for journal in Path(__file__).resolve().parents[4].glob("samples/*/*.jsonl"):
+        _try_to_append(journal)
+
+
+def neighbour(honest, *arguments):
+    """Appends to a file in its own scratch folder."""
+    honest(*arguments)
+    with Path("notes.txt").open("a") as stream:
+        stream.write("call\n")

@@ -1,0 +1,212 @@
+"""The device layer without a GPU: attribution of CUPTI records, stopping, disturbances, and faults on the fake device."""
+
+from __future__ import annotations
+
+import json
+import random
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bakeoff.measure.assemble import assemble_run
+from bakeoff.measure.cuda import Trace, attribute
+from bakeoff.measure.gpu_state import Sample, disturbance, locked_clocks, summary
+from bakeoff.measure.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
+from bakeoff.measure.protocol import PROTOCOLS, per_process_latency, primary_tier
+from bakeoff.measure.timing import relative_half_width
+from bakeoff.traces.models import Status
+from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
+
+
+def test_work_counts_for_the_window_of_the_api_call_that_caused_it() -> None:
+    api = [(105, 1), (110, 2), (150, 3), (205, 4), (300, 5)]  # 3 lies between the windows, 5 after them
+    work = [(1, 1000, 3000), (2, 2000, 6000), (3, 0, 10_000), (4, 20_000, 21_000), (4, 24_000, 25_000), (5, 0, 9)]
+    assert attribute(api, work, [(100, 120), (200, 210)]) == ([5.0, 2.0], [5.0, 5.0])
+
+
+def test_concurrent_kernels_are_busy_once_and_gaps_are_in_the_span_only() -> None:
+    work = [(1, 0, 10_000), (1, 2_000, 4_000), (1, 30_000, 31_000)]
+    assert attribute([(5, 1)], work, [(0, 9)]) == ([11.0], [31.0])
+
+
+def test_a_call_without_any_record_has_no_cupti_tier() -> None:
+    assert attribute([(5, 1)], [(1, 0, 1)], [(0, 9), (20, 29)]) is None
+
+
+def test_trace_reads_records_as_cupti_hands_them_over() -> None:
+    kinds = types.SimpleNamespace(RUNTIME=1, DRIVER=2, CONCURRENT_KERNEL=3, MEMCPY=4, MEMSET=5)
+    enabled, hooks = set(), {}
+    cupti = types.SimpleNamespace(
+        ActivityKind=kinds,
+        activity_register_callbacks=lambda requested, completed: hooks.update(requested=requested, completed=completed),
+        activity_enable=enabled.add,
+        activity_disable=enabled.remove,
+        activity_flush_all=lambda flag: hooks["completed"](
+            [
+                types.SimpleNamespace(kind=1, start=7, correlation_id=11),
+                types.SimpleNamespace(kind=3, start=1000, end=3000, correlation_id=11),
+                types.SimpleNamespace(kind=5, start=3000, end=3500, correlation_id=12),
+            ]
+        ),
+    )
+    trace = Trace(cupti)
+    assert not enabled and hooks["requested"]()[0] > 0
+    trace.enable(True)
+    assert enabled == {1, 2, 3, 4, 5}
+    assert trace.collect([(5, 9)]) == ([2.0], [2.0])
+
+
+def test_the_interval_of_the_median_narrows_with_calls_and_covers_it() -> None:
+    chance = random.Random(1)
+    draw = lambda n: [100 + chance.gauss(0, 1) for _ in range(n)]  # noqa: E731
+    assert relative_half_width(draw(16)) > relative_half_width(draw(400)) > 0
+    assert relative_half_width([5.0] * 16) == 0
+    covered = 0
+    for _ in range(400):
+        ordered = sorted(draw(32))
+        width = relative_half_width(ordered) * (ordered[15] + ordered[16]) / 2
+        covered += abs((ordered[15] + ordered[16]) / 2 - 100) <= 1.6 * width
+    assert covered >= 370
+
+
+def test_latency_is_a_median_under_robust_and_a_mean_under_fib() -> None:
+    times = [1.0, 2.0, 9.0]
+    assert per_process_latency("robust", times) == 2.0 and per_process_latency("fib-0.1.2", times) == 4.0
+    everything = {"wall_us", "event_us", "cupti_busy_us", "cupti_span_us"}
+    assert primary_tier("robust", everything) == "cupti_span_us" and primary_tier("fib-0.1.2", everything) == "event_us"
+    assert primary_tier("robust", {"wall_us", "event_us"}) == "event_us"
+    assert PROTOCOLS["fib-0.1.2"].trials * PROTOCOLS["fib-0.1.2"].timed_calls == 150  # type: ignore[union-attr]
+
+
+def test_every_outcome_has_a_sentence_and_a_status_and_every_reason_a_hint() -> None:
+    assert set(SENTENCES) == set(Outcome) and set(HINTS) == set(Reason)
+    assert {fib_status(outcome) for outcome in Outcome} <= set(Status)
+
+
+HEALTHY = Sample(0.0, sm_mhz=1980, celsius=40, watts=300.0, ecc=2, processes=frozenset({10, 11}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "blamed", "expected"),
+    [
+        ({}, False, None),
+        ({"reasons": 0x4}, False, None),
+        ({"reasons": 0x8}, False, Reason.THROTTLED),
+        ({"reasons": 0x40}, False, Reason.THROTTLED),
+        ({"ecc": 3}, False, Reason.ECC_ERROR),
+        ({"xids": (79,)}, False, Reason.XID_ERROR),
+        ({"xids": (31,)}, False, Reason.XID_ERROR),
+        ({"xids": (31,)}, True, None),
+        ({"xids": (79,)}, True, Reason.XID_ERROR),
+        ({"processes": frozenset({10, 99})}, False, Reason.FOREIGN_PROCESS),
+        ({"processes": frozenset({101, 102})}, False, None),  # ids of another namespace, no more than the run's own
+        ({"processes": frozenset({101, 102, 103})}, False, Reason.FOREIGN_PROCESS),
+    ],
+)
+def test_a_disturbance_is_named(changes: dict[str, Any], blamed: bool, expected: Reason | None) -> None:
+    sample = Sample(**{**HEALTHY.__dict__, **changes})
+    found = disturbance([HEALTHY, sample] if "processes" not in changes else [sample], {10, 11}, HEALTHY, blamed)
+    assert (found and found[0]) == expected
+
+
+def test_the_summary_keeps_ranges_and_reasons() -> None:
+    kept = summary([HEALTHY, Sample(1.0, sm_mhz=1500, reasons=0x4)])
+    assert kept and kept["sm_mhz"] == {"min": 1500, "median": 1740, "max": 1980} and kept["reasons"] == ["sw_power_cap"]
+    assert summary([]) is None
+
+
+def test_locked_clocks_are_restored_whatever_happens() -> None:
+    from bakeoff.measure.fake import FakeMonitor
+
+    monitor = FakeMonitor({})
+    with pytest.raises(KeyError), locked_clocks(monitor, 1200) as refused:
+        assert refused is None and monitor.locked == 1200
+        raise KeyError
+    assert monitor.locked is None
+    with locked_clocks(FakeMonitor({"clocks": "no permission"}), 1200) as refused:
+        assert refused == "no permission"
+
+
+def test_a_fake_gpu_gives_all_tiers_adaptive_calls_and_both_protocols(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"], protocols=["robust", "fib-0.1.2"], blocks=2)
+    env = fake_device(tmp_path)
+    for block in (0, 1):
+        assert measure(run, block, env=env).returncode == 0
+    robust, fib = records(run, "honest")
+    assert {tier for tier, times in robust.tiers.items() if times} == {"wall_us", "event_us", "cupti_busy_us", "cupti_span_us"}
+    assert 16 <= len(robust.tiers["event_us"]) <= 96 and len(fib.tiers["event_us"]) == 150
+    assert robust.gpu_state and robust.gpu_state["sm_mhz"]["median"] == 1980
+    assemble_run(run)
+    assert bakeoff("verify", str(run)).returncode == 0
+    trace = json.loads((run / "traces.jsonl").read_text())["evaluation"]
+    assert trace["bakeoff"]["tier"] == "cupti_span_us" and len(trace["bakeoff"]["per_block"]) == 2
+    assert trace["performance"]["speedup_factor"] > 0
+    other = json.loads((run / "traces.fib-0.1.2.jsonl").read_text())["evaluation"]
+    assert other["bakeoff"]["tier"] == "event_us" and other["performance"] != trace["performance"]
+
+
+WORKER_FAULTS = {
+    "hang": (Outcome.TIMEOUT, Reason.HANG),
+    "segfault": (Outcome.CRASHED, Reason.SIGNAL),
+    "illegal_address": (Outcome.CRASHED, Reason.POISONED_CONTEXT),
+    "out_of_memory": (Outcome.OUT_OF_MEMORY, Reason.ALLOCATION),
+    "exit": (Outcome.CRASHED, Reason.EXITED),
+}
+
+
+def test_every_fault_in_a_worker_is_typed_and_costs_its_cell_only(tmp_path: Path) -> None:
+    workloads = ["T1_o32", "T7_o192", "T14_o0", "T15_o32", "T16_o224", "T32_o32"]
+    faults = [{"kind": kind, "participant": "honest", "workload": where} for kind, where in zip(WORKER_FAULTS, workloads[1:], strict=True)]
+    run = make_run(tmp_path, {"honest": None}, workloads=workloads, timeout_s=20)
+    assert measure(run, env=fake_device(tmp_path, faults=faults)).returncode == 0
+    found = {record.workload: record for record in records(run, "honest")}
+    assert found.pop("T1_o32").outcome == Outcome.PASSED
+    for kind, where in zip(WORKER_FAULTS, workloads[1:], strict=True):
+        assert (found[where].outcome, found[where].reason) == WORKER_FAULTS[kind], found[where]
+        assert found[where].hint
+
+
+def test_missing_tiers_are_named_and_not_replaced_silently(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
+    missing = {"cupti_busy_us": "CUPTI is denied", "cupti_span_us": "CUPTI is denied"}
+    assert measure(run, env=fake_device(tmp_path, missing=missing)).returncode == 0
+    assert only(run, "honest").missing_tiers == missing and "cupti_span_us" not in only(run, "honest").tiers
+    assemble_run(run)
+    note = json.loads((run / "traces.jsonl").read_text())["evaluation"]["bakeoff"]
+    assert note["tier"] == "event_us" and note["missing_tiers"] == missing
+
+
+def test_a_disturbed_cell_runs_again_and_its_calls_are_counted_as_discarded(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
+    assert measure(run, env=fake_device(tmp_path, looks={"1": {"reasons": 8}, "3": {"processes": [99]}})).returncode == 0
+    found = [only(run, "honest"), only(run, "reference")]
+    assert {record.outcome for record in found} == {Outcome.PASSED} and sum(record.discarded > 0 for record in found) >= 1
+
+
+@pytest.mark.parametrize(
+    ("look", "reason"),
+    [({"reasons": 8}, Reason.THROTTLED), ({"ecc": 1}, Reason.ECC_ERROR), ({"xids": [79]}, Reason.XID_ERROR)],
+)
+def test_a_cell_that_is_always_disturbed_ends_typed_and_the_next_run_takes_it_up(tmp_path: Path, look: dict[str, Any], reason: Reason) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
+    assert measure(run, env=fake_device(tmp_path, looks={str(n): look for n in range(1, 20)})).returncode == 0
+    assert (only(run, "honest").outcome, only(run, "honest").reason) == (Outcome.DISTURBED, reason)
+    assert only(run, "honest").hint and not only(run, "honest").tiers
+    assert measure(run, env=fake_device(tmp_path)).returncode == 0
+    assert [record.outcome for record in records(run, "honest")] == [Outcome.DISTURBED, Outcome.PASSED]
+    assemble_run(run)
+    assert bakeoff("verify", str(run)).returncode == 0
+
+
+def test_refused_clocks_run_nothing_and_say_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"], lock_clocks_mhz=1200)
+    assert measure(run, env=fake_device(tmp_path, clocks="no permission")).returncode == 0
+    assert (only(run, "honest").outcome, only(run, "honest").reason) == (Outcome.NOT_RUN, Reason.CLOCK_LOCK_REFUSED)
+    assert plan_of(run).lock_clocks_mhz == 1200
+
+
+def test_times_that_add_up_to_more_than_the_cell_took_are_rejected(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
+    assert measure(run, env=fake_device(tmp_path, factor={"honest": 1e9})).returncode == 0
+    assert (only(run, "honest").outcome, only(run, "honest").reason) == (Outcome.REJECTED, Reason.FORGED_TIME)
