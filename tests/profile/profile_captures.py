@@ -53,7 +53,9 @@ def timeline(workloads: tuple[str, ...] = ("T1_o32", "T901_o96"), calls: int = 3
                 # The fill is enqueued while the GPU idles: from 52 to 58 us it waits for the host.
                 issued = start + 58 * US + late if name == "[memset]" else issued
                 begin = start + int(begin_us * US) + late
-                launches.append(Launch(correlation, "cudaLaunchKernelExC_v11060", min(issued, start + 8 * US), issued + 500))
+                launches.append(
+                    Launch(correlation, "cudaLaunchKernelExC_v11060", min(issued, start + 8 * US), issued + 500)
+                )
                 activities.append(_activity(name, begin, begin + int(length_us * US) + longer, correlation))
     return Timeline("constructed", marks, launches, activities)
 
@@ -140,13 +142,41 @@ NVTX_COLUMN = "thread Domain:Push/Pop_Range:PL_Type:PL_Value:CLR_Type:Color:Msg_
 UNITS = {"gpu__time_duration.sum": "ns", "dram__bytes_read.sum": "byte", "dram__bytes_write.sum": "byte"}
 
 
-def write_ncu(path: Path, metrics: dict[str, str], kernels: list[tuple[str, str, dict[str, str]]], before: str = "", after: str = "") -> Path:
+def write_ncu(
+    path: Path,
+    metrics: dict[str, str],
+    kernels: list[tuple[str, str, dict[str, str]]],
+    before: str = "",
+    after: str = "",
+) -> Path:
     """A raw page: kernels are (workload, kernel name, our metric name -> printed value); what is not given is printed as n/a."""
-    header = ["ID", "Process ID", "Process Name", "Host Name", NVTX_COLUMN, "Kernel Name", "Context", "Stream", *metrics.values()]
+    header = [
+        "ID",
+        "Process ID",
+        "Process Name",
+        "Host Name",
+        NVTX_COLUMN,
+        "Kernel Name",
+        "Context",
+        "Stream",
+        *metrics.values(),
+    ]
     rows = [header, ["", "", "", "", "", "", "", "", *(UNITS.get(name, "%") for name in metrics.values())]]
     for number, (workload, kernel, values) in enumerate(kernels):
         ranges = f'1  "<default domain>:{mark_name(workload, 0)}:none:none:none:none:none:none" '
-        rows.append([str(number), "42", "python3.12", "host", ranges, kernel, "1", "7", *(values.get(ours, "n/a") for ours in metrics)])
+        rows.append(
+            [
+                str(number),
+                "42",
+                "python3.12",
+                "host",
+                ranges,
+                kernel,
+                "1",
+                "7",
+                *(values.get(ours, "n/a") for ours in metrics),
+            ]
+        )
     stream = io.StringIO()
     csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
     path.write_text(before + stream.getvalue() + after)

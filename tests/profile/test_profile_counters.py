@@ -6,18 +6,22 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from profile_captures import GEMM, NVTX_COLUMN, RULES, timeline, write_ncu
-
 from bakeoff.errors import InputError
 from bakeoff.profile import counters, ncu
 from bakeoff.profile.summary import NOT_COUNTED, cell_profile, with_counters
 from bakeoff.profile.timeline import calls, mark_name
+from profile_captures import GEMM, NVTX_COLUMN, RULES, timeline, write_ncu
 
 METRICS = counters.wanted("sm_90a")
 FAST = {"duration_ns": "1000", "dram_read_bytes": "2,000,000", "dram_write_bytes": "500000", "dram_share": "75", "tensor_share": "0",
         "occupancy": "50", "registers": "32", "waves": "1.5", "l2_bytes": "4000000", "local_loads": "0", "local_stores": "0"}  # fmt: skip
 SLOW = {**FAST, "duration_ns": "3000", "tensor_share": "80", "dram_share": "25"}
-KERNELS = [("T1_o32", "route_tokens", FAST), ("T1_o32", GEMM, SLOW), ("T1_o32", "swiglu_rows", FAST), ("T901_o96", GEMM, SLOW)]
+KERNELS = [
+    ("T1_o32", "route_tokens", FAST),
+    ("T1_o32", GEMM, SLOW),
+    ("T1_o32", "swiglu_rows", FAST),
+    ("T901_o96", GEMM, SLOW),
+]
 
 
 def refused(path: Path, metrics: dict[str, str] = METRICS) -> InputError:
@@ -27,15 +31,21 @@ def refused(path: Path, metrics: dict[str, str] = METRICS) -> InputError:
 
 
 def test_a_raw_page_gives_kernels_with_their_calls_and_metrics(tmp_path: Path) -> None:
-    found = ncu.read_csv(write_ncu(tmp_path / "a.csv", METRICS, KERNELS, before="==PROF== Connected to process 42\n"), METRICS)
-    assert [(one.workload, one.call, one.kernel) for one in found] == [(workload, 0, name) for workload, name, _ in KERNELS]
+    found = ncu.read_csv(
+        write_ncu(tmp_path / "a.csv", METRICS, KERNELS, before="==PROF== Connected to process 42\n"), METRICS
+    )
+    assert [(one.workload, one.call, one.kernel) for one in found] == [
+        (workload, 0, name) for workload, name, _ in KERNELS
+    ]
     assert found[0].metrics["dram_read_bytes"] == 2e6 and found[0].metrics["dram_share"] == 0.75
     assert found[1].metrics["tensor_share"] == 0.8 and found[1].metrics["registers"] == 32
 
 
 def test_a_metric_that_the_chip_lacks_is_none_and_never_zero(tmp_path: Path) -> None:
     lacking = {name: value for name, value in FAST.items() if name != "tensor_share"}
-    found = ncu.read_csv(write_ncu(tmp_path / "a.csv", METRICS, [("T1_o32", "k", lacking), ("T1_o32", "k", FAST)]), METRICS)
+    found = ncu.read_csv(
+        write_ncu(tmp_path / "a.csv", METRICS, [("T1_o32", "k", lacking), ("T1_o32", "k", FAST)]), METRICS
+    )
     assert found[0].metrics["tensor_share"] is None and found[1].metrics["tensor_share"] == 0.0
     assert counters.summarize(found).tensor_share is None
     assert counters.summarize(found[1:]).tensor_share == 0.0
@@ -86,7 +96,9 @@ def test_a_truncated_table_is_an_input_error(tmp_path: Path) -> None:
 def test_denied_counters_are_named_with_the_fix(tmp_path: Path) -> None:
     line = "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters on the target device 0."
     path = tmp_path / "a.csv"
-    path.write_text(f"==PROF== Connected to process 1 (/usr/bin/python3)\n{line}\n==WARNING== No kernels were profiled.\n")
+    path.write_text(
+        f"==PROF== Connected to process 1 (/usr/bin/python3)\n{line}\n==WARNING== No kernels were profiled.\n"
+    )
     error = refused(path)
     assert error.found == line and "NVreg_RestrictProfilingToAdminUsers=0" in error.hint
     assert ncu.refusal(path.read_text()) == line and ncu.refusal("all is well") is None

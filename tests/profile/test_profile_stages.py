@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from profile_captures import GEMM, RULES, US, timeline
-
 from bakeoff.build.spec import StageRule
 from bakeoff.profile.stages import STAGES, assign, break_down, representative
 from bakeoff.profile.timeline import Activity, Call, Launch, Mark, calls, display_name, mark_name, parse_mark
+from hypothesis import given
+from hypothesis import strategies as st
+from profile_captures import GEMM, RULES, US, timeline
 
 
 def call_of(*intervals: tuple[float, float], enqueued: float = 0.0, mark_us: float = 1.0) -> Call:
     """A call of kernels `route_k` at the given intervals, in us, all launched by `enqueued`."""
     activities = [
-        Activity("kernel", "route_k", int(start * US), int(end * US), number) for number, (start, end) in enumerate(intervals)
+        Activity("kernel", "route_k", int(start * US), int(end * US), number)
+        for number, (start, end) in enumerate(intervals)
     ]
     launches = [Launch(number, "cuLaunchKernelEx", 0, int(enqueued * US)) for number in range(len(intervals))]
     return Call(Mark("T1_o32", 0, 0, int(mark_us * US)), launches, sorted(activities, key=lambda one: one.start_ns))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from bakeoff.errors import InputError
 from bakeoff.profile import tiers
 from bakeoff.profile.tiers import Facts, choose, judge
@@ -53,7 +52,9 @@ def test_counters_that_are_asked_for_must_be_possible() -> None:
         ({"privileged": False, "container": True}, "ncu", "ERR_NVGPUCTRPERM", "--cap-add=SYS_ADMIN"),
     ],
 )
-def test_a_missing_tier_says_why_and_what_to_do(change: dict[str, object], tier: tiers.Name, why: str, fix: str) -> None:
+def test_a_missing_tier_says_why_and_what_to_do(
+    change: dict[str, object], tier: tiers.Name, why: str, fix: str
+) -> None:
     found = judge(replace(FULL, **change))[tier]
     assert not found.usable and why in (found.missing or "") and fix in (found.fix or "")
 
@@ -67,7 +68,9 @@ def test_a_host_without_any_timeline_is_an_input_error() -> None:
         choose("auto", judge(replace(FULL, nsys=None, cupti_version=None)))
 
 
-def test_the_drivers_switch_and_the_process_capabilities_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drivers_switch_and_the_process_capabilities_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parameters = tmp_path / "params"
     monkeypatch.setattr(tiers, "DRIVER_PARAMETERS", parameters)
     assert tiers._admin_only() is False

@@ -8,12 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from profile_captures import GEMM, RULES, timeline, write_cupti, write_nsys
-
 from bakeoff.errors import InputError
 from bakeoff.profile import cupti, nsys
 from bakeoff.profile.stages import break_down
 from bakeoff.profile.timeline import Timeline, calls
+from profile_captures import GEMM, RULES, timeline, write_cupti, write_nsys
 
 
 def refused(reader: object, path: Path) -> InputError:
@@ -24,7 +23,11 @@ def refused(reader: object, path: Path) -> InputError:
 
 def as_read(found: Timeline) -> list[tuple[object, ...]]:
     return [
-        (call.mark.workload, call.mark.call, tuple(sorted((one.start_ns, one.name, one.grid, one.registers) for one in call.activities)))
+        (
+            call.mark.workload,
+            call.mark.call,
+            tuple(sorted((one.start_ns, one.name, one.grid, one.registers) for one in call.activities)),
+        )
         for call in calls(found)
     ]
 
@@ -33,8 +36,12 @@ def as_read(found: Timeline) -> list[tuple[object, ...]]:
 def tier(request: pytest.FixtureRequest, tmp_path: Path) -> SimpleNamespace:
     """A format: how to write it and how to read it."""
     if request.param == "nsys":
-        return SimpleNamespace(name="nsys", read=nsys.read, write=lambda lines, **more: write_nsys(tmp_path / "a.sqlite", lines, **more))
-    return SimpleNamespace(name="cupti", read=cupti.read, write=lambda lines, **more: write_cupti(tmp_path / "a.jsonl", lines, **more))
+        return SimpleNamespace(
+            name="nsys", read=nsys.read, write=lambda lines, **more: write_nsys(tmp_path / "a.sqlite", lines, **more)
+        )
+    return SimpleNamespace(
+        name="cupti", read=cupti.read, write=lambda lines, **more: write_cupti(tmp_path / "a.jsonl", lines, **more)
+    )
 
 
 def test_a_capture_reads_back_whole(tier: SimpleNamespace) -> None:
@@ -98,7 +105,9 @@ def test_a_refused_cuda_trace_shows_what_the_profiler_said(tmp_path: Path) -> No
 
 def test_a_refused_cupti_recorder_shows_the_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(f'{{"schema": "{cupti.SCHEMA}", "device": "x", "cupti": "13.0.1"}}\n{{"error": "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"}}\n')
+    path.write_text(
+        f'{{"schema": "{cupti.SCHEMA}", "device": "x", "cupti": "13.0.1"}}\n{{"error": "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"}}\n'
+    )
     assert "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES" in refused(cupti.read, path).found
 
 
@@ -119,13 +128,18 @@ def test_older_exports_without_optional_columns_are_read(tmp_path: Path) -> None
 
 def test_a_line_that_lacks_fields_is_an_input_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(f'{{"schema": "{cupti.SCHEMA}"}}\n{{"workload": "T1_o32", "marks": [[0, 1]], "launches": [], "activities": []}}\n{{"end": 1}}\n')
+    path.write_text(
+        f'{{"schema": "{cupti.SCHEMA}"}}\n{{"workload": "T1_o32", "marks": [[0, 1]], "launches": [], "activities": []}}\n{{"end": 1}}\n'
+    )
     assert "without what it must have" in refused(cupti.read, path).found
 
 
 def test_symbols_are_demangled_as_nsight_shows_them() -> None:
     assert cupti.demangle("route_tokens") == "route_tokens"
-    assert cupti.demangle("_ZN7cutlass6KernelILi4EEEvf") in ("void cutlass::Kernel<4>(float)", "_ZN7cutlass6KernelILi4EEEvf")
+    assert cupti.demangle("_ZN7cutlass6KernelILi4EEEvf") in (
+        "void cutlass::Kernel<4>(float)",
+        "_ZN7cutlass6KernelILi4EEEvf",
+    )
     assert cupti.demangle("_Zbroken") == "_Zbroken"
 
 
@@ -213,7 +227,13 @@ def test_the_recorder_writes_what_its_reader_reads(fake_cupti: FakeCupti, tmp_pa
         ("T1_o32", 0, ["kern()", "route_tokens"]), ("T1_o32", 1, ["route_tokens"]),
     ]  # fmt: skip
     kernel = found[0].activities[0]
-    assert (kernel.grid, kernel.block, kernel.registers, kernel.shared_bytes, kernel.local_bytes) == ((1, 2, 3), (128, 1, 1), 40, 48, 8)
+    assert (kernel.grid, kernel.block, kernel.registers, kernel.shared_bytes, kernel.local_bytes) == (
+        (1, 2, 3),
+        (128, 1, 1),
+        40,
+        48,
+        8,
+    )
     assert found[0].launches[0].name == "cuCall7"
     assert fake_cupti.enabled == []
 

@@ -37,6 +37,7 @@ rule analyse:
         f"{RUN}/traces.jsonl",
         f"{RUN}/verification.jsonl",
         f"{RUN}/gate_power.json",
+        PROFILE,
         harness_files("stats"),
     output:
         f"{RUN}/analysis.json",

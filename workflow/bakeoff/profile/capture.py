@@ -17,17 +17,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bakeoff.config import under_root
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes, sha256_tree, write_atomic
 from bakeoff.measure import locks
-from bakeoff.measure.block import say, setting_of
+from bakeoff.measure.block import say
 from bakeoff.measure.children import environment
 from bakeoff.plan import Participant, Plan, read_plan
 from bakeoff.profile import counters, cupti, ncu, nsys
+from bakeoff.profile.check import coverage
 from bakeoff.profile.child import Done, Job
 from bakeoff.profile.summary import Ceilings, CellProfile, Failure, SolutionProfile, cell_profile, with_counters
 from bakeoff.profile.tiers import Facts, Name, Tier, choose, gather, judge
 from bakeoff.profile.timeline import Timeline, calls
+from bakeoff.traces.store import TraceRoot
 
 Say = Callable[[str], None]
 WARMUPS = 3  # calls that compile, load modules and grow buffers
@@ -82,6 +85,8 @@ def profile_run(run: Path, solutions: Sequence[str] | None, workloads: Sequence[
             for tier in chosen:
                 remaining = None if limit_s is None else limit_s - (time.monotonic() - begun)
                 left += ledger.complete(tier, due, remaining, requested, tell)
+    if not left:
+        _write_manifest(run, plan)
     return left
 
 
@@ -153,9 +158,10 @@ class Ledger:
         try:
             self._read(piece)
         except InputError as error:
-            if tier.name != "ncu" or requested == "ncu":
+            if tier.name == "ncu" and requested == "ncu":
                 raise
-            self._without_counters(pending, str(error.found))
+            tell(f"profile  {self.who.name}  {tier.name}: {error}")
+            self._lost(tier, pending, error)
         self.write()
         owed = [name for name in pending if name in self.pending(tier.name, due) and name not in self.failures]
         owed = owed if tier.name not in self.missing else []
@@ -168,13 +174,17 @@ class Ledger:
         """The next process: its job and its command line."""
         number = len(list(self.raw.glob(f"{tier.name}-*")))
         folder = self.raw / f"{tier.name}-{number:02d}"
-        setting = setting_of(self.plan, self.run, 0)
+        root = TraceRoot(under_root(self.plan.traces_root))
+        dataset = (
+            self.plan.dataset if self.plan.dataset == "synthetic" else str(under_root(self.plan.dataset).resolve())
+        )
         output = folder / {"nsys": "timeline.sqlite", "cupti": "records.jsonl", "ncu": "counters.csv"}[tier.name]
         job = Job(
             tier=tier.name, participant=self.who.name, solution=str(self.run / str(self.who.build)), scratch=str(folder / "scratch"),
-            cache=str(self.run / "cache" / self.who.name), backend=self.plan.backend, threads=self.plan.threads,
-            traces_root=str(setting.traces_root), definition=self.plan.definition, definition_path=str(setting.definition_path),
-            dataset=setting.dataset, family=self.plan.families[0], seed=self.plan.seeds[0], workloads=workloads, warmups=WARMUPS,
+            cache=str(self.run / "cache" / self.who.name), backend=self.plan.backend, gpu=self.facts.gpu or "unknown", threads=self.plan.threads,
+            traces_root=str(root.path.resolve()), definition=self.plan.definition,
+            definition_path=str(root.definition_path(self.plan.definition).resolve()),
+            dataset=dataset, family=self.plan.families[0], seed=self.plan.seeds[0], workloads=workloads, warmups=WARMUPS,
             calls=MARKED[tier.name], deadline_s=remaining_s, output=str(output), progress=str(folder / "progress.jsonl"),
         )  # fmt: skip
         child = [sys.executable, "-P", "-m", "bakeoff.profile.child", str(folder / "job.json")]
@@ -218,7 +228,8 @@ class Ledger:
         with (piece.folder / "log").open("ab") as log:
             variables = environment(self.plan.threads, scratch, cache, self.facts.gpu_uuid)
             _call(piece.command, variables, piece.folder, log.fileno(), limit)
-            for command in _after(piece):
+            captured = Path(piece.job.progress).is_file()
+            for command in _after(piece) if captured else []:
                 target = None if piece.tier.name == "nsys" else piece.output
                 _call(command, variables, piece.folder, log.fileno(), GRACE_S + self.plan.timeout_s, target)
 
@@ -245,7 +256,7 @@ class Ledger:
         """A process that did not get through one workload: say what its log says."""
         log = (piece.folder / "log").read_text(errors="replace")
         denied = ncu.refusal(log) if piece.tier.name == "ncu" else None
-        last = [line.strip() for line in log.splitlines() if line.strip()][-1:]
+        last = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith("$ ")][-1:]
         raise InputError(
             piece.folder / "log", found=denied or f"no workload was profiled; the last line is: {''.join(last)}",
             expected="a profiled workload", hint="read the log; `bakeoff check SOLUTION` runs the solution without a profiler",
@@ -282,10 +293,16 @@ class Ledger:
                 lacking = [ours for ours in asked if all(kernel.metrics[ours] is None for kernel in mine)]
                 self.cells[name] = with_counters(self.cells[name], mine, self.who.stages, lacking)
 
-    def _without_counters(self, workloads: Sequence[str], why: str) -> None:
-        self.missing["ncu"] = why
-        for name in workloads:
-            self.cells[name] = self.cells[name].model_copy(update={"counters_missing": why})
+    def _lost(self, tier: Tier, workloads: Sequence[str], error: InputError) -> None:
+        """A process gave nothing that can be read: its cells are failures, or lack their counters; other solutions go on."""
+        if tier.name == "ncu":
+            self.missing["ncu"] = error.found
+            for name in workloads:
+                self.cells[name] = self.cells[name].model_copy(update={"counters_missing": error.found})
+        else:
+            self.failures |= {
+                name: Failure(workload=name, reason=f"{error.where}: {error.found}") for name in workloads
+            }
 
 
 def _after(piece: Piece) -> list[list[str]]:
@@ -325,6 +342,14 @@ def _call(
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             os.write(log, f"ended after {limit_s:.0f} s\n".encode())
+
+
+def _write_manifest(run: Path, plan: Plan) -> None:
+    """Close the profile: written if every due cell of every solution is profiled or has failed."""
+    profiled, failed, due = coverage(run, plan)
+    if profiled + failed == due:
+        document = {"schema": "bakeoff/profiled/1", "due": due, "profiled": profiled, "failed": failed}
+        write_atomic(profile_folder(run) / "manifest.json", pretty_json(document))
 
 
 def _wanted(plan: Plan, requested: str | None, tell: Say) -> bool:

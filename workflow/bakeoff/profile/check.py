@@ -73,18 +73,20 @@ def check_profile(profile: SolutionProfile, due: Sequence[str]) -> list[Finding]
     return findings
 
 
-def coverage(run: Path, plan: Plan) -> tuple[int, int]:
-    """(cells profiled, cells due) over all solutions of a run."""
-    due = [
+def coverage(run: Path, plan: Plan) -> tuple[int, int, int]:
+    """(profiled, failed, due) cells over all solutions of a run."""
+    due = {
         workload.id for workload in plan.workloads if plan.profile.cells == "all" or workload.id in plan.profile.cells
-    ]
+    }
     names = [who.name for who in plan.participants if who.role != "reference" and who.supported]
-    there = 0
+    profiled = failed = 0
     for name in names:
         path = run / "profile" / f"{name}.json"
         if path.is_file():
-            there += len({cell.workload for cell in read_json(path, SolutionProfile).cells} & set(due))
-    return there, len(names) * len(due)
+            document = read_json(path, SolutionProfile)
+            profiled += len({cell.workload for cell in document.cells} & due)
+            failed += len({failure.workload for failure in document.failures} & due)
+    return profiled, failed, len(names) * len(due)
 
 
 def _flaws(cell: CellProfile) -> list[tuple[Literal["unmapped", "stage_sum", "span"], str]]:

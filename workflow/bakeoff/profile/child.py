@@ -43,6 +43,8 @@ class Job(BaseModel):
     scratch: str
     cache: str
     backend: str
+    gpu: str
+    """The GPU's name, for the record."""
     threads: int
     traces_root: str
     definition: str
@@ -109,11 +111,9 @@ class NvtxMarker:
 
 def open_marker(job: Job) -> Marker:
     if job.tier == "cupti":
-        import torch
-
         from bakeoff.profile.cupti import Recorder
 
-        return Recorder(Path(job.output), torch.cuda.get_device_name())
+        return Recorder(Path(job.output), job.gpu)
     return NvtxMarker(window=job.tier == "ncu")
 
 

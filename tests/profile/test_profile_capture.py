@@ -1,0 +1,182 @@
+"""Capturing: one process per solution and tier, resumable, and nothing lost when a profiler fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT, read_json
+from bakeoff.plan import read_plan
+from bakeoff.profile import capture
+from bakeoff.profile.check import check
+from bakeoff.profile.summary import SolutionProfile
+from profile_runs import CEILINGS, GPU, SOLUTION, WORKLOADS, install, make_run, write_plan
+
+
+def profile(
+    run: Path, requested: str | None = None, workloads: list[str] | None = None, limit_s: float | None = None
+) -> tuple[int, list[str]]:
+    said: list[str] = []
+    left = capture.profile_run(run, None, workloads, requested, limit_s, said.append)
+    return left, said
+
+
+def summary(run: Path) -> SolutionProfile:
+    return read_json(run / "profile" / f"{SOLUTION}.json", SolutionProfile)
+
+
+def processes(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "profile" / "raw" / SOLUTION).iterdir())
+
+
+def test_a_real_process_is_recorded_cell_by_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path)
+    run = make_run(tmp_path, workloads=["T1_o32", "T7_o192"])
+    left, said = profile(run)
+    assert left == 0 and any("ncu" in line and "missing" in line for line in said)
+    found = summary(run)
+    assert [cell.workload for cell in found.cells] == ["T1_o32", "T7_o192"] and not found.failures
+    assert found.gpu == GPU and found.ceilings == CEILINGS and "ncu is not installed" in found.tiers_missing["ncu"]
+    cell = found.cells[0]
+    assert (cell.tier, cell.calls, cell.busy_us, cell.launches) == ("cupti", capture.MARKED["cupti"], 5.0, 1)
+    assert cell.stages_us["routing"] == 5.0 and cell.mapped_share == 1.0
+    assert processes(run) == ["cupti-00"]
+    assert check(run) == [] and (run / "profile" / "manifest.json").is_file()
+
+
+def test_a_workload_that_fails_is_recorded_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "solutions"
+    shutil.copytree(PROJECT_ROOT / "solutions", root, ignore=shutil.ignore_patterns("__pycache__"))
+    entry = root / SOLUTION / "solution.py"
+    entry.write_text(entry.read_text() + "\n_honest = run\n\n\ndef run(*arguments, **named):\n    if arguments[0].shape[0] == 7:\n"
+                     "        raise RuntimeError('seven is too many')\n    return _honest(*arguments, **named)\n")  # fmt: skip
+    install(monkeypatch, tmp_path)
+    run = make_run(tmp_path, root=root)
+    assert profile(run)[0] == 0
+    found = summary(run)
+    assert [cell.workload for cell in found.cells] == ["T1_o32", "T901_o96"]
+    assert [failure.workload for failure in found.failures] == ["T7_o192"] and "seven is too many" in found.failures[
+        0
+    ].reason
+    assert [(one.code, one.workload) for one in check(run)] == [("failed", "T7_o192")]
+
+
+def test_nsys_gives_the_timeline_and_ncu_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys", ncu="ncu")
+    run = make_run(tmp_path)
+    assert profile(run)[0] == 0
+    found = summary(run)
+    assert [cell.workload for cell in found.cells] == WORKLOADS and found.tools == {"nsys": "1.2.3", "ncu": "1.2.3"}
+    assert all(cell.tier == "nsys" and cell.counters and cell.counters_missing is None for cell in found.cells)
+    counters = found.cells[0].counters
+    assert (
+        counters
+        and counters.total.kernels == 5
+        and counters.total.dram_bytes == 10_000
+        and counters.total.dram_share == 0.7
+    )
+    assert processes(run) == ["ncu-00", "nsys-00"]
+
+
+def test_finished_cells_are_not_profiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys", ncu="ncu")
+    run = make_run(tmp_path)
+    profile(run, workloads=["T7_o192"])
+    first = summary(run).cells
+    profile(run)
+    assert processes(run) == ["ncu-00", "ncu-01", "nsys-00", "nsys-01"]
+    second = json.loads((run / "profile/raw" / SOLUTION / "nsys-01" / "job.json").read_text())
+    assert second["workloads"] == ["T1_o32", "T901_o96"]
+    assert [cell.workload for cell in summary(run).cells] == WORKLOADS and summary(run).cells[1] == first[0]
+    before = (run / "profile" / f"{SOLUTION}.json").read_bytes()
+    profile(run)
+    assert processes(run) == ["ncu-00", "ncu-01", "nsys-00", "nsys-01"]
+    assert (run / "profile" / f"{SOLUTION}.json").read_bytes() == before
+
+
+def test_a_changed_stage_table_makes_a_profile_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys")
+    run = make_run(tmp_path)
+    profile(run)
+    plan = read_plan(run)
+    changed = [one.model_copy(update={"stages": one.stages[:-1]}) for one in plan.participants]
+    write_plan(run, plan.model_copy(update={"participants": changed}))
+    profile(run)
+    assert processes(run) == ["nsys-00", "nsys-01"]
+    assert summary(run).cells[0].unmapped == ["[memset]", "stray_kernel"]
+
+
+def test_the_time_limit_leaves_cells_for_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys")
+    run = make_run(tmp_path)
+    left, said = profile(run, limit_s=0.0)
+    assert left == len(WORKLOADS) and "time limit" in said[-1]
+    assert profile(run)[0] == 0 and len(summary(run).cells) == len(WORKLOADS)
+
+
+def test_denied_counters_cost_the_counters_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys", ncu="ncu-denied")
+    run = make_run(tmp_path)
+    assert profile(run)[0] == 0
+    found = summary(run)
+    assert len(found.cells) == len(WORKLOADS) and "ERR_NVGPUCTRPERM" in found.tiers_missing["ncu"]
+    assert all("ERR_NVGPUCTRPERM" in (cell.counters_missing or "") for cell in found.cells)
+    with pytest.raises(InputError, match="ERR_NVGPUCTRPERM"):
+        profile(run, requested="ncu")
+
+
+def test_a_profiler_that_dies_costs_its_cells_and_is_told_by_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys")
+    run = make_run(tmp_path)
+    profile(run, workloads=["T1_o32"])
+    kept = summary(run).cells
+    assert not (run / "profile" / "manifest.json").exists()
+    install(monkeypatch, tmp_path, nsys="nsys-dead")
+    left, said = profile(run)
+    assert left == 0 and any("Segmentation fault" in line for line in said)
+    assert summary(run).cells == kept and [failure.workload for failure in summary(run).failures] == WORKLOADS[1:]
+    assert "Segmentation fault" in summary(run).failures[0].reason
+    assert json.loads((run / "profile" / "manifest.json").read_text()) == {
+        "schema": "bakeoff/profiled/1", "due": 3, "profiled": 1, "failed": 2,
+    }  # fmt: skip
+    install(monkeypatch, tmp_path, nsys="nsys")
+    profile(run)
+    assert not summary(run).failures and len(summary(run).cells) == 3
+
+
+def test_a_dry_run_prints_the_commands_and_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys", ncu="ncu")
+    run = make_run(tmp_path)
+    commands = capture.planned(run, None, None, None)
+    assert [Path(command[0]).name for command in commands] == ["nsys", "nsys", "ncu", "ncu"]
+    assert "--trace=cuda,nvtx" in commands[0] and commands[1][1] == "export" and "--clock-control=none" in commands[2]
+    assert not (run / "profile" / "raw").exists() and not (run / "profile" / f"{SOLUTION}.json").exists()
+
+
+@pytest.mark.parametrize(("backend", "tier"), [("cpu", "auto"), ("sm_90a", "none")])
+def test_nothing_is_profiled_on_the_cpu_backend_or_where_the_configuration_says_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, tier: str
+) -> None:
+    run = make_run(tmp_path, tier=tier)
+    write_plan(run, read_plan(run).model_copy(update={"backend": backend}))
+    monkeypatch.setattr(capture, "gather", lambda trial=True: pytest.fail("the host was asked"))
+    left, said = profile(run)
+    assert (
+        left == 0 and "nothing to do" in said[0] and capture.planned(run, None, None, None) == [] and check(run) == []
+    )
+
+
+def test_unknown_names_are_input_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys")
+    run = make_run(tmp_path)
+    with pytest.raises(InputError, match="T9_o9"):
+        profile(run, workloads=["T9_o9"])
+    with pytest.raises(InputError, match="nobody"):
+        capture.profile_run(run, ["nobody"], None, None, None, lambda _: None)
