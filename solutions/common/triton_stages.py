@@ -26,7 +26,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from . import triton_kernels as kernels
+from . import triton_kernels, triton_routing
 from .checks import BLOCK, LOCAL_EXPERTS, TOP_K, MoeCall
 
 COUNTER_INTS = (LOCAL_EXPERTS + 1) * 32  # one 128-byte line for each expert and for the ticket
@@ -42,6 +42,7 @@ class Plan:
     rows: int  # M, a multiple of `align`
     align: int
     device: torch.device
+    stream: int  # handle
     code: torch.Tensor  # (T, 8) int32, the token's local pairs: expert << 26 | rank, then -1
     weight: torch.Tensor  # (T, 8) f32
     counters: torch.Tensor  # zero between calls
@@ -79,11 +80,11 @@ def plan_call(call: MoeCall, align: int) -> Plan:
     stream = torch.cuda.current_stream(call.device).cuda_stream
     key = (index, stream, call.tokens, align)
     if key not in _plans:
-        _plans[key] = _make_plan(call.tokens, align, call.device, _stores.setdefault((index, stream), {}))
+        _plans[key] = _make_plan(call.tokens, align, call.device, stream, _stores.setdefault((index, stream), {}))
     return _plans[key]
 
 
-def _make_plan(tokens: int, align: int, device: torch.device, store: dict[str, torch.Tensor]) -> Plan:
+def _make_plan(tokens: int, align: int, device: torch.device, stream: int, store: dict[str, torch.Tensor]) -> Plan:
     take = functools.partial(_take, store, device=device)
     i32 = torch.int32
     return Plan(
@@ -91,6 +92,7 @@ def _make_plan(tokens: int, align: int, device: torch.device, store: dict[str, t
         rows=row_bound(tokens, align),
         align=align,
         device=device,
+        stream=stream,
         code=take("code", (tokens, TOP_K), i32),
         weight=take("weight", (tokens, TOP_K), torch.float32),
         counters=take("counters", (COUNTER_INTS,), i32),
@@ -120,64 +122,48 @@ def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
 
     Sets the rows of call.output to zero whose tokens have no local expert; `combine` writes the others.
     """
-    kernels.route_tokens[(plan.tokens,)](
+    arguments = (
         call.routing_logits,
         call.routing_bias,
-        plan.code,
-        plan.weight,
-        plan.counters,
-        plan.m_indptr,
-        plan.m_count,
-        plan.m_end,
-        plan.problems,
+        *(plan.code, plan.weight, plan.counters, plan.m_indptr, plan.m_count, plan.m_end, plan.problems),
         call.output,
         call.expert_offset,
         call.factor,
-        **_route_constants(call.hidden, call.intermediate, plan.align, problems),
     )
+    constants = _route_constants(call.hidden, call.intermediate, plan.align, problems)
+    _launch("route_tokens", plan, (plan.tokens, 1, 1), arguments, constants)
 
 
 def route_pairs(call: MoeCall, plan: Plan, ids: torch.Tensor, values: torch.Tensor) -> None:
     """`route` for a choice that stands already: ids (T, 8) int32 global experts, values (T, 8) f32 weights."""
-    kernels.route_pairs[(plan.tokens,)](
+    arguments = (
         ids,
         values,
-        plan.code,
-        plan.weight,
-        plan.counters,
-        plan.m_indptr,
-        plan.m_count,
-        plan.m_end,
-        plan.problems,
+        *(plan.code, plan.weight, plan.counters, plan.m_indptr, plan.m_count, plan.m_end, plan.problems),
         call.output,
         call.expert_offset,
-        COLUMNS=call.hidden,
-        ALIGN=plan.align,
-        num_warps=1,
     )
+    _launch("route_pairs", plan, (plan.tokens, 1, 1), arguments, _pairs_constants(call.hidden, plan.align))
 
 
 def permute(call: MoeCall, plan: Plan, a: torch.Tensor, a_scale: torch.Tensor, layout: str = "block") -> None:
     """Copy tokens to a (M, H) e4m3 and their scales to a_scale."""
-    kernels.permute_rows[(plan.tokens,)](
+    arguments = (
         call.hidden_states.view(torch.int32),
         call.hidden_states_scale,
-        plan.code,
-        plan.m_indptr,
+        *(plan.code, plan.m_indptr),
         a.view(torch.int32),
         a_scale,
         plan.tokens,
         plan.rows,
-        **_permute_constants(call.hidden, layout),
     )
+    _launch("permute_rows", plan, (plan.tokens, 1, 1), arguments, _permute_constants(call.hidden, layout))
 
 
 def quantize(plan: Plan, h: torch.Tensor, out: torch.Tensor, out_scale: torch.Tensor) -> None:
     """h (M, N) bf16 -> out (M, N) e4m3 and out_scale (N/128, M) f32, true rows only."""
-    grid = (_row_programs(plan),)
-    kernels.quantize_rows[grid](
-        h, out, out_scale, plan.m_indptr, plan.m_count, plan.rows, **_quantize_constants(h.shape[1])
-    )
+    arguments = (h, out, out_scale, plan.m_indptr, plan.m_count, plan.rows)
+    _launch("quantize_rows", plan, (_row_programs(plan), 1, 1), arguments, _quantize_constants(h.shape[1]))
 
 
 def swiglu(
@@ -189,23 +175,42 @@ def swiglu(
     layout: str = "block",
 ) -> None:
     """h (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) -> silu(gate) * up, quantized: out (M, I) e4m3, true rows only."""
-    kernels.swiglu_rows[(_row_programs(plan),)](
-        h,
-        plan.weight if h_scale is None else h_scale,  # not read without FP8 input
-        out,
-        out_scale,
-        plan.m_indptr,
-        plan.m_count,
-        plan.rows,
-        **_swiglu_constants(out.shape[1], h_scale is not None, layout),
-    )
+    scale = plan.weight if h_scale is None else h_scale  # not read without FP8 input
+    arguments = (h, scale, out, out_scale, plan.m_indptr, plan.m_count, plan.rows)
+    constants = _swiglu_constants(out.shape[1], h_scale is not None, layout)
+    _launch("swiglu_rows", plan, (_row_programs(plan), 1, 1), arguments, constants)
 
 
 def combine(plan: Plan, rows: torch.Tensor, output: torch.Tensor) -> None:
     """rows (M, H) bf16 -> the rows of output (T, H) bf16 whose tokens have a local expert; `route` wrote the others."""
     hidden = output.shape[1]
-    grid = (plan.tokens, triton.cdiv(hidden, COMBINE_CHUNK))
-    kernels.combine_rows[grid](rows, plan.code, plan.weight, plan.m_indptr, output, **_combine_constants(hidden))
+    grid = (plan.tokens, triton.cdiv(hidden, COMBINE_CHUNK), 1)
+    arguments = (rows, plan.code, plan.weight, plan.m_indptr, output)
+    _launch("combine_rows", plan, grid, arguments, _combine_constants(hidden))
+
+
+def _kernel(name: str) -> Any:
+    return getattr(triton_routing if name.startswith("route_") else triton_kernels, name)
+
+
+_compiled: dict[tuple[Any, ...], Any] = {}
+
+
+def _launch(
+    name: str, plan: Plan, grid: tuple[int, int, int], arguments: tuple[Any, ...], constants: dict[str, Any]
+) -> None:
+    """Launch a kernel by its name, compiled at its first use.
+
+    Later launches skip Triton's argument binding, which costs the host more than a small T costs the GPU: no argument
+    can change what is compiled, since integers are not specialized and all pointers are multiples of 16 bytes.
+    """
+    values = tuple(constants.values())
+    key = (name, plan.device.index, values)
+    kernel = _compiled.get(key)
+    if kernel is None:
+        _compiled[key] = _kernel(name)[grid](*arguments, **constants)
+    else:
+        kernel[grid](*arguments, *values[:-1], stream=plan.stream)  # the last value is num_warps, no argument
 
 
 @functools.cache
@@ -218,11 +223,18 @@ def _row_programs(plan: Plan) -> int:
     return min(plan.tokens * TOP_K, 16 * _processors(plan.device.index or 0))
 
 
+@functools.cache
 def _route_constants(hidden: int, inner: int, align: int, problems: bool) -> dict[str, Any]:
     sizes = {"N1": 2 * inner, "K1": hidden, "N2": hidden, "K2": inner}
     return {"COLUMNS": hidden, "ALIGN": align, **sizes, "PROBLEMS": problems, "num_warps": 1}
 
 
+@functools.cache
+def _pairs_constants(hidden: int, align: int) -> dict[str, Any]:
+    return {"COLUMNS": hidden, "ALIGN": align, "num_warps": 1}
+
+
+@functools.cache
 def _permute_constants(hidden: int, layout: str) -> dict[str, Any]:
     words, blocks = hidden // 4, hidden // BLOCK
     return {
@@ -235,15 +247,20 @@ def _permute_constants(hidden: int, layout: str) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _quantize_constants(columns: int) -> dict[str, Any]:
     blocks = columns // BLOCK
     return {"BLOCKS": blocks, "BLOCKS_BLOCK": triton.next_power_of_2(blocks), "num_warps": 4}
 
 
+@functools.cache
 def _swiglu_constants(inner: int, fp8_input: bool, layout: str) -> dict[str, Any]:
-    return {**_quantize_constants(inner), "FP8_INPUT": fp8_input, "LAYOUT": LAYOUTS[layout]}
+    blocks = _quantize_constants(inner)
+    own = {"FP8_INPUT": fp8_input, "LAYOUT": LAYOUTS[layout]}
+    return {"BLOCKS": blocks["BLOCKS"], "BLOCKS_BLOCK": blocks["BLOCKS_BLOCK"], **own, "num_warps": 4}
 
 
+@functools.cache
 def _combine_constants(hidden: int) -> dict[str, Any]:
     return {"COLUMNS": hidden, "CHUNK": COMBINE_CHUNK, "num_warps": 4}
 
@@ -276,7 +293,7 @@ def compile_stages(
 
     arch: 'sm_90a' or 'sm_100a'. Yields the dicts that solutions/README.md describes for `compile_kernels`.
     """
-    wanted: list[tuple[str, dict[str, Any]]] = [("route_pairs", {"COLUMNS": hidden, "ALIGN": align, "num_warps": 1})]
+    wanted: list[tuple[str, dict[str, Any]]] = [("route_pairs", _pairs_constants(hidden, align))]
     if routed:
         wanted = [("route_tokens", _route_constants(hidden, inner, align, problems))]
     wanted.append(("permute_rows", _permute_constants(hidden, layout)))
@@ -289,7 +306,7 @@ def compile_stages(
 
 
 def _compile(arch: str, name: str, constants: dict[str, Any]) -> dict[str, Any]:
-    kernel = getattr(kernels, name)
+    kernel = _kernel(name)
     types = TYPES[name].split()
     if constants.get("FP8_INPUT"):
         types[0] = "*fp8e4nv"

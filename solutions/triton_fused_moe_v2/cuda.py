@@ -21,9 +21,9 @@ from .common.triton_stages import Plan, combine, compile_stages, permute, plan_c
 ALIGN = 1  # rows: each expert has its own pointers
 # sgl_kernel takes its small-M kernel, weights as the M operand, for `a` of up to SMALL_ROWS rows. It is handed a view of
 # the buffer that makes it choose by T instead, the expected number of local pairs: on an H100 the large kernel wins from
-# about T = 512 on, while the buffer, made for the bound of 8 T pairs, passes 2048 rows at T = 257.
+# about T = 640 on, while the buffer, made for the bound of 8 T pairs, passes 2048 rows at T = 257.
 SMALL_ROWS = 2048
-SMALL_TOKENS = 512
+SMALL_TOKENS = 640
 WORKSPACE_BYTES = 1 << 20  # tensor maps of every SM and group: 128 bytes each, 4 an SM
 SCALE_LAYOUT_INTS = 5  # int32 that sgl_kernel keeps of a group's scale layout
 
