@@ -97,6 +97,11 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
 def analyse(args: argparse.Namespace) -> int:
     from bakeoff.stats.analyse import document_bytes
 
+    if args.output is None and (args.folder / "meta.yaml").is_file():
+        raise InputError(
+            "-o", found="nothing", expected="a file outside results/published/, which holds only what was published",
+            hint=f"add e.g. `-o results/rendered/{args.folder.name}/analysis.json`",
+        )  # fmt: skip
     write_atomic(args.output or args.folder / "analysis.json", document_bytes(analysis_of(args.folder, args.against)))
     return 0
 

@@ -1,0 +1,304 @@
+"""The analysis document of constructed and published runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bakeoff.files import PROJECT_ROOT
+from bakeoff.stats.analyse import document_bytes
+from bakeoff.stats.model import Analysis, Verdict
+from bakeoff.stats.verbs import analysis_of
+from make import FOUR, PAIRS, RUNS, Made, analysed, named, write
+
+PUBLISHED = PROJECT_ROOT / "results/published"
+
+
+@pytest.fixture(scope="module")
+def four() -> Analysis:
+    return analysed(named("four"))
+
+
+@pytest.fixture(scope="module")
+def faulty() -> Analysis:
+    return analysed(named("faulty"))
+
+
+@pytest.fixture(scope="module")
+def published() -> Analysis:
+    return analysis_of(PUBLISHED / "2026-02-26_4way")
+
+
+def cell(analysis: Analysis, solution: str, workload: str):
+    return next(entry for entry in analysis.cells if (entry.solution, entry.workload) == (solution, workload))
+
+
+def pair(analysis: Analysis, a: str, b: str):
+    return next(entry for entry in analysis.pairs if {entry.a, entry.b} == {a, b})
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_constructed_run_makes_a_valid_document(name):
+    made = RUNS[name]()
+    analysis = Analysis.model_validate_json(document_bytes(analysed(made)))
+    assert len(analysis.cells) == len(made.speed) * len(made.workloads)
+    assert len(analysis.summaries) == len(made.speed)
+    assert [entry.seq_len for entry in analysis.workloads] == sorted(entry.seq_len for entry in analysis.workloads)
+
+
+def test_summary_statistics_of_the_published_table_are_those_of_its_76_values(published):
+    rows = [line.split(",") for line in (PUBLISHED / "2026-02-26_4way/speedups.csv").read_text().splitlines()]
+    for column, summary in enumerate(published.summaries, 2):
+        values = np.array([float(row[column]) for row in rows[1:]])
+        assert rows[0][column] == summary.solution
+        assert summary.arithmetic_mean == pytest.approx(values.mean())
+        assert summary.median == pytest.approx(np.median(values))
+        assert (summary.minimum, summary.maximum) == pytest.approx((values.min(), values.max()))
+        assert summary.std_sample == pytest.approx(values.std(ddof=1))
+        assert summary.cv_population == pytest.approx(values.std() / values.mean())
+        assert summary.geometric_mean.value == pytest.approx(np.exp(np.log(values).mean()))
+        assert summary.geometric_mean.low is None
+    assert [summary.leads for summary in published.summaries] == [6, 0, 0, 13]
+
+
+def test_published_speedups_come_out_as_printed():
+    document = json.loads(document_bytes(analysis_of(PUBLISHED / "2026-02-26_4way")))
+    printed = [line.split(",")[2:] for line in (PUBLISHED / "2026-02-26_4way/speedups.csv").read_text().splitlines()[1:]]
+    found = [f"{entry['speedup']['value']:.2f}" for entry in document["cells"]]
+    assert found == [row[column] for column in range(4) for row in printed]
+    assert document["cells"][0]["speedup"]["value"] == 29.88
+
+
+def test_a_published_table_has_leaders_and_no_winners(published):
+    assert all(winner.leader and not winner.supported and winner.basis == "none" and not winner.tied for winner in published.winners)
+    assert sum(summary.wins for summary in published.summaries) == 0
+    assert all(entry.verdict is None and entry.undecided == "one_block" for found in published.pairs for entry in found.verdicts)
+    assert all(entry.latency_us is None for entry in published.cells)
+
+
+def test_the_second_published_run_flips_three_leaders(published):
+    repeat = next(entry for entry in published.findings.previous if entry.relation == "repeat")
+    assert repeat.flipped == ["T32_o32", "T52_o160", "T54_o128"]
+    assert min(row.least for row in repeat.rows) == pytest.approx(0.90, abs=0.005)
+    assert max(row.greatest for row in repeat.rows) == pytest.approx(1.55, abs=0.005)
+
+
+def test_the_ranking_depends_on_the_aggregate_and_the_document_says_so(published):
+    stability = published.rank_stability
+    assert stability.always_first is None
+    assert stability.swaps == [("flashinfer_moe", "triton_fused_moe_v2")]
+    first = {(ranking.aggregate, ranking.baseline): ranking.order[0].solution for ranking in stability.rankings}
+    assert first["geometric_mean", "reference"] == first["arithmetic_mean", "reference"] == "flashinfer_moe"
+    assert first["median", "reference"] == first["leads", "reference"] == "triton_fused_moe_v2"
+    geometric = {ranking.order[0].solution for ranking in stability.rankings if ranking.aggregate == "geometric_mean"}
+    assert geometric == {"flashinfer_moe"}  # the geometric mean does not depend on the baseline
+    assert "total_latency" not in {ranking.aggregate for ranking in stability.rankings}
+
+
+def test_only_a_published_folder_with_claims_has_an_audit(published, four):
+    assert published.audit.contradicted >= 10
+    assert four.audit is None
+
+
+def test_latencies_and_speedups_are_near_the_constructed_truth(four):
+    for entry in four.cells:
+        few, many = FOUR[entry.solution]
+        true = {True: few, False: many}.get(entry.workload != "T11948_o128" and entry.workload != "T14107_o32")
+        if entry.workload != "T901_o96":
+            assert entry.speedup.value == pytest.approx(true, rel=0.02)
+        assert entry.speedup.low < entry.speedup.value < entry.speedup.high
+        assert entry.latency_us.low <= entry.latency_us.value <= entry.latency_us.high
+        assert entry.blocks == 10 and 0 < entry.mde < 0.05 and entry.mde_against != entry.solution
+
+
+def test_winners_are_supported_where_the_truth_is_clear(four):
+    found = {winner.workload: winner for winner in four.winners}
+    assert found["T80_o96"].leader == "triton_fused_moe_v2" and found["T80_o96"].supported
+    assert found["T14107_o32"].leader == "flashinfer_moe" and found["T14107_o32"].lead.low > 1.2
+    assert sum(summary.wins for summary in four.summaries) == sum(winner.supported for winner in four.winners)
+
+
+def test_a_close_race_has_a_leader_and_a_tie_and_no_winner():
+    close = {"one": (30.0, 30.0), "two": (30.1, 30.1), "slow": (10.0, 10.0)}
+    analysis = analysed(Made(speed=close, noise=0.01, outliers=0.0))
+    for winner in analysis.winners:
+        assert winner.basis == "blocks" and not winner.supported
+        assert set(winner.tied) == {"one", "two"} - {winner.leader}
+    assert [summary.wins for summary in analysis.summaries] == [0, 0, 0]
+    assert [summary.ties for summary in analysis.summaries] == [19, 19, 0]
+
+
+def test_the_leader_must_beat_every_rival_not_only_the_second():
+    rivals = {"one": (30.0, 30.0), "two": (29.0, 29.0), "three": (28.9, 28.9)}
+    gaps = {("three", PAIRS[3][0]): list(range(9))}  # one block left: undecided against it
+    analysis = analysed(Made(speed=rivals, noise=0.001, outliers=0.0, missing_blocks=gaps))
+    winner = analysis.winners[3]
+    assert winner.leader == "one" and not winner.supported and winner.tied == ["three"]
+    assert all(entry.supported for index, entry in enumerate(analysis.winners) if index != 3)
+
+
+def test_peers_are_compared_but_never_win():
+    analysis = analysed(named("with_peer", speed={**FOUR, "deepgemm_moe": (90.0, 90.0)}))
+    peer = next(summary for summary in analysis.summaries if summary.solution == "deepgemm_moe")
+    assert peer.leads is None and peer.geometric_mean.value > 60
+    assert all(winner.leader != "deepgemm_moe" for winner in analysis.winners)
+    assert pair(analysis, "deepgemm_moe", "flashinfer_moe").faster + pair(analysis, "deepgemm_moe", "flashinfer_moe").slower == 19
+    assert all(entry.mde_against != "deepgemm_moe" for entry in analysis.cells)
+    names = {place.solution for ranking in analysis.rank_stability.rankings for place in ranking.order}
+    assert "deepgemm_moe" not in names and all(place.solution != "deepgemm_moe" for place in analysis.findings.ranking.order)
+
+
+def test_direction_of_pairs_follows_their_names(four):
+    found = pair(four, "cutedsl_moe_fp8_v3", "flashinfer_moe")
+    assert (found.a, found.b) == ("cutedsl_moe_fp8_v3", "flashinfer_moe")
+    assert found.ratio.value < 0.5 and found.slower == 19 and found.b_ahead == 19
+    assert {entry.verdict for entry in found.verdicts} == {Verdict.SLOWER}
+
+
+def test_one_block_has_values_without_intervals_and_no_verdicts():
+    analysis = analysed(named("one_block"))
+    assert all(entry.speedup.low is None and entry.mde is None for entry in analysis.cells)
+    assert all(entry.verdict is None and entry.undecided == "one_block" for found in analysis.pairs for entry in found.verdicts)
+    assert {check.code: check.status for check in analysis.validity}["blocks_enough"] == "warning"
+
+
+def test_a_cpu_run_shows_correctness_and_no_performance():
+    analysis = analysed(named("cpu"))
+    assert not analysis.performance_shown
+    text = document_bytes(analysis).decode()
+    assert all(entry.latency_us is None and entry.speedup is None and entry.mde is None and entry.blocks == 0 for entry in analysis.cells)
+    assert not (analysis.winners or analysis.pairs or analysis.profile or analysis.rank_stability or analysis.findings.ranking)
+    assert all(entry.reference_us is None and entry.floor is None for entry in analysis.workloads)
+    assert all(summary.passed == 19 and summary.geometric_mean is None and summary.total_latency_us is None for summary in analysis.summaries)
+    assert '"outcome": "PASSED"' in text and analysis.cells[0].numerics.relative_l2 == 0.043
+
+
+def test_failed_cells_keep_their_reason_and_have_no_figures(faulty):
+    crashed = cell(faulty, "flashinfer_moe", "T901_o96")
+    assert (crashed.outcome, crashed.reason, crashed.speedup, crashed.latency_us) == ("CRASHED", "signal", None, None)
+    assert crashed.hint and crashed.detail
+    wrong = cell(faulty, "triton_fused_moe_v2", "T52_o160")
+    assert wrong.outcome == "INCORRECT_NUMERICAL" and not wrong.strict_gate.passed and wrong.published_gate.passed and wrong.speedup is None
+    assert cell(faulty, "cutedsl_moe_fp8_v3_2", "T16_o224").outcome == "NOT_RUN"
+    assert cell(faulty, "cutedsl_moe_fp8_v3", "T1_o32").outcome == "UNSUPPORTED"
+
+
+def test_what_is_missing_is_counted_and_named(faulty):
+    checks = {check.code: check for check in faulty.validity}
+    assert checks["cells_complete"].status == "failed" and checks["cells_complete"].items == ["cutedsl_moe_fp8_v3_2/T16_o224"]
+    # 57 are due: a solution that declares no such backend owes none.
+    assert (checks["cells_passed"].found, checks["cells_passed"].of) == (51, 57)
+    assert set(checks["cells_passed"].items) == {
+        "flashinfer_moe/T901_o96", "flashinfer_moe/T14107_o32", "triton_fused_moe_v2/T52_o160", "triton_fused_moe_v2/T54_o128",
+        "cutedsl_moe_fp8_v3_2/T80_o96",
+    }  # fmt: skip
+    assert checks["verifications_passed"].status == "failed"
+    realistic = next(entry for entry in faulty.verifications if (entry.solution, entry.family) == ("flashinfer_moe", "realistic"))
+    assert (realistic.due, realistic.passed, realistic.failed) == (19, 17, ["T901_o96", "T14107_o32"])
+
+
+def test_a_missing_block_leaves_the_other_blocks(faulty):
+    gap = cell(faulty, "triton_fused_moe_v2", "T58_o64")
+    assert gap.blocks == 3 and gap.speedup.low is not None
+    lone = cell(faulty, "flashinfer_moe", "T59_o160")
+    assert lone.blocks == 1 and lone.speedup.low is None
+    verdict = next(entry for entry in pair(faulty, "flashinfer_moe", "triton_fused_moe_v2").verdicts if entry.workload == "T59_o160")
+    assert verdict.verdict is None and verdict.undecided == "one_block" and verdict.ratio.value > 0
+
+
+def test_rankings_use_the_workloads_that_all_contestants_have(faulty):
+    assert faulty.rank_stability.workloads == 19 - 6
+    assert len(faulty.findings.ranking.order) == 3
+
+
+def test_floors_share_and_their_limit(four):
+    for workload in four.workloads:
+        assert workload.floor.bound == ("compute" if workload.seq_len > 10000 else "memory")
+    entry = cell(four, "flashinfer_moe", "T80_o96")
+    floor = next(workload.floor.us for workload in four.workloads if workload.id == "T80_o96")
+    assert entry.floor_share == pytest.approx(floor / entry.latency_us.value)
+
+
+def test_an_unknown_definition_has_no_floors():
+    analysis = analysed(named("other_definition"))
+    assert all(workload.floor is None for workload in analysis.workloads) and analysis.run.definition_axes == {}
+
+
+def test_an_outlier_process_is_named():
+    made = Made(noise=0.002, outliers=0.0, speed={"one": (10.0, 10.0)}, workloads=[(64, 0)])
+    assert analysed(made).cells[0].outlier_blocks == []
+    slow = Made(noise=0.002, outliers=0.12, speed={"one": (10.0, 10.0)}, workloads=[(64, 0)], seed=3)
+    assert 1 <= len(analysed(slow).cells[0].outlier_blocks) <= 4
+
+
+def test_the_profile_is_a_step_function_that_ends_at_the_share_of_cells(faulty):
+    curves = {curve.solution: curve for curve in faulty.profile}
+    assert set(curves) == {"cutedsl_moe_fp8_v3_2", "flashinfer_moe", "triton_fused_moe_v2"}
+    for curve in curves.values():
+        assert curve.factors == sorted(curve.factors) and curve.factors[0] >= 1 and curve.shares == sorted(curve.shares)
+    assert curves["flashinfer_moe"].shares[-1] == pytest.approx(17 / 19)
+    best_somewhere = [curve for curve in curves.values() if curve.factors[0] == 1]
+    assert sum(curve.shares[0] for curve in best_somewhere) == pytest.approx(1)
+
+
+def test_findings_hold_the_facts_of_the_run(four):
+    findings = four.findings
+    assert [place.solution for place in findings.ranking.order] == [
+        "flashinfer_moe", "triton_fused_moe_v2", "cutedsl_moe_fp8_v3_2", "cutedsl_moe_fp8_v3",
+    ]  # fmt: skip
+    assert findings.ranking.steps[0].value == pytest.approx(findings.ranking.order[0].value / findings.ranking.order[1].value, rel=1e-3)
+    assert findings.large_batch.leader_small == "triton_fused_moe_v2" and findings.large_batch.leader_large == "flashinfer_moe"
+    kept = {row.solution: row.kept for row in findings.large_batch.rows}
+    assert min(kept, key=kept.get) == "triton_fused_moe_v2" and kept["triton_fused_moe_v2"] == pytest.approx(5.0 / 32.8, rel=0.02)
+    assert findings.version.faster == 19 and findings.version.ratio.value == pytest.approx(1.07, abs=0.01)
+    assert findings.consistency.rows[-1].solution == "triton_fused_moe_v2"
+
+
+def test_without_large_workloads_there_is_no_finding_about_them():
+    assert analysed(named("forty_workloads")).findings.large_batch is None
+    assert analysed(named("one_solution")).findings.ranking is None
+    nothing = analysed(named("nothing_passed")).findings
+    assert (nothing.ranking, nothing.large_batch, nothing.version, nothing.consistency) == (None, None, None, None)
+
+
+def test_times_of_different_tiers_are_not_compared(tmp_path):
+    folder = write(named("four"), tmp_path / "run")
+    lines = (folder / "traces.jsonl").read_text().splitlines()
+    changed = [line.replace('"tier":"cupti_span_us"', '"tier":"event_us"') if '"solution":"flashinfer_moe"' in line else line for line in lines]
+    assert changed != lines
+    (folder / "traces.jsonl").write_text("\n".join(changed) + "\n")
+    analysis = analysis_of(folder)
+    assert all(entry.undecided == "not_measured" for entry in pair(analysis, "flashinfer_moe", "triton_fused_moe_v2").verdicts)
+    assert all(entry.verdict for entry in pair(analysis, "cutedsl_moe_fp8_v3", "triton_fused_moe_v2").verdicts)
+    assert not any(winner.supported for winner in analysis.winners)
+    assert analysis.run.time_tier == "cupti_span_us, event_us"
+
+
+SCRIPT = (
+    "import sys; sys.path[:0] = [{workflow!r}]\n"
+    "from pathlib import Path\n"
+    "from bakeoff.stats.verbs import analysis_of\n"
+    "from bakeoff.stats.analyse import document_bytes\n"
+    "sys.stdout.buffer.write(document_bytes(analysis_of(Path({folder!r}))))\n"
+)
+
+
+def test_the_document_is_the_same_bytes_in_every_environment(tmp_path):
+    folder = write(named("faulty"), tmp_path / "faulty")
+    script = SCRIPT.format(workflow=str(PROJECT_ROOT / "workflow"), folder=str(folder))
+    found = set()
+    for seed, zone, locale in (("0", "UTC", "C"), ("random", "Asia/Tokyo", "de_DE.UTF-8")):
+        environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, check=True)
+        found.add(done.stdout)
+    assert found == {document_bytes(analysis_of(folder))}
+
+
+def test_no_time_stamp_and_no_path_reaches_the_document(tmp_path):
+    folder = write(named("four"), tmp_path / "four")
+    text = document_bytes(analysis_of(folder)).decode()
+    assert "2026-01-01" not in text and str(tmp_path) not in text and str(Path.home()) not in text

@@ -1,0 +1,238 @@
+"""Reading runs and published tables: what is wrong with a file is said with file, line and field, and exits with 2."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from bakeoff.cli import main
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT
+from bakeoff.stats.published import load_published
+from bakeoff.stats.runs import load_run
+from bakeoff.stats.samples import Sample, Samples
+from bakeoff.stats.verbs import load
+from make import Made, named, write
+
+PUBLISHED = PROJECT_ROOT / "results/published"
+
+
+@pytest.fixture
+def run(tmp_path) -> Path:
+    return write(Made(name="run", blocks=3, workloads=[(16, 224), (901, 96)]), tmp_path / "run")
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    return Path(shutil.copytree(PUBLISHED / "2026-02-26_2way", tmp_path / "2026-02-26_2way"))
+
+
+def edit_trace(run: Path, change, line: int = 0) -> None:
+    lines = (run / "traces.jsonl").read_text().splitlines()
+    document = json.loads(lines[line])
+    change(document)
+    lines[line] = json.dumps(document)
+    (run / "traces.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def refused(run: Path) -> str:
+    with pytest.raises(InputError) as error:
+        load(run)
+    assert error.value.exit_code == 2
+    return str(error.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "0.0", "-1.5"])
+@pytest.mark.parametrize("field", ["latency_us", "reference_us"])
+def test_no_time_is_taken_that_is_none(run, value, field):
+    def change(document):
+        document["evaluation"]["bakeoff"]["per_block"][1][field] = float(value)
+
+    edit_trace(run, change, line=1)
+    message = refused(run)
+    assert "traces.jsonl:2" in message and field in message and "block 1" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -3.0, True, "12"])
+def test_samples_refuse_what_is_no_time(value):
+    with pytest.raises(InputError, match="finite time above 0"):
+        Samples.collect(["one"], ["T1"], [Sample("one", "T1", 0, value, None, "here")])
+
+
+def test_a_sample_that_is_there_twice_is_refused():
+    twice = [Sample("one", "T1", 0, 1.0, None, "here"), Sample("one", "T1", 0, 2.0, None, "there")]
+    with pytest.raises(InputError, match="second time"):
+        Samples.collect(["one"], ["T1"], twice)
+
+
+def test_a_second_trace_of_a_cell_is_refused(run):
+    path = run / "traces.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[0]]) + "\n")
+    message = refused(run)
+    assert f"traces.jsonl:{len(lines) + 1}" in message and "second trace" in message
+
+
+def test_a_trace_that_was_not_planned_is_refused(run):
+    edit_trace(run, lambda document: document.update(solution="stranger"))
+    assert "stranger" in refused(run)
+    edit_trace(run, lambda document: document.update(solution="flashinfer_moe"))
+    edit_trace(run, lambda document: document["workload"].update(uuid="unknown"))
+    assert "unknown" in refused(run)
+
+
+def test_an_outcome_outside_the_closed_list_is_refused(run):
+    edit_trace(run, lambda document: document["evaluation"]["bakeoff"].update(outcome="FINE"))
+    message = refused(run)
+    assert "evaluation.bakeoff" in message and "FINE" in message
+
+
+def test_a_status_that_contradicts_the_outcome_is_refused(run):
+    edit_trace(run, lambda document: document["evaluation"]["bakeoff"].update(outcome="CRASHED"))
+    assert "PASSED beside outcome CRASHED" in refused(run)
+
+
+def test_a_truncated_trace_is_refused_with_its_line(run):
+    path = run / "traces.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert "traces.jsonl:8" in refused(run)
+
+
+def test_a_run_of_another_schema_version_is_refused(run):
+    path = run / "config.json"
+    path.write_text(path.read_text().replace("bakeoff/plan/1", "bakeoff/plan/9"))
+    assert "bakeoff/plan/9" in refused(run)
+
+
+@pytest.mark.parametrize("name", ["host.json", "gate_power.json"])
+def test_a_malformed_side_document_is_refused_with_its_name(run, name):
+    (run / name).write_text("[1, 2")
+    assert name in refused(run)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    assert "neither config.json nor meta.yaml" in refused(tmp_path)
+
+
+def test_a_reference_that_is_missing_in_a_block_is_said(run):
+    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][0].update(reference_us=None))
+    data = load_run(run)
+    check = next(check for check in data.checks if check.code == "same_reference")
+    assert check.status == "failed" and len(check.items) == 1
+    assert np.isfinite(data.samples.log_speedup[0, 0]).sum() == 2
+
+
+def test_a_block_in_which_only_the_reference_ran_is_no_sample(run):
+    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][0].update(latency_us=None))
+    data = load_run(run)
+    assert next(check for check in data.checks if check.code == "same_reference").status == "ok"
+    assert data.samples.blocks == [0, 1, 2]
+
+
+def test_a_run_without_mutants_has_no_gate_power(tmp_path):
+    assert load_run(write(named("four", gate_power=False), tmp_path / "run")).gate_power is None
+
+
+def test_the_published_tables_are_read_whole():
+    shapes = {name: load_published(PUBLISHED / name).samples.log_time.shape for name in ("2026-02-26_4way", "2026-02-26_2way", "2026-02-04_4way")}
+    assert shapes == {"2026-02-26_4way": (4, 19, 1), "2026-02-26_2way": (2, 19, 1), "2026-02-04_4way": (4, 19, 1)}
+
+
+def test_a_row_that_stands_twice_without_offsets_is_kept_apart():
+    ids = [workload.id for workload in load_published(PUBLISHED / "2026-02-04_4way").workloads]
+    assert ids.count("T54") == 1 and ids.count("T54_row2") == 1
+
+
+@pytest.mark.parametrize(("old", "new", "place", "expected"), [
+    ("1,32,21.97,26.43", "1,32,nan,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
+    ("1,32,21.97,26.43", "1,32,0,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
+    ("1,32,21.97,26.43", "1,32,fast,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
+    ("1,32,21.97,26.43", "1,32,21.97", "speedups.csv:2", "4 columns"),
+    ("1,32,21.97,26.43", "-1,32,21.97,26.43", "speedups.csv:2: seq_len", "whole number"),
+    ("7,192,", "1,32,", "speedups.csv:3", "once"),
+    ("flashinfer_moe", "flash", "speedups.csv:1", "seq_len,local_expert_offset,flashinfer_moe"),
+])  # fmt: skip
+def test_a_malformed_table_is_refused_with_line_and_column(table, old, new, place, expected):
+    path = table / "speedups.csv"
+    path.write_text(path.read_text().replace(old, new, 1))
+    message = refused(table)
+    assert place in message and expected in message
+
+
+def test_an_empty_field_is_a_cell_without_a_value(table):
+    path = table / "speedups.csv"
+    path.write_text(path.read_text().replace("1,32,21.97,", "1,32,,", 1))
+    assert load_published(table).samples.log_time.shape == (2, 19, 1)
+
+
+@pytest.mark.parametrize(("old", "new", "field"), [
+    ("backend: sm_100a", "backend: tpu", "backend"), ("title:", "titel:", "tit"), ("date: 2026-02-26", "date: soon", "date"),
+])  # fmt: skip
+def test_a_malformed_meta_file_is_refused_with_its_field(table, old, new, field):
+    path = table / "meta.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    message = refused(table)
+    assert "meta.yaml" in message and field in message
+
+
+def test_analyse_writes_the_document(run, capsys):
+    assert main(["analyse", str(run)]) == 0
+    document = json.loads((run / "analysis.json").read_text())
+    assert document["schema"] == "bakeoff/analysis/1" and len(document["cells"]) == 8
+
+
+def test_analyse_of_a_published_table_does_not_write_beside_it(tmp_path, capsys):
+    assert main(["analyse", str(PUBLISHED / "2026-02-26_2way"), "-o", str(tmp_path / "analysis.json")]) == 0
+    assert (tmp_path / "analysis.json").is_file() and not (PUBLISHED / "2026-02-26_2way/analysis.json").exists()
+    assert main(["analyse", str(PUBLISHED / "2026-02-26_2way")]) == 2
+    assert "-o" in capsys.readouterr().err
+
+
+def test_analyse_compares_with_an_earlier_run_on_request(tmp_path):
+    old, new = (write(Made(name=name, seed=seed, blocks=5), tmp_path / name) for name, seed in (("old", 1), ("new", 2)))
+    assert main(["analyse", str(new), "--against", str(old)]) == 0
+    document = json.loads((new / "analysis.json").read_text())
+    assert [(entry["old"], entry["rule"]) for entry in document["comparisons"]] == [("2026-02-26_4way", "published"), ("old", "runs")]
+    assert [entry["relation"] for entry in document["findings"]["previous"]] == ["published", "previous"]
+
+
+def test_audit_prints_what_is_contradicted(capsys, tmp_path):
+    assert main(["audit", str(PUBLISHED / "2026-02-26_4way"), "-o", str(tmp_path / "audit.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "printed 31.21x, recomputed 31.1500x" in printed and "NOT TESTABLE  " not in printed
+    assert json.loads((tmp_path / "audit.json").read_text())["contradicted"] >= 10
+    assert main(["audit", str(PUBLISHED / "2026-02-26_4way"), "--all"]) == 0
+    assert "would be tested by" in capsys.readouterr().out
+
+
+def test_compare_exits_with_1_only_for_a_regression_or_a_wrong_output(tmp_path, capsys):
+    old = write(Made(name="old", seed=1), tmp_path / "old")
+    for name, changes, code, words in (
+        ("same", {}, 0, "OK"), ("slower", {"factor": {("flashinfer_moe", 80): 1.1}}, 1, "1 supported regressions"),
+        ("faster", {"factor": {("flashinfer_moe", 80): 0.8}}, 0, "FASTER"),
+        ("wrong", {"outcomes": {("flashinfer_moe", 80): ("INCORRECT_NUMERICAL", "strict_gate")}}, 1, "WRONG OUTPUT flashinfer_moe/T80_o96"),
+        ("rejected", {"outcomes": {("flashinfer_moe", 80): ("REJECTED", "cached_output")}}, 1, "WRONG OUTPUT"),
+        ("crashed", {"outcomes": {("flashinfer_moe", 80): ("CRASHED", "signal")}}, 0, "NOT COMPARABLE"),
+    ):  # fmt: skip
+        new = write(Made(name=name, seed=2, **changes), tmp_path / name)
+        assert main(["compare", str(old), str(new)]) == code, name
+        assert words in capsys.readouterr().out
+
+
+def test_compare_with_the_published_run_works_in_either_order(tmp_path, capsys):
+    run = write(named("four"), tmp_path / "four")
+    outputs = []
+    for arguments in ([PUBLISHED / "2026-02-26_4way", run], [run, PUBLISHED / "2026-02-26_4way"]):
+        assert main(["compare", *map(str, arguments), "--all"]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert "76 cells, 76 NOT COMPARABLE" in outputs[0] and outputs[0].count("device, protocol, inputs") == 77
+
+
+@pytest.mark.parametrize("verb", ["analyse", "audit", "compare"])
+def test_each_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit) as done:
+        main([verb, "--help"])
+    assert done.value.code == 0 and len(capsys.readouterr().out) > 400
