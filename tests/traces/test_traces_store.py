@@ -63,6 +63,10 @@ SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "offset",
     ),
     "an offset that is a truth value": (lambda line: _inputs(line)["local_expert_offset"].update(value=True), "offset"),
+    "a factor that is a truth value": (
+        lambda line: _inputs(line)["routed_scaling_factor"].update(value=True),
+        "routed_scaling_factor",
+    ),
     "no factor": (lambda line: _inputs(line).pop("routed_scaling_factor"), "routed_scaling_factor"),
     "an unknown input": (lambda line: _inputs(line).update(temperature={"type": "random"}), "inputs.temperature"),
     "an unknown kind of input": (
@@ -145,3 +149,9 @@ def test_a_broken_definition_is_refused_with_file_and_field(tmp_path: Path) -> N
     path.write_text(path.read_text().replace('"float8_e4m3fn"', '"float9"'))
     with pytest.raises(InputError, match=r"h512_i256\.json: field inputs\.hidden_states\.dtype"):
         root.workloads(NARROW)
+
+
+def test_the_line_that_the_readme_shows_is_a_workload(tmp_path: Path) -> None:
+    block = (TRACES / "README.md").read_text().split("```json\n")[1].split("```")[0]
+    (case,) = moe_root(tmp_path, block).workloads(NARROW)
+    assert case.id == "T127_o64" and case.seed is None
