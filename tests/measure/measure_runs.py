@@ -29,8 +29,11 @@ PARAMETERS = (
 WRAPPER = f"from .attack import run_with\nfrom .honest import run as honest\n\n\ndef run({PARAMETERS}):\n    run_with(honest, {PARAMETERS})\n"
 
 
-def write_solution(root: Path, name: str, attack: str | None = None) -> Path:
-    """The template as a solution; `attack` is the source of a module with run_with(honest, *arguments), which then stands before it."""
+def write_solution(root: Path, name: str, attack: str | None = None, files: dict[str, str] | None = None) -> Path:
+    """The template as a solution; `attack` is the source of a module with run_with(honest, *arguments), which then stands before it.
+
+    files: further modules, name -> source.
+    """
     folder = root / name
     shutil.copytree(SOLUTIONS / "_template", folder, ignore=shutil.ignore_patterns("__pycache__"))
     if not (root / "common").exists():
@@ -43,6 +46,8 @@ def write_solution(root: Path, name: str, attack: str | None = None) -> Path:
         (folder / "solution.py").rename(folder / "honest.py")
         (folder / "attack.py").write_text(attack)
         (folder / "solution.py").write_text(WRAPPER)
+    for stem, source in (files or {}).items():
+        (folder / f"{stem}.py").write_text(source)
     return folder
 
 
@@ -86,7 +91,7 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def bakeoff(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), env=environment(env), text=True, capture_output=True, timeout=240, check=False)
+    return subprocess.run(command(*words), env=environment(env), text=True, capture_output=True, timeout=800, check=False)
 
 
 def measure(run: Path, block: int = 0, env: dict[str, str] | None = None, *options: str) -> subprocess.CompletedProcess[str]:

@@ -73,9 +73,9 @@ class Keeper:
     identity: dict[str, Any]
     kept: list[tuple[torch.Tensor, int, int]] = dataclasses.field(default_factory=list)  # bits, variant, poison
 
-    def offer(self, calls: int) -> int | None:
-        """Tell the supervisor that a batch of `calls` calls is done; returns the call whose output it wants, or None."""
-        self.channel.send({"say": "batch", **self.identity, "calls": calls})
+    def offer(self, variants: list[int]) -> int | None:
+        """Tell the supervisor which values each call of a batch had; returns the call whose output it wants, or None."""
+        self.channel.send({"say": "batch", **self.identity, "variants": variants})
         command = self.channel.receive()
         return None if command is None or command.get("do") != "keep" else int(command["call"])
 

@@ -40,7 +40,7 @@ class Batch(_Message):
     say: Literal["batch"]
     id: int
     token: str
-    calls: Annotated[int, Field(gt=0, le=10_000)]
+    variants: Annotated[list[int], Field(min_length=1, max_length=10_000)]
 
 
 class Output(_Message):

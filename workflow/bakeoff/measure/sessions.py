@@ -92,7 +92,7 @@ class Flight:
     deadline: float
     answer: Done | None = None
     outputs: list[dict[str, Any]] = field(default_factory=list)
-    kept: int = 0  # outputs of timed calls that the supervisor has asked for
+    kept: list[int] = field(default_factory=list)  # variants of the timed calls whose outputs the supervisor has asked for
     gpu_state: dict[str, Any] | None = None
 
     def variant_documents(self) -> list[dict[str, Any]]:
@@ -104,13 +104,15 @@ class Flight:
         return max((sum(times) for times in tiers.values()), default=0.0) / 1e6 > seconds
 
     def take_outputs(self, message: Done) -> None:
-        """Note where the outputs lie; ProtocolError for places and values that the worker was not given."""
+        """Note where the outputs lie; ProtocolError if they are not those that the worker was asked for."""
+        first = 0 if not self.outputs else len(self.variants) - 1  # a probe answers for the variant that was added for it
+        if [output.variant for output in message.outputs] != [first, *self.kept]:
+            raise ProtocolError("the outputs are not those that were asked for")
+        self.kept = []
         for output in message.outputs:
-            if output.slot not in self.slots or not 0 <= output.variant < len(self.variants):
-                raise ProtocolError(f"an output of unknown place or values: {output}")
+            if output.slot not in self.slots:
+                raise ProtocolError(f"an output of unknown place: {output}")
             self.outputs.append({"slot": output.slot, "poison": output.poison, "variant": self.variants[output.variant].document()})
-        if not self.outputs or self.outputs[0]["variant"] != self.variants[0].document():
-            raise ProtocolError("no output for the workload's own values")
 
 
 class Session:

@@ -194,18 +194,30 @@ class Block:
             if flight is None or (message.id, message.token) != (flight.identity["id"], flight.identity["token"]):
                 raise ProtocolError(f"an answer to no question: {str(message)[:200]}")
             if isinstance(message, Batch):
-                session.child.send(self._pick(flight, message.calls))
+                session.child.send(self._pick(flight, message.variants))
             else:
                 self._done(session, flight, message)
         else:
             raise ProtocolError(f"unexpected message: {str(message)[:200]}")
 
-    def _pick(self, flight: Flight, calls: int) -> dict[str, Any]:
-        """Choose, after a batch, the call whose output is to be verified; nobody could know it beforehand."""
-        if flight.kept + 1 >= len(flight.slots) or secrets.randbelow(2):
+    def _pick(self, flight: Flight, variants: list[int]) -> dict[str, Any]:
+        """Choose, after a batch, the call whose output is to be verified; nobody could know it beforehand.
+
+        Each cell has one with changed values; later batches have one or none, as chance will.
+        """
+        if not all(0 <= variant < len(flight.variants) for variant in variants):
+            raise ProtocolError("a batch of unknown values")
+        if len(flight.kept) + 1 >= len(flight.slots):
             return {"do": "next"}
-        flight.kept += 1
-        return {"do": "keep", "call": secrets.randbelow(calls)}
+        changed = [call for call, variant in enumerate(variants) if variant != 0]
+        if not flight.kept and changed:
+            call = secrets.choice(changed)
+        elif secrets.randbelow(2):
+            call = secrets.randbelow(len(variants))
+        else:
+            return {"do": "next"}
+        flight.kept.append(variants[call])
+        return {"do": "keep", "call": call}
 
     def _done(self, session: Session, flight: Flight, message: Done) -> None:
         """A worker has finished what it was asked; its outputs go to the referee."""

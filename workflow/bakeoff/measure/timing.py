@@ -81,7 +81,7 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
         for tier in samples:
             samples[tier] += times.get(tier, [])
         _check_batch(arena, len(variants))
-        picked = keeper.offer(len(variants))
+        picked = keeper.offer(variants)
         if picked is not None:
             _keep(cell, keeper, arena.outputs[picked], variants[picked], digests[picked])
         primary = samples["cupti_span_us"] or samples["event_us"]
@@ -144,7 +144,7 @@ def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
             last = _fib_trial(device, cell, settings, arguments)
         for tier, times in device.harvest().items():
             samples[tier] += times
-        if keeper.offer(1) is not None:
+        if keeper.offer([number]) is not None:
             keeper.keep(last.view(torch.int16).reshape(-1), number, 0)
     return samples
 
