@@ -1,0 +1,213 @@
+"""From summaries to facts: floors, limits, coverage, the check of a run, and the text for a kernel developer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bakeoff.errors import InputError
+from bakeoff.files import canonical_json, pretty_json
+from bakeoff.moe.floors import PEAKS, Peak
+from bakeoff.moe.geometry import Geometry
+from bakeoff.moe.rounding import Rounding
+from bakeoff.profile import explain, section
+from bakeoff.profile.check import check, check_profile
+from bakeoff.profile.stage_floors import stage_floors
+from bakeoff.profile.summary import Failure
+from bakeoff.traces.models import RoutingStats
+from profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, write_run
+from profile_runs import GPU
+
+V3, TRITON = "cutedsl_moe_fp8_v3", "triton_fused_moe_v2"
+FULL = Geometry(7168, 2048)
+ROUNDING = Rounding(gemm1_output=("bfloat16",), intermediate=("fp8_block128",), gemm2_output=("bfloat16",))
+NO_CACHE = 0
+
+
+def found(run: Path, **options: object) -> section.ProfileSection:
+    result = section.load(run, plan(), **options)  # type: ignore[arg-type]
+    assert result is not None
+    return result
+
+
+def test_a_run_without_profiles_has_no_section(tmp_path: Path) -> None:
+    assert section.load(write_run(tmp_path, []), plan()) is None
+
+
+def test_a_cells_facts_are_its_summary_over_its_floor(tmp_path: Path) -> None:
+    counted = {"gemm1": counters(dram_share=0.8), "combine": counters(dram_share=0.2, tensor_share=0.0)}
+    run = write_run(tmp_path, [profile(TRITON, [cell("T901_o96", counted=counted)])])
+    one = found(run).cells[0]
+    busy, span = sum(PLAIN.values()), sum(PLAIN.values()) + 10
+    assert (one.busy_us, one.span_us, one.gap_share) == (busy, span, round(10 / span, 6))
+    assert one.floor_us and one.floor_share == pytest.approx(one.floor_us / span, abs=1e-4)
+    assert one.intensity == pytest.approx(one.flops / one.floor_bytes, rel=1e-4)
+    assert one.dram_bytes == 1e6 and one.dram_over_floor == round(1e6 / one.floor_bytes, 6)
+    assert one.bandwidth_gbs == pytest.approx(1e6 / busy / 1e3, rel=1e-3)
+    assert one.bandwidth_share == pytest.approx(one.bandwidth_gbs / (PEAKS[GPU].bandwidth / 1e9), rel=1e-3)
+    stages = {stage.stage: stage for stage in one.stages}
+    assert (stages["gemm1"].limit, stages["gemm1"].limit_from) == ("memory", "counters")
+    assert (stages["combine"].limit, stages["combine"].limit_from) == ("latency", "counters")
+    assert stages["permute"].limit_from == "floor" and stages["other"].limit is None
+    assert sum(stage.share for stage in one.stages) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_was_not_measured_is_null_and_never_zero(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [profile(TRITON, [cell("T901_o96")], gpu="NVIDIA Unheard Of")])
+    result = found(run)
+    one = result.cells[0]
+    assert result.peak_gbs is None and one.floor_us is None and one.floor_share is None and one.bandwidth_share is None
+    assert one.dram_bytes is None and one.dram_over_floor is None and one.tensor_share is None and one.counters_missing
+    assert all(stage.dram_share is None and stage.limit is None for stage in one.stages)
+    assert result.worst == []
+
+
+def test_for_tiny_workloads_the_launches_join_the_floor(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [profile(TRITON, [cell("T1_o32", launches=100), cell("T14107_o32", launches=6)])])
+    tiny, large = found(run).cells
+    assert tiny.ceiling_us == 200.0, "100 launches of 2 us"
+    assert large.ceiling_us is not None and large.floor_us is not None and large.ceiling_us > 12.0
+
+
+def test_the_worst_cell_is_the_one_farthest_from_its_floor(tmp_path: Path) -> None:
+    slow = cell("T80_o96", {"gemm1": 5000.0, "routing": 10.0})
+    run = write_run(tmp_path, [profile(V3, [cell("T901_o96"), slow]), profile(TRITON, [cell("T901_o96")])])
+    worst = {one.solution: one for one in found(run).worst}
+    assert (worst[V3].workload, worst[V3].stage) == ("T80_o96", "gemm1") and worst[TRITON].workload == "T901_o96"
+    assert worst[V3].stage_share == pytest.approx(5000 / 5010, abs=1e-6)
+
+
+def test_coverage_counts_cells_counters_and_failures(tmp_path: Path) -> None:
+    lost = profile(V3, [cell("T1_o32", counted={}), cell("T80_o96", mapped_share=0.9)])
+    lost = lost.model_copy(update={"failures": [Failure(workload="T901_o96", reason="Traceback\nRuntimeError: no")]})
+    result = {one.solution: one for one in found(write_run(tmp_path, [lost])).coverage}
+    assert (result[V3].due, result[V3].profiled, result[V3].counted, result[V3].mapped_least) == (5, 2, 1, 0.9)
+    assert result[V3].failures == {"T901_o96": "RuntimeError: no"} and result[TRITON].profiled == 0
+
+
+def test_the_section_is_the_same_bytes_every_time(tmp_path: Path) -> None:
+    run = write_run(tmp_path, everyone())
+    once, twice = (canonical_json(found(run).model_dump(mode="json")) for _ in range(2))
+    assert once == twice
+
+
+# -- floors of stages
+
+
+def stats(pairs: int = 1000, tokens: int = 600, experts: int = 32) -> RoutingStats:
+    return RoutingStats(local_pairs=pairs, active_tokens=tokens, active_experts=experts)
+
+
+def test_stage_floors_are_the_tensors_that_go_through_memory() -> None:
+    floors = stage_floors(FULL, 1000, stats(), ROUNDING, NO_CACHE)
+    row = 7168 + 4 * 56  # a quantized row with its scales
+    assert floors["routing"].bytes == 1000 * 1024 + 512
+    assert floors["permute"].bytes == 600 * row + 1000 * row
+    weights1, weights2 = 32 * (4096 * 7168 + 4 * 32 * 56), 32 * (7168 * 2048 + 4 * 56 * 16)
+    assert floors["gemm1"].bytes == pytest.approx(1000 * row + weights1 + 1000 * 4096 * 2)
+    assert floors["activation_quant"].bytes == pytest.approx(1000 * 4096 * 2 + 1000 * (2048 + 4 * 16))
+    assert floors["gemm2"].bytes == pytest.approx(1000 * (2048 + 4 * 16) + weights2 + 1000 * 7168 * 2)
+    assert floors["combine"].bytes == 1000 * 7168 * 2 + 1000 * 7168 * 2
+    assert floors["gemm1"].flops == 2 * 1000 * 4096 * 7168 and floors["gemm2"].flops == 2 * 1000 * 7168 * 2048
+    assert floors["routing"].flops == 0
+
+
+def test_a_separate_quantization_reads_and_writes_what_gemm1_wrote() -> None:
+    two_casts = ROUNDING.model_copy(update={"gemm1_output": ("bfloat16", "fp8_block128")})
+    one = stage_floors(FULL, 1000, stats(), ROUNDING, NO_CACHE)["activation_quant"]
+    two = stage_floors(FULL, 1000, stats(), two_casts, NO_CACHE)["activation_quant"]
+    assert two.bytes - one.bytes == pytest.approx(2 * 1000 * 4096 * (1 + 4 / 128))
+
+
+def test_what_fits_into_the_cache_need_not_go_through_memory() -> None:
+    floors = stage_floors(FULL, 1000, stats(), ROUNDING, 50 << 20)
+    assert floors["combine"].bytes == 1000 * 7168 * 2, "only the output: what GEMM2 wrote is 14 MB"
+    large = stage_floors(FULL, 14107, stats(14000, 7000), ROUNDING, 50 << 20)
+    assert large["combine"].bytes == (14000 + 14107) * 7168 * 2
+
+
+def test_a_stage_is_bound_by_what_takes_longer() -> None:
+    floors = stage_floors(FULL, 14107, stats(14000, 7000), ROUNDING, NO_CACHE)
+    peak = Peak(3e12, 2e15, "made")
+    assert floors["gemm1"].limit(peak) == "tensor" and floors["combine"].limit(peak) == "memory"
+    assert floors["gemm1"].us(peak) == pytest.approx(2 * 14000 * 4096 * 7168 / 2e15 * 1e6)
+
+
+# -- the check of a run
+
+
+def test_a_whole_profile_has_no_findings(tmp_path: Path) -> None:
+    assert check(write_run(tmp_path, everyone())) == []
+
+
+def test_every_flaw_of_a_profile_is_found(tmp_path: Path) -> None:
+    def codes(*cells: object, **more: object) -> list[str]:
+        one = profile(V3, list(cells)).model_copy(update=more)  # type: ignore[arg-type]
+        return [finding.code for finding in check_profile(one, ["T1_o32"])]
+
+    good = cell("T1_o32")
+    assert codes(good) == []
+    assert codes() == ["not_profiled"]
+    assert codes(failures=[Failure(workload="T1_o32", reason="why")]) == ["failed"]
+    assert codes(good.model_copy(update={"mapped_share": 0.979, "unmapped": ["k"]})) == ["unmapped"]
+    assert codes(good.model_copy(update={"mapped_share": 0.98})) == []
+    assert codes(good.model_copy(update={"stages_us": {**good.stages_us, "other": 1.2}})) == []
+    assert codes(good.model_copy(update={"stages_us": {**good.stages_us, "other": 1.4}})) == ["stage_sum"]
+    assert codes(good.model_copy(update={"span_us": good.span_us * 1.02})) == ["span"]
+
+
+def test_missing_and_stale_documents_are_found(tmp_path: Path) -> None:
+    profiles = everyone()
+    stale = profiles[0].model_copy(update={"digest": "0" * 64})
+    run = write_run(tmp_path, [stale, *profiles[2:]])
+    assert {(one.code, one.solution) for one in check(run)} == {
+        ("stale", stale.solution),
+        ("no_profile", profiles[1].solution),
+    }
+    assert all(one.solution in str(one) for one in check(run))
+
+
+def test_a_document_of_another_version_is_an_input_error(tmp_path: Path) -> None:
+    run = write_run(tmp_path, everyone())
+    path = run / "profile" / f"{V3}.json"
+    path.write_bytes(path.read_bytes().replace(b"bakeoff/profile/1", b"bakeoff/profile/2"))
+    with pytest.raises(InputError, match="schema"):
+        check(run)
+
+
+# -- the text for a kernel developer
+
+
+def test_explain_says_where_time_goes_what_bounds_it_and_how_far_it_is(tmp_path: Path) -> None:
+    counted = {"gemm1": counters(dram_share=0.8)}
+    run = write_run(tmp_path, [profile(V3, [cell("T1_o32"), cell("T901_o96", counted=counted)])])
+    text = explain.explain_solution(V3, run, None)
+    assert f"{V3} on {GPU}" in text and "3,350 GB/s" in text and "3,000 GB/s copied" in text
+    gemm1 = next(line for line in text.splitlines()[10:] if line.strip().startswith("gemm1"))
+    assert "60.0" in gemm1 and "memory" in gemm1 and "80%" in gemm1
+    assert "no counters: no counters were captured" in text and "Farthest from its floor: T1_o32" in text
+    assert "other" not in text, "a stage without time is not shown"
+    assert "T901_o96" not in explain.explain_solution(V3, run, ["T1_o32"])
+
+
+def test_explain_without_a_profile_says_how_to_get_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [profile(V3, [cell("T1_o32")])])
+    with pytest.raises(InputError, match="bakeoff profile"):
+        explain.explain_solution(TRITON, run, None)
+    with pytest.raises(InputError, match="T9_o9"):
+        explain.explain_solution(V3, run, ["T9_o9"])
+
+
+def test_the_newest_recorded_run_with_a_profile_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "PROJECT_ROOT", tmp_path)
+    with pytest.raises(InputError, match="no recorded run"):
+        explain.newest_recorded()
+    for name in ("2026-01-01_a", "2026-02-01_b", "2026-03-01_without"):
+        folder = tmp_path / "results" / "recorded" / name
+        (folder / ("other" if "without" in name else "profile")).mkdir(parents=True)
+        (folder / "config.json").write_bytes(pretty_json({}))
+    assert explain.newest_recorded().name == "2026-02-01_b"
+
+
+def test_all_workloads_of_the_plan_are_known() -> None:
+    assert [workload.id for workload in plan().workloads] == WORKLOADS
