@@ -67,16 +67,25 @@ def test_summary_statistics_of_the_published_table_are_those_of_its_76_values(pu
 
 def test_published_speedups_come_out_as_printed():
     document = json.loads(document_bytes(analysis_of(PUBLISHED / "2026-02-26_4way")))
-    printed = [line.split(",")[2:] for line in (PUBLISHED / "2026-02-26_4way/speedups.csv").read_text().splitlines()[1:]]
+    printed = [
+        line.split(",")[2:] for line in (PUBLISHED / "2026-02-26_4way/speedups.csv").read_text().splitlines()[1:]
+    ]
     found = [f"{entry['speedup']['value']:.2f}" for entry in document["cells"]]
     assert found == [row[column] for column in range(4) for row in printed]
     assert document["cells"][0]["speedup"]["value"] == 29.88
 
 
 def test_a_published_table_has_leaders_and_no_winners(published):
-    assert all(winner.leader and not winner.supported and winner.basis == "none" and not winner.tied for winner in published.winners)
+    assert all(
+        winner.leader and not winner.supported and winner.basis == "none" and not winner.tied
+        for winner in published.winners
+    )
     assert sum(summary.wins for summary in published.summaries) == 0
-    assert all(entry.verdict is None and entry.undecided == "one_block" for found in published.pairs for entry in found.verdicts)
+    assert all(
+        entry.verdict is None and entry.undecided == "one_block"
+        for found in published.pairs
+        for entry in found.verdicts
+    )
     assert all(entry.latency_us is None for entry in published.cells)
 
 
@@ -146,10 +155,16 @@ def test_peers_are_compared_but_never_win():
     peer = next(summary for summary in analysis.summaries if summary.solution == "deepgemm_moe")
     assert peer.leads is None and peer.geometric_mean.value > 60
     assert all(winner.leader != "deepgemm_moe" for winner in analysis.winners)
-    assert pair(analysis, "deepgemm_moe", "flashinfer_moe").faster + pair(analysis, "deepgemm_moe", "flashinfer_moe").slower == 19
+    assert (
+        pair(analysis, "deepgemm_moe", "flashinfer_moe").faster
+        + pair(analysis, "deepgemm_moe", "flashinfer_moe").slower
+        == 19
+    )
     assert all(entry.mde_against != "deepgemm_moe" for entry in analysis.cells)
     names = {place.solution for ranking in analysis.rank_stability.rankings for place in ranking.order}
-    assert "deepgemm_moe" not in names and all(place.solution != "deepgemm_moe" for place in analysis.findings.ranking.order)
+    assert "deepgemm_moe" not in names and all(
+        place.solution != "deepgemm_moe" for place in analysis.findings.ranking.order
+    )
 
 
 def test_direction_of_pairs_follows_their_names(four):
@@ -162,7 +177,9 @@ def test_direction_of_pairs_follows_their_names(four):
 def test_one_block_has_values_without_intervals_and_no_verdicts():
     analysis = analysed(named("one_block"))
     assert all(entry.speedup.low is None and entry.mde is None for entry in analysis.cells)
-    assert all(entry.verdict is None and entry.undecided == "one_block" for found in analysis.pairs for entry in found.verdicts)
+    assert all(
+        entry.verdict is None and entry.undecided == "one_block" for found in analysis.pairs for entry in found.verdicts
+    )
     assert {check.code: check.status for check in analysis.validity}["blocks_enough"] == "warning"
 
 
@@ -170,10 +187,18 @@ def test_a_cpu_run_shows_correctness_and_no_performance():
     analysis = analysed(named("cpu"))
     assert not analysis.performance_shown
     text = document_bytes(analysis).decode()
-    assert all(entry.latency_us is None and entry.speedup is None and entry.mde is None and entry.blocks == 0 for entry in analysis.cells)
-    assert not (analysis.winners or analysis.pairs or analysis.profile or analysis.rank_stability or analysis.findings.ranking)
+    assert all(
+        entry.latency_us is None and entry.speedup is None and entry.mde is None and entry.blocks == 0
+        for entry in analysis.cells
+    )
+    assert not (
+        analysis.winners or analysis.pairs or analysis.profile or analysis.rank_stability or analysis.findings.ranking
+    )
     assert all(entry.reference_us is None and entry.floor is None for entry in analysis.workloads)
-    assert all(summary.passed == 19 and summary.geometric_mean is None and summary.total_latency_us is None for summary in analysis.summaries)
+    assert all(
+        summary.passed == 19 and summary.geometric_mean is None and summary.total_latency_us is None
+        for summary in analysis.summaries
+    )
     assert '"outcome": "PASSED"' in text and analysis.cells[0].numerics.relative_l2 == 0.043
 
 
@@ -182,14 +207,21 @@ def test_failed_cells_keep_their_reason_and_have_no_figures(faulty):
     assert (crashed.outcome, crashed.reason, crashed.speedup, crashed.latency_us) == ("CRASHED", "signal", None, None)
     assert crashed.hint and crashed.detail
     wrong = cell(faulty, "triton_fused_moe_v2", "T52_o160")
-    assert wrong.outcome == "INCORRECT_NUMERICAL" and not wrong.strict_gate.passed and wrong.published_gate.passed and wrong.speedup is None
+    assert (
+        wrong.outcome == "INCORRECT_NUMERICAL"
+        and not wrong.strict_gate.passed
+        and wrong.published_gate.passed
+        and wrong.speedup is None
+    )
     assert cell(faulty, "cutedsl_moe_fp8_v3_2", "T16_o224").outcome == "NOT_RUN"
     assert cell(faulty, "cutedsl_moe_fp8_v3", "T1_o32").outcome == "UNSUPPORTED"
 
 
 def test_what_is_missing_is_counted_and_named(faulty):
     checks = {check.code: check for check in faulty.validity}
-    assert checks["cells_complete"].status == "failed" and checks["cells_complete"].items == ["cutedsl_moe_fp8_v3_2/T16_o224"]
+    assert checks["cells_complete"].status == "failed" and checks["cells_complete"].items == [
+        "cutedsl_moe_fp8_v3_2/T16_o224"
+    ]
     # 57 are due: a solution that declares no such backend owes none.
     assert (checks["cells_passed"].found, checks["cells_passed"].of) == (51, 57)
     assert set(checks["cells_passed"].items) == {
@@ -197,7 +229,9 @@ def test_what_is_missing_is_counted_and_named(faulty):
         "cutedsl_moe_fp8_v3_2/T80_o96",
     }  # fmt: skip
     assert checks["verifications_passed"].status == "failed"
-    realistic = next(entry for entry in faulty.verifications if (entry.solution, entry.family) == ("flashinfer_moe", "realistic"))
+    realistic = next(
+        entry for entry in faulty.verifications if (entry.solution, entry.family) == ("flashinfer_moe", "realistic")
+    )
     assert (realistic.due, realistic.passed, realistic.failed) == (19, 17, ["T901_o96", "T14107_o32"])
 
 
@@ -206,7 +240,11 @@ def test_a_missing_block_leaves_the_other_blocks(faulty):
     assert gap.blocks == 3 and gap.speedup.low is not None
     lone = cell(faulty, "flashinfer_moe", "T59_o160")
     assert lone.blocks == 1 and lone.speedup.low is None
-    verdict = next(entry for entry in pair(faulty, "flashinfer_moe", "triton_fused_moe_v2").verdicts if entry.workload == "T59_o160")
+    verdict = next(
+        entry
+        for entry in pair(faulty, "flashinfer_moe", "triton_fused_moe_v2").verdicts
+        if entry.workload == "T59_o160"
+    )
     assert verdict.verdict is None and verdict.undecided == "one_block" and verdict.ratio.value > 0
 
 
@@ -250,10 +288,17 @@ def test_findings_hold_the_facts_of_the_run(four):
     assert [place.solution for place in findings.ranking.order] == [
         "flashinfer_moe", "triton_fused_moe_v2", "cutedsl_moe_fp8_v3_2", "cutedsl_moe_fp8_v3",
     ]  # fmt: skip
-    assert findings.ranking.steps[0].value == pytest.approx(findings.ranking.order[0].value / findings.ranking.order[1].value, rel=1e-3)
-    assert findings.large_batch.leader_small == "triton_fused_moe_v2" and findings.large_batch.leader_large == "flashinfer_moe"
+    assert findings.ranking.steps[0].value == pytest.approx(
+        findings.ranking.order[0].value / findings.ranking.order[1].value, rel=1e-3
+    )
+    assert (
+        findings.large_batch.leader_small == "triton_fused_moe_v2"
+        and findings.large_batch.leader_large == "flashinfer_moe"
+    )
     kept = {row.solution: row.kept for row in findings.large_batch.rows}
-    assert min(kept, key=kept.get) == "triton_fused_moe_v2" and kept["triton_fused_moe_v2"] == pytest.approx(5.0 / 32.8, rel=0.02)
+    assert min(kept, key=kept.get) == "triton_fused_moe_v2" and kept["triton_fused_moe_v2"] == pytest.approx(
+        5.0 / 32.8, rel=0.02
+    )
     assert findings.version.faster == 19 and findings.version.ratio.value == pytest.approx(1.07, abs=0.01)
     assert findings.consistency.rows[-1].solution == "triton_fused_moe_v2"
 
@@ -268,11 +313,16 @@ def test_without_large_workloads_there_is_no_finding_about_them():
 def test_times_of_different_tiers_are_not_compared(tmp_path):
     folder = write(named("four"), tmp_path / "run")
     lines = (folder / "traces.jsonl").read_text().splitlines()
-    changed = [line.replace('"tier":"cupti_span_us"', '"tier":"event_us"') if '"solution":"flashinfer_moe"' in line else line for line in lines]
+    changed = [
+        line.replace('"tier":"cupti_span_us"', '"tier":"event_us"') if '"solution":"flashinfer_moe"' in line else line
+        for line in lines
+    ]
     assert changed != lines
     (folder / "traces.jsonl").write_text("\n".join(changed) + "\n")
     analysis = analysis_of(folder)
-    assert all(entry.undecided == "not_measured" for entry in pair(analysis, "flashinfer_moe", "triton_fused_moe_v2").verdicts)
+    assert all(
+        entry.undecided == "not_measured" for entry in pair(analysis, "flashinfer_moe", "triton_fused_moe_v2").verdicts
+    )
     assert all(entry.verdict for entry in pair(analysis, "cutedsl_moe_fp8_v3", "triton_fused_moe_v2").verdicts)
     assert not any(winner.supported for winner in analysis.winners)
     assert analysis.run.time_tier == "cupti_span_us, event_us"
@@ -292,8 +342,16 @@ def test_the_document_is_the_same_bytes_in_every_environment(tmp_path):
     script = SCRIPT.format(workflow=str(PROJECT_ROOT / "workflow"), folder=str(folder))
     found = set()
     for seed, zone, locale in (("0", "UTC", "C"), ("random", "Asia/Tokyo", "de_DE.UTF-8")):
-        environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale, "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, check=True)
+        environment = {
+            "PYTHONHASHSEED": seed,
+            "TZ": zone,
+            "LC_ALL": locale,
+            "PATH": "/usr/bin:/bin",
+            "OMP_NUM_THREADS": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, check=True
+        )
         found.add(done.stdout)
     assert found == {document_bytes(analysis_of(folder))}
 

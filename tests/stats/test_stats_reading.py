@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bakeoff.cli import main
 from bakeoff.errors import InputError
@@ -136,7 +137,10 @@ def test_a_run_without_mutants_has_no_gate_power(tmp_path):
 
 
 def test_the_published_tables_are_read_whole():
-    shapes = {name: load_published(PUBLISHED / name).samples.log_time.shape for name in ("2026-02-26_4way", "2026-02-26_2way", "2026-02-04_4way")}
+    shapes = {
+        name: load_published(PUBLISHED / name).samples.log_time.shape
+        for name in ("2026-02-26_4way", "2026-02-26_2way", "2026-02-04_4way")
+    }
     assert shapes == {"2026-02-26_4way": (4, 19, 1), "2026-02-26_2way": (2, 19, 1), "2026-02-04_4way": (4, 19, 1)}
 
 
@@ -194,7 +198,10 @@ def test_analyse_compares_with_an_earlier_run_on_request(tmp_path):
     old, new = (write(Made(name=name, seed=seed, blocks=5), tmp_path / name) for name, seed in (("old", 1), ("new", 2)))
     assert main(["analyse", str(new), "--against", str(old)]) == 0
     document = json.loads((new / "analysis.json").read_text())
-    assert [(entry["old"], entry["rule"]) for entry in document["comparisons"]] == [("2026-02-26_4way", "published"), ("old", "runs")]
+    assert [(entry["old"], entry["rule"]) for entry in document["comparisons"]] == [
+        ("2026-02-26_4way", "published"),
+        ("old", "runs"),
+    ]
     assert [entry["relation"] for entry in document["findings"]["previous"]] == ["published", "previous"]
 
 

@@ -6,63 +6,23 @@ Comparisons with other runs and the audit are added by the caller, who reads the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bakeoff.files import pretty_json
+from bakeoff.files import canonical_json
 from bakeoff.stats import findings
-from bakeoff.stats.intervals import Floats, Interval, block_means, mean_interval, median_interval, outliers
+from bakeoff.stats.figures import Figures
+from bakeoff.stats.intervals import Interval
 from bakeoff.stats.model import Analysis, Cell, Check, Estimate, RankStability, Summary, Winner, Workload
-from bakeoff.stats.pairs import (
-    Duels,
-    PairDecision,
-    compare_pairs,
-    number,
-    pair_model,
-    ratio_estimate,
-    rivals,
-    winners,
-)
+from bakeoff.stats.pairs import number, pair_model, ratio_estimate, rivals, winners
 from bakeoff.stats.rundata import RunData
-from bakeoff.stats.samples import Samples
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
 
 # More digits than any clock gives, fewer than differ between mathematics libraries.
 DIGITS = 10
 # Share of wrong outputs that the strict gate has to reject; `bakeoff gate-power` asks for the same.
 REQUIRED_KILLS = 0.95
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Everything that is computed from the samples once: arrays are (solutions, workloads), logs of ratios or of microseconds."""
-
-    samples: Samples
-    seq_lens: NDArray[np.int64]
-    contestants: list[int]
-    latency: Interval
-    speedup: Interval
-    pairs: list[PairDecision]
-    duels: Duels
-
-    @classmethod
-    def of(cls, data: RunData) -> Figures:
-        samples, pairs = data.samples, compare_pairs(data.samples)
-        sizes = np.array([workload.seq_len for workload in data.workloads])
-        return cls(
-            samples, sizes, [samples.solutions.index(name) for name in data.contestants], median_interval(samples.log_time),
-            mean_interval(samples.log_speedup), pairs, Duels(pairs),
-        )  # fmt: skip
-
-    @property
-    def speed(self) -> Floats:
-        """Log speeds by which solutions are ordered at a workload: speedups, or without a reference there the times themselves."""
-        times = -block_means(self.samples.log_time).mean
-        unreferenced = (np.isnan(self.speedup.value) & ~np.isnan(times)).any(axis=0)
-        return np.where(unreferenced, times, self.speedup.value)
 
 
 def analyse(data: RunData) -> Analysis:
@@ -75,8 +35,8 @@ def analyse(data: RunData) -> Analysis:
         validity=[*_completeness(data), *data.checks],
         provenance=data.provenance,
         participants=data.participants,
-        workloads=[_workload(entry, data.samples, figures) for entry in data.workloads],
-        cells=[_cell(cell, data, figures) for cell in data.cells],
+        workloads=_workloads(data, figures),
+        cells=_cells(data, figures),
         verifications=data.verifications,
         summaries=_summaries(data, figures, won),
         winners=won,
@@ -90,8 +50,16 @@ def analyse(data: RunData) -> Analysis:
 
 
 def document_bytes(analysis: Analysis) -> bytes:
-    """analysis.json: sorted keys, numbers rounded to 10 significant digits."""
-    return pretty_json(_rounded(analysis.model_dump(mode="json", by_alias=True)))
+    """analysis.json: sorted keys, one line per list entry of the document, numbers rounded to 10 significant digits."""
+    document = _rounded(analysis.model_dump(mode="json", by_alias=True))
+    return b"{\n" + b",\n".join(_member(key, document[key]) for key in sorted(document)) + b"\n}\n"
+
+
+def _member(key: str, value: Any) -> bytes:
+    name = canonical_json(key) + b": "
+    if not isinstance(value, list) or not value:
+        return name + canonical_json(value)
+    return name + b"[\n" + b",\n".join(map(canonical_json, value)) + b"\n]"
 
 
 def _rounded(value: Any) -> Any:
@@ -102,25 +70,29 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def _cell(cell: Cell, data: RunData, figures: Figures | None) -> Cell:
-    """The cell with its figures; a cell that did not pass has none."""
+def _cells(data: RunData, figures: Figures | None) -> list[Cell]:
+    """The cells with their figures; a cell that did not pass has none."""
     if figures is None:
-        return cell
+        return data.cells
+    rows = {name: row for row, name in enumerate(figures.samples.solutions)}
+    columns = {name: column for column, name in enumerate(figures.samples.workloads)}
+    return [_cell(cell, rows[cell.solution], columns[cell.workload], data, figures) for cell in data.cells]
+
+
+def _cell(cell: Cell, row: int, column: int, data: RunData, figures: Figures) -> Cell:
     samples = figures.samples
-    row, column = samples.solutions.index(cell.solution), samples.workloads.index(cell.workload)
-    times = samples.log_time[row, column]
-    if np.isnan(times).all():
+    present = ~np.isnan(samples.log_time[row, column])
+    if not present.any():
         return cell
-    latency, speedup = figures.latency, figures.speedup
     rival = next((other for other in rivals(figures.speed, figures.contestants, column) if other != row), None)
-    shown = _estimate_at(latency, row, column) if samples.times_known else None
+    latency = _estimate_at(figures.latency, row, column) if samples.times_known else None
     floor = data.workloads[column].floor
     return cell.model_copy(update={
-        "latency_us": shown, "speedup": _estimate_at(speedup, row, column), "blocks": int((~np.isnan(times)).sum()),
+        "latency_us": latency, "speedup": _estimate_at(figures.speedup, row, column), "blocks": int(present.sum()),
         "mde": figures.duels.mde(row, rival, column) if rival is not None else None,
         "mde_against": samples.solutions[rival] if rival is not None else None,
-        "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(outliers(times))],
-        "floor_share": floor.us / shown.value if shown and floor and floor.us else None,
+        "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(figures.outliers[row, column])],
+        "floor_share": floor.us / latency.value if latency and floor and floor.us else None,
     })  # fmt: skip
 
 
@@ -128,13 +100,15 @@ def _estimate_at(interval: Interval, *place: int) -> Estimate | None:
     return ratio_estimate(interval.value[place], interval.low[place], interval.high[place])
 
 
-def _workload(workload: Workload, samples: Samples, figures: Figures | None) -> Workload:
-    if figures is None or not samples.times_known:
-        return workload
-    times = samples.log_reference[:, samples.workloads.index(workload.id)]
-    # The same blocks stand beside every solution; the first of those with most blocks is shown.
-    fullest = int((~np.isnan(times)).sum(axis=1).argmax())
-    return workload.model_copy(update={"reference_us": _estimate_at(median_interval(times[[fullest]]), 0)})
+def _workloads(data: RunData, figures: Figures | None) -> list[Workload]:
+    """The workloads with the reference's latency, as it stands beside the first of the solutions with most blocks."""
+    if figures is None or not data.samples.times_known:
+        return data.workloads
+    fullest = (~np.isnan(data.samples.log_reference)).sum(axis=2).argmax(axis=0)
+    return [
+        workload.model_copy(update={"reference_us": _estimate_at(figures.reference, fullest[column], column)})
+        for column, workload in enumerate(data.workloads)
+    ]
 
 
 def _summaries(data: RunData, figures: Figures | None, won: list[Winner]) -> list[Summary]:

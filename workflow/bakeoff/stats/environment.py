@@ -74,9 +74,8 @@ def definition(plan: Plan) -> Definition | None:
         return None
 
 
-def axes(plan: Plan) -> dict[str, int]:
-    """Constant axes of the run's definition; empty where that is not known."""
-    found = definition(plan)
+def axes(found: Definition | None) -> dict[str, int]:
+    """Constant axes of a definition; empty where it is not known."""
     return {name: axis.value for name, axis in found.axes.items() if isinstance(axis, AxisConst)} if found else {}
 
 
@@ -87,16 +86,15 @@ def published_tolerances() -> dict[str, float]:
     return bounds().published.model_dump()
 
 
-def floor(plan: Plan, workload: PlannedWorkload, host: Host) -> Floor | None:
+def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> Floor | None:
     """The least that a workload can cost, with the time at this GPU's peaks if they are listed; none for another kind of definition."""
     from bakeoff.moe import floors
     from bakeoff.moe.geometry import OP, Geometry
 
-    found = definition(plan)
     if found is None or not found.name.startswith(OP):
         return None
     least = floors.floor(Geometry.of(found), workload.seq_len, workload.stats)
-    peak = floors.PEAKS.get(hardware(host, plan.backend) or "")
+    peak = floors.PEAKS.get(gpu or "")
     if peak is None:
         return Floor(bytes=least.bytes, flops=least.flops)
     slower = "memory" if least.bytes / peak.bandwidth >= least.flops / peak.fp8 else "compute"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bakeoff.stats.figures import Figures
 from bakeoff.stats.intervals import Floats, block_means
 from bakeoff.stats.model import (
     CellComparison,
@@ -32,9 +32,6 @@ from bakeoff.stats.model import (
 from bakeoff.stats.pairs import log_ratios, overall_ratio
 from bakeoff.stats.summaries import count_wins, geometric_mean
 from bakeoff.stats.verdicts import paired
-
-if TYPE_CHECKING:
-    from bakeoff.stats.analyse import Figures
 
 # The benchmark's workloads fall into three groups: decoding batches (80 tokens at most), one of 901, and prefill batches.
 SMALL_BELOW = 512

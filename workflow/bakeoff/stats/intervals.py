@@ -106,7 +106,9 @@ def outliers(logs: Floats, share: float = 0.03, deviations: float = 5.0) -> NDAr
 
 
 def _nanmedian(values: Floats) -> Floats:
-    present = (~np.isnan(values)).any(axis=-1)
-    result = np.full(present.shape, np.nan)
-    result[present] = np.nanmedian(values[present], axis=-1)
-    return result
+    """Median over the last axis, NaN left out; NaN where nothing is left."""
+    count = (~np.isnan(values)).sum(axis=-1)
+    ordered = np.sort(values, axis=-1)  # NaN last
+    middle = np.stack([np.maximum(count - 1, 0) // 2, count // 2], axis=-1)
+    picked = np.take_along_axis(ordered, np.minimum(middle, values.shape[-1] - 1), axis=-1).mean(axis=-1)
+    return np.where(count > 0, picked, np.nan)

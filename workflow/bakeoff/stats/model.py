@@ -15,6 +15,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bakeoff.profile.section import ProfileSection
+
 Scalar = str | int | float | bool | None
 
 
@@ -790,6 +792,8 @@ class Analysis(Part):
     gate_power: GatePower | None = None
     """Null if the mutants were not run."""
     builds: list[Build] = Field(default_factory=list)
+    profiles: ProfileSection | None = None
+    """Where the GPU time goes, and the published explanations tested with it; null if the run was not profiled."""
     audit: Audit | None = None
     """Only for a published report with claims."""
     comparisons: list[Comparison] = Field(default_factory=list)

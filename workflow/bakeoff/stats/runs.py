@@ -35,7 +35,7 @@ from bakeoff.stats.model import (
 )
 from bakeoff.stats.rundata import Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
-from bakeoff.traces.models import Evaluation, Trace
+from bakeoff.traces.models import Definition, Evaluation, Trace
 
 # The published run that every run is held against.
 PUBLISHED = "2026-02-26_4way"
@@ -78,10 +78,11 @@ def load_run(folder: Path, published: str | None = PUBLISHED) -> RunData:
     cells = [_cell(who.name, workload.id, notes) for who in solutions for workload in workloads]
     host = read_json(folder / "host.json", Host)
     shown = plan.backend != "cpu"
+    definition, gpu = environment.definition(plan), environment.hardware(host, plan.backend) if shown else None
     return RunData(
-        header=_header(plan, notes, host),
+        header=_header(plan, notes, host, definition),
         participants=[_participant(who) for who in solutions],
-        workloads=[_workload(workload, plan, host) for workload in workloads],
+        workloads=[_workload(workload, definition, gpu) for workload in workloads],
         cells=cells,
         samples=Samples.collect([who.name for who in solutions], [workload.id for workload in workloads], _samples(notes, folder)),
         provenance=[*environment.facts(host), *environment.plan_facts(plan)],
@@ -148,11 +149,13 @@ def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, 
     )  # fmt: skip
 
 
-def _header(plan: Plan, notes: dict[tuple[str, str], tuple[str, Note]], host: Host) -> RunHeader:
+def _header(
+    plan: Plan, notes: dict[tuple[str, str], tuple[str, Note]], host: Host, definition: Definition | None
+) -> RunHeader:
     tiers = sorted({note.tier for _, note in notes.values() if note.tier})
     return RunHeader(
         kind="run", id=plan.run, title=plan.title, backend=plan.backend, hardware=environment.hardware(host, plan.backend),
-        definition=plan.definition, definition_axes=environment.axes(plan),
+        definition=plan.definition, definition_axes=environment.axes(definition),
         dataset="synthetic" if plan.dataset == "synthetic" else "public",
         protocol=plan.protocols[0], other_protocols=plan.protocols[1:], families=list(plan.families), seeds=plan.seeds,
         blocks=plan.blocks, timeout_s=plan.timeout_s, image=plan.image, time_tier=", ".join(tiers) or None,
@@ -167,12 +170,12 @@ def _participant(who: Any) -> Participant:
     )  # fmt: skip
 
 
-def _workload(workload: PlannedWorkload, plan: Plan, host: Host) -> Workload:
+def _workload(workload: PlannedWorkload, definition: Definition | None, gpu: str | None) -> Workload:
     stats = workload.stats
     return Workload(
         id=workload.id, seq_len=workload.seq_len, offset=workload.offset, uuid=workload.uuid, seed=workload.seed,
         local_pairs=stats.local_pairs, active_tokens=stats.active_tokens, active_experts=stats.active_experts,
-        floor=environment.floor(plan, workload, host) if plan.backend != "cpu" else None,
+        floor=environment.floor(definition, workload, gpu) if gpu else None,
     )  # fmt: skip
 
 
