@@ -95,6 +95,7 @@ class Bench:
         self.digest = Digest(device.torch_name)
         self.functions = Functions()
         self._weights: tuple[tuple[str, int], dict[str, torch.Tensor]] | None = None
+        self._calls = 0  # guarded calls of this process
         self._second: dict[str, torch.Tensor] | None = None
         self._cell: Cell | None = None
 
@@ -195,13 +196,15 @@ class Bench:
             cell.call(inputs, given)
             self.device.synchronize()
             wall_us = (time.perf_counter_ns() - start) / 1000
+        # On a GPU a library may start its own threads in the process's first call; late work is caught by the outputs' digests there.
         finding = (
             self._rules_broken()
             or output.check_tensor(given)
             or output.check_fence()
-            or check_threads(threads)
+            or (check_threads(threads) if self._calls or not self.device.repeats else None)
             or self._changed(before, inputs)
         )
+        self._calls += 1
         return finding, wall_us
 
     def _unstable(self, cell: Cell, first: OutputBuffer) -> Finding | None:

@@ -94,6 +94,10 @@ class Flight:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)  # variants of the timed calls whose outputs the supervisor has asked for
     gpu_state: dict[str, Any] | None = None
+    sent: float = 0.0  # when the worker was last asked for something
+
+    def __post_init__(self) -> None:
+        self.sent = self.begun
 
     def variant_documents(self) -> list[dict[str, Any]]:
         return [variant.document() for variant in self.variants]

@@ -25,7 +25,6 @@ from bakeoff.measure.protocol import SMALL_TOKENS
 from bakeoff.measure.records import Record
 from bakeoff.measure.sessions import START_S, Flight, Session, Setting, Task
 from bakeoff.measure.variants import Variant
-from bakeoff.plan import Cell
 
 KILL_GRACE_S = 1.0  # time for a hanging worker to print its stack
 PROBES = 2  # cells of each participant that run a second time on changed values
@@ -58,6 +57,7 @@ class Block:
         self._pids: set[int] = set()
         self._held = contextlib.ExitStack()  # the device's lock and what else is undone at the end
         self._admitted = self._referee_idle = False
+        self._refused: str | None = None  # why the clock cannot be locked
         self._lock_taken = 0.0
         self.timed_s = self.judged_s = self.lock_s = 0.0
 
@@ -94,6 +94,9 @@ class Block:
                     self._start(later)
             if session.ready and not self._admitted:
                 self._admit()
+            if self._refused is not None:
+                self._not_run(session, Reason.CLOCK_LOCK_REFUSED, f"the SM clock cannot be locked: {self._refused}")
+                continue
             self._send_next(session)
             self._wait()
         if session:
@@ -134,9 +137,6 @@ class Block:
         if not session.ready or session.flight or not task.cells or waits or not free:
             return
         cell = task.cells.popleft()
-        if self._refused is not None:
-            self._not_run(session, cell, Reason.CLOCK_LOCK_REFUSED, f"the SM clock cannot be locked: {self._refused}")
-            return
         slots = [free.pop() for _ in range(1 if self.setting.overlaps else len(free))]
         self._count += 1
         identity = {"id": self._count, "token": secrets.token_hex(16)}
@@ -221,9 +221,11 @@ class Block:
 
     def _done(self, session: Session, flight: Flight, message: Done) -> None:
         """A worker has finished what it was asked; its outputs go to the referee."""
-        self.timed_s += time.monotonic() - flight.begun
+        self.timed_s += time.monotonic() - flight.sent
         flight.answer = flight.answer or message
         if message.outcome is not None:
+            if message.outcome != Outcome.REJECTED and self._disturbed(session, flight, blamed=True):
+                return
             session.flight = None
             self._finish(session, flight, message.outcome, message.reason, message.detail)
             return
@@ -264,9 +266,12 @@ class Block:
             self._finish(session, flight, Outcome.DISTURBED, *found)
         return True
 
-    def _not_run(self, session: Session, cell: Cell, reason: Reason, detail: str) -> None:
+    def _not_run(self, session: Session, reason: Reason, detail: str) -> None:
+        """Record all open cells of a session's participant as NOT_RUN; a later run takes them up."""
         now = time.monotonic()
-        self._finish(session, Flight(cell, session.task, [], [], {}, self.setting.clock(), now, now), Outcome.NOT_RUN, reason, detail)
+        while session.task.cells:
+            flight = Flight(session.task.cells.popleft(), session.task, [], [], {}, self.setting.clock(), now, now)
+            self._finish(session, flight, Outcome.NOT_RUN, reason, detail)
 
     def _judge(self, session: Session, flight: Flight) -> None:
         session.judging += 1
@@ -282,6 +287,7 @@ class Block:
         slot, tokens = session.slots.free.pop(), self.setting.tokens[flight.cell.workload]
         flight.slots.append(slot)
         flight.variants.append(Variant.secret(tokens, self.setting.geometry.local_experts))
+        flight.sent = time.monotonic()
         session.child.send({"do": "probe", **flight.identity, "slots": [slot], "variants": flight.variant_documents()})
 
     def _hear_referee(self, descriptor: int) -> None:

@@ -1,0 +1,64 @@
+"""host.json: what a host is, written only when it changes; locks between processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bakeoff.errors import InputError
+from bakeoff.files import canonical_json, sha256_bytes
+from bakeoff.measure import host, locks
+from bakeoff.measure.host import Host, probe, write_host
+from measure_runs import bakeoff, environment
+
+
+def test_the_fingerprint_covers_everything_and_is_the_same_twice() -> None:
+    found = probe()
+    content = found.model_dump(mode="json", by_alias=True)
+    fingerprint = content.pop("fingerprint")
+    assert fingerprint == sha256_bytes(canonical_json(content)) == probe().fingerprint
+    assert found.packages["torch"] and found.cores == len(os.sched_getaffinity(0))
+
+
+def test_a_driver_or_package_that_changes_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = probe().fingerprint
+    monkeypatch.setattr(host, "_gpus", lambda: ([], "580.1", "13.0"))
+    driver = probe().fingerprint
+    monkeypatch.setattr(host, "_packages", lambda: {"torch": "0"})
+    assert len({before, driver, probe().fingerprint}) == 3
+
+
+def test_the_file_is_rewritten_only_when_its_content_changes(tmp_path: Path) -> None:
+    path, found = tmp_path / "host.json", probe()
+    assert write_host(path, found)
+    os.utime(path, (1, 1))
+    assert not write_host(path, found) and path.stat().st_mtime == 1
+    assert write_host(path, found.model_copy(update={"kernel": "other"})) and path.stat().st_mtime > 1
+
+
+def test_the_verb_writes_and_prints_the_same_document(tmp_path: Path) -> None:
+    assert bakeoff("probe", "-o", str(tmp_path / "host.json")).returncode == 0
+    printed = json.loads(bakeoff("probe").stdout)
+    assert printed == json.loads((tmp_path / "host.json").read_text())
+    assert Host.model_validate(printed).schema_ == "bakeoff/host/1"
+
+
+def test_a_lock_is_held_by_one_process_and_free_again_when_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    code = (
+        "import sys, time; from pathlib import Path; from bakeoff.measure.locks import hold\n"
+        "with hold(Path(sys.argv[1]), 'it'):\n    print('held', flush=True); time.sleep(600)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment(), stdout=subprocess.PIPE, text=True)
+    assert owner.stdout and owner.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match=f"process {owner.pid} is at work on it"), locks.hold(path, "it"):
+        pass
+    owner.kill()
+    owner.wait()
+    said: list[str] = []
+    with locks.hold(path, "it", said.append):
+        assert not said
