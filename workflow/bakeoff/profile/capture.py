@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -227,6 +228,8 @@ class Ledger:
         limit = None if piece.job.deadline_s is None else piece.job.deadline_s + self.plan.timeout_s + GRACE_S
         with (piece.folder / "log").open("ab") as log:
             variables = environment(self.plan.threads, scratch, cache, self.facts.gpu_uuid)
+            # The profilers put sockets there, whose paths must be short.
+            variables["TMPDIR"] = tempfile.gettempdir()
             _call(piece.command, variables, piece.folder, log.fileno(), limit)
             captured = Path(piece.job.progress).is_file()
             for command in _after(piece) if captured else []:
