@@ -24,8 +24,9 @@ SPEEDUPS = {
 
 def judged(folder: Path, profiles: list[SolutionProfile], speedups: object = None) -> dict[str, section.Explanation]:
     run = write_run(folder, profiles)
-    result = section.load(run, plan(), speedups or {})  # type: ignore[arg-type]
-    assert result is not None
+    loaded = section.load(run, plan())
+    assert loaded is not None
+    result = section.explained(loaded, speedups) if speedups else loaded  # type: ignore[arg-type]
     return {one.id: one for one in result.explanations}
 
 

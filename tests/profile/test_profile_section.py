@@ -24,8 +24,8 @@ ROUNDING = Rounding(gemm1_output=("bfloat16",), intermediate=("fp8_block128",), 
 NO_CACHE = 0
 
 
-def found(run: Path, **options: object) -> section.ProfileSection:
-    result = section.load(run, plan(), **options)  # type: ignore[arg-type]
+def found(run: Path) -> section.ProfileSection:
+    result = section.load(run, plan())
     assert result is not None
     return result
 

@@ -12,7 +12,6 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bakeoff.plan import Plan
 from bakeoff.profile.section import CellSection, Explanation, ProfileSection, StageSection
 
 FLASHINFER, V3, V32, TRITON, DEEPGEMM = (
@@ -39,12 +38,11 @@ class View:
     """A profile as the tests ask for it; whatever is not there raises Lacking."""
 
     section: ProfileSection
-    plan: Plan
     speedups: Mapping[tuple[str, str], float]
 
     def workloads(self, low: int = 0, high: int = 1 << 30) -> list[str]:
         """Ids with low <= seq_len <= high, in the run's order."""
-        found = [workload.id for workload in self.plan.workloads if low <= workload.seq_len <= high]
+        found = [workload.id for workload in self.section.workloads if low <= workload.seq_len <= high]
         if not found:
             raise Lacking(f"a run with workloads of {low} tokens or more")
         return found
@@ -60,7 +58,7 @@ class View:
 
     def blackwell(self) -> None:
         """For explanations of designs that only a B200 runs."""
-        if self.plan.backend != "sm_100a":
+        if self.section.backend != "sm_100a":
             raise Lacking(B200)
 
 
@@ -75,11 +73,9 @@ class Test:
     run: Callable[[View], tuple[bool, Numbers]]
 
 
-def judge_explanations(
-    section: ProfileSection, plan: Plan, speedups: Mapping[tuple[str, str], float]
-) -> list[Explanation]:
+def judge_explanations(section: ProfileSection, speedups: Mapping[tuple[str, str], float]) -> list[Explanation]:
     """All explanations, in the report's order."""
-    view = View(section, plan, speedups)
+    view = View(section, speedups)
     return [_tested(test, view) for test in TESTS]
 
 
@@ -119,9 +115,7 @@ def _counted(cell: CellSection, name: str, what: str) -> float:
 
 
 def _expanded(view: View) -> tuple[bool, Numbers]:
-    pairs = {
-        workload.id: workload.stats.local_pairs for workload in view.plan.workloads if workload.seq_len >= LARGE_FROM
-    }
+    pairs = {workload.id: workload.local_pairs for workload in view.section.workloads if workload.seq_len >= LARGE_FROM}
     if not pairs:
         raise Lacking(f"a run with workloads of {LARGE_FROM} tokens or more")
     near = all(PRINTED_TOKENS[0] * 0.95 <= value <= PRINTED_TOKENS[1] * 1.05 for value in pairs.values())
@@ -244,7 +238,7 @@ def _non_gemm(view: View) -> tuple[bool, Numbers]:
 
 def _launches(view: View) -> tuple[bool, Numbers]:
     name = view.workloads(0, SMALL_UP_TO)[0]
-    others = [TRITON, FLASHINFER] if view.plan.backend == "sm_100a" else [TRITON]
+    others = [TRITON, FLASHINFER] if view.section.backend == "sm_100a" else [TRITON]
     numbers = {f"launches per call, {who}": float(view.cell(who, name).launches) for who in (V3, V32, *others)}
     counts = list(numbers.values())
     return min(counts[:2]) > max(counts[2:]), numbers

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bakeoff.build.spec import Stage
+from bakeoff.build.spec import Backend, Stage
 from bakeoff.config import under_root
 from bakeoff.files import read_json
 from bakeoff.moe import floors
@@ -163,10 +163,22 @@ class Coverage(Part):
     """Workload: why it could not be profiled."""
 
 
+class ProfiledWorkload(Part):
+    """A workload of the run, as the explanations need it."""
+
+    id: str
+    seq_len: int
+    local_pairs: int
+    """(token, local expert) pairs by its own routing."""
+
+
 class ProfileSection(Part):
     """The profiles of a run."""
 
     gpu: str
+    backend: Backend
+    workloads: list[ProfiledWorkload]
+    """In the run's order."""
     stages: list[str]
     """Names in pipeline order."""
     peak_gbs: float | None
@@ -189,11 +201,8 @@ class ProfileSection(Part):
     explanations: list[Explanation] = Field(default_factory=list)
 
 
-def load(run: Path, plan: Plan, speedups: Mapping[tuple[str, str], float] | None = None) -> ProfileSection | None:
-    """The section of a run; None if nothing was profiled. `speedups`: (solution, workload) -> over the reference, for the
-    explanations that rest on them."""
-    from bakeoff.profile.explanations import judge_explanations
-
+def load(run: Path, plan: Plan) -> ProfileSection | None:
+    """The section of a run, its explanations tested without speedups; None if nothing was profiled."""
     profiles = {}
     for who in plan.participants:
         path = run / "profile" / f"{who.name}.json"
@@ -201,8 +210,14 @@ def load(run: Path, plan: Plan, speedups: Mapping[tuple[str, str], float] | None
             profiles[who.name] = read_json(path, SolutionProfile)
     if not profiles:
         return None
-    section = _section(plan, profiles)
-    return section.model_copy(update={"explanations": judge_explanations(section, plan, speedups or {})})
+    return explained(_section(plan, profiles), {})
+
+
+def explained(section: ProfileSection, speedups: Mapping[tuple[str, str], float]) -> ProfileSection:
+    """The section with the explanations tested; speedups: (solution, workload) -> over the reference, for those that rest on them."""
+    from bakeoff.profile.explanations import judge_explanations
+
+    return section.model_copy(update={"explanations": judge_explanations(section, speedups)})
 
 
 def _section(plan: Plan, profiles: dict[str, SolutionProfile]) -> ProfileSection:
@@ -217,7 +232,9 @@ def _section(plan: Plan, profiles: dict[str, SolutionProfile]) -> ProfileSection
         for cell in profiles[who.name].cells if cell.workload in workloads
     ]  # fmt: skip
     return ProfileSection(
-        gpu=first.gpu, stages=list(STAGES), peak_gbs=peak.bandwidth / 1e9 if peak else None, peak_tflops=peak.fp8 / 1e12 if peak else None,
+        gpu=first.gpu, backend=plan.backend,
+        workloads=[ProfiledWorkload(id=one.id, seq_len=one.seq_len, local_pairs=one.stats.local_pairs) for one in plan.workloads],
+        stages=list(STAGES), peak_gbs=peak.bandwidth / 1e9 if peak else None, peak_tflops=peak.fp8 / 1e12 if peak else None,
         peak_source=peak.source if peak else None, ceilings=ceilings,
         tools={name: version for one in profiles.values() for name, version in one.tools.items()},
         tiers_missing={name: why for one in profiles.values() for name, why in one.tiers_missing.items()},
