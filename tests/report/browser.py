@@ -5,6 +5,7 @@ The page itself holds no script; the one that asks runs in the surrounding docum
 
 from __future__ import annotations
 
+import base64
 import html
 import importlib.util
 import json
@@ -56,9 +57,12 @@ def ask(page: bytes, question: str, folder: Path, *, width: int, dark: bool = Fa
     place.write_text(outer, encoding="utf-8")
     text = _run(["--virtual-time-budget=60000", "--dump-dom", *_scheme(dark), place.as_uri()], folder)
     assert "ANSWER" in text, text[-500:]
-    import base64
-
     return json.loads(base64.b64decode(text.split("ANSWER", 1)[1].split("END", 1)[0]))
+
+
+def quoted(source: str) -> str:
+    """JavaScript source as a string literal that may stand inside a script element."""
+    return json.dumps(source).replace("</", "<\\/").replace("<!--", "<\\!--")
 
 
 def screenshot(page: Path, target: Path, *, width: int, height: int, dark: bool = False) -> None:

@@ -1,0 +1,89 @@
+"""The same analysis gives the same bytes, whatever the environment and wherever the checkout."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bakeoff.files import PROJECT_ROOT, pretty_json
+from bakeoff.stats.model import Analysis
+from report import constructed
+from report.pages import analysis
+
+HASH_SEEDS, ZONES, LOCALES = ("0", "4711"), ("UTC", "Pacific/Kiritimati"), ("C", "tr_TR.UTF-8")
+
+
+def rendered(root: Path, sources: list[Path], target: Path, **environment: str) -> dict[str, str]:
+    """sha256 of every file that the report and the index write, run from the checkout at `root`."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON", "TZ"))}
+    for source in sources:
+        command = [sys.executable, "-m", "bakeoff", "report", str(source), "-o", str(target / source.stem / "report")]
+        (target / source.stem).mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target / source.stem / "analysis.json")
+        subprocess.run(
+            command,
+            check=True,
+            cwd=target,
+            env=clean | environment | {"PYTHONPATH": str(root / "workflow")},
+            capture_output=True,
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "bakeoff",
+        "index",
+        "--out",
+        str(target / "index.html"),
+        *(str(target / s.stem) for s in sources),
+    ]
+    subprocess.run(
+        command,
+        check=True,
+        cwd=target,
+        env=clean | environment | {"PYTHONPATH": str(root / "workflow")},
+        capture_output=True,
+    )
+    return {
+        str(p.relative_to(target)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(target.rglob("*"))
+        if p.is_file()
+    }
+
+
+def written(a: Analysis, path: Path) -> Path:
+    path.write_bytes(pretty_json(a.model_dump(mode="json", by_alias=True)))
+    return path
+
+
+def test_eight_environments_and_a_second_path_give_the_same_bytes(tmp_path: Path) -> None:
+    sources = [
+        written(constructed.gpu_run(lost=4), tmp_path / "gpu.json"),
+        written(analysis("2026-02-26_4way"), tmp_path / "published.json"),
+    ]
+    other = tmp_path / "another checkout"
+    for part in ("workflow/bakeoff", "report_templates"):
+        shutil.copytree(PROJECT_ROOT / part, other / part, ignore=shutil.ignore_patterns("__pycache__"))
+    results = [rendered(other, sources, tmp_path / "elsewhere")]
+    for number, (seed, zone, locale) in enumerate(itertools.product(HASH_SEEDS, ZONES, LOCALES)):
+        environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale}
+        results.append(rendered(PROJECT_ROOT, sources, tmp_path / f"run{number}", **environment))
+    assert len(results) == 9 and all(result == results[0] for result in results)
+    assert len(results[0]) > 30
+
+
+def test_the_layout_of_the_json_does_not_matter_but_every_fact_does(tmp_path: Path) -> None:
+    from bakeoff.files import canonical_json
+    from bakeoff.report.render import render
+
+    a = constructed.cpu_run()
+    again = Analysis.model_validate_json(canonical_json(a.model_dump(mode="json", by_alias=True)))
+    assert render(a) == render(again)
+    changed = a.model_copy(
+        update={"provenance": [a.provenance[0].model_copy(update={"value": "2.13.1"}), *a.provenance[1:]]}
+    )
+    assert render(a)["report.html"] != render(changed)["report.html"]
