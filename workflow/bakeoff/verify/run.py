@@ -16,6 +16,8 @@ from bakeoff.files import read_jsonl
 from bakeoff.measure.outcomes import Outcome, fib_status
 from bakeoff.measure.records import Verification
 from bakeoff.plan import Plan, read_plan
+from bakeoff.profile.check import MAPPED_AT_LEAST, coverage
+from bakeoff.profile.check import check as check_profile
 from bakeoff.traces.models import Trace
 
 SHOWN = 20  # findings that are printed; the rest is counted
@@ -28,12 +30,16 @@ def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Ver
     found: list[str] = []
     for protocol in plan.protocols:
         by_uuid = {what.uuid: what.id for what in plan.workloads}
-        places = [(str(trace.solution), by_uuid.get(trace.workload.uuid, trace.workload.uuid)) for trace in traces[protocol]]
+        places = [
+            (str(trace.solution), by_uuid.get(trace.workload.uuid, trace.workload.uuid)) for trace in traces[protocol]
+        ]
         found += _coverage(f"{protocol}: ", pairs, places)
         for place, trace in zip(places, traces[protocol], strict=True):
             found += _trace_flaws(f"{protocol}: {' '.join(place)}", trace)
     wanted = [(*pair, family, str(seed)) for pair in pairs for family in plan.families for seed in plan.seeds]
-    found += _coverage("verification: ", wanted, [(v.solution, v.workload, v.family, str(v.seed)) for v in verifications])
+    found += _coverage(
+        "verification: ", wanted, [(v.solution, v.workload, v.family, str(v.seed)) for v in verifications]
+    )
     found += [
         f"verification: {v.solution} {v.workload} {v.family} seed {v.seed}: {v.outcome}{f' ({v.reason})' if v.reason else ''}"
         for v in verifications
@@ -68,9 +74,15 @@ def _trace_flaws(name: str, trace: Trace) -> list[str]:
 def verify_run(run: Path) -> str:
     """Check a run folder; returns one line on success, raises CheckFailed with the findings otherwise."""
     plan = read_plan(run)
-    names = {protocol: "traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl" for number, protocol in enumerate(plan.protocols)}
+    names = {
+        protocol: "traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl"
+        for number, protocol in enumerate(plan.protocols)
+    }
     traces = {protocol: read_jsonl(run / name, Trace) for protocol, name in names.items()}
-    found = findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification))
+    found = [
+        *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
+        *map(str, check_profile(run)),
+    ]
     if found:
         more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
         raise CheckFailed("\n  ".join([f"{len(found)} findings in {run}", *found[:SHOWN], *more]))
@@ -78,11 +90,23 @@ def verify_run(run: Path) -> str:
     peers = sum(who.role == "peer" for who in plan.participants)
     count, values = len(plan.workloads), len(plan.families) * len(plan.seeds)
     extra = f" and {peers * count} of peers" if peers else ""
-    return f"{contestants * count} cells{extra} PASSED, each on {values} sets of values"
+    return f"{contestants * count} cells{extra} PASSED, each on {values} sets of values{_profile_note(run, plan)}"
+
+
+def _profile_note(run: Path, plan: Plan) -> str:
+    """What to add where the run has to be profiled: its check has passed."""
+    profiled, _, due = coverage(run, plan) if plan.backend != "cpu" and plan.profile.tier != "none" else (0, 0, 0)
+    return (
+        f"; {profiled} of {due} cells profiled, at least {MAPPED_AT_LEAST:.0%} of each one's GPU time mapped"
+        if due
+        else ""
+    )
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json, traces.jsonl and verification.jsonl")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="run folder with config.json, traces.jsonl and verification.jsonl"
+    )
 
 
 def verify(args: argparse.Namespace) -> int:

@@ -1,0 +1,42 @@
+"""`bakeoff verify` also asks for the profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bakeoff.errors import CheckFailed
+from bakeoff.verify import run as verify
+from profile_documents import WORKLOADS, cell, everyone, plan, write_run
+
+V3 = "cutedsl_moe_fp8_v3"
+
+
+@pytest.fixture
+def no_other_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything but the profile is in order."""
+    monkeypatch.setattr(verify, "read_jsonl", lambda *_: [])
+    monkeypatch.setattr(verify, "findings", lambda *_: [])
+
+
+@pytest.mark.usefixtures("no_other_findings")
+def test_a_run_with_a_whole_profile_says_so(tmp_path: Path) -> None:
+    due = len(WORKLOADS) * len([who for who in plan().participants if who.role != "reference"])
+    assert f"{due} of {due} cells profiled, at least 98%" in verify.verify_run(write_run(tmp_path, everyone()))
+
+
+@pytest.mark.usefixtures("no_other_findings")
+def test_a_run_with_an_unmapped_kernel_or_a_missing_cell_fails(tmp_path: Path) -> None:
+    poor = [cell("T1_o32", mapped_share=0.5, unmapped=["stray"]), *(cell(workload) for workload in WORKLOADS[2:])]
+    with pytest.raises(CheckFailed) as caught:
+        verify.verify_run(write_run(tmp_path, everyone(**{V3: poor})))
+    text = str(caught.value)
+    assert (
+        "2 findings" in text and "50.0%" in text and "stray" in text and f"profile {V3} T80_o96: not profiled" in text
+    )
+
+
+@pytest.mark.usefixtures("no_other_findings")
+def test_the_cpu_backend_needs_no_profile(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [], plan().model_copy(update={"backend": "cpu"}))
+    assert "profiled" not in verify.verify_run(run)
