@@ -44,10 +44,15 @@ def test_floors_of_uniform_routing_are_the_known_ones(tokens):
         assert floor_us(least, PEAKS[name]) == pytest.approx(known, rel=0.03)
 
 
-def test_one_token_with_two_experts_counted_by_hand():
-    least = floor(FULL, 1, Expected(2, 1, 2))
+def test_three_tokens_of_which_one_has_two_local_experts_counted_by_hand():
+    least = floor(FULL, 3, Expected(2, 1, 2))
     weights = 2 * (4096 * 7168 + 7168 * 2048 + 4 * (32 * 56 + 56 * 16))
-    assert least.parts == {"weights": weights, "activations": 7168 + 4 * 56, "routing": 1024 + 512, "output": 14336}
+    assert least.parts == {
+        "weights": weights,
+        "activations": 7168 + 4 * 56,
+        "routing": 3 * 1024 + 512,
+        "output": 3 * 14336,
+    }
     assert least.bytes == sum(least.parts.values())
     assert least.flops == 2 * 2 * (4096 * 7168 + 7168 * 2048)
 

@@ -108,6 +108,17 @@ def test_selections_of_tied_groups_name_both_groups():
     assert all((96 in ids) != (128 in ids) for ids, _ in ambiguity.selections(0))
 
 
+def test_tied_groups_that_hold_no_chosen_expert_leave_one_selection():
+    # Groups 0 to 2 hold all eight, so that it does not matter which of groups 3 and 4 is kept.
+    logits = torch.full((1, 256), -9.0)
+    for group in range(3):
+        logits[0, 32 * group : 32 * group + 3] = torch.tensor([3.0, 2.5, 2.0]) - 0.1 * group
+    logits[0, [96, 97, 128, 129]] = -1.0
+    ambiguity = Ambiguity.of(TINY, constant_inputs(TINY, logits, FLAT, 64), routed(logits))
+    assert ambiguity is not None
+    assert len(ambiguity.selections(0)) == 1
+
+
 def nudged(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
     """The logits with the chosen experts a little higher, so that the choice is clear."""
     out = logits.clone()
