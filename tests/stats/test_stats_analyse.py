@@ -199,7 +199,7 @@ def test_a_cpu_run_shows_correctness_and_no_performance():
         summary.passed == 19 and summary.geometric_mean is None and summary.total_latency_us is None
         for summary in analysis.summaries
     )
-    assert '"outcome": "PASSED"' in text and analysis.cells[0].numerics.relative_l2 == 0.043
+    assert '"outcome":"PASSED"' in text and analysis.cells[0].numerics.relative_l2 == 0.043
 
 
 def test_failed_cells_keep_their_reason_and_have_no_figures(faulty):

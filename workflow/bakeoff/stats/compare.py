@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from bakeoff.stats.intervals import LEVEL, Floats, block_means
 from bakeoff.stats.model import CellComparison, Comparison, Estimate, Verdict
@@ -146,7 +146,7 @@ def _quantile(between: Between, parts: list[tuple[Floats, NDArray[np.int64]]]) -
     spread = between.sd**4 / between.cells + sum(variance**2 / np.maximum(freedom, 1) for variance, freedom in parts)
     with np.errstate(invalid="ignore", divide="ignore"):
         # No scatter at all: every difference is one, whatever the quantile.
-        return stats.t.ppf((1 + LEVEL) / 2, np.where(spread > 0, total**2 / spread, 1.0))
+        return special.stdtrit(np.where(spread > 0, total**2 / spread, 1.0), (1 + LEVEL) / 2)
 
 
 def _predicted(gap: float, half: float) -> Estimate:

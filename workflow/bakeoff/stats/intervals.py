@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def mean_interval(logs: Floats, level: float = LEVEL) -> Interval:
     """Student's t interval of the mean; in the unit of `logs`."""
     means = block_means(logs)
     with np.errstate(invalid="ignore"):
-        half = stats.t.ppf((1 + level) / 2, np.where(means.count > 1, means.count - 1, np.nan)) * means.error
+        half = special.stdtrit(np.where(means.count > 1, means.count - 1, np.nan), (1 + level) / 2) * means.error
     return Interval(means.mean, means.mean - half, means.mean + half)
 
 
@@ -89,7 +89,7 @@ def _order_statistics(ordered: Floats, level: float) -> tuple[Floats, Floats]:
 @lru_cache
 def _depth(n: int, level: float) -> tuple[int, float]:
     """The outer order statistic (from 1) whose interval covers at least `level`, and the share of the way to the next one."""
-    coverage = [1 - 2 * stats.binom.cdf(k - 1, n, 0.5) for k in range(1, n // 2 + 2)]
+    coverage = [1 - 2 * special.bdtr(k - 1, n, 0.5) for k in range(1, n // 2 + 2)]
     depth = max(k for k, covered in enumerate(coverage[:-1], 1) if covered >= level)
     outer, inner = coverage[depth - 1], coverage[depth]
     return depth, float((outer - level) / (outer - inner))

@@ -7,11 +7,10 @@ family of tests; the last axis holds blocks, NaN where a block is missing. A pos
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special
 
 from bakeoff.stats.intervals import BlockMeans, Floats, Interval, block_means
 from bakeoff.stats.model import Verdict
@@ -62,7 +61,7 @@ def _decide(means: BlockMeans, freedom: Floats) -> Decision:
     difference = holm(np.where(testable, _two_sided(means, freedom), np.nan))
     equivalence = holm(np.where(testable, _equivalent(means, freedom), np.nan))
     with np.errstate(invalid="ignore"):
-        half = stats.t.ppf(1 - ALPHA / 2, freedom) * means.error
+        half = special.stdtrit(freedom, 1 - ALPHA / 2) * means.error
     return Decision(
         verdicts=[
             _verdict(*row) for row in zip(testable, means.mean, difference, equivalence, strict=True)
@@ -115,19 +114,8 @@ def holm(p_values: Floats) -> Floats:
 
 def detectable(error: Floats, freedom: Floats, tests: int) -> Floats:
     """Least effect (ratio - 1) found with power 0.8 by the first of `tests` steps; `error` is the standard error of a log ratio."""
-    found = np.full(np.shape(error), np.nan)
-    for index in zip(*np.nonzero(~np.isnan(error) & ~np.isnan(freedom)), strict=True):
-        found[index] = np.expm1(_noncentrality(round(float(freedom[index]), 1), tests) * error[index])
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _noncentrality(freedom: float, tests: int) -> float:
-    """Distance in standard errors at which a two-sided t test at level ALPHA / tests has power POWER."""
-    limit = float(stats.t.ppf(1 - ALPHA / (2 * tests), freedom))
-
-    def shortfall(distance: float) -> float:
-        # Rejection on the wrong side is no find, and its probability is below ALPHA / (2 * tests) anyway.
-        return float(special.nctdtr(freedom, distance, limit)) - (1 - POWER)
-
-    return float(optimize.brentq(shortfall, 0.0, 4 * limit + 10, xtol=1e-6))
+    if tests == 0:
+        return np.full(np.shape(error), np.nan)
+    limit = special.stdtrit(freedom, 1 - ALPHA / (2 * tests))
+    # Noncentrality at which a t statistic exceeds the limit with probability POWER. Exceeding it on the wrong side is no find.
+    return np.expm1(special.nctdtrinc(freedom, 1 - POWER, limit) * error)
