@@ -52,7 +52,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
     ):
         x_layout, y_layout = self.operand_layouts()
         loads = self.operand_loads(a, b, x_layout, y_layout)
-        k_major = tcgen05.OperandMajorMode.K
+        k_major = cute.nvgpu.OperandMajorMode.K
         mma = sm100.make_trivial_tiled_mma(
             E4M3, E4M3, k_major, k_major, F32, tcgen05.CtaGroup.ONE, (maps.BLOCK, self.form.tile_y)
         )
@@ -284,7 +284,11 @@ class BlackwellGroupedGemm(GroupedGemmBase):
     ):
         """Turn the tile through shared memory, then write it row by row."""
         self.sync_store_warps()  # the last tile's rows have been read
-        for i in cutlass.range_constexpr(self.sums):
-            place.staging[maps.staging_index(i, maps.tmem_row(thread))] = sums[i]
+        self.stage_sums(sums, place, thread)
         self.sync_store_warps()
         self.write_staged_rows(place, problem, tile_n, row, rows, thread)
+
+    def stage_sums(self, sums: cute.Tensor, place: Bundle, thread: Any) -> None:
+        """Put this thread's column of the tile into the staging buffer."""
+        for i in range(self.sums):
+            place.staging[maps.staging_index(i, maps.tmem_row(thread))] = sums[i]

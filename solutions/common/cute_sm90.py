@@ -62,7 +62,7 @@ class HopperGroupedGemm(GroupedGemmBase):
     ):
         x_layout, y_layout = self.operand_layouts()
         loads = self.operand_loads(a, b, x_layout, y_layout)
-        k_major = warpgroup.OperandMajorMode.K
+        k_major = cute.nvgpu.OperandMajorMode.K
         mma = sm90.make_trivial_tiled_mma(E4M3, E4M3, k_major, k_major, F32, (2, 1, 1), (64, self.wave_n))
         self.kernel(
             *loads, x_layout, y_layout, mma, a_scale, b_scale, out, out_scale, m_indptr, m_count, cute.size(a, mode=[1])
@@ -209,6 +209,21 @@ class HopperGroupedGemm(GroupedGemmBase):
                 factors[n] = place.token[base + maps.wgmma_row(thread, 2 * (n % 2))] * weight[n // 2]
 
     @cute.jit
+    def take_next(
+        self,
+        place: Bundle,
+        problem: Bundle,
+        scales: cutlass.Int32,
+        k: cutlass.Int32,
+        step: cutlass.Uint32,
+        thread: cutlass.Int32,
+        factors: cute.Tensor,
+    ):
+        """`take`, unless the tile has no K block k."""
+        if k < problem.k_blocks:
+            self.take(place, problem, scales, k, step, thread, factors)
+
+    @cute.jit
     def multiply(
         self,
         mma: cute.TiledMma,
@@ -232,18 +247,22 @@ class HopperGroupedGemm(GroupedGemmBase):
                 mma.set(warpgroup.Field.ACCUMULATE, kk > 0)
                 cute.gemm(mma, acc, fragments.x[None, None, kk, slot], fragments.y[j][None, None, kk, slot], acc)
             warpgroup.commit_group()
-            if cutlass.const_expr(j == self.waves - 1):
-                if k + 1 < problem.k_blocks:
-                    self.take(place, problem, scales, k + 1, step + 1, thread, ahead)
+            last = j == self.waves - 1
+            if cutlass.const_expr(last):
+                self.take_next(place, problem, scales, k + 1, step + 1, thread, ahead)
             warpgroup.wait_group(0)
-            if cutlass.const_expr(j == self.waves - 1):
+            if cutlass.const_expr(last):
                 self.release(place.empty + slot)
-            for i in cutlass.range_constexpr(self.registers):
-                n = j * self.registers + i
-                factor = maps.wgmma_scale(i) if self.form.swapped else 2 * j + maps.wgmma_half(i)
-                sums[n] = ptx.fma(acc[i], factors[factor], sums[n])
+            self.promote(acc, sums, factors, j)
         for n in cutlass.range_constexpr(self.factors):
             factors[n] = ahead[n]
+
+    def promote(self, acc: cute.Tensor, sums: cute.Tensor, factors: cute.Tensor, j: int) -> None:
+        """Add pass j's accumulator, scaled, to the float32 sums."""
+        for i in range(self.registers):
+            n = j * self.registers + i
+            factor = maps.wgmma_scale(i) if self.form.swapped else 2 * j + maps.wgmma_half(i)
+            sums[n] = ptx.fma(acc[i], factors[factor], sums[n])
 
     # --- results --------------------------------------------------------------------------------------------------
 
@@ -315,7 +334,11 @@ class HopperGroupedGemm(GroupedGemmBase):
     ):
         """Turn the tile through shared memory, then write it row by row."""
         self.sync_store_warps()  # the last tile's rows have been read
-        for i in cutlass.range_constexpr(self.registers):
-            place.staging[maps.staging_index(maps.wgmma_column(thread, i), maps.wgmma_row(thread, i))] = sums[i]
+        self.stage_sums(sums, place, thread)
         self.sync_store_warps()
         self.write_staged_rows(place, problem, tile_n, row, rows, thread)
+
+    def stage_sums(self, sums: cute.Tensor, place: Bundle, thread: Any) -> None:
+        """Put this thread's sums into the staging buffer."""
+        for i in range(self.registers):
+            place.staging[maps.staging_index(maps.wgmma_column(thread, i), maps.wgmma_row(thread, i))] = sums[i]

@@ -1,0 +1,142 @@
+"""The CuTeDSL kernels compiled without a GPU, and the host path on tensors without data."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+import torch
+from bakeoff.build.resources import inspect_cubin
+from cute_support import ROOT, SHAPES, module, workloads
+
+maps = module("cute_maps")
+gemm = module("cute_gemm")
+checks = module("checks")
+
+pytest.importorskip("cutlass", reason="needs nvidia-cutlass-dsl: make setup")
+ARCHES = ("sm_90a", "sm_100a")
+BUILT = [(arch, form) for arch in ARCHES for fp8 in (False, True) for form in gemm.forms(arch, fp8).values()]
+
+
+def built_id(value):
+    return f"{value.name}-{'e4m3' if value.fp8_out else 'bf16'}" if isinstance(value, maps.Form) else value
+
+
+@functools.cache
+def compiled(arch, form):
+    built = gemm.compile_gemm("gemm1", arch, form)
+    return built.__cubin__, built.__ptx__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "form"), BUILT, ids=built_id)
+def test_a_form_compiles_to_its_matrix_instructions_without_spills(arch, form, tmp_path):
+    cubin, ptx = compiled(arch, form)
+    (tmp_path / "k.cubin").write_bytes(cubin)
+    used = inspect_cubin(tmp_path / "k.cubin", ptx)
+    assert used.stack_bytes == used.spill_bytes == 0
+    # One K block is 128 wide: four instructions of K = 32 for each pass over the tile. Hopper needs two passes for 256.
+    passes = max(1, form.tile_y // 128) if arch == "sm_90a" else 1
+    assert used.mma == {"wgmma" if arch == "sm_90a" else "tcgen05": 4 * passes}
+    assert f".entry {gemm.kernel_name('gemm1', arch, form)}_0" in ptx
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [form for arch, form in BUILT if arch == "sm_90a"], ids=built_id)
+def test_hopper_instructions_have_the_tile_of_the_form(form):
+    shapes = set(
+        re.findall(r"wgmma\.mma_async\.sync\.aligned\.(m\d+n\d+k\d+)\.f32\.e4m3\.e4m3", compiled("sm_90a", form)[1])
+    )
+    assert shapes == {f"m64n{min(form.tile_y, 128)}k{maps.MMA_K}"}
+
+
+def test_an_unknown_chip_is_refused():
+    with pytest.raises(ValueError, match="no grouped GEMM for sm_80"):
+        gemm.compile_gemm("gemm1", "sm_80", BUILT[0][1])
+
+
+# --- host path --------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """Stands in for a compiled form: checks its arguments against the signature that was compiled."""
+
+    def __init__(self, form):
+        self.form, self.calls = form, []
+
+    def __call__(self, *arguments):
+        *tensors, blocks = arguments
+        sizes = {}
+        spec = gemm.signature(self.form)
+        assert len(tensors) == len(spec)
+        for tensor, (dtype, names, _) in zip(tensors, spec, strict=True):
+            assert tensor.dtype == dtype and tensor.is_contiguous() and tensor.dim() == len(names)
+            for name, size in zip(names, tensor.shape, strict=True):
+                assert sizes.setdefault(name, size) == size, f"{name} is {sizes[name]} and {size}"
+                assert size % gemm.SYMBOLS[name] == 0
+        assert (
+            sizes["K/128"] * 128 == sizes["K"] and sizes["N/128"] * 128 == sizes["N"] and sizes["E+1"] == sizes["E"] + 1
+        )
+        self.calls.append((sizes, blocks))
+
+
+def empty(*shape, dtype):
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def launch(layer, n, k, rows, tokens, fp8_out):
+    fp8, f32, i32 = torch.float8_e4m3fn, torch.float32, torch.int32
+    out = empty(rows, n, dtype=fp8 if fp8_out else torch.bfloat16)
+    out_scale = empty(n // 128, rows, dtype=f32) if fp8_out else None
+    weights, scales = empty(32, n, k, dtype=fp8), empty(32, n // 128, k // 128, dtype=f32)
+    a, a_scale = empty(rows, k, dtype=fp8), empty(k // 128, rows, dtype=f32)
+    groups = empty(33, dtype=i32), empty(32, dtype=i32)
+    layer(a, a_scale, weights, scales, out, out_scale, *groups, tokens)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Forms that were asked for, each with the calls it got."""
+    recorders = {}
+    monkeypatch.setattr(gemm, "compile_gemm", lambda label, arch, form: recorders.setdefault(form, Recorder(form)))
+    monkeypatch.setattr(gemm, "_multiprocessors", lambda index: 133)
+    return recorders
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("fp8_out", [False, True])
+def test_every_workload_binds_to_the_compiled_signature(recorded, arch, fp8_out):
+    layer = gemm.GroupedGemm("gemm1", arch, fp8_out)
+    for case in workloads():
+        rows = (case.seq_len * 8 + 32 * 127) // 128 * 128
+        for n, k in SHAPES:
+            launch(layer, n, k, rows, case.seq_len, fp8_out)
+            form = gemm.pick_form(arch, fp8_out, case.seq_len)
+            sizes, blocks = recorded[form].calls[-1]
+            assert (sizes["M"], sizes["N"], sizes["K"], sizes["E"]) == (rows, n, k, 32)
+            assert blocks == 133 // form.cluster * form.cluster, "whole clusters"
+    assert sum(len(recorder.calls) for recorder in recorded.values()) == 19 * len(SHAPES)
+
+
+@pytest.mark.parametrize(("n", "k", "rows"), [(384, 512, 128), (512, 192, 128), (512, 512, 100)])
+def test_sizes_that_the_kernels_were_not_built_for_are_refused_before_a_launch(recorded, n, k, rows):
+    with pytest.raises(ValueError, match=f"got E=32, N={n}, K={k}, M={rows}; expected"):
+        launch(gemm.GroupedGemm("gemm1", "sm_90a", False), n, k, rows, 16, False)
+    assert not recorded
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    def absent(module_name, distribution, version=""):
+        raise checks.MissingPackage(f"cannot import {module_name}; install {distribution}")
+
+    monkeypatch.setattr(gemm, "require", absent)
+    with pytest.raises(checks.MissingPackage, match="nvidia-cutlass-dsl"):
+        gemm.compile_gemm("gemm1", "sm_90a", BUILT[0][1])
+
+
+@pytest.mark.parametrize("name", ["cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2"])
+def test_the_solutions_list_every_file_that_travels(name):
+    text = (ROOT / "solutions" / name / "solution.yaml").read_text()
+    listed = set(re.search(r"common: \[(.*?)\]", text).group(1).replace(" ", "").split(","))
+    assert {path.name for path in (ROOT / "solutions" / "common").glob("cute_*.py")} <= listed
