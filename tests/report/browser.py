@@ -10,6 +10,7 @@ import html
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -43,21 +44,26 @@ def axe_source() -> str:
 
 
 def ask(page: bytes, question: str, folder: Path, *, width: int, dark: bool = False, height: int = 900) -> object:
-    """Evaluate `question` (JavaScript, may await; `page` is the document, `view` its window) against a page shown `width` wide."""
+    """Evaluate `question` (JavaScript, may await) against a page shown `width` wide.
+
+    `page` is the document, `view` its window, `await resize(width)` changes the width.
+    """
     outer = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>frame</title>
 <iframe id="frame" title="page" style="border:0" width="{width}" height="{height}" srcdoc="{html.escape(page.decode("utf-8"), quote=True)}"></iframe>
 <pre id="answer">WAITING</pre>
 <script>window.onload = async () => {{
-  const view = document.getElementById("frame").contentWindow, page = view.document;
+  const frame = document.getElementById("frame"), view = frame.contentWindow, page = view.document;
+  const resize = async (width) => {{ frame.width = width; await new Promise(done => setTimeout(done, 50)); }};
   let answer;
   try {{ answer = JSON.stringify(await (async () => {{ {question} }})()); }} catch (error) {{ answer = JSON.stringify("FAILED " + error); }}
-  document.getElementById("answer").textContent = "ANSWER" + btoa(unescape(encodeURIComponent(answer))) + "END";
+  document.getElementById("answer").textContent = "ANSWER" + btoa(unescape(encodeURIComponent(answer))) + "!";
 }}</script></html>"""
     place = folder / "frame.html"
     place.write_text(outer, encoding="utf-8")
     text = _run(["--virtual-time-budget=60000", "--dump-dom", *_scheme(dark), place.as_uri()], folder)
-    assert "ANSWER" in text, text[-500:]
-    return json.loads(base64.b64decode(text.split("ANSWER", 1)[1].split("END", 1)[0]))
+    answer = re.search(r'<pre id="answer">ANSWER([A-Za-z0-9+/=]+)!', text)
+    assert answer, f"the page gave no answer: {text[-300:]}"
+    return json.loads(base64.b64decode(answer[1]))
 
 
 def quoted(source: str) -> str:

@@ -11,7 +11,7 @@ from report.pages import analysis, files
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("2026-02-26_4way", "cpu", "faulty", "with_peer", "one_workload", "index")
+PAGES = ("2026-02-26_4way", "cpu", "faulty", "index")
 WIDTHS = (360, 390, 768, 1280)
 
 
@@ -26,40 +26,60 @@ def page(name: str) -> bytes:
 OPENED = "page.querySelectorAll('details').forEach(one => one.open = true);"
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(name: str, dark: bool, tmp_path: Path) -> None:
+def violations(name: str, rules: str, folder: Path, *, dark: bool) -> list[list[object]]:
+    """What axe-core finds with all details opened: impact, rule, number of places, the first place and what is wrong there."""
     question = f"""{OPENED}
         view.eval({browser.quoted(browser.axe_source())});
-        const found = await view.axe.run(page, {{resultTypes: ["violations"]}});
+        const found = await view.axe.run(page, {{resultTypes: ["violations"]{rules}}});
         return found.violations.map(v => [v.impact, v.id, v.nodes.length, v.nodes[0].html, v.nodes[0].failureSummary]);"""
-    violations = browser.ask(page(name), question, tmp_path, width=1280, dark=dark)
-    assert isinstance(violations, list), violations
-    assert not [v for v in violations if v[0] in ("serious", "critical")], violations
+    found = browser.ask(page(name), question, folder, width=1280, dark=dark)
+    assert isinstance(found, list), found
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(name: str, tmp_path: Path) -> None:
+    assert not [v for v in violations(name, "", tmp_path, dark=False) if v[0] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize("name", ["2026-02-26_4way", "faulty", "index"])
+def test_contrast_holds_in_the_dark(name: str, tmp_path: Path) -> None:
+    assert not violations(name, ', runOnly: ["color-contrast"]', tmp_path, dark=True)
+
+
+def test_axe_would_find_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt = page("cpu").replace(b'<html lang="en">', b"<html>").replace(b"--soft: #56606c", b"--soft: #b0b0b0")
+    monkeypatch.setattr(f"{__name__}.page", lambda name: spoilt)
+    assert {"html-has-lang", "color-contrast"} <= {v[1] for v in violations("cpu", "", tmp_path, dark=False)}
 
 
 @pytest.mark.parametrize("name", [*PAGES, "twelve_solutions", "forty_workloads"])
 def test_no_page_is_wider_than_its_screen(name: str, tmp_path: Path) -> None:
-    wide = "[...page.querySelectorAll('main *')].filter(e => !e.closest('.scroll, pre, svg') && e.getBoundingClientRect().right > view.innerWidth + 1).map(e => e.outerHTML.slice(0, 90))"
-    for width in WIDTHS:
-        found = browser.ask(
-            page(name), f"{OPENED} return [page.documentElement.scrollWidth, {wide}.slice(0, 5)]", tmp_path, width=width
-        )
-        assert isinstance(found, list) and found[0] <= width and not found[1], (width, found)
+    question = f"""{OPENED}
+        const beyond = e => !e.closest(".scroll, pre, svg, nav") && e.getBoundingClientRect().right > view.innerWidth + 1;
+        const found = [];
+        for (const width of {list(WIDTHS)}) {{
+            await resize(width);
+            const wide = [...page.querySelectorAll("main *")].filter(beyond).map(e => e.outerHTML.slice(0, 90));
+            if (page.documentElement.scrollWidth > width || wide.length) found.push([width, page.documentElement.scrollWidth, wide.slice(0, 3)]);
+        }}
+        return [view.innerWidth, found];"""
+    assert browser.ask(page(name), question, tmp_path, width=WIDTHS[0]) == [WIDTHS[-1], []]
 
 
 def test_the_row_names_of_a_scrolled_table_stay_in_sight(tmp_path: Path) -> None:
     question = """const box = page.getElementById("t-matrix"); box.scrollLeft = 9999;
-        await new Promise(done => view.requestAnimationFrame(done));
         const head = box.querySelector("tbody th").getBoundingClientRect(), edge = box.getBoundingClientRect();
         return [box.scrollLeft > 0, Math.abs(head.left - edge.left) < 3];"""
     assert browser.ask(page("four"), question, tmp_path, width=390) == [True, True]
 
 
 def test_one_of_two_drawings_is_shown_by_width(tmp_path: Path) -> None:
-    question = "return ['wide', 'narrow'].map(c => [...page.querySelectorAll('figure svg.' + c)].filter(e => e.getClientRects().length).length)"
-    assert browser.ask(page("four"), question, tmp_path, width=1280) == [4, 0]
-    assert browser.ask(page("four"), question, tmp_path, width=390) == [0, 4]
+    question = """const shown = c => [...page.querySelectorAll("figure svg." + c)].filter(e => e.getClientRects().length).length;
+        const before = [shown("wide"), shown("narrow")];
+        await resize(390);
+        return [before, [shown("wide"), shown("narrow")]];"""
+    assert browser.ask(page("four"), question, tmp_path, width=1280) == [[4, 0], [0, 4]]
 
 
 def test_the_first_screen_of_a_phone_names_the_leader(tmp_path: Path) -> None:
