@@ -11,10 +11,10 @@ import pytest
 from bakeoff.cli import main
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.stats.beside import compared, load
 from bakeoff.stats.published import load_published
 from bakeoff.stats.runs import load_run
 from bakeoff.stats.samples import Sample, Samples
-from bakeoff.stats.verbs import load
 from make import Made, named, write
 
 PUBLISHED = PROJECT_ROOT / "results/published"
@@ -243,3 +243,19 @@ def test_each_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as done:
         main([verb, "--help"])
     assert done.value.code == 0 and len(capsys.readouterr().out) > 400
+
+
+def test_a_run_is_compared_on_the_protocol_of_the_published_table(tmp_path):
+    """`robust` first, `fib-0.1.2` beside it: the second one's times are held against the published ones."""
+    run = write(named("b200_published_protocol", protocol="robust"), tmp_path / "run")
+    other = write(named("b200_published_protocol", seed=5), tmp_path / "other")
+    assert compared(PUBLISHED / "2026-02-26_4way", run).not_comparable == ["protocol"]
+    shutil.copy(other / "traces.jsonl", run / "traces.fib-0.1.2.jsonl")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "protocols": ["robust", "fib-0.1.2"]}))
+    assert load(run).header.other_protocols == ["fib-0.1.2"]
+    found = compared(PUBLISHED / "2026-02-26_4way", run)
+    assert not found.not_comparable and found.counts == compared(PUBLISHED / "2026-02-26_4way", other).counts
+    assert [cell.new for cell in found.cells] == [
+        cell.new for cell in compared(PUBLISHED / "2026-02-26_4way", other).cells
+    ]

@@ -69,10 +69,11 @@ class Note(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
 
-def load_run(folder: Path, published: str | None = PUBLISHED) -> RunData:
-    """Read a run's folder; `published` is the table to stand beside it (None for none)."""
+def load_run(folder: Path, protocol: str | None = None) -> RunData:
+    """Read a run's folder; `protocol` picks the times of one of its protocols (default: the first)."""
     plan = read_plan(folder)
-    notes = dict(_notes(folder / "traces.jsonl", plan))
+    chosen = protocol or plan.protocols[0]
+    notes = dict(_notes(folder / ("traces.jsonl" if chosen == plan.protocols[0] else f"traces.{chosen}.jsonl"), plan))
     solutions = [who for who in plan.participants if who.role != "reference"]
     workloads = sorted(plan.workloads, key=lambda workload: (workload.seq_len, workload.offset))
     cells = [_cell(who.name, workload.id, notes) for who in solutions for workload in workloads]
@@ -80,7 +81,7 @@ def load_run(folder: Path, published: str | None = PUBLISHED) -> RunData:
     shown = plan.backend != "cpu"
     definition, gpu = environment.definition(plan), environment.hardware(host, plan.backend) if shown else None
     return RunData(
-        header=_header(plan, notes, host, definition),
+        header=_header(folder.resolve().name, chosen, plan, notes, host, definition),
         participants=[_participant(who) for who in solutions],
         workloads=[_workload(workload, definition, gpu) for workload in workloads],
         cells=cells,
@@ -91,7 +92,7 @@ def load_run(folder: Path, published: str | None = PUBLISHED) -> RunData:
         verifications=_verifications(folder / "verification.jsonl", plan),
         gate_power=environment.read_gate_power(folder / "gate_power.json"),
         builds=list(_builds(folder / "build", plan, solutions, cells)),
-        beside=[Peer(published, "published")] if published else [],
+        beside=[Peer(PUBLISHED, "published")],
         workload_digests={workload.id: workload.digest for workload in workloads},
     )  # fmt: skip
 
@@ -150,14 +151,19 @@ def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, 
 
 
 def _header(
-    plan: Plan, notes: dict[tuple[str, str], tuple[str, Note]], host: Host, definition: Definition | None
+    name: str,
+    protocol: str,
+    plan: Plan,
+    notes: dict[tuple[str, str], tuple[str, Note]],
+    host: Host,
+    definition: Definition | None,
 ) -> RunHeader:
     tiers = sorted({note.tier for _, note in notes.values() if note.tier})
     return RunHeader(
-        kind="run", id=plan.run, title=plan.title, backend=plan.backend, hardware=environment.hardware(host, plan.backend),
+        kind="run", id=name, title=plan.title, backend=plan.backend, hardware=environment.hardware(host, plan.backend),
         definition=plan.definition, definition_axes=environment.axes(definition),
         dataset="synthetic" if plan.dataset == "synthetic" else "public",
-        protocol=plan.protocols[0], other_protocols=plan.protocols[1:], families=list(plan.families), seeds=plan.seeds,
+        protocol=protocol, other_protocols=[name for name in plan.protocols if name != protocol], families=list(plan.families), seeds=plan.seeds,
         blocks=plan.blocks, timeout_s=plan.timeout_s, image=plan.image, time_tier=", ".join(tiers) or None,
         **environment.published_tolerances(),
     )  # fmt: skip

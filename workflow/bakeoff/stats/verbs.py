@@ -1,12 +1,13 @@
 """The verbs analyse, audit and compare.
 
-`analysis_of` is `analyse` without the file; what stands beside a run (the published table, its repeat, the run before it) is read here.
+`analysis_of` is `analyse` without the file. Numerical libraries are imported only when a verb runs, so that help is instant.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,71 +15,29 @@ from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
 
 if TYPE_CHECKING:
-    from bakeoff.stats.compare import Between
     from bakeoff.stats.model import Analysis, Audit, Comparison
-    from bakeoff.stats.rundata import RunData
 
 
-def load(folder: Path) -> RunData:
-    """A run's folder or a published one; anything else is an InputError."""
-    if (folder / "meta.yaml").is_file():
-        from bakeoff.stats.published import load_published
-
-        return load_published(folder)
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            folder, found="neither config.json nor meta.yaml", expected="a run's folder, or one of results/published/",
-            hint="give results/runs/NAME, results/recorded/NAME or results/published/NAME",
-        )  # fmt: skip
-    from bakeoff.stats.runs import load_run
-
-    return load_run(folder)
-
-
-def analysis_of(folder: Path, earlier: list[Path] | None = None) -> Analysis:
+def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
     """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on request."""
     from bakeoff.stats.analyse import analyse
+    from bakeoff.stats.beside import compared, load
+    from bakeoff.stats.findings import against
+    from bakeoff.stats.published import published_folder
 
     data = load(folder)
     analysis = analyse(data)
-    for other, relation in _beside(data, earlier or []):
-        _add(analysis, data, other, relation)
+    others = [(published_folder(peer.id), peer.relation) for peer in data.beside] + [
+        (path, "previous") for path in earlier
+    ]
+    for other, relation in others:
+        comparison = compared(other, folder, data)
+        analysis.comparisons.append(comparison)
+        analysis.findings.previous.append(against(comparison, relation, data.contestants))
     claims = folder / "claims.yaml"
     if claims.is_file():
         analysis.audit = audit_of(folder, claims)
     return analysis
-
-
-def _beside(data: RunData, earlier: list[Path]) -> list[tuple[RunData, str]]:
-    from bakeoff.stats.published import load_published, published_folder
-
-    known = [(load_published(published_folder(peer.id)), peer.relation) for peer in data.beside]
-    return known + [(load(folder), "previous") for folder in earlier]
-
-
-def _add(analysis: Analysis, data: RunData, other: RunData, relation: str) -> None:
-    from bakeoff.stats.compare import compare
-    from bakeoff.stats.findings import against
-
-    comparison = compare(other, data, scatter(other, data))
-    analysis.comparisons.append(comparison)
-    analysis.findings.previous.append(against(comparison, relation, data.contestants))
-
-
-def scatter(*sides: RunData) -> Between | None:
-    """How much published cells move between runs: from a published side and its repeat, else from the tables that have one."""
-    from bakeoff.stats.compare import between_runs
-    from bakeoff.stats.published import load_published, published_folder
-    from bakeoff.stats.runs import PUBLISHED
-
-    published = [side for side in sides if side.header.kind == "published"]
-    if not published:
-        return None
-    for side in [*published, load_published(published_folder(PUBLISHED))]:
-        repeats = [peer.id for peer in side.beside if peer.relation == "repeat"]
-        if repeats:
-            return between_runs(side, load_published(published_folder(repeats[0])))
-    return None
 
 
 def analyse_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,12 +79,11 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(args: argparse.Namespace) -> int:
     from bakeoff.stats import text
-    from bakeoff.stats.compare import compare as compare_runs
+    from bakeoff.stats.beside import compared
 
-    old, new = load(args.old), load(args.new)
-    if new.header.kind == "published" and old.header.kind == "run":
-        old, new = new, old
-    comparison = compare_runs(old, new, scatter(old, new))
+    published = [(folder / "meta.yaml").is_file() for folder in (args.old, args.new)]
+    old, new = (args.new, args.old) if published == [False, True] else (args.old, args.new)
+    comparison = compared(old, new)
     _write(args.output, comparison)
     print("\n".join(text.comparison_lines(comparison, every=args.all)))
     return 1 if comparison.wrong or comparison.regressions else 0
