@@ -56,7 +56,7 @@ elif "denied" in name:
     print("==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters on the target device 0.")
 else:
     job = json.loads(Path(words[-1]).read_text())
-    lines = "".join(json.dumps({{"workload": work, "failed": None}}) + "\\n" for work in job["workloads"])
+    lines = "".join(json.dumps({{"workload": work, "failed": None}}) + "\\n" for work in [*job["workloads"], None])
     Path(job["progress"]).write_text(lines)
 """
 # A module cupti.cupti for the profiled process: one launch and one kernel between the two time stamps of a mark.

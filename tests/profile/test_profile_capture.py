@@ -12,8 +12,23 @@ from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.plan import read_plan
 from bakeoff.profile import capture
 from bakeoff.profile.check import check
+from bakeoff.profile.process import MARKED
 from bakeoff.profile.summary import SolutionProfile
 from profile_runs import CEILINGS, GPU, SOLUTION, WORKLOADS, install, make_run, write_plan
+
+FAULTS = """
+_honest = run
+
+
+def run(*arguments, **named):
+    if arguments[0].shape[0] == 7:
+        raise RuntimeError("seven is too many")
+    if arguments[0].shape[0] == 16:
+        import os
+
+        os._exit(9)
+    return _honest(*arguments, **named)
+"""
 
 
 def profile(
@@ -41,29 +56,30 @@ def test_a_real_process_is_recorded_cell_by_cell(tmp_path: Path, monkeypatch: py
     assert [cell.workload for cell in found.cells] == ["T1_o32", "T7_o192"] and not found.failures
     assert found.gpu == GPU and found.ceilings == CEILINGS and "ncu is not installed" in found.tiers_missing["ncu"]
     cell = found.cells[0]
-    assert (cell.tier, cell.calls, cell.busy_us, cell.launches) == ("cupti", capture.MARKED["cupti"], 5.0, 1)
+    assert (cell.tier, cell.calls, cell.busy_us, cell.launches) == ("cupti", MARKED["cupti"], 5.0, 1)
     assert cell.stages_us["routing"] == 5.0 and cell.mapped_share == 1.0
     assert processes(run) == ["cupti-00"]
     assert check(run) == [] and (run / "profile" / "manifest.json").is_file()
 
 
-def test_a_workload_that_fails_is_recorded_and_the_others_go_on(
+def test_a_workload_that_fails_or_ends_the_process_costs_itself_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """T7 raises; T16 ends its process after T7 was noted, so that what came before is read from a cut capture."""
     root = tmp_path / "solutions"
     shutil.copytree(PROJECT_ROOT / "solutions", root, ignore=shutil.ignore_patterns("__pycache__"))
     entry = root / SOLUTION / "solution.py"
-    entry.write_text(entry.read_text() + "\n_honest = run\n\n\ndef run(*arguments, **named):\n    if arguments[0].shape[0] == 7:\n"
-                     "        raise RuntimeError('seven is too many')\n    return _honest(*arguments, **named)\n")  # fmt: skip
+    entry.write_text(entry.read_text() + FAULTS)
     install(monkeypatch, tmp_path)
-    run = make_run(tmp_path, root=root)
+    run = make_run(tmp_path, root=root, workloads=["T1_o32", "T7_o192", "T14_o0", "T16_o224", "T32_o32"])
     assert profile(run)[0] == 0
     found = summary(run)
-    assert [cell.workload for cell in found.cells] == ["T1_o32", "T901_o96"]
-    assert [failure.workload for failure in found.failures] == ["T7_o192"] and "seven is too many" in found.failures[
-        0
-    ].reason
-    assert [(one.code, one.workload) for one in check(run)] == [("failed", "T7_o192")]
+    assert [cell.workload for cell in found.cells] == ["T1_o32", "T14_o0", "T32_o32"]
+    reasons = {failure.workload: failure.reason for failure in found.failures}
+    assert sorted(reasons) == ["T16_o224", "T7_o192"]
+    assert "seven is too many" in reasons["T7_o192"] and "the process ended during it" in reasons["T16_o224"]
+    assert [(one.code, one.workload) for one in check(run)] == [("failed", "T7_o192"), ("failed", "T16_o224")]
+    assert processes(run) == ["cupti-00", "cupti-01"]
 
 
 def test_nsys_gives_the_timeline_and_ncu_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

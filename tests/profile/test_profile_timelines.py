@@ -82,6 +82,16 @@ def test_a_cupti_file_cut_between_two_lines_is_not_taken_for_a_whole_one(tmp_pat
     assert "no end" in refused(cupti.read, path).found
 
 
+def test_what_a_dead_process_recorded_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+    path = write_cupti(tmp_path / "a.jsonl", timeline(("T1_o32", "T7_o192", "T14_o0")))
+    header, first, second, third, _, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([header, first, second, third[:-20]]))
+    refused(cupti.read, path)
+    assert {mark.workload for mark in cupti.read(path, whole=False).marks} == {"T1_o32", "T7_o192"}
+    path.write_bytes(b"\n".join([header, first, second, b""]))
+    assert {mark.workload for mark in cupti.read(path, whole=False).marks} == {"T1_o32", "T7_o192"}
+
+
 def test_another_version_is_named(tmp_path: Path) -> None:
     error = refused(nsys.read, write_nsys(tmp_path / "a.sqlite", timeline(), version="4.0.0"))
     assert "4.0.0" in error.found and "3.x" in error.expected

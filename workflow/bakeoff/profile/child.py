@@ -63,9 +63,9 @@ class Job(BaseModel):
 
 
 class Done(BaseModel):
-    """One line of the progress file."""
+    """One line of the progress file; the last one, without a workload, says that the process came to its end."""
 
-    workload: str
+    workload: str | None
     failed: str | None = None
     """What happened, if the workload could not be profiled."""
 
@@ -155,7 +155,8 @@ def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
             progress.write(Done(workload=workload, failed=failed).model_dump_json() + "\n")
             progress.flush()
             if failed and bench.device.poisoned():
-                break
+                return
+        progress.write(Done(workload=None).model_dump_json() + "\n")
 
 
 def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> str | None:

@@ -148,9 +148,14 @@ def demangle(name: str) -> str:
     return text
 
 
-def read(path: Path) -> Timeline:
-    """The timeline of a recorder's file; a cut file, another version, or a recorder that was refused is an InputError."""
+def read(path: Path, whole: bool = True) -> Timeline:
+    """The timeline of a recorder's file; a cut file, another version, or a recorder that was refused is an InputError.
+
+    whole: False takes what a process that died has written, up to its last whole line.
+    """
     lines = read_bytes(path).split(b"\n")
+    if not whole:
+        lines = [*lines[:-1], b'{"end": %d}' % max(0, sum(bool(line.strip()) for line in lines[:-1]) - 1)]
     documents = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     header = documents[0] if documents else {}
     if header.get("schema") != SCHEMA:

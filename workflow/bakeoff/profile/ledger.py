@@ -1,0 +1,137 @@
+"""The profile of one solution as it grows: what it has, what it owes, and taking a process's captures in.
+
+Entry point: `Ledger`. Writes profile/<solution>.json. A cell counts as long as its key holds, which covers the solution, the
+workload, the host and the code that captures and reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes, sha256_tree, write_atomic
+from bakeoff.plan import Participant, Plan
+from bakeoff.profile import counters, cupti, ncu, nsys
+from bakeoff.profile.process import Piece, denial, progress
+from bakeoff.profile.summary import Ceilings, CellProfile, Failure, SolutionProfile, cell_profile, with_counters
+from bakeoff.profile.tiers import Facts, Name, Tier
+from bakeoff.profile.timeline import calls
+
+# Modules that decide what a cell's profile says; a change there makes it stale.
+SOURCES = ("profile/child.py", "profile/counters.py", "profile/cupti.py", "profile/ncu.py", "profile/nsys.py", "profile/process.py",
+           "profile/stages.py", "profile/summary.py", "profile/timeline.py", "measure/cell.py", "measure/cuda.py", "measure/participant.py")  # fmt: skip
+
+
+class Ledger:
+    """One solution's cells and failures."""
+
+    def __init__(
+        self, run: Path, plan: Plan, who: Participant, facts: Facts, tiers: dict[Name, Tier], ceilings: Ceilings | None
+    ) -> None:
+        self.plan, self.who, self.facts, self.ceilings = plan, who, facts, ceilings
+        self.path = run / "profile" / f"{who.name}.json"
+        self.cells: dict[str, CellProfile] = {}
+        self.failures: dict[str, Failure] = {}
+        self.missing: dict[str, str] = {name: tier.missing for name, tier in tiers.items() if tier.missing}
+        self.tools: dict[str, str] = {}
+        self._given_up: set[tuple[Name, str]] = set()
+        profiler = _profiler_digest()
+        self._keys = {workload.id: _key(plan, who, workload.digest, profiler) for workload in plan.workloads}
+        if self.path.is_file():
+            before = read_json(self.path, SolutionProfile)
+            self.cells = {cell.workload: cell for cell in before.cells if cell.key == self._keys.get(cell.workload)}
+            self.tools = dict(before.tools)
+            self.ceilings = self.ceilings or before.ceilings
+
+    def pending(self, tier: Name, due: Sequence[str]) -> list[str]:
+        """Workloads that a tier still owes, but for those that it failed at since this ledger was opened."""
+        owed = [name for name in due if (tier, name) not in self._given_up]
+        if tier == "ncu":  # counters of a cell without a timeline explain nothing
+            return [name for name in owed if name in self.cells and self.cells[name].counters is None]
+        return [name for name in owed if name not in self.cells or self.cells[name].tier != tier]
+
+    def take(self, piece: Piece) -> None:
+        """Take in what a process left behind. A process that left nothing to read is an InputError, after its cells are given up."""
+        try:
+            if piece.tier.name == "ncu":
+                self._take_counters(piece)
+            else:
+                self._take_timeline(piece)
+            self.tools[piece.tier.name] = piece.tier.version or "unknown"
+        except InputError as error:
+            if piece.tier.name == "ncu":
+                self.missing["ncu"] = error.found
+            self._give_up(piece.tier.name, dict.fromkeys(piece.job.workloads, f"{error.where}: {error.found}"))
+            raise
+
+    def write(self) -> None:
+        """Write the document: cells in the run's order, those of an older key left out."""
+        order = [workload.id for workload in self.plan.workloads]
+        document = SolutionProfile(
+            solution=self.who.name, digest=self.who.digest, backend=self.plan.backend, gpu=self.facts.gpu or "unknown",
+            tools=dict(sorted(self.tools.items())), tiers_missing=dict(sorted(self.missing.items())), ceilings=self.ceilings,
+            cells=[self.cells[name] for name in order if name in self.cells],
+            failures=[self.failures[name] for name in order if name in self.failures],
+        )  # fmt: skip
+        write_atomic(self.path, pretty_json(document.model_dump(mode="json", by_alias=True)))
+
+    def _take_timeline(self, piece: Piece) -> None:
+        did, tier = progress(piece), piece.tier.name
+        assert tier != "ncu"
+        if did.done:
+            timeline = nsys.read(piece.capture) if tier == "nsys" else cupti.read(piece.capture, whole=did.ended)
+            found = calls(timeline)
+            for name in did.done:
+                cell = cell_profile(
+                    name, self._keys[name], tier, [one for one in found if one.mark.workload == name], self.who.stages
+                )
+                if cell is None:
+                    did.failed[name] = "its calls started no work on the GPU"
+                    continue
+                before = self.cells.get(name)
+                kept = {"counters": before.counters, "counters_missing": before.counters_missing} if before else {}
+                self.cells[name] = cell.model_copy(update=kept)
+                self.failures.pop(name, None)
+        self._give_up(tier, did.failed)
+
+    def _take_counters(self, piece: Piece) -> None:
+        denied = denial(piece)
+        if denied:
+            raise InputError(
+                piece.log, denied, "permission to read performance counters", piece.tier.fix or "run as root"
+            )
+        did, asked = progress(piece), counters.wanted(self.plan.backend)
+        if did.done:
+            readable = piece.capture.is_file() and piece.capture.stat().st_size
+            counted = ncu.read_csv(piece.capture, asked) if readable else ncu.read_report(piece.report, asked)
+            for name in did.done:
+                mine = [kernel for kernel in counted if kernel.workload == name]
+                if not mine:
+                    did.failed[name] = "no kernel of it was counted"
+                    continue
+                lacking = [ours for ours in asked if all(kernel.metrics[ours] is None for kernel in mine)]
+                self.cells[name] = with_counters(self.cells[name], mine, self.who.stages, lacking)
+        self._give_up("ncu", did.failed)
+
+    def _give_up(self, tier: Name, reasons: dict[str, str]) -> None:
+        """Note cells that a tier failed at: without a timeline they are failures, without counters they say why."""
+        for name, reason in reasons.items():
+            self._given_up.add((tier, name))
+            if tier == "ncu":
+                self.cells[name] = self.cells[name].model_copy(update={"counters_missing": reason})
+            elif name not in self.cells:
+                self.failures[name] = Failure(workload=name, reason=reason)
+
+
+def _profiler_digest() -> str:
+    package = PROJECT_ROOT / "workflow" / "bakeoff"
+    return sha256_tree(package, [package / name for name in SOURCES])
+
+
+def _key(plan: Plan, who: Participant, workload_digest: str, profiler: str) -> str:
+    return sha256_bytes(canonical_json({
+        "participant": who.digest, "stages": [rule.model_dump() for rule in who.stages], "workload": workload_digest,
+        "backend": plan.backend, "definition": plan.definition, "family": plan.families[0], "seed": plan.seeds[0],
+        "host": plan.host_fingerprint, "image": plan.image, "profiler": profiler,
+    }))  # fmt: skip

@@ -1,0 +1,203 @@
+"""One process under one profiler: its job, its command lines, running it, and what it left behind.
+
+Entry points: `make_piece`, `commands` (all command lines of a piece, for a dry run), `run_piece`, `progress`. Side effects: the piece's
+folder with job.json, log and captures.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bakeoff.config import under_root
+from bakeoff.errors import InputError
+from bakeoff.files import pretty_json, write_atomic
+from bakeoff.measure.children import environment
+from bakeoff.plan import Participant, Plan
+from bakeoff.profile import counters, ncu, nsys
+from bakeoff.profile.child import Done, Job
+from bakeoff.profile.tiers import Facts, Tier
+from bakeoff.traces.store import TraceRoot
+
+WARMUPS = 3  # calls that compile, load modules and grow buffers
+MARKED = {"nsys": 5, "cupti": 5, "ncu": 1}  # marked calls per cell; counters are replayed, so one call says it all
+GRACE_S = 120  # for starting, and for a profiler to write its report after the last call
+CAPTURES = {"nsys": "timeline.sqlite", "cupti": "records.jsonl", "ncu": "counters.csv"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One process: what it profiles with which tier, and where it writes."""
+
+    tier: Tier
+    job: Job
+    folder: Path
+
+    @property
+    def tool(self) -> str:
+        return self.tier.path or self.tier.name
+
+    @property
+    def capture(self) -> Path:
+        """The file that is read."""
+        return self.folder / CAPTURES[self.tier.name]
+
+    @property
+    def report(self) -> Path:
+        """The profiler's own file, which the capture is made from; cupti writes the capture itself."""
+        return self.capture.with_suffix({"nsys": ".nsys-rep", "cupti": ".jsonl", "ncu": ".ncu-rep"}[self.tier.name])
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a process says that it did."""
+
+    done: list[str]
+    failed: dict[str, str]
+    ended: bool
+    """Whether it came to its end; otherwise it died, or was ended, in the workload after the last one here."""
+
+
+def make_piece(
+    run: Path,
+    plan: Plan,
+    who: Participant,
+    facts: Facts,
+    tier: Tier,
+    workloads: Sequence[str],
+    remaining_s: float | None,
+) -> Piece:
+    """The next piece of a solution and tier; folders are numbered."""
+    raw = run / "profile" / "raw" / who.name
+    folder = raw / f"{tier.name}-{len(list(raw.glob(f'{tier.name}-*'))):02d}"
+    root = TraceRoot(under_root(plan.traces_root))
+    job = Job(
+        tier=tier.name, participant=who.name, solution=str(run / str(who.build)), scratch=str(folder / "scratch"),
+        cache=str(run / "cache" / who.name), backend=plan.backend, gpu=facts.gpu or "unknown", threads=plan.threads,
+        traces_root=str(root.path.resolve()), definition=plan.definition,
+        definition_path=str(root.definition_path(plan.definition).resolve()),
+        dataset=plan.dataset if plan.dataset == "synthetic" else str(under_root(plan.dataset).resolve()),
+        family=plan.families[0], seed=plan.seeds[0], workloads=list(workloads), warmups=WARMUPS, calls=MARKED[tier.name],
+        deadline_s=remaining_s, output=str(folder / CAPTURES[tier.name]), progress=str(folder / "progress.jsonl"),
+    )  # fmt: skip
+    return Piece(tier, job, folder)
+
+
+def commands(piece: Piece) -> list[list[str]]:
+    """The capture, then what turns the profiler's own report into the file that is read."""
+    child = [sys.executable, "-P", "-m", "bakeoff.profile.child", str(piece.folder / "job.json")]
+    stem = piece.capture.with_suffix("")
+    if piece.tier.name == "nsys":
+        return [
+            nsys.capture_command(piece.tool, stem, child),
+            nsys.export_command(piece.tool, piece.report, piece.capture),
+        ]
+    if piece.tier.name == "ncu":
+        metrics = list(metrics_of(piece.tool, piece.job.backend).values())
+        return [ncu.capture_command(piece.tool, stem, metrics, child), ncu.csv_command(piece.tool, piece.report)]
+    return [child]
+
+
+def metrics_of(tool: str, backend: str) -> dict[str, str]:
+    """The metrics to ask for: those of the chip, as far as this ncu knows them."""
+    asked = counters.wanted(backend)
+    try:
+        command = ncu.query_command(tool, counters.CHIPS[backend])
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=GRACE_S, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return asked
+    return counters.supported(asked, listing) if counters.available(listing) else asked
+
+
+def run_piece(piece: Piece, timeout_s: int, gpu_uuid: str | None) -> None:
+    """Run a piece and wait. How its processes end is no error here: what they left behind is read, and that decides."""
+    job = piece.job
+    for folder in (Path(job.scratch), Path(job.cache)):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(piece.folder / "job.json", pretty_json(job.model_dump(mode="json")))
+    variables = environment(job.threads, Path(job.scratch), Path(job.cache), gpu_uuid)
+    # The profilers put sockets there, whose paths must be short.
+    variables["TMPDIR"] = tempfile.gettempdir()
+    cells_s = len(job.workloads) * timeout_s if job.deadline_s is None else job.deadline_s + timeout_s
+    capture, *exports = commands(piece)
+    with piece.log.open("ab") as log:
+        _call(capture, variables, piece.folder, log.fileno(), cells_s + GRACE_S, None)
+        for command in exports if Path(job.progress).is_file() else []:
+            target = piece.capture if piece.tier.name == "ncu" else None
+            _call(command, variables, piece.folder, log.fileno(), timeout_s + GRACE_S, target)
+
+
+def progress(piece: Piece) -> Progress:
+    """What the process wrote about itself; one that did nothing is an InputError with the end of its log."""
+    path = Path(piece.job.progress)
+    if not path.is_file():  # it is opened once the solution is loaded
+        raise _nothing_done(piece)
+    lines = [Done.model_validate_json(line) for line in path.read_text().splitlines()]
+    cells = [line for line in lines if line.workload is not None]
+    done = [str(line.workload) for line in cells if line.failed is None]
+    failed = {str(line.workload): line.failed.strip() for line in cells if line.failed is not None}
+    ended = len(cells) < len(lines)
+    if not ended and not (
+        cells and cells[-1].failed
+    ):  # after a failure it may have stopped by itself: a poisoned context
+        rest = [name for name in piece.job.workloads if name not in done and name not in failed]
+        failed |= {rest[0]: f"the process ended during it; the log ends with: {_last_line(piece)}"} if rest else {}
+    return Progress(done, failed, ended)
+
+
+def denial(piece: Piece) -> str | None:
+    """What the log says of counters that are not permitted."""
+    return ncu.refusal(_log(piece)) if piece.tier.name == "ncu" else None
+
+
+def _nothing_done(piece: Piece) -> InputError:
+    return InputError(
+        piece.log, found=denial(piece) or f"no workload was profiled; the log ends with: {_last_line(piece)}",
+        expected="a profiled workload", hint="read the log; `bakeoff check SOLUTION` runs the solution without a profiler",
+    )  # fmt: skip
+
+
+def _last_line(piece: Piece) -> str:
+    lines = [line.strip() for line in _log(piece).splitlines() if line.strip() and not line.startswith("$ ")]
+    return lines[-1] if lines else "(nothing)"
+
+
+def _log(piece: Piece) -> str:
+    return piece.log.read_text(errors="replace") if piece.log.is_file() else ""
+
+
+def _call(
+    command: list[str], variables: dict[str, str], folder: Path, log: int, limit_s: float, output: Path | None
+) -> None:
+    """Run a command with all that it starts in one process group, which is ended at the limit. Output goes to a file or the log."""
+    os.write(log, (f"$ {' '.join(command)}\n").encode())
+    with output.open("wb") if output else os.fdopen(os.dup(log), "ab") as target:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            stdout=target,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            process.wait(limit_s)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            os.write(log, f"ended after {limit_s:.0f} s\n".encode())
