@@ -124,11 +124,14 @@ def check_call(
 def pick_backend(device: torch.device, backends: tuple[str, ...]) -> str:
     """Name the backend for `device`: 'cpu', 'sm_90a' or 'sm_100a'.
 
-    Raises UnsupportedDevice if the solution's `backends` do not hold it.
+    Raises UnsupportedDevice if the solution's `backends` do not hold it, ValueError for a GPU that is not the current one.
     """
     if device.type == "cpu":
         found, described = "cpu", "cpu"
     elif device.type == "cuda":
+        current = torch.cuda.current_device()
+        if device.index not in (None, current):
+            raise ValueError(f"hidden_states is on {device}, but the current device is cuda:{current}; make it current")
         capability = torch.cuda.get_device_capability(device)
         found = CHIPS.get(capability, "none")
         described = f"{torch.cuda.get_device_name(device)} (compute capability {capability[0]}.{capability[1]})"

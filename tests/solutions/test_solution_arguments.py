@@ -1,0 +1,176 @@
+"""Bad arguments, devices and packages: a typed error that names the culprit, before anything runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from solution_support import NAMES, make_inputs, module_of, spec_of
+
+ARGUMENTS = (
+    ("routing_logits", (8, 256), torch.float32),
+    ("routing_bias", (256,), torch.bfloat16),
+    ("hidden_states", (8, 512), torch.float8_e4m3fn),
+    ("hidden_states_scale", (4, 8), torch.float32),
+    ("gemm1_weights", (32, 512, 512), torch.float8_e4m3fn),
+    ("gemm1_weights_scale", (32, 4, 4), torch.float32),
+    ("gemm2_weights", (32, 512, 256), torch.float8_e4m3fn),
+    ("gemm2_weights_scale", (32, 4, 2), torch.float32),
+    ("output", (8, 512), torch.bfloat16),
+)
+TENSORS = [name for name, _, _ in ARGUMENTS]
+
+
+@pytest.fixture(scope="module")
+def good():
+    return {**make_inputs(8), "output": torch.zeros(8, 512, dtype=torch.bfloat16)}
+
+
+@pytest.fixture(scope="module")
+def run():
+    return module_of("deepgemm_moe", "solution").run
+
+
+def call(run, good, **changes):
+    run(*{**good, **changes}.values())
+
+
+def test_the_table_above_describes_valid_arguments(run, good):
+    assert [(n, tuple(good[n].shape), good[n].dtype) for n in TENSORS] == [list(a) and a for a in ARGUMENTS]
+    call(run, good)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_wrong_dtype_is_a_type_error_that_names_the_argument(run, good, name):
+    with pytest.raises(TypeError, match=rf"^{name} is torch.float64; expected {good[name].dtype}"):
+        call(run, good, **{name: torch.zeros(good[name].shape, dtype=torch.float64)})
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_something_else_than_a_tensor_is_a_type_error(run, good, name):
+    with pytest.raises(TypeError, match=rf"^{name} is list; expected a torch.Tensor"):
+        call(run, good, **{name: [1.0]})
+
+
+@pytest.mark.parametrize("name", [n for n in TENSORS if n not in ("hidden_states", "gemm2_weights")])
+def test_a_wrong_shape_is_a_value_error_that_shows_both(run, good, name):
+    wrong = torch.zeros(*good[name].shape[:-1], good[name].shape[-1] + 16, dtype=good[name].dtype)
+    with pytest.raises(ValueError, match=rf"^{name} has shape .*; expected"):
+        call(run, good, **{name: wrong})
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_a_wrong_rank_is_a_value_error(run, good, name):
+    with pytest.raises(ValueError, match=rf"^{name} has shape"):
+        call(run, good, **{name: good[name].unsqueeze(0)})
+
+
+@pytest.mark.parametrize("name", ["hidden_states", "gemm2_weights"])
+@pytest.mark.parametrize("columns", [0, 64, 640 + 1])
+def test_columns_that_are_no_multiple_of_128_are_refused(run, good, name, columns):
+    wrong = torch.zeros(*good[name].shape[:-1], columns, dtype=torch.float8_e4m3fn)
+    with pytest.raises(ValueError, match=rf"^{name} has {columns} columns; expected a positive multiple of 128"):
+        call(run, good, **{name: wrong})
+
+
+@pytest.mark.parametrize("name", [n for n in TENSORS if n != "routing_bias"])
+def test_a_transposed_view_is_refused_with_its_strides(run, good, name):
+    wrong = good[name].transpose(-1, -2).contiguous().transpose(-1, -2)
+    with pytest.raises(ValueError, match=rf"^{name} has strides"):
+        call(run, good, **{name: wrong})
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_another_device_is_refused(run, good, name):
+    wrong = torch.empty(good[name].shape, dtype=good[name].dtype, device="meta")
+    expected = "^routing_logits is on cpu" if name == "hidden_states" else f"^{name} is on meta; expected cpu"
+    with pytest.raises(ValueError, match=expected):
+        call(run, good, **{name: wrong})
+
+
+def test_an_address_that_is_not_aligned_is_refused(run, good):
+    shifted = torch.zeros(8 * 512 + 1, dtype=torch.float8_e4m3fn)[1:].view(8, 512)
+    with pytest.raises(ValueError, match=r"^hidden_states starts at an address that is no multiple of 16"):
+        call(run, good, hidden_states=shifted)
+
+
+def test_an_empty_batch_is_refused(run):
+    empty = {**make_inputs(0), "output": torch.zeros(0, 512, dtype=torch.bfloat16)}
+    with pytest.raises(ValueError, match=r"^hidden_states has 0 tokens"):
+        run(*empty.values())
+
+
+@pytest.mark.parametrize("offset", [-32, 1, 33, 225, 256, 512])
+def test_an_offset_that_starts_no_group_is_refused(run, good, offset):
+    with pytest.raises(ValueError, match=rf"^local_expert_offset is {offset}; expected a multiple of 32 in \[0, 224\]"):
+        call(run, good, local_expert_offset=offset)
+
+
+@pytest.mark.parametrize("offset", [32.0, "32", True, None])
+def test_an_offset_of_another_type_is_refused(run, good, offset):
+    with pytest.raises(TypeError, match=r"^local_expert_offset is"):
+        call(run, good, local_expert_offset=offset)
+
+
+def test_a_factor_must_be_a_finite_number(run, good):
+    for factor in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"^routed_scaling_factor is"):
+            call(run, good, routed_scaling_factor=factor)
+    for other in ("2.5", True, None):
+        with pytest.raises(TypeError, match=r"^routed_scaling_factor is"):
+            call(run, good, routed_scaling_factor=other)
+    call(run, good, routed_scaling_factor=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("capability", "backend"), [((9, 0), "sm_90a"), ((10, 0), "sm_100a"), ((8, 0), None)])
+def test_the_chip_decides_the_backend(monkeypatch, name, capability, backend):
+    checks, backends = module_of(name, "common.checks"), module_of(name, "solution").BACKENDS
+    assert set(backends) == set(spec_of(name).backends)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    device = torch.device("cuda", 0)
+    if backend in backends:
+        assert checks.pick_backend(device, backends) == backend
+    else:
+        with pytest.raises(checks.UnsupportedDevice, match=r"no backend for Some GPU \(compute capability"):
+            checks.pick_backend(device, backends)
+
+
+def test_a_device_that_is_not_the_current_one_is_refused(monkeypatch):
+    checks = module_of("deepgemm_moe", "common.checks")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with pytest.raises(ValueError, match="hidden_states is on cuda:1, but the current device is cuda:0"):
+        checks.pick_backend(torch.device("cuda", 1), ("sm_90a",))
+
+
+def test_a_device_of_another_kind_is_refused():
+    checks = module_of("deepgemm_moe", "common.checks")
+    with pytest.raises(checks.UnsupportedDevice, match="no backend for meta; this solution has cpu, sm_90a"):
+        checks.pick_backend(torch.device("meta"), ("cpu", "sm_90a"))
+
+
+def test_an_absent_package_is_named_with_what_to_install():
+    checks = module_of("deepgemm_moe", "common.checks")
+    with pytest.raises(checks.MissingPackage, match=r"cannot import no_such_module .*; install no-such==1.2"):
+        checks.require("no_such_module", "no-such", "1.2")
+
+
+def test_another_version_of_a_package_is_named():
+    checks = module_of("deepgemm_moe", "common.checks")
+    major = torch.__version__.split(".")[0]
+    assert checks.require("torch", "torch", major) is torch
+    with pytest.raises(checks.MissingPackage, match=r"torch is .*; expected 0.1: install torch==0.1"):
+        checks.require("torch", "torch", "0.1")
+
+
+@pytest.mark.parametrize("name", ["triton_fused_moe_v2", "deepgemm_moe"])
+def test_a_package_without_the_operator_is_named(monkeypatch, name):
+    module = {"triton_fused_moe_v2": "sgl_kernel", "deepgemm_moe": "deep_gemm"}[name]
+    cuda, checks = module_of(name, "cuda"), module_of(name, "common.checks")
+    monkeypatch.setitem(__import__("sys").modules, module, torch.nn)  # any module that lacks it
+    load = cuda._load_gemm if name == "triton_fused_moe_v2" else cuda._load
+    load.cache_clear()
+    with pytest.raises(checks.MissingPackage, match=rf"{module}.* has no .*; install"):
+        load()
+    load.cache_clear()
