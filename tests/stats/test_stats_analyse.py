@@ -360,3 +360,12 @@ def test_no_time_stamp_and_no_path_reaches_the_document(tmp_path):
     folder = write(named("four"), tmp_path / "four")
     text = document_bytes(analysis_of(folder)).decode()
     assert "2026-01-01" not in text and str(tmp_path) not in text and str(Path.home()) not in text
+
+
+def test_every_field_of_the_document_and_of_claims_is_described():
+    from bakeoff.stats import claims, model, published
+
+    parts = [getattr(model, name) for name in model.__all__] + [claims.Claim, claims.Claims, published.PublishedMeta]
+    bare = [f"{part.__name__}.{name}" for part in parts if hasattr(part, "model_fields")
+            for name, field in part.model_fields.items() if not field.description and name != "schema_"]  # fmt: skip
+    assert bare == []

@@ -259,3 +259,21 @@ def test_a_run_is_compared_on_the_protocol_of_the_published_table(tmp_path):
     assert [cell.new for cell in found.cells] == [
         cell.new for cell in compared(PUBLISHED / "2026-02-26_4way", other).cells
     ]
+
+
+def test_a_profiled_run_carries_its_profile_and_the_tested_explanations(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT_ROOT / "tests/profile")
+    from profile_documents import everyone, write_run
+
+    run = write(named("with_peer"), tmp_path / "with_peer")
+    assert load(run).profiles is None
+    profiles = write_run(tmp_path / "profiled", everyone()) / "profile"
+    digests = {who["name"]: who["digest"] for who in json.loads((run / "config.json").read_text())["participants"]}
+    (run / "profile").mkdir()
+    for path in profiles.glob("*.json"):
+        document = json.loads(path.read_text())
+        (run / "profile" / path.name).write_text(json.dumps({**document, "digest": digests[document["solution"]]}))
+    assert main(["analyse", str(run)]) == 0
+    section = json.loads((run / "analysis.json").read_text())["profiles"]
+    assert {cell["solution"] for cell in section["cells"]} == set(digests) - {"reference"}
+    assert section["explanations"]

@@ -6,11 +6,13 @@ Comparisons with other runs and the audit are added by the caller, who reads the
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from bakeoff.files import canonical_json
+from bakeoff.profile.section import ProfileSection, explained
 from bakeoff.stats import findings
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.intervals import Interval
@@ -46,7 +48,23 @@ def analyse(data: RunData) -> Analysis:
         findings=findings.facts(figures, won) if figures else findings.Findings(),
         gate_power=data.gate_power,
         builds=data.builds,
+        profiles=_profiles(data, figures),
     )
+
+
+def _profiles(data: RunData, figures: Figures | None) -> ProfileSection | None:
+    """Where the time goes, with the published explanations tested against the speedups of this run."""
+    if data.profiles is None:
+        return None
+    found: dict[tuple[str, str], float] = {}
+    if figures is not None:
+        cells = zip(
+            product(figures.samples.solutions, figures.samples.workloads),
+            np.exp(figures.speedup.value).flat,
+            strict=True,
+        )
+        found = {key: float(speedup) for key, speedup in cells if not np.isnan(speedup)}
+    return explained(data.profiles, found)
 
 
 def document_bytes(analysis: Analysis) -> bytes:

@@ -58,8 +58,11 @@ class PublishedMeta(Part):
     timeout_s: int | None = None
     """Limit for one cell, seconds."""
     rtol: float | None = None
+    """Relative tolerance of the gate."""
     atol: float | None = None
+    """Absolute tolerance of the gate."""
     required_matched_ratio: float | None = None
+    """Share of elements that had to match."""
     passed: bool = True
     """Whether the publication says that all cells passed."""
     participants: list[PublishedParticipant] = Field(min_length=1)

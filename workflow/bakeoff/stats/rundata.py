@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bakeoff.profile.section import ProfileSection
 from bakeoff.stats.model import (
     Build,
     Cell,
@@ -46,6 +47,8 @@ class RunData:
     gate_power: GatePower | None = None
     builds: list[Build] = field(default_factory=list)
     beside: list[Peer] = field(default_factory=list)
+    profiles: ProfileSection | None = None
+    """Where the GPU time goes; None if the run was not profiled."""
     workload_digests: dict[str, str] = field(default_factory=dict)
     """sha256 of each workload's inputs, empty for published tables."""
 

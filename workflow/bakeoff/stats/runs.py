@@ -19,6 +19,7 @@ from bakeoff.measure import records
 from bakeoff.measure.host import Host
 from bakeoff.measure.outcomes import Outcome
 from bakeoff.plan import Plan, PlannedWorkload, read_plan
+from bakeoff.profile import section as profile
 from bakeoff.stats import environment
 from bakeoff.stats.model import (
     Build,
@@ -93,6 +94,7 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
         gate_power=environment.read_gate_power(folder / "gate_power.json"),
         builds=list(_builds(folder / "build", plan, solutions, cells)),
         beside=[Peer(PUBLISHED, "published")],
+        profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in workloads},
     )  # fmt: skip
 

@@ -1,0 +1,33 @@
+"""What all parts of the analysis document are made of."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """Base of all parts; the text under a field is its description in the JSON Schema."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Estimate(Part):
+    """A figure, and how sure it is."""
+
+    value: float
+    """The figure itself, in the unit of the field that holds it."""
+    low: float | None = None
+    """Lower end of the 95 % interval; null with fewer than two blocks."""
+    high: float | None = None
+    """Upper end of the 95 % interval; null with fewer than two blocks."""
+
+
+class Verdict(StrEnum):
+    """What the data say about a against b."""
+
+    FASTER = "FASTER"
+    SLOWER = "SLOWER"
+    SAME = "SAME"
+    AMBIGUOUS = "AMBIGUOUS"
