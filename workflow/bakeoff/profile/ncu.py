@@ -34,11 +34,11 @@ def query_command(ncu: str, chip: str) -> list[str]:
 def capture_command(ncu: str, output: Path, metrics: Sequence[str], command: Sequence[str]) -> list[str]:
     """Count metrics of the kernels between profiler start and stop into `output`.ncu-rep.
 
-    Caches are flushed before every pass, so a kernel's reads are from memory; clocks are left as they are: a profile changes
+    Of the process alone: compilers that it starts are left out. Caches are flushed before every pass, so a kernel's reads are from memory; clocks are left as they are: a profile changes
     nothing on the host, and no figure of it is a time.
     """
     return [
-        ncu, "--force-overwrite", f"--export={output}", "--target-processes=all", "--nvtx", "--profile-from-start=off",
+        ncu, "--force-overwrite", f"--export={output}", "--target-processes=application-only", "--nvtx", "--profile-from-start=off",
         "--clock-control=none", "--cache-control=all", "--replay-mode=kernel", f"--metrics={','.join(metrics)}", *command,
     ]  # fmt: skip
 

@@ -19,6 +19,7 @@ from typing import Literal
 
 from bakeoff.errors import InputError
 from bakeoff.profile.ncu import PERMISSION_CODE
+from bakeoff.profile.nsys import capture_command
 
 Name = Literal["nsys", "cupti", "ncu"]
 TIERS: tuple[Name, ...] = ("nsys", "cupti", "ncu")
@@ -186,7 +187,7 @@ def _trial(nsys: str) -> str | None:
     """Capture nothing, and see whether a report comes of it."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-nsys-") as folder:
         output = Path(folder) / "trial"
-        command = [nsys, "profile", "--trace=none", "--sample=none", "--cpuctxsw=none", f"--output={output}", "true"]
+        command = capture_command(nsys, output, ["true"])
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
