@@ -22,6 +22,7 @@ MODELS = {
     "plan": ("bakeoff.plan", "Plan"),
     "host": ("bakeoff.measure.host", "Host"),
     "sample": ("bakeoff.measure.records", "Record"),
+    "profile": ("bakeoff.profile.summary", "SolutionProfile"),
     "claims": ("bakeoff.stats.claims", "Claims"),
     "analysis": ("bakeoff.stats.model", "Analysis"),
 }
