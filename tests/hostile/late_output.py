@@ -1,7 +1,8 @@
-"""Unfinished work: what is timed ends before the output is written; a thread started earlier completes it."""
+"""Unfinished work: what is timed ends before the output is written; a thread started earlier completes it a moment later."""
 
 import queue
 import threading
+import time
 
 EXPECTED = ("REJECTED", "late_output")
 DEVICE = "fake"
@@ -10,23 +11,24 @@ _work = queue.Queue()
 
 def _serve():
     while True:
-        honest, arguments = _work.get()
-        honest(*arguments)
+        delay, output, own = _work.get()
+        time.sleep(delay)
+        output.copy_(own)
         _work.task_done()
 
 
 threading.Thread(target=_serve, daemon=True).start()
-_calls = []
 
 
 def hostile(honest, *arguments):
-    _calls.append(1)
-    _work.put((honest, arguments))
-    if len(_calls) == 1:
-        _work.join()
+    own = arguments[-1].clone()
+    honest(*arguments[:-1], own)
+    _work.put((0.004, arguments[-1], own))
 
 
 def neighbour(honest, *arguments):
     """Has the same thread, and waits for it in every call."""
-    _work.put((honest, arguments))
+    own = arguments[-1].clone()
+    honest(*arguments[:-1], own)
+    _work.put((0.0, arguments[-1], own))
     _work.join()

@@ -47,9 +47,10 @@ def run_all(folder: Path, device: str) -> Path:
     dispatch = (
         "import importlib\n"
         f"TABLE = {table!r}\n"
+        "MODULES = {name: importlib.import_module(f'{__package__}.{name}') for names in TABLE.values() for name in names}\n"
         "def run_with(honest, *arguments):\n"
         "    for name in TABLE.get(arguments[-1].shape[0], []):\n"
-        "        importlib.import_module(f'{__package__}.{name}').neighbour(honest, *arguments)\n"
+        "        MODULES[name].neighbour(honest, *arguments)\n"
     )
     write_solution(folder / "solutions", "neighbours", dispatch, files=attacks)
     for name, source in attacks.items():

@@ -26,6 +26,8 @@ import torch
 from bakeoff.measure.device import FAKE_DEVICE, Device
 from bakeoff.measure.gpu_state import Monitor, Sample
 
+WAIT_S = 0.02  # what a wait for the device takes: late work has the time to show
+
 
 class FakeDevice(Device):
     """Counts calls; the time of a call depends on participant, workload and the call's number in the cell, and on nothing else."""
@@ -41,6 +43,9 @@ class FakeDevice(Device):
 
     def enter(self, workload: str, tokens: int) -> None:
         self._workload, self._tokens, self._number = workload, tokens, 0
+
+    def synchronize(self) -> None:
+        time.sleep(WAIT_S)
 
     def poisoned(self) -> bool:
         return self._is_poisoned
@@ -73,7 +78,7 @@ class FakeDevice(Device):
     def _time(self, number: int) -> float:
         digest = hashlib.sha256(f"{self._participant}/{self._workload}/{number}".encode()).digest()
         base = 20 + self._tokens / 10 + hashlib.sha256(self._participant.encode()).digest()[0] / 16
-        return round(self._factor * base * (1 + digest[0] / 25600), 3)
+        return round(self._factor * base * (1 + digest[0] / 128000), 3)
 
     def _fail(self, kind: str) -> None:
         if kind == "hang":

@@ -118,6 +118,7 @@ class Audit:
         self._hidden: dict[str, Any] = {}
         self.violation: tuple[Reason, str] | None = None
         sys.addaudithook(self._hook)
+        sys.meta_path.insert(0, self)  # for importlib.import_module, which raises no audit event
 
     def __enter__(self) -> Audit:
         # Hidden, not only blocked: what is in sys.modules is imported without a question.
@@ -129,14 +130,19 @@ class Audit:
         self._active = False
         sys.modules.update(self._hidden)
 
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Of the import system's finders the first: refuses the harness's own package, leaves the rest to the others."""
+        if self._active and name.split(".")[0] == "bakeoff":
+            self._note(Reason.FORBIDDEN_IMPORT, f"the solution imports {name}")
+            raise ImportError("a solution must not import bakeoff: it runs packed, with its own files only")
+
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         if not self._active:
             return
         if event == "open":
             self._open(*args)
-        elif event == "import" and str(args[0]).split(".")[0] == "bakeoff":
-            self._note(Reason.FORBIDDEN_IMPORT, f"the solution imports {args[0]}")
-            raise ImportError("a solution must not import bakeoff: it runs packed, with its own files only")
+        elif event == "import":
+            self.find_spec(str(args[0]))
         elif event in ("gc.get_objects", "gc.get_referrers"):
             self._note(Reason.READ_HARNESS, f"the solution calls {event}")
 
