@@ -32,7 +32,7 @@ exit code 0: built, or the solution has no such backend (status "unsupported"); 
 
 examples:
   bakeoff build my_moe --arch cpu                    packs, imports, checks the entry point
-  bakeoff build my_moe --arch sm_90a -o /tmp/my_moe  compiles every kernel for Hopper, here, without a GPU"""
+  bakeoff build my_moe --arch sm_90a -o out/my_moe  compiles every kernel for Hopper, here, without a GPU"""
     parser.add_argument(
         "solution", metavar="SOLUTION", help="name of a folder in solutions/, or the path of a solution's folder"
     )
