@@ -136,12 +136,12 @@ class Referee:
         """A private copy of an output: what a worker writes later changes nothing."""
         descriptor = os.open(command["memory"], os.O_RDONLY)
         try:
-            with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as memory:
-                start = int(place["slot"]) * int(command["slot_size"])
-                data = bytearray(memory[start : start + 2 * shape.numel()])
+            memory = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
         finally:
             os.close(descriptor)
-        return torch.frombuffer(data, dtype=torch.bfloat16).view(shape).to(self.device)
+        start = int(place["slot"]) * int(command["slot_size"])
+        shared = torch.frombuffer(memory, dtype=torch.int16, count=shape.numel(), offset=start)
+        return shared.to(self.device, copy=True).view(torch.bfloat16).view(shape)
 
     def _compare(self, output: torch.Tensor, answer: Answer, rounding: Rounding | None) -> Judgement:
         return judge(
