@@ -14,7 +14,7 @@ import pytest
 from bakeoff.files import PROJECT_ROOT
 
 # Small enough for a test: two solutions that round differently, three workloads on both sides of the padding.
-SMALL = ["solutions=[cutedsl_moe_fp8_v3,triton_fused_moe_v2]", "workloads=[T1_o32,T7_o192,T80_o96]"]
+SMALL = ["solutions=[cutedsl_moe_fp8_v3,triton_fused_moe_v2]", "workloads=[T1_o32,T7_o192,T80_o96]", "compile=[]"]
 
 
 class Checkout:
@@ -27,9 +27,15 @@ class Checkout:
         path = os.pathsep.join([str(self.root / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])])
         return {**os.environ, "PYTHONPATH": path, **extra}
 
-    def run(self, *words: str, env: dict[str, str] | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, env: dict[str, str] | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=self.root, env=self.environment(**(env or {})), text=True, capture_output=True
+            [sys.executable, "-m", *words],
+            cwd=self.root,
+            env=self.environment(**(env or {})),
+            text=True,
+            capture_output=True,
         )
         assert not check or done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -47,7 +53,10 @@ class Checkout:
 def copy_project(target: Path) -> Checkout:
     """The files that git tracks, and new ones that it does not ignore, as they are in the working tree."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT_ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         source = PROJECT_ROOT / name

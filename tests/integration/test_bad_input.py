@@ -51,7 +51,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         ("config.yaml", "timeout_s", "'soon'"),
     ),
     "a list entry twice": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("seeds: [0]", "seeds: [0, 0]")),
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("seeds: [2]", "seeds: [2, 2]")),
         PLAN,
         ("seeds", "twice"),
     ),
@@ -66,7 +66,9 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         ("backend", "sm_100a", "cpu"),
     ),
     "an unknown solution": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("solutions: all", "solutions: [nobody]")),
+        lambda root: edit(
+            root, "config/config.yaml", lambda text: text.replace("solutions: all", "solutions: [nobody]")
+        ),
         PLAN,
         ("solutions", "nobody", "triton_fused_moe_v2"),
     ),
@@ -107,7 +109,11 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         ("verify", RUN),
         ("config.json", "bakeoff/plan/99", "bakeoff/plan/1"),
     ),
-    "a run folder that is not there": (lambda root: None, ("verify", "results/runs/nothing"), ("results/runs/nothing",)),
+    "a run folder that is not there": (
+        lambda root: None,
+        ("verify", "results/runs/nothing"),
+        ("results/runs/nothing",),
+    ),
     "an output place that cannot be written": (
         lambda root: (root / "new").write_text("a file in the way"),
         PLAN,
@@ -154,7 +160,9 @@ def test_snakemake_stops_before_any_job_on_a_bad_setting(checkout: Checkout, key
     assert not (checkout.root / "results/runs").exists()
 
 
-def test_a_full_disk_ends_the_measurement_with_an_error_and_keeps_what_was_finished(finished: Checkout, tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_measurement_with_an_error_and_keeps_what_was_finished(
+    finished: Checkout, tmp_path: Path
+) -> None:
     """A limit on file sizes stands in for the full disk: the write fails in the same place."""
     checkout = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
     journal = next((checkout.root / RUN).glob("samples/block-00/triton*.jsonl"))

@@ -1,5 +1,11 @@
 # Solutions -> packed solutions and compiled kernels. Needs no GPU and holds no GPU.
 
+COMPILED = expand(
+    f"{RUN}/build/{{solution}}/{{arch}}/build.json",
+    solution=SOLUTIONS,
+    arch=SETTINGS.compile,
+)
+
 
 rule probe:
     output:
@@ -29,7 +35,24 @@ rule build:
         definition=SETTINGS.definition,
     shell:
         "echo 'build       {wildcards.solution}' >&2; "
-        "{BAKEOFF} build {wildcards.solution} --arch {params.backend} --definition {params.definition} -o {params.out} 2> {log}"
+        "{BAKEOFF} build {wildcards.solution} --arch {params.backend} --definition {params.definition} -o {params.out} 2> {log} >&2"
+
+
+rule compile:
+    # Machine code and resource table of every kernel, for GPUs that need not be here. A solution that does not compile says so
+    # in its build.json and in the report; the others go on.
+    input:
+        solution_files,
+        harness_files("build"),
+    output:
+        f"{RUN}/build/{{solution}}/{{arch}}/build.json",
+    log:
+        f"{RUN}/logs/compile.{{solution}}.{{arch}}.log",
+    params:
+        out=lambda wildcards, output: str(Path(output[0]).parent),
+    shell:
+        "echo 'compile     {wildcards.solution} for {wildcards.arch}' >&2; "
+        "{BAKEOFF} build {wildcards.solution} --arch {wildcards.arch} --keep-going -o {params.out} 2> {log} >&2"
 
 
 rule plan:

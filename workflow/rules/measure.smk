@@ -4,6 +4,8 @@
 rule measure:
     input:
         f"{RUN}/config.json",
+        # Nothing is built beside a measurement that counts.
+        COMPILED if SETTINGS.backend != "cpu" else [],
     output:
         f"{RUN}/samples/block-{{block}}/manifest.json",
     log:

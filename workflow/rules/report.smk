@@ -37,6 +37,7 @@ rule analyse:
         f"{RUN}/traces.jsonl",
         f"{RUN}/verification.jsonl",
         f"{RUN}/gate_power.json",
+        COMPILED,
         PROFILE,
         harness_files("stats"),
     output:
