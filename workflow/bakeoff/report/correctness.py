@@ -79,34 +79,28 @@ def _short(text: str, most: int = 400) -> str:
     return text if len(text) <= most else f"… {text[-most:]}"
 
 
-def has_remarks(c: model.Cell) -> bool:
-    return bool(c.warnings or c.discarded or c.outlier_blocks or c.missing_tiers)
-
-
 def remarks(view: View) -> Table:
-    """Cells measured with a remark: discarded samples, outlier processes, missing tiers, warnings."""
-    columns = [
-        Column("solution", head=True),
-        Column("workload"),
-        Column("discarded", numeric=True),
-        Column("outlier_blocks"),
-    ]
-    columns += [Column("missing_tiers"), Column("warnings")]
-    rows = []
+    """What was remarked while measuring, one row per cause: missing tiers, warnings, discarded samples, outlier processes."""
+    columns = [Column("kind", head=True), Column("remark"), Column("count", numeric=True), Column("cells")]
+    causes: dict[tuple[str, str], list[str]] = {}
     for c in view.a.cells:
-        if has_remarks(c):
-            tiers = "; ".join(f"{tier}: {why}" for tier, why in sorted(c.missing_tiers.items()))
-            blocks = ", ".join(str(block) for block in c.outlier_blocks)
-            warnings = "; ".join(c.warnings)
-            rows.append(
-                [
-                    cell(c.solution, view.label(c.solution)),
-                    cell(c.workload),
-                    cell(c.discarded),
-                    *[cell(text, text or "–") for text in (blocks, tiers, warnings)],
-                ]
-            )
+        found = [("missing_tier", f"{tier}: {why}") for tier, why in sorted(c.missing_tiers.items())]
+        found += [("warning", text) for text in c.warnings]
+        found += [("discarded", f"{c.discarded}")] if c.discarded else []
+        found += [("outlier_blocks", ", ".join(map(str, c.outlier_blocks)))] if c.outlier_blocks else []
+        for cause in found:
+            causes.setdefault(cause, []).append(f"{c.solution}/{c.workload}")
+    rows = [
+        [cell(kind, view.word("remarks", kind)), cell(text), cell(len(where)), _cells(view, where)]
+        for (kind, text), where in sorted(causes.items())
+    ]
     return Table("remarks", columns, rows)
+
+
+def _cells(view: View, where: list[str]) -> Cell:
+    if len(where) == len(view.a.cells):
+        return cell(" ".join(where), view.word("states", "all"))
+    return some(where, 3)
 
 
 def verifications(view: View) -> Table:

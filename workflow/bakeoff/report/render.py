@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment
 
 from bakeoff.files import canonical_json, sha256_bytes
-from bakeoff.report import correctness, evidence, figures, performance, small
+from bakeoff.report import correctness, evidence, figures, performance, small, stages
 from bakeoff.report.tables import Table
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import Lexicon, View
@@ -73,6 +73,7 @@ def tables(view: View) -> dict[str, Table]:
         evidence.environment(view),
         evidence.workloads(view),
         *[evidence.claims(view, verdict) for verdict in ClaimVerdict],
+        *stages.tables(view),
         *[evidence.comparison(view, entry) for entry in view.a.comparisons],
     ]
     if view.a.performance_shown:

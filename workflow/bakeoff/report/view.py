@@ -85,6 +85,12 @@ class View:
             counts[cell.outcome] = counts.get(cell.outcome, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (item[0] != "PASSED", item[0])))
 
+    def passed(self, role: str) -> tuple[int, int]:
+        """Cells that PASSED, and all cells, of the participants in a role."""
+        names = {person.name for person in self.people if person.role == role}
+        found = [cell.outcome == "PASSED" for cell in self.a.cells if cell.solution in names]
+        return sum(found), len(found)
+
     @cached_property
     def kind(self) -> str:
         """`published`, `cpu` (correctness only) or `measured`."""
