@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from bakeoff.files import PROJECT_ROOT
 
 # Small enough for a test: two solutions that round differently, three workloads on both sides of the padding.

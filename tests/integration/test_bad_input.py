@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from integration.conftest import SMALL, Checkout
 
 RUN = "results/runs/cpu"
@@ -183,4 +181,4 @@ def test_a_full_disk_ends_the_measurement_with_an_error_and_keeps_what_was_finis
     assert journal.read_bytes().startswith(lines[0])
     checkout.bakeoff("measure", RUN, "--block", "0")
     checkout.snakemake(config=SMALL)
-    assert os.path.exists(checkout.root / RUN / "samples/block-00/manifest.json")
+    assert (checkout.root / RUN / "samples/block-00/manifest.json").is_file()

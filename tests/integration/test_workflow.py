@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from integration.conftest import SMALL, Checkout
 
 RUN = "results/runs/cpu"

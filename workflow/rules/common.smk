@@ -42,7 +42,7 @@ wildcard_constraints:
 
 def solution_files(wildcards):
     """All files that a packed solution is made of."""
-    return [str(path) for path in SPECS[wildcards.solution].files()]
+    return [os.path.relpath(path) for path in SPECS[wildcards.solution].files()]
 
 
 def harness_files(*rooms):
