@@ -68,6 +68,17 @@ def test_a_sample_that_is_there_twice_is_refused():
         Samples.collect(["one"], ["T1"], twice)
 
 
+def test_times_of_a_cell_that_did_not_pass_are_no_samples(run):
+    def change(document):
+        document["evaluation"].update(status="INCORRECT_NUMERICAL", performance=None)
+        document["evaluation"]["bakeoff"]["outcome"] = "INCORRECT_NUMERICAL"
+
+    edit_trace(run, change)
+    data = load_run(run)
+    solution = data.samples.solutions.index(json.loads((run / "traces.jsonl").read_text().splitlines()[0])["solution"])
+    assert np.isnan(data.samples.log_time[solution, 0]).all() and not np.isnan(data.samples.log_time[solution, 1]).any()
+
+
 def test_a_second_trace_of_a_cell_is_refused(run):
     path = run / "traces.jsonl"
     lines = path.read_text().splitlines()
@@ -217,7 +228,7 @@ def test_audit_prints_what_is_contradicted(capsys, tmp_path):
 def test_compare_exits_with_1_only_for_a_regression_or_a_wrong_output(tmp_path, capsys):
     old = write(Made(name="old", seed=1), tmp_path / "old")
     for name, changes, code, words in (
-        ("same", {}, 0, "OK"), ("slower", {"factor": {("flashinfer_moe", 80): 1.1}}, 1, "1 supported regressions"),
+        ("same", {}, 0, "OK"), ("slower", {"factor": {("flashinfer_moe", 80): 1.1}}, 1, "supported regressions: 1"),
         ("faster", {"factor": {("flashinfer_moe", 80): 0.8}}, 0, "FASTER"),
         ("wrong", {"outcomes": {("flashinfer_moe", 80): ("INCORRECT_NUMERICAL", "strict_gate")}}, 1, "WRONG OUTPUT flashinfer_moe/T80_o96"),
         ("rejected", {"outcomes": {("flashinfer_moe", 80): ("REJECTED", "cached_output")}}, 1, "WRONG OUTPUT"),
@@ -277,3 +288,14 @@ def test_a_profiled_run_carries_its_profile_and_the_tested_explanations(tmp_path
     section = json.loads((run / "analysis.json").read_text())["profiles"]
     assert {cell["solution"] for cell in section["cells"]} == set(digests) - {"reference"}
     assert section["explanations"]
+
+
+@pytest.mark.parametrize(("changes", "status"), [
+    ({}, "ok"), ({"killed_strict": 54}, "ok"), ({"killed_strict": 53}, "failed"), ({"honest_rejected_strict": 1}, "failed"),
+])  # fmt: skip
+def test_a_gate_that_lets_mutants_live_or_kills_the_honest_makes_the_run_invalid(run, changes, status):
+    path = run / "gate_power.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert main(["analyse", str(run)]) == 0
+    checks = {check["code"]: check for check in json.loads((run / "analysis.json").read_text())["validity"]}
+    assert checks["gate_power"]["status"] == status and checks["gate_power"]["of"] == 56

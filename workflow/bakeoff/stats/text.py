@@ -24,7 +24,7 @@ def comparison_lines(comparison: Comparison, *, every: bool) -> list[str]:
 
 def _answer(comparison: Comparison) -> str:
     if comparison.wrong or comparison.regressions:
-        return f"FAILED: {len(comparison.wrong)} wrong outputs, {len(comparison.regressions)} supported regressions"
+        return f"FAILED: wrong outputs: {len(comparison.wrong)}, supported regressions: {len(comparison.regressions)}"
     return "OK: no wrong output, no supported regression"
 
 
@@ -36,7 +36,9 @@ def _cell_line(cell: CellComparison) -> str:
     old, new = ("n/a" if value is None else f"{value:.2f}x" for value in (cell.old, cell.new))
     ratio = ""
     if cell.ratio and cell.ratio.low is not None and cell.ratio.high is not None:
-        ratio = f"  ratio {cell.ratio.value:.3f} [{cell.ratio.low:.3f}, {cell.ratio.high:.3f}]"
+        # Against a published table the interval is where the ratio has to lie; between runs it is how sure the ratio is.
+        meaning = "reproduced within " if cell.verdict in ("REPRODUCED", "DIFFERS") else ""
+        ratio = f"  ratio {cell.ratio.value:.3f}, {meaning}[{cell.ratio.low:.3f}, {cell.ratio.high:.3f}]"
     why = f" ({', '.join(cell.reasons)})" if cell.reasons else ""
     return f"  {cell.verdict + why:<16} {cell.solution}/{cell.workload}: {old} -> {new}{ratio}"
 
