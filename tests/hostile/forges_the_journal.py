@@ -16,7 +16,7 @@ def _try_to_append(path):
 
 def hostile(honest, *arguments):
     honest(*arguments)
-    for journal in Path(__file__).resolve().parents[4].glob("samples/*/*.jsonl"):
+    for journal in Path(__file__).resolve().parents[5].glob("samples/*/*.jsonl"):
         _try_to_append(journal)
 
 

@@ -61,7 +61,13 @@ def make_run(folder: Path, solutions: dict[str, str | None], **settings: Any) ->
 
 def plan_run(run: Path, root: Path, **settings: Any) -> Path:
     """(Re)plan and (re)pack a run from a solutions folder."""
-    chosen = {"backend": "cpu", "solutions_root": str(root), "workloads": ["T1_o32", "T7_o192"], "families": ["fib"], "threads": 1}
+    chosen = {
+        "backend": "cpu",
+        "solutions_root": str(root),
+        "workloads": ["T1_o32", "T7_o192"],
+        "families": ["fib"],
+        "threads": 1,
+    }
     config = resolve(Config.model_validate({**chosen, **settings}))
     host = probe()
     write_host(run / "host.json", host)
@@ -91,10 +97,14 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 
 def bakeoff(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), env=environment(env), text=True, capture_output=True, timeout=800, check=False)
+    return subprocess.run(
+        command(*words), env=environment(env), text=True, capture_output=True, timeout=800, check=False
+    )
 
 
-def measure(run: Path, block: int = 0, env: dict[str, str] | None = None, *options: str) -> subprocess.CompletedProcess[str]:
+def measure(
+    run: Path, block: int = 0, env: dict[str, str] | None = None, *options: str
+) -> subprocess.CompletedProcess[str]:
     return bakeoff("measure", str(run), "--block", str(block), *options, env=env)
 
 

@@ -83,7 +83,10 @@ def test_assemble_and_verify_accept_a_complete_run_and_name_what_is_wrong_with_a
 
 
 def test_a_failed_gate_fails_verify(tmp_path: Path) -> None:
-    run = make_run(tmp_path, {"scaled": "def run_with(honest, *arguments):\n    honest(*arguments)\n    arguments[-1].mul_(1.05)\n"})
+    run = make_run(
+        tmp_path,
+        {"scaled": "def run_with(honest, *arguments):\n    honest(*arguments)\n    arguments[-1].mul_(1.05)\n"},
+    )
     assert measure(run).returncode == 0
     assert {record.outcome for record in records(run, "scaled")} == {Outcome.INCORRECT_NUMERICAL}
     assert {record.reason for record in records(run, "scaled")} == {Reason.STRICT_GATE}
@@ -135,12 +138,17 @@ FAILURES = {
 
 
 def test_every_way_to_fail_is_typed_costs_its_own_cell_only_and_comes_with_what_was_seen(tmp_path: Path) -> None:
-    branches = "".join(f"    if arguments[-1].shape[0] == {name[1:].split('_')[0]}:\n        {how}\n" for name, (how, _, _) in FAILURES.items())
+    branches = "".join(
+        f"    if arguments[-1].shape[0] == {name[1:].split('_')[0]}:\n        {how}\n"
+        for name, (how, _, _) in FAILURES.items()
+    )
     attack = (
         "import ctypes, os, sys, torch\nfrom .common.checks import UnsupportedDevice\n"
         f"def run_with(honest, *arguments):\n    honest(*arguments)\n{branches}"
     )
-    run = make_run(tmp_path, {"varied": attack, "unimportable": "import no_such_module\n"}, workloads=["T1_o32", *FAILURES])
+    run = make_run(
+        tmp_path, {"varied": attack, "unimportable": "import no_such_module\n"}, workloads=["T1_o32", *FAILURES]
+    )
     assert measure(run).returncode == 0
     found = {record.workload: record for record in records(run, "varied")}
     assert found.pop("T1_o32").outcome == Outcome.PASSED
@@ -181,7 +189,9 @@ def test_a_hang_shows_where_it_hangs(tmp_path: Path) -> None:
     assert "wait_for_nothing" in str(only(run, "stuck").detail)
 
 
-def test_cells_run_in_a_seeded_order_that_differs_between_blocks_and_verify_cells_come_in_block_0(tmp_path: Path) -> None:
+def test_cells_run_in_a_seeded_order_that_differs_between_blocks_and_verify_cells_come_in_block_0(
+    tmp_path: Path,
+) -> None:
     run = make_run(tmp_path, {f"s{n}": None for n in range(5)}, families=["fib", "realistic"], blocks=8)
     plan = plan_of(run)
     orders = [tuple(block_order(plan, block)) for block in range(8)]
@@ -213,11 +223,17 @@ def test_sigkill_at_any_moment_ends_in_the_same_bytes_and_measures_no_finished_c
     folder, env, expected, seconds = undisturbed
     run = plan_run(tmp_path / "run", folder / "solutions")
     chance = random.Random(f"{victim}{seed}")
-    process = subprocess.Popen(command("measure", str(run), "--block", "0"), env=environment(env), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command("measure", str(run), "--block", "0"), env=environment(env), stderr=subprocess.DEVNULL
+    )
     time.sleep(chance.uniform(0.3, seconds))
     _kill(process, victim)
     process.wait(timeout=120)
-    kept = {name: content[: content.rfind(b"\n") + 1] for name, content in lines_of(run).items()} if (run / "samples").exists() else {}
+    kept = (
+        {name: content[: content.rfind(b"\n") + 1] for name, content in lines_of(run).items()}
+        if (run / "samples").exists()
+        else {}
+    )
     done = measure(run, env=env)
     assert done.returncode == 0, done.stderr
     for name, content in kept.items():
@@ -240,7 +256,9 @@ def _kill(process: subprocess.Popen[bytes], victim: str) -> None:
 
 def test_two_supervisors_do_not_share_a_block(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
-    first = subprocess.Popen(command("measure", str(run), "--block", "0"), env=environment(), stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        command("measure", str(run), "--block", "0"), env=environment(), stderr=subprocess.PIPE, text=True
+    )
     time.sleep(1.5)
     second = measure(run)
     first.communicate(timeout=120)

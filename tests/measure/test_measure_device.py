@@ -134,7 +134,12 @@ def test_a_fake_gpu_gives_all_tiers_adaptive_calls_and_both_protocols(tmp_path: 
     for block in (0, 1):
         assert measure(run, block, env=env).returncode == 0
     robust, fib = records(run, "honest")
-    assert {tier for tier, times in robust.tiers.items() if times} == {"wall_us", "event_us", "cupti_busy_us", "cupti_span_us"}
+    assert {tier for tier, times in robust.tiers.items() if times} == {
+        "wall_us",
+        "event_us",
+        "cupti_busy_us",
+        "cupti_span_us",
+    }
     assert 16 <= len(robust.tiers["event_us"]) <= 96 and len(fib.tiers["event_us"]) == 150
     assert robust.gpu_state and robust.gpu_state["sm_mhz"]["median"] == 1980
     assemble_run(run)
@@ -157,7 +162,10 @@ WORKER_FAULTS = {
 
 def test_every_fault_in_a_worker_is_typed_and_costs_its_cell_only(tmp_path: Path) -> None:
     workloads = ["T1_o32", "T7_o192", "T14_o0", "T15_o32", "T16_o224", "T32_o32"]
-    faults = [{"kind": kind, "participant": "honest", "workload": where} for kind, where in zip(WORKER_FAULTS, workloads[1:], strict=True)]
+    faults = [
+        {"kind": kind, "participant": "honest", "workload": where}
+        for kind, where in zip(WORKER_FAULTS, workloads[1:], strict=True)
+    ]
     run = make_run(tmp_path, {"honest": None}, workloads=workloads, timeout_s=20)
     assert measure(run, env=fake_device(tmp_path, faults=faults)).returncode == 0
     found = {record.workload: record for record in records(run, "honest")}
@@ -179,16 +187,22 @@ def test_missing_tiers_are_named_and_not_replaced_silently(tmp_path: Path) -> No
 
 def test_a_disturbed_cell_runs_again_and_its_calls_are_counted_as_discarded(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
-    assert measure(run, env=fake_device(tmp_path, looks={"1": {"reasons": 8}, "3": {"processes": [99]}})).returncode == 0
+    assert (
+        measure(run, env=fake_device(tmp_path, looks={"1": {"reasons": 8}, "3": {"processes": [99]}})).returncode == 0
+    )
     found = [only(run, "honest"), only(run, "reference")]
-    assert {record.outcome for record in found} == {Outcome.PASSED} and sum(record.discarded > 0 for record in found) >= 1
+    assert {record.outcome for record in found} == {Outcome.PASSED} and sum(
+        record.discarded > 0 for record in found
+    ) >= 1
 
 
 @pytest.mark.parametrize(
     ("look", "reason"),
     [({"reasons": 8}, Reason.THROTTLED), ({"ecc": 1}, Reason.ECC_ERROR), ({"xids": [79]}, Reason.XID_ERROR)],
 )
-def test_a_cell_that_is_always_disturbed_ends_typed_and_the_next_run_takes_it_up(tmp_path: Path, look: dict[str, Any], reason: Reason) -> None:
+def test_a_cell_that_is_always_disturbed_ends_typed_and_the_next_run_takes_it_up(
+    tmp_path: Path, look: dict[str, Any], reason: Reason
+) -> None:
     run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
     assert measure(run, env=fake_device(tmp_path, looks={str(n): look for n in range(1, 20)})).returncode == 0
     assert (only(run, "honest").outcome, only(run, "honest").reason) == (Outcome.DISTURBED, reason)

@@ -53,7 +53,9 @@ def test_a_lock_is_held_by_one_process_and_free_again_when_that_is_killed(tmp_pa
         "import sys, time; from pathlib import Path; from bakeoff.measure.locks import hold\n"
         "with hold(Path(sys.argv[1]), 'it'):\n    print('held', flush=True); time.sleep(600)"
     )
-    owner = subprocess.Popen([sys.executable, "-c", code, str(path)], env=environment(), stdout=subprocess.PIPE, text=True)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], env=environment(), stdout=subprocess.PIPE, text=True
+    )
     assert owner.stdout and owner.stdout.readline() == "held\n"
     with pytest.raises(InputError, match=f"process {owner.pid} is at work on it"), locks.hold(path, "it"):
         pass

@@ -22,11 +22,27 @@ def facts(source: str) -> dict[str, Any]:
 
     wanted = ("EXPECTED", "DEVICE")
     found = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in found if getattr(node.targets[0], "id", None) in wanted}
+    return {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in found
+        if getattr(node.targets[0], "id", None) in wanted
+    }
 
 
 # Each neighbour runs on one of these; a workload with two runs them one after the other.
-WORKLOADS = ["T7_o192", "T14_o0", "T15_o32", "T16_o224", "T32_o32", "T52_o160", "T53_o32", "T54_o128", "T55_o128", "T56_o64", "T57_o96"]
+WORKLOADS = [
+    "T7_o192",
+    "T14_o0",
+    "T15_o32",
+    "T16_o224",
+    "T32_o32",
+    "T52_o160",
+    "T53_o32",
+    "T54_o128",
+    "T55_o128",
+    "T56_o64",
+    "T57_o96",
+]
 
 
 def of_device(device: str) -> dict[str, str]:
@@ -78,7 +94,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_solution_is_rejected_with_its_reason_and_its_neighbour_passes(runs: dict[str, Path], name: str) -> None:
+def test_a_hostile_solution_is_rejected_with_its_reason_and_its_neighbour_passes(
+    runs: dict[str, Path], name: str
+) -> None:
     about = facts(HOSTILE[name])
     attack = only(runs[about["DEVICE"]], name)
     assert (attack.outcome, attack.reason) == about["EXPECTED"], attack.detail

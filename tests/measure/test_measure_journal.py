@@ -18,7 +18,15 @@ from measure_runs import environment
 
 
 def record(key: str = "k", outcome: Outcome = Outcome.PASSED, **fields: object) -> Record:
-    given = {"kind": "measure", "participant": "p", "workload": "T1_o0", "protocol": "robust", "family": "fib", "seed": 0, "block": 0}
+    given = {
+        "kind": "measure",
+        "participant": "p",
+        "workload": "T1_o0",
+        "protocol": "robust",
+        "family": "fib",
+        "seed": 0,
+        "block": 0,
+    }
     return Record(key=key, outcome=outcome, started="2000-01-01T00:00:00+00:00", seconds=0.1, **{**given, **fields})  # type: ignore[arg-type]
 
 

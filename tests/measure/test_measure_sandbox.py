@@ -15,7 +15,9 @@ from bakeoff.measure.outcomes import Reason
 from bakeoff.measure.sandbox import Audit, landlock_version
 from measure_runs import environment
 
-landlock = pytest.mark.skipif(landlock_version() == 0, reason="this kernel has no Landlock (Linux 5.13 or later, enabled at boot)")
+landlock = pytest.mark.skipif(
+    landlock_version() == 0, reason="this kernel has no Landlock (Linux 5.13 or later, enabled at boot)"
+)
 
 
 def confined(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
@@ -48,7 +50,10 @@ def test_the_kernel_refuses_what_reaches_outside(tmp_path: Path, attempt: str) -
     done = confined(tmp_path, attempt)
     assert done.stdout == "None\n" and done.returncode == 1, done
     assert "PermissionError" in done.stderr or "Operation not permitted" in done.stderr, done.stderr
-    assert (tmp_path / "file").read_text() == "before" and sorted(path.name for path in tmp_path.iterdir()) == ["file", "own"]
+    assert (tmp_path / "file").read_text() == "before" and sorted(path.name for path in tmp_path.iterdir()) == [
+        "file",
+        "own",
+    ]
 
 
 @landlock
@@ -87,7 +92,11 @@ def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() and time.monotonic() < deadline:
+    while (
+        Path(f"/proc/{pid}").exists()
+        and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists() or ") Z" in Path(f"/proc/{pid}/stat").read_text()
 

@@ -40,7 +40,9 @@ class Cell:
 
     def tier(self) -> str | None:
         """The tier that latencies are read from: the best one that every block has."""
-        common = set.intersection(*({str(tier) for tier, times in record.tiers.items() if times} for record in self.records.values()))
+        common = set.intersection(
+            *({str(tier) for tier, times in record.tiers.items() if times} for record in self.records.values())
+        )
         protocol = self.worst.protocol
         return primary_tier(protocol, common) if protocol and common else None
 
@@ -104,9 +106,14 @@ def _finals(path: Path) -> list[Record]:
     return list(newest.values())
 
 
-def _trace(plan: Plan, protocol: str, cells: dict[Key, Cell], name: str, workload: Workload, workload_id: str, host: Host) -> Trace:
+def _trace(
+    plan: Plan, protocol: str, cells: dict[Key, Cell], name: str, workload: Workload, workload_id: str, host: Host
+) -> Trace:
     values = (plan.families[0], plan.seeds[0])
-    cell, baseline = cells[name, workload_id, protocol, *values], cells.get(("reference", workload_id, protocol, *values))
+    cell, baseline = (
+        cells[name, workload_id, protocol, *values],
+        cells.get(("reference", workload_id, protocol, *values)),
+    )
     record, tier = cell.worst, cell.tier()
     own, reference = cell.latencies(tier), baseline.latencies(tier) if baseline else {}
     note = {
@@ -150,7 +157,9 @@ def _performance(record: Record, own: dict[int, float], reference: dict[int, flo
         return None
     latency = statistics.median(own.values()) / 1000 if own else 0.0
     baseline = statistics.median(reference.values()) / 1000 if reference else 0.0
-    return Performance(latency_ms=latency, reference_latency_ms=baseline, speedup_factor=baseline / latency if latency else 0.0)
+    return Performance(
+        latency_ms=latency, reference_latency_ms=baseline, speedup_factor=baseline / latency if latency else 0.0
+    )
 
 
 def _hardware(plan: Plan, host: Host) -> str:

@@ -58,7 +58,9 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
         try:
             spent = ledger.complete()
             manifest = ledger.manifest(spent.model_copy(update={"total": round(time.monotonic() - begun, 3)}))
-            write_atomic(block_folder(run, block) / "manifest.json", pretty_json(manifest.model_dump(mode="json", by_alias=True)))
+            write_atomic(
+                block_folder(run, block) / "manifest.json", pretty_json(manifest.model_dump(mode="json", by_alias=True))
+            )
         finally:
             ledger.close()
     return manifest
@@ -91,10 +93,13 @@ class Ledger:
                 tasks.append(Task(who, self._solution(who), waiting[name]))
         if not tasks:
             return Spent(total=0, lock=0, timed=0, judged=0)
-        block = Block(self._setting(), tasks, self)
+        setting = replace(setting_of(self.plan, self.run, self.block), tell=self.tell)
+        block = Block(setting, tasks, self)
         block.run()
-        shutil.rmtree(self._setting().folder / "scratch", ignore_errors=True)
-        return Spent(total=0, lock=round(block.lock_s, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3))
+        shutil.rmtree(setting.scratch, ignore_errors=True)
+        return Spent(
+            total=0, lock=round(block.lock_s, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3)
+        )
 
     def add(self, record: Record) -> None:
         """Journal a record, then show progress."""
@@ -121,7 +126,11 @@ class Ledger:
             for name in self.journals
         }  # fmt: skip
         return Manifest(
-            block=self.block, order=block_order(self.plan, self.block), journals=digests, outcomes=dict(sorted(outcomes.items())), spent=spent
+            block=self.block,
+            order=block_order(self.plan, self.block),
+            journals=digests,
+            outcomes=dict(sorted(outcomes.items())),
+            spent=spent,
         )
 
     def close(self) -> None:
@@ -139,12 +148,14 @@ class Ledger:
             )  # fmt: skip
         return path
 
-    def _setting(self) -> Setting:
-        return replace(setting_of(self.plan, self.run, self.block), tell=self.tell)
-
     def _guarded(self) -> list[Path]:
         built = [self.run / who.build for who in self.plan.participants if who.build]
-        files = [self.run / "config.json", self.run / "host.json", *built, *(journal.path for journal in self.journals.values())]
+        files = [
+            self.run / "config.json",
+            self.run / "host.json",
+            *built,
+            *(journal.path for journal in self.journals.values()),
+        ]
         return [path for path in files if path.exists()]
 
 
@@ -168,7 +179,9 @@ class Progress:
         what = record.protocol or "verify"
         cell = f"{record.participant} {record.workload} {record.family} {what}"
         result = f"{record.outcome}{f' ({record.reason})' if record.reason else ''}"
-        self._tell(f"{self._head}  {complete:>2}/{len(self._pairs)}  {cell:<52} {result}  {left / 60:.0f}:{left % 60:02.0f} left")
+        self._tell(
+            f"{self._head}  {complete:>2}/{len(self._pairs)}  {cell:<52} {result}  {left / 60:.0f}:{left % 60:02.0f} left"
+        )
 
 
 def setting_of(plan: Plan, run: Path, block: int) -> Setting:

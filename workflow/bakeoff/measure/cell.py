@@ -217,7 +217,11 @@ class Bench:
         distance = float((one - two).norm() / one.norm().clamp_min(1e-30))
         # An output that is not finite is for the referee to judge, unless only one of the two is not.
         if not distance <= UNSTABLE_L2 and bool(one.isfinite().all() | two.isfinite().all()):
-            return Outcome.REJECTED, Reason.UNSTABLE_OUTPUT, f"two calls on equal inputs differ by {distance:.4f} (relative L2)"
+            return (
+                Outcome.REJECTED,
+                Reason.UNSTABLE_OUTPUT,
+                f"two calls on equal inputs differ by {distance:.4f} (relative L2)",
+            )
         return None
 
     def _rules_broken(self) -> Finding | None:
@@ -232,7 +236,9 @@ class Bench:
         names = [name for name, value in zip(INPUTS, inputs, strict=True) if isinstance(value, torch.Tensor)]
         changed = (self.digest.of_all(inputs) != before).tolist()
         hit = [name for name, is_changed in zip(names, changed, strict=True) if is_changed]
-        return (Outcome.REJECTED, Reason.MODIFIED_INPUT, f"the call changed its inputs {', '.join(hit)}") if hit else None
+        return (
+            (Outcome.REJECTED, Reason.MODIFIED_INPUT, f"the call changed its inputs {', '.join(hit)}") if hit else None
+        )
 
     def _found(self, finding: Finding) -> dict[str, Any]:
         self.forget()

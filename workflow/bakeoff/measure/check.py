@@ -47,7 +47,12 @@ class Collector:
 
 def check_solution(args: argparse.Namespace) -> int:
     """Run the check and print a table; returns 0 if every workload passed, else 1."""
-    settings = {"backend": args.backend, "definition": args.definition, "families": [args.family], "workloads": args.workload or "all"}
+    settings = {
+        "backend": args.backend,
+        "definition": args.definition,
+        "families": [args.family],
+        "workloads": args.workload or "all",
+    }
     folder = _folder(args.solution)
     rows: list[str] = [HEAD]
 
@@ -64,12 +69,16 @@ def check_solution(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def run_solution(folder: Path, settings: dict[str, Any], timeout_s: float, show: Callable[[Record], None]) -> list[Record]:
+def run_solution(
+    folder: Path, settings: dict[str, Any], timeout_s: float, show: Callable[[Record], None]
+) -> list[Record]:
     """Verify the solution in `folder` on the workloads of a configuration's `settings`; returns a record per workload."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name:
         place = Path(name)
         root = _alone(folder, place / "solutions")
-        config = resolve(validate({**settings, "solutions": [folder.name], "solutions_root": str(root)}, Config, "options"))
+        config = resolve(
+            validate({**settings, "solutions": [folder.name], "solutions_root": str(root)}, Config, "options")
+        )
         spec = read_spec(root / folder.name)
         if config.backend not in spec.backends:
             raise InputError(

@@ -22,7 +22,9 @@ from typing import Any
 
 from bakeoff.files import PROJECT_ROOT
 
-MAX_LINE = 64 << 20  # a message of a full block of calls is below 1 MB; a child that sends more is not speaking the protocol
+MAX_LINE = (
+    64 << 20
+)  # a message of a full block of calls is below 1 MB; a child that sends more is not speaking the protocol
 KEPT_OUTPUT = 16 << 10
 
 
@@ -69,7 +71,9 @@ class Child:
         self._buffer = b""
 
     @classmethod
-    def spawn(cls, module: str, arguments: list[str], environment: dict[str, str], folder: Path, keep: tuple[int, ...] = ()) -> Child:
+    def spawn(
+        cls, module: str, arguments: list[str], environment: dict[str, str], folder: Path, keep: tuple[int, ...] = ()
+    ) -> Child:
         """Start `python -m module PARENT COMMANDS RESULTS arguments...` in `folder`; `keep` are descriptors it inherits."""
         command_read, command_write = os.pipe()
         result_read, result_write = os.pipe()

@@ -27,7 +27,11 @@ class CudaDevice(Device):
     def __init__(self, trace: bool = True) -> None:
         """`trace`: record with CUPTI, which only one user per process can; a profiler may be another one."""
         torch.cuda.init()
-        self._event, self._current_stream, self._sync = torch.cuda.Event, torch.cuda.current_stream, torch.cuda.synchronize
+        self._event, self._current_stream, self._sync = (
+            torch.cuda.Event,
+            torch.cuda.current_stream,
+            torch.cuda.synchronize,
+        )
         properties = torch.cuda.get_device_properties(0)
         # Twice the cache: the flush must evict everything, whatever the replacement policy.
         self._flush = torch.zeros(2 * properties.L2_cache_size // 4, dtype=torch.int32, device="cuda")
@@ -173,7 +177,9 @@ def _open_trace(missing: dict[str, str]) -> Trace | None:
     try:
         from cupti import cupti
     except ImportError as error:
-        missing |= {tier: f"cupti-python cannot be imported ({error}); install cupti-python==13.0.1" for tier in CUPTI_TIERS}
+        missing |= {
+            tier: f"cupti-python cannot be imported ({error}); install cupti-python==13.0.1" for tier in CUPTI_TIERS
+        }
         return None
     try:
         return Trace(cupti)

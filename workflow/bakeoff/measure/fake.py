@@ -71,7 +71,11 @@ class FakeDevice(Device):
     def harvest(self) -> dict[str, list[float]]:
         event = [self._time(self._number + index) for index in range(self._calls)]
         self._number, self._calls = self._number + self._calls, 0
-        times = {"event_us": event, "cupti_span_us": [value - 2 for value in event], "cupti_busy_us": [value - 3 for value in event]}
+        times = {
+            "event_us": event,
+            "cupti_span_us": [value - 2 for value in event],
+            "cupti_busy_us": [value - 3 for value in event],
+        }
         times["wall_us"] = [5.0 for _ in event]
         return {tier: values for tier, values in times.items() if tier not in self.missing}
 

@@ -76,7 +76,11 @@ def disturbance(samples: list[Sample], own: set[int], baseline: Sample, blamed: 
         return Reason.FOREIGN_PROCESS, foreign
     throttled = [sample for sample in samples if sample.reasons & THROTTLING]
     if throttled:
-        names = [name for bit, name in REASONS.items() if bit & THROTTLING and any(sample.reasons & bit for sample in throttled)]
+        names = [
+            name
+            for bit, name in REASONS.items()
+            if bit & THROTTLING and any(sample.reasons & bit for sample in throttled)
+        ]
         return Reason.THROTTLED, f"{len(throttled)} of {len(samples)} looks at the GPU saw {', '.join(names)}"
     return None
 

@@ -20,7 +20,9 @@ from bakeoff.measure.outcomes import Outcome, Reason
 
 Finding = tuple[Outcome, Reason | None, str]
 
-FENCE = 2048  # elements before and after an output; a multiple of the 256 bytes that device code may assume as alignment
+FENCE = (
+    2048  # elements before and after an output; a multiple of the 256 bytes that device code may assume as alignment
+)
 WORDS = 1 << 20
 
 
@@ -64,7 +66,11 @@ class OutputBuffer:
     def check_fence(self) -> Finding | None:
         changed = int(self.fence_sum())
         if changed:
-            return Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT, f"{changed} of {2 * FENCE} elements around output were overwritten"
+            return (
+                Outcome.REJECTED,
+                Reason.WROTE_OUTSIDE_OUTPUT,
+                f"{changed} of {2 * FENCE} elements around output were overwritten",
+            )
         return None
 
 
@@ -117,7 +123,11 @@ class Functions:
     def check(self) -> Finding | None:
         for place, name, value in self._known:
             if getattr(place, name, None) is not value:
-                return Outcome.REJECTED, Reason.REPLACED_FUNCTION, f"{place.__name__}.{name} is no longer the function it was"
+                return (
+                    Outcome.REJECTED,
+                    Reason.REPLACED_FUNCTION,
+                    f"{place.__name__}.{name} is no longer the function it was",
+                )
         return None
 
 

@@ -81,4 +81,6 @@ def understand(message: dict[str, Any]) -> Message:
     try:
         return kind.model_validate(message)
     except ValidationError as error:
-        raise ProtocolError(f"malformed message {kind.__name__}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+        raise ProtocolError(
+            f"malformed message {kind.__name__}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
+        ) from error

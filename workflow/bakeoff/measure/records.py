@@ -60,7 +60,9 @@ class Record(_Part):
     """What was seen, for a person: a traceback, a stack, the values that disagree."""
     hint: str | None = None
     """What to do next."""
-    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[float]] = Field(default_factory=dict)
+    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[float]] = Field(
+        default_factory=dict
+    )
     """Raw times per call, microseconds, in call order; empty for a verify cell."""
     missing_tiers: dict[str, str] = Field(default_factory=dict)
     """Tiers that this host cannot give, and why."""

@@ -50,7 +50,9 @@ class Answer:
         self.active = routing.active_tokens(pairs, len(routed.ids))
         self.reference: torch.Tensor = reference.run(*inputs.values())
         # Inputs are held on to only where some token has more than one admissible routing: on public data.
-        self._ambiguous = functools.partial(Ambiguity.of, geometry, inputs, routed) if bool(routed.ambiguous.any()) else None
+        self._ambiguous = (
+            functools.partial(Ambiguity.of, geometry, inputs, routed) if bool(routed.ambiguous.any()) else None
+        )
         self._emulator = Emulator(geometry, inputs, weights, pairs) if emulates else None
         self._emulations: dict[Rounding, torch.Tensor] = {}
 
@@ -124,7 +126,9 @@ class Referee:
             is_own = variant == Variant(seed)
             if is_own and "gates" not in result:
                 result |= {
-                    "gates": finite({name: getattr(judged, name).model_dump(mode="json") for name in ("published", "strict")}),
+                    "gates": finite(
+                        {name: getattr(judged, name).model_dump(mode="json") for name in ("published", "strict")}
+                    ),
                     "numerics": finite(judged.numerics.model_dump(mode="json")),
                 }
             if result["outcome"] == Outcome.PASSED and not (judged.published.passed and judged.strict.passed):
@@ -154,7 +158,13 @@ class Referee:
         )
 
     def _explain(
-        self, command: dict[str, Any], place: dict[str, Any], output: torch.Tensor, answer: Answer, judged: Judgement, base: Answer | None
+        self,
+        command: dict[str, Any],
+        place: dict[str, Any],
+        output: torch.Tensor,
+        answer: Answer,
+        judged: Judgement,
+        base: Answer | None,
     ) -> dict[str, Any]:
         """Name the rule that a failing output broke, as far as its values tell."""
         unwritten = int((output.view(torch.int16) == int(place["poison"])).sum())
@@ -166,14 +176,22 @@ class Referee:
             old_weights = Variant(variant.seed, variant.tokens, 0)
             if _distance(output, base.reference) < REMEMBERED_L2:
                 return _failed(
-                    Outcome.REJECTED, Reason.CACHED_OUTPUT, "after every input changed, the output is still that of the earlier values"
+                    Outcome.REJECTED,
+                    Reason.CACHED_OUTPUT,
+                    "after every input changed, the output is still that of the earlier values",
                 )
             stale = self.answer(command["workload"], command["family"], int(command["seed"]), old_weights)
             if _distance(output, stale.reference) < REMEMBERED_L2:
-                return _failed(Outcome.REJECTED, Reason.STALE_INPUT, "after the weights changed, the output is that of the earlier weights")
+                return _failed(
+                    Outcome.REJECTED,
+                    Reason.STALE_INPUT,
+                    "after the weights changed, the output is that of the earlier weights",
+                )
         gate = Reason.STRICT_GATE if judged.published.passed else Reason.PUBLISHED_GATE
         checks = (judged.strict if judged.published.passed else judged.published).checks
-        failed = "; ".join(f"{name} {check.value} (bound {check.bound})" for name, check in checks.items() if not check.passed)
+        failed = "; ".join(
+            f"{name} {check.value} (bound {check.bound})" for name, check in checks.items() if not check.passed
+        )
         values = "" if base is None else " on changed values"
         return _failed(Outcome.INCORRECT_NUMERICAL, gate, f"failed{values}: {failed}")
 

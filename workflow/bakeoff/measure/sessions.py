@@ -17,7 +17,9 @@ from typing import Any
 
 from bakeoff.measure.children import Child, ProtocolError, Slots, environment, shared_caches
 from bakeoff.measure.messages import Done
+from bakeoff.measure.outcomes import HINTS, Outcome, Reason
 from bakeoff.measure.protocol import Robust
+from bakeoff.measure.records import Record
 from bakeoff.measure.variants import Variant
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Participant
@@ -65,12 +67,20 @@ class Setting:
     lock_clocks_mhz: int | None = None
     tell: Callable[[str], None] = print
 
+    @property
+    def scratch(self) -> Path:
+        """What children of this block write to while they run; another block may run beside it on another GPU."""
+        return self.folder / "scratch" / f"block-{self.block:02d}"
+
     def timed_variants(self, cell: Cell) -> list[Variant]:
         """The changed values that a timed cell's calls draw from beside its own: the same for all participants of the block."""
         if self.overlaps or cell.kind != "measure":
             return []
         if cell.workload not in self._variants:
-            made = [Variant.secret(self.tokens[cell.workload], self.geometry.local_experts) for _ in range(Robust().variants - 1)]
+            made = [
+                Variant.secret(self.tokens[cell.workload], self.geometry.local_experts)
+                for _ in range(Robust().variants - 1)
+            ]
             # One roll of the weights for all: a worker holds two sets of weights, not one for each variant.
             self._variants[cell.workload] = [replace(variant, experts=made[0].experts) for variant in made]
         return self._variants[cell.workload]
@@ -92,7 +102,9 @@ class Flight:
     deadline: float
     answer: Done | None = None
     outputs: list[dict[str, Any]] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)  # variants of the timed calls whose outputs the supervisor has asked for
+    kept: list[int] = field(
+        default_factory=list
+    )  # variants of the timed calls whose outputs the supervisor has asked for
     gpu_state: dict[str, Any] | None = None
     sent: float = 0.0  # when the worker was last asked for something
 
@@ -102,6 +114,35 @@ class Flight:
     def variant_documents(self) -> list[dict[str, Any]]:
         return [variant.document() for variant in self.variants]
 
+    def record(
+        self, block: int, outcome: Outcome, reason: Reason | None, detail: str | None, judged: dict[str, Any]
+    ) -> Record:
+        """The journal line of this cell. judged: the referee's message, or empty."""
+        cell, answer = self.cell, self.answer
+        return Record(
+            key=cell.key,
+            kind=cell.kind,
+            participant=cell.participant,
+            workload=cell.workload,
+            protocol=cell.protocol,
+            family=cell.family,
+            seed=cell.seed,
+            block=block,
+            outcome=outcome,
+            reason=reason,
+            detail=detail,
+            hint=HINTS.get(reason) if reason else None,
+            tiers=dict(answer.tiers) if answer else {},
+            missing_tiers=answer.missing_tiers if answer else {},
+            gates=judged.get("gates", {}),
+            numerics=judged.get("numerics", {}),
+            gpu_state=self.gpu_state,
+            discarded=sum(self.task.discarded.get(cell.key, [])),
+            warnings=list(answer.warnings) if answer else [],
+            started=self.started,
+            seconds=round(time.monotonic() - self.begun, 4),
+        )
+
     def claims_more_than(self, seconds: float) -> bool:
         """Whether the reported times of the calls, which came one after the other, exceed what has really passed."""
         tiers = self.answer.tiers if self.answer else {}
@@ -109,14 +150,18 @@ class Flight:
 
     def take_outputs(self, message: Done) -> None:
         """Note where the outputs lie; ProtocolError if they are not those that the worker was asked for."""
-        first = 0 if not self.outputs else len(self.variants) - 1  # a probe answers for the variant that was added for it
+        first = (
+            0 if not self.outputs else len(self.variants) - 1
+        )  # a probe answers for the variant that was added for it
         if [output.variant for output in message.outputs] != [first, *self.kept]:
             raise ProtocolError("the outputs are not those that were asked for")
         self.kept = []
         for output in message.outputs:
             if output.slot not in self.slots:
                 raise ProtocolError(f"an output of unknown place: {output}")
-            self.outputs.append({"slot": output.slot, "poison": output.poison, "variant": self.variants[output.variant].document()})
+            self.outputs.append(
+                {"slot": output.slot, "poison": output.poison, "variant": self.variants[output.variant].document()}
+            )
 
 
 class Session:
@@ -125,7 +170,7 @@ class Session:
     def __init__(self, task: Task, setting: Setting) -> None:
         self.task, self.ready, self.frozen = task, False, False
         task.starts += 1
-        scratch = setting.folder / "scratch" / task.participant.name
+        scratch = setting.scratch / task.participant.name
         cache = setting.folder / "cache" / task.participant.name
         shutil.rmtree(scratch, ignore_errors=True)
         for folder in (scratch, cache):
@@ -136,12 +181,21 @@ class Session:
         self.child = Child.spawn(
             "bakeoff.measure.worker", [str(self.slots.descriptor)], variables, scratch, keep=(self.slots.descriptor,)
         )
-        self.child.send({
-            "writable": [str(scratch), str(cache), *shared_caches(variables)], "participant": task.participant.name, "scratch": str(scratch), "backend": setting.backend, "threads": setting.threads,
-            "traces_root": str(setting.traces_root), "definition": setting.definition, "dataset": setting.dataset,
-            "definition_path": str(setting.definition_path), "slot_size": self.slots.size,
-            "solution": None if task.solution is None else str(task.solution),
-        })  # fmt: skip
+        self.child.send(
+            {
+                "participant": task.participant.name,
+                "solution": None if task.solution is None else str(task.solution),
+                "scratch": str(scratch),
+                "writable": [str(scratch), str(cache), *shared_caches(variables)],
+                "backend": setting.backend,
+                "threads": setting.threads,
+                "traces_root": str(setting.traces_root),
+                "definition": setting.definition,
+                "definition_path": str(setting.definition_path),
+                "dataset": setting.dataset,
+                "slot_size": self.slots.size,
+            }
+        )
         self.deadline = time.monotonic() + max(START_S, setting.timeout_s)
         self.flight: Flight | None = None
         self.judging = 0  # outputs of this worker that wait for the referee

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bakeoff.measure import locks, sandbox
-from bakeoff.measure.children import Child, ProtocolError, descendants, end_orphans, environment
+from bakeoff.measure.children import ProtocolError, descendants, end_orphans
 from bakeoff.measure.gpu_state import disturbance, locked_clocks, open_monitor, summary
+from bakeoff.measure.judge import Judge
 from bakeoff.measure.messages import Batch, Done, Failed, Message, Ready, understand
-from bakeoff.measure.outcomes import HINTS, Outcome, Reason
+from bakeoff.measure.outcomes import Outcome, Reason
 from bakeoff.measure.prime import prime
 from bakeoff.measure.protocol import SMALL_TOKENS
 from bakeoff.measure.records import Record
@@ -28,7 +29,9 @@ from bakeoff.measure.variants import Variant
 
 KILL_GRACE_S = 1.0  # time for a hanging worker to print its stack
 PROBES = 2  # cells of each participant that run a second time on changed values
-AHEAD = 2  # workers that are prepared while one is measured on a GPU, where imports take longer than a participant's cells
+AHEAD = (
+    2  # workers that are prepared while one is measured on a GPU, where imports take longer than a participant's cells
+)
 RETRIES = 2  # times that a disturbed cell runs again
 STARTS = 3  # attempts to start a worker before its participant is given up
 
@@ -50,13 +53,12 @@ class Block:
         self._monitor = open_monitor(setting.backend, setting.gpu)
         self._selector = selectors.DefaultSelector()
         self._sessions: list[Session] = []
-        self._judging: dict[int, tuple[Session, Flight]] = {}
         self._count = 0
         self._baseline = set(descendants(os.getpid()))
         # Every process of the block so far: NVML may list one for a moment after it has ended.
         self._pids: set[int] = set()
         self._held = contextlib.ExitStack()  # the device's lock and what else is undone at the end
-        self._admitted = self._referee_idle = False
+        self._admitted = False
         self._refused: str | None = None  # why the clock cannot be locked
         self._lock_taken = 0.0
         self.timed_s = self.judged_s = self.lock_s = 0.0
@@ -66,13 +68,13 @@ class Block:
         sandbox.become_subreaper()
         try:
             prime(self.setting, self.tasks)
-            self._referee = self._start_referee()
+            self._judge = self._start_judge()
             if self.setting.gpu is None:
                 self._admit()
             for number, task in enumerate(self.tasks):
                 self._current = task
                 self._run_task(task, self.tasks[number + 1 : number + 1 + (1 if self.setting.overlaps else AHEAD)])
-            while self._judging:
+            while self._judge.waiting:
                 self._wait()
         finally:
             self._end_all()
@@ -106,11 +108,13 @@ class Block:
         """Take the device for this block; only now may the referee work on it."""
         self._admitted = True
         if self.setting.gpu:
-            self._held.enter_context(locks.hold(locks.gpu_lock(self.setting.gpu), f"GPU {self.setting.gpu}", self.setting.tell))
+            self._held.enter_context(
+                locks.hold(locks.gpu_lock(self.setting.gpu), f"GPU {self.setting.gpu}", self.setting.tell)
+            )
         self._lock_taken = time.monotonic()
         self._monitor.start()
         self._refused = self._held.enter_context(locked_clocks(self._monitor, self.setting.lock_clocks_mhz))
-        self._referee.send(self._referee_job())
+        self._judge.admit(self.tasks)
 
     def _choose_probes(self, task: Task) -> None:
         """Pick the cells that run again on changed values; nobody can know them beforehand. Timed cells change values anyway."""
@@ -133,7 +137,7 @@ class Block:
 
     def _send_next(self, session: Session) -> None:
         task, free = session.task, session.slots.free
-        waits = not self.setting.overlaps and (self._judging or not self._referee_idle)
+        waits = not self.setting.overlaps and (self._judge.waiting or not self._judge.idle)
         if not session.ready or session.flight or not task.cells or waits or not free:
             return
         cell = task.cells.popleft()
@@ -142,7 +146,9 @@ class Block:
         identity = {"id": self._count, "token": secrets.token_hex(16)}
         now = time.monotonic()
         variants = [Variant(cell.seed), *self.setting.timed_variants(cell)]
-        session.flight = Flight(cell, task, slots, variants, identity, self.setting.clock(), now, now + self.setting.timeout_s)
+        session.flight = Flight(
+            cell, task, slots, variants, identity, self.setting.clock(), now, now + self.setting.timeout_s
+        )
         session.child.send({
             "do": "run", **identity, "workload": cell.workload, "family": cell.family, "seed": cell.seed, "kind": cell.kind,
             "protocol": cell.protocol, "slots": slots, "variants": session.flight.variant_documents(),
@@ -232,7 +238,13 @@ class Block:
         flight.take_outputs(message)
         if flight.claims_more_than(time.monotonic() - flight.begun):
             session.flight = None
-            self._finish(session, flight, Outcome.REJECTED, Reason.FORGED_TIME, "the calls' times add up to more than the cell took")
+            self._finish(
+                session,
+                flight,
+                Outcome.REJECTED,
+                Reason.FORGED_TIME,
+                "the calls' times add up to more than the cell took",
+            )
             return
         if self._disturbed(session, flight, blamed=False):
             return
@@ -245,13 +257,17 @@ class Block:
             self._probe(session, flight)
         else:
             session.flight = None
-            self._judge(session, flight)
+            self._judge.submit(session, flight)
 
     def _disturbed(self, session: Session, flight: Flight, blamed: bool) -> bool:
         """Look at the GPU's state during a timed cell. A disturbed cell runs again, a few times; returns whether it was disturbed."""
         samples = self._monitor.since(flight.begun)
         flight.gpu_state = summary(samples)
-        found = disturbance(samples, self._pids, self._monitor.baseline(), blamed) if flight.cell.kind == "measure" else None
+        found = (
+            disturbance(samples, self._pids, self._monitor.baseline(), blamed)
+            if flight.cell.kind == "measure"
+            else None
+        )
         if found is None:
             return False
         session.flight = None
@@ -273,16 +289,6 @@ class Block:
             flight = Flight(session.task.cells.popleft(), session.task, [], [], {}, self.setting.clock(), now, now)
             self._finish(session, flight, Outcome.NOT_RUN, reason, detail)
 
-    def _judge(self, session: Session, flight: Flight) -> None:
-        session.judging += 1
-        self._judging[flight.identity["id"]] = (session, flight)
-        rounding, cell = flight.task.participant.rounding, flight.cell
-        self._referee.send({
-            "do": "judge", "id": flight.identity["id"], "workload": cell.workload, "family": cell.family, "seed": cell.seed,
-            "rounding": rounding.model_dump(mode="json") if rounding else None, "memory": session.slots.path,
-            "slot_size": session.slots.size, "outputs": flight.outputs,
-        })  # fmt: skip
-
     def _probe(self, session: Session, flight: Flight) -> None:
         slot, tokens = session.slots.free.pop(), self.setting.tokens[flight.cell.workload]
         flight.slots.append(slot)
@@ -291,23 +297,13 @@ class Block:
         session.child.send({"do": "probe", **flight.identity, "slots": [slot], "variants": flight.variant_documents()})
 
     def _hear_referee(self, descriptor: int) -> None:
-        if descriptor == self._referee.output:
-            if self._referee.drain():
+        if descriptor == self._judge.child.output:
+            if self._judge.child.drain():
                 self._selector.unregister(descriptor)
             return
-        messages, closed = self._referee.messages()
-        for message in messages:
-            if message["say"] == "idle":
-                self._referee_idle = True
-            elif message["say"] == "judged":
-                session, flight = self._judging.pop(message["id"])
-                session.judging -= 1
-                self.judged_s += message["seconds"]
-                self._finish(session, flight, Outcome(message["outcome"]), _reason(message), message["detail"], message)
-                self._release(session)
-        if closed:
-            self._referee.end()
-            raise RuntimeError(f"the referee died; it printed:\n{self._referee.printed()}")
+        for session, flight, verdict in self._judge.verdicts():
+            self._finish(session, flight, Outcome(verdict["outcome"]), _reason(verdict), verdict["detail"], verdict)
+            self._release(session)
 
     # -- ends
 
@@ -319,17 +315,12 @@ class Block:
         tampered = self.recorder.tampered()
         if tampered:
             outcome, reason, detail = Outcome.REJECTED, Reason.EDITED_RUN, tampered
-        cell, answer, judged = flight.cell, flight.answer, judged or {}
-        timed = cell.kind == "measure"
-        self.recorder.add(Record(
-            key=cell.key, kind=cell.kind, participant=cell.participant, workload=cell.workload, protocol=cell.protocol,
-            family=cell.family, seed=cell.seed, block=self.setting.block, outcome=outcome, reason=reason, detail=detail,
-            hint=HINTS.get(reason) if reason else None, tiers=dict(answer.tiers) if answer else {},
-            missing_tiers={**session.missing_tiers, **(answer.missing_tiers if answer else {})} if timed else {},
-            gates=judged.get("gates", {}), numerics=judged.get("numerics", {}), gpu_state=flight.gpu_state,
-            discarded=sum(flight.task.discarded.get(cell.key, [])), warnings=[*session.warnings, *(answer.warnings if answer else [])],
-            started=flight.started, seconds=round(time.monotonic() - flight.begun, 4),
-        ))  # fmt: skip
+        record = flight.record(self.setting.block, outcome, reason, detail, judged or {})
+        timed = flight.cell.kind == "measure"
+        missing = {**session.missing_tiers, **record.missing_tiers} if timed else {}
+        self.recorder.add(
+            record.model_copy(update={"missing_tiers": missing, "warnings": [*session.warnings, *record.warnings]})
+        )
         session.slots.free += flight.slots
 
     def _fail(self, session: Session, outcome: Outcome, reason: Reason | None, detail: str) -> None:
@@ -408,36 +399,23 @@ class Block:
         return ", ".join([*names, *(f"{process} (left its group)" for process in self._end_strangers())])
 
     def _end_strangers(self) -> list[int]:
-        return end_orphans({session.child.pid for session in self._sessions} | {self._referee.pid} | self._baseline)
+        return end_orphans({session.child.pid for session in self._sessions} | {self._judge.child.pid} | self._baseline)
 
-    def _start_referee(self) -> Child:
-        """Start the referee; it imports what it needs and waits for its job."""
-        setting, folder = self.setting, self.setting.folder / "scratch" / "_referee"
-        folder.mkdir(parents=True, exist_ok=True)
-        referee = Child.spawn("bakeoff.measure.referee", [], environment(setting.threads, folder, folder, setting.gpu), folder)
-        self._pids.add(referee.pid)
-        for descriptor in (referee.results, referee.output):
+    def _start_judge(self) -> Judge:
+        judge = Judge(self.setting)
+        self._pids.add(judge.child.pid)
+        for descriptor in (judge.child.results, judge.child.output):
             self._selector.register(descriptor, selectors.EVENT_READ, None)
-        return referee
-
-    def _referee_job(self) -> dict[str, Any]:
-        setting = self.setting
-        values = {(cell.workload, cell.family, cell.seed, cell.kind): cell for task in self.tasks for cell in task.cells}
-        return {
-            "threads": setting.threads, "traces_root": str(setting.traces_root), "definition": setting.definition,
-            "dataset": setting.dataset, "device": "cpu" if setting.backend == "cpu" else "cuda", "emulates": setting.emulates,
-            "roundings": [task.participant.rounding.model_dump(mode="json") for task in self.tasks if task.participant.rounding],
-            "ahead": [(cell.workload, cell.family, cell.seed, variant.document()) for cell in values.values() for variant in
-                      (Variant(cell.seed), *setting.timed_variants(cell))],
-        }  # fmt: skip
+        return judge
 
     def _end_all(self) -> None:
-        for session in {*self._sessions, *(session for session, _ in self._judging.values())}:
+        waiting = self._judge.waiting.values() if hasattr(self, "_judge") else []
+        for session in {*self._sessions, *(session for session, _ in waiting)}:
             session.child.end()
             session.close()
-        if hasattr(self, "_referee"):
-            self._referee.end()
-            self._referee.close()
+        if hasattr(self, "_judge"):
+            self._judge.close()
+            self.judged_s = self._judge.seconds
         self._selector.close()
         self._monitor.stop()
         self._held.close()
@@ -453,4 +431,3 @@ def _name_of(process: int) -> str:
         return f"{process} ({Path(f'/proc/{process}/comm').read_text().strip()})"
     except OSError:
         return str(process)
-

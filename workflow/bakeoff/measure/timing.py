@@ -42,7 +42,9 @@ class RuleBroken(Exception):
 def timed_calls(device: Device, cell: Cell, protocol: str, keeper: Keeper) -> dict[str, Any]:
     """Time a cell; returns the parts of the worker's answer that timing fills. Raises RuleBroken."""
     settings = PROTOCOLS[protocol]
-    samples = _fib(device, cell, settings, keeper) if isinstance(settings, Fib) else _robust(device, cell, settings, keeper)
+    samples = (
+        _fib(device, cell, settings, keeper) if isinstance(settings, Fib) else _robust(device, cell, settings, keeper)
+    )
     return {"tiers": {tier: times for tier, times in samples.items() if times}, "missing_tiers": dict(device.missing)}
 
 
@@ -68,7 +70,9 @@ class _Arena:
 
 
 def _like(parts: dict[str, Any]) -> dict[str, Any]:
-    return {name: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for name, value in parts.items()}
+    return {
+        name: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for name, value in parts.items()
+    }
 
 
 def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Samples:
@@ -87,7 +91,9 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
         primary = samples["cupti_span_us"] or samples["event_us"]
         spent_s += sum(times["event_us"]) / 1e6
         if len(primary) >= settings.min_calls and (
-            len(primary) >= settings.max_calls or spent_s >= settings.budget_s or relative_half_width(primary) <= settings.precision
+            len(primary) >= settings.max_calls
+            or spent_s >= settings.budget_s
+            or relative_half_width(primary) <= settings.precision
         ):
             return samples
 
@@ -121,7 +127,9 @@ def _check_batch(arena: _Arena, calls: int) -> None:
     """Fences of all outputs at once: one wait for the device."""
     changed = int(torch.stack([output.fence_sum() for output in arena.outputs[:calls]]).sum())
     if changed:
-        raise RuleBroken((Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT, f"{changed} elements around the outputs were overwritten"))
+        raise RuleBroken(
+            (Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT, f"{changed} elements around the outputs were overwritten")
+        )
 
 
 def _keep(cell: Cell, keeper: Keeper, output: OutputBuffer, variant: int, digest: torch.Tensor) -> None:
@@ -138,7 +146,9 @@ def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
         number = trial % len(cell.variants)
         variant = cell.variants[number]
         parts = cell.parts if number == 0 else cell.variant(variant)
-        output = torch.empty(cell.case.seq_len, cell.bench.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name)
+        output = torch.empty(
+            cell.case.seq_len, cell.bench.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name
+        )
         arguments = [*in_order(parts, rolled if variant.experts else cell.weights), output]
         with cell.watch():
             last = _fib_trial(device, cell, settings, arguments)

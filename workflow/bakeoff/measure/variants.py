@@ -34,7 +34,9 @@ class Variant:
     def secret(cls, tokens: int, experts: int) -> Variant:
         """A variant that nobody can know beforehand, for a workload of `tokens` tokens and a rank of `experts` experts."""
         return cls(
-            secrets.randbelow(2**30) + 2**30, secrets.randbelow(max(1, tokens - 1)) + (tokens > 1), secrets.randbelow(experts - 1) + 1
+            secrets.randbelow(2**30) + 2**30,
+            secrets.randbelow(max(1, tokens - 1)) + (tokens > 1),
+            secrets.randbelow(experts - 1) + 1,
         )
 
     def document(self) -> dict[str, Any]:
@@ -42,7 +44,12 @@ class Variant:
 
 
 def activations(
-    geometry: Geometry, case: Case, family: Family, variant: Variant, device: torch.device | str, dataset: PublicDataset | None
+    geometry: Geometry,
+    case: Case,
+    family: Family,
+    variant: Variant,
+    device: torch.device | str,
+    dataset: PublicDataset | None,
 ) -> dict[str, torch.Tensor | int | float]:
     """A variant's inputs without the weights: routing_logits, routing_bias, hidden_states, its scale, offset and factor."""
     from bakeoff.moe.inputs import make_activations, make_routing
@@ -59,7 +66,9 @@ def activations(
     }
 
 
-def roll_weights(weights: dict[str, torch.Tensor], by: int, into: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+def roll_weights(
+    weights: dict[str, torch.Tensor], by: int, into: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
     """The weights with expert e's values at (e + by) modulo the number of experts; `into` receives them in place."""
     import torch
 

@@ -50,12 +50,22 @@ def assemble(args: argparse.Namespace) -> int:
 
 def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solution", metavar="SOLUTION", help="name of a folder under solutions/, or a path to one")
-    parser.add_argument("--workload", action="append", metavar="ID", help="a workload such as T901_o96; may be repeated (default: all)")
+    parser.add_argument(
+        "--workload", action="append", metavar="ID", help="a workload such as T901_o96; may be repeated (default: all)"
+    )
     parser.add_argument("--family", choices=("fib", "realistic"), default="fib", help="value family (default: fib)")
     parser.add_argument("--backend", choices=("auto", "cpu", "sm_90a", "sm_100a"), default="auto",
                         help="where to run it (default: auto, this host's GPU, else cpu)")  # fmt: skip
-    parser.add_argument("--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)")
-    parser.add_argument("--timeout", type=float, default=1200, metavar="S", help="longest time for one workload, seconds (default: 1200)")
+    parser.add_argument(
+        "--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=1200,
+        metavar="S",
+        help="longest time for one workload, seconds (default: 1200)",
+    )
 
 
 def check(args: argparse.Namespace) -> int:

@@ -55,7 +55,11 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Bench | None:
     if job["backend"] == "cpu":
         sandbox.limit_memory()
     bench = Bench.of(job, mmap.mmap(slots, 0))
-    unconfined = "switched off by BAKEOFF_UNCONFINED" if os.environ.get("BAKEOFF_UNCONFINED") else sandbox.restrict_writes(writable)
+    unconfined = (
+        "switched off by BAKEOFF_UNCONFINED"
+        if os.environ.get("BAKEOFF_UNCONFINED")
+        else sandbox.restrict_writes(writable)
+    )
     audit = sandbox.Audit(writable)
     try:
         bench.adopt(load(job, audit), audit)
@@ -97,7 +101,12 @@ def classify(error: BaseException, importing: bool = False) -> tuple[Outcome, Re
         return Outcome.UNSUPPORTED, Reason.NO_BACKEND
     if "MissingPackage" in names:
         return Outcome.UNSUPPORTED, Reason.MISSING_PACKAGE
-    if "OutOfMemoryError" in names or "MemoryError" in names or "out of memory" in text or "can't allocate memory" in text:
+    if (
+        "OutOfMemoryError" in names
+        or "MemoryError" in names
+        or "out of memory" in text
+        or "can't allocate memory" in text
+    ):
         return Outcome.OUT_OF_MEMORY, Reason.ALLOCATION
     if "SystemExit" in names:
         return Outcome.CRASHED, Reason.EXITED

@@ -1,0 +1,89 @@
+"""The supervisor's side of the referee: give it its job, hand it outputs, take its verdicts.
+
+Entry point: `Judge`. The referee is one trusted child for a whole block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bakeoff.measure.children import Child, environment
+from bakeoff.measure.sessions import Flight, Session, Setting, Task
+from bakeoff.measure.variants import Variant
+
+
+class Judge:
+    """A referee process, and the cells that wait for it. `idle`: it has worked ahead on all that it was told of."""
+
+    def __init__(self, setting: Setting) -> None:
+        folder = setting.scratch / "_referee"
+        folder.mkdir(parents=True, exist_ok=True)
+        # Started at once, so that it imports while workers do; it waits for `admit` before it touches the device.
+        variables = environment(setting.threads, folder, folder, setting.gpu)
+        self.child = Child.spawn("bakeoff.measure.referee", [], variables, folder)
+        self.idle = False
+        self.waiting: dict[int, tuple[Session, Flight]] = {}
+        self.seconds = 0.0
+        self._setting = setting
+
+    def admit(self, tasks: list[Task]) -> None:
+        """Let the referee begin: it computes what the tasks' cells must give, as far as nothing else waits."""
+        setting = self._setting
+        cells = {(cell.workload, cell.family, cell.seed, cell.kind): cell for task in tasks for cell in task.cells}
+        roundings = [task.participant.rounding for task in tasks if task.participant.rounding]
+        self.child.send(
+            {
+                "threads": setting.threads,
+                "traces_root": str(setting.traces_root),
+                "definition": setting.definition,
+                "dataset": setting.dataset,
+                "device": "cpu" if setting.backend == "cpu" else "cuda",
+                "emulates": setting.emulates,
+                "roundings": [rounding.model_dump(mode="json") for rounding in roundings],
+                "ahead": [
+                    (cell.workload, cell.family, cell.seed, variant.document())
+                    for cell in cells.values()
+                    for variant in (Variant(cell.seed), *setting.timed_variants(cell))
+                ],
+            }
+        )
+
+    def submit(self, session: Session, flight: Flight) -> None:
+        """Ask for a verdict on a cell's outputs."""
+        session.judging += 1
+        self.waiting[flight.identity["id"]] = (session, flight)
+        rounding, cell = flight.task.participant.rounding, flight.cell
+        self.child.send(
+            {
+                "do": "judge",
+                "id": flight.identity["id"],
+                "workload": cell.workload,
+                "family": cell.family,
+                "seed": cell.seed,
+                "rounding": rounding.model_dump(mode="json") if rounding else None,
+                "memory": session.slots.path,
+                "slot_size": session.slots.size,
+                "outputs": flight.outputs,
+            }
+        )
+
+    def verdicts(self) -> list[tuple[Session, Flight, dict[str, Any]]]:
+        """What has arrived since the last call; RuntimeError, with what it printed, if the referee is gone."""
+        messages, closed = self.child.messages()
+        found = []
+        for message in messages:
+            if message["say"] == "idle":
+                self.idle = True
+            elif message["say"] == "judged":
+                session, flight = self.waiting.pop(message["id"])
+                session.judging -= 1
+                self.seconds += message["seconds"]
+                found.append((session, flight, message))
+        if closed:
+            self.child.end()
+            raise RuntimeError(f"the referee died; it printed:\n{self.child.printed()}")
+        return found
+
+    def close(self) -> None:
+        self.child.end()
+        self.child.close()
