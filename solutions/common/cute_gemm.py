@@ -70,8 +70,7 @@ def compile_gemm(label: str, arch: str, form: maps.Form) -> Any:
 
     Needs no GPU. M, N, K and E stay symbolic. Raises MissingPackage without nvidia-cutlass-dsl.
     """
-    require("cutlass", "nvidia-cutlass-dsl", CUTLASS)
-    require("tvm_ffi", "apache-tvm-ffi")
+    _require_packages()
     import cutlass.cute as cute
 
     kernel = _kernel_class(arch)
@@ -107,9 +106,12 @@ class GroupedGemm:
         label: stage name, the start of the kernels' names.
         arch: sm_90a or sm_100a.
         fp8_out: write e4m3 and scales instead of bfloat16.
+
+    Raises MissingPackage without nvidia-cutlass-dsl or apache-tvm-ffi.
     """
 
     def __init__(self, label: str, arch: str, fp8_out: bool) -> None:
+        _require_packages()
         self.label = label
         self.arch = arch
         self.fp8_out = fp8_out
@@ -138,14 +140,8 @@ class GroupedGemm:
             m_indptr: (E + 1,) int32, first rows, multiples of 128; m_count: (E,) int32, rows.
             tokens: tokens of the call, which pick the form.
 
-        Raises ValueError for sizes that the kernels were not built for.
+        The sizes are those that `check_sizes` accepts.
         """
-        experts, n, k = b.shape
-        if experts > maps.MAX_EXPERTS or n % WIDTH or k % maps.BLOCK or a.shape[0] % maps.BLOCK:
-            raise ValueError(
-                f"grouped GEMM got E={experts}, N={n}, K={k}, M={a.shape[0]}; expected E <= {maps.MAX_EXPERTS}, "
-                f"N a multiple of {WIDTH}, K and M multiples of {maps.BLOCK}"
-            )
         # No loop and no allocation here: at few tokens a call's host time exceeds its device time.
         index = bisect.bisect_left(self._limits, tokens)
         launch = self._launchers.get(index) or self._compile(index)
@@ -165,6 +161,20 @@ class GroupedGemm:
     def _compile(self, index: int) -> Any:
         self._launchers[index] = compile_gemm(self.label, self.arch, self._forms[index])
         return self._launchers[index]
+
+
+def check_sizes(experts: int, n: int, k: int, rows: int) -> None:
+    """Raise ValueError for sizes that the kernels were not built for; to be called before the first launch."""
+    if experts > maps.MAX_EXPERTS or n % WIDTH or k % maps.BLOCK or rows % maps.BLOCK:
+        raise ValueError(
+            f"grouped GEMM got E={experts}, N={n}, K={k}, M={rows}; expected E <= {maps.MAX_EXPERTS}, "
+            f"N a multiple of {WIDTH}, K and M multiples of {maps.BLOCK}"
+        )
+
+
+def _require_packages() -> None:
+    require("cutlass", "nvidia-cutlass-dsl", CUTLASS)
+    require("tvm_ffi", "apache-tvm-ffi")
 
 
 @functools.cache

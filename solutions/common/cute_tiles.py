@@ -11,6 +11,7 @@ from typing import Any
 import cutlass
 import cutlass.cute as cute
 from cutlass.cute.nvgpu import cpasync
+from cutlass.memory import SmemAllocator
 
 from . import cute_maps as maps
 from . import cute_ptx as ptx
@@ -70,7 +71,7 @@ class GroupedGemmBase:
     def allocate(self, x_layout: Any, y_layout: Any, accumulators: int = 1) -> tuple[Any, Bundle]:
         """Shared memory of a block: the allocator and its tensors and barriers."""
         form = self.form
-        smem = cutlass.utils.SmemAllocator()
+        smem = SmemAllocator()
         place = Bundle(
             x=smem.allocate_tensor(E4M3, x_layout.outer, byte_alignment=1024, swizzle=x_layout.inner),
             y=smem.allocate_tensor(E4M3, y_layout.outer, byte_alignment=1024, swizzle=y_layout.inner),

@@ -14,16 +14,21 @@ import torch
 
 from .common import triton_stages as stages
 from .common.checks import BLOCK, MoeCall
-from .common.cute_gemm import GroupedGemm, compile_forms
+from .common.cute_gemm import GroupedGemm, check_sizes, compile_forms
 
 HIDDEN, INNER = 7168, 2048  # sizes that the ahead-of-time build compiles the Triton stages for
 
 
 def run_cuda(call: MoeCall, backend: str) -> None:
-    """Enqueue one call; backend is sm_90a or sm_100a. Writes call.output (T, H) bf16."""
+    """Enqueue one call; backend is sm_90a or sm_100a. Writes call.output (T, H) bf16.
+
+    Raises ValueError for an H that is no multiple of 256, and MissingPackage, before any launch.
+    """
     gemms = _gemms(backend)
     plan = stages.plan_call(call, align=BLOCK)
     rows, hidden, inner = plan.rows, call.hidden, call.intermediate
+    for weights in (call.gemm1_weights, call.gemm2_weights):
+        check_sizes(*weights.shape, rows)
     fp8, f32 = torch.float8_e4m3fn, torch.float32
     groups = (plan.m_indptr, plan.m_count)
 
