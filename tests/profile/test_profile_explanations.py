@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.profile import section
+from bakeoff.profile import section, section_model
 from bakeoff.profile.explanations import TESTS
 from bakeoff.profile.summary import CellProfile, SolutionProfile
 from profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, write_run
@@ -22,7 +22,9 @@ SPEEDUPS = {
 }
 
 
-def judged(folder: Path, profiles: list[SolutionProfile], speedups: object = None) -> dict[str, section.Explanation]:
+def judged(
+    folder: Path, profiles: list[SolutionProfile], speedups: object = None
+) -> dict[str, section_model.Explanation]:
     run = write_run(folder, profiles)
     loaded = section.load(run, plan())
     assert loaded is not None

@@ -11,9 +11,11 @@ from pathlib import Path
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.plan import read_plan
-from bakeoff.profile.section import CellSection, ProfileSection, StageSection, load
+from bakeoff.profile.section import load
+from bakeoff.profile.section_model import CellSection, ProfileSection, StageSection
 
 COLUMNS = "{:<18}{:>10}{:>7}{:>11}{:>8}  {:<8}{:>8}{:>8}{:>7}{:>9}"
+KERNELS = "{:>9}{:>10}{:>14}{:>12}{:>6}{:>9}{:>7}  {}"
 RECORDED = "results/recorded"
 
 
@@ -36,10 +38,11 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
             "option --workload", ", ".join(unknown), f"profiled workloads: {', '.join(there)}", "correct the id"
         )
     shown = [cell for cell in cells if not workloads or cell.workload in workloads]
+    detail = _kernels if workloads else _nothing
     return "\n".join(
         [
             *_head(solution, section, run.name),
-            *(line for cell in shown for line in _cell(cell)),
+            *(line for cell in shown for line in [*_cell(cell), *detail(cell)]),
             *_tail(section, solution),
         ]
     )
@@ -84,6 +87,30 @@ def _cell(cell: CellSection) -> list[str]:
         ).rstrip(),
     ]
     return lines + ["  " + _stage(one).rstrip() for one in cell.stages if one.us]
+
+
+def _kernels(cell: CellSection) -> list[str]:
+    """One line per kernel: what it takes, and its launch."""
+    lines = ["", "  " + KERNELS.format("us", "launches", "grid", "block", "regs", "shared", "local", "kernel")]
+    for one in cell.kernels:
+        values = (
+            one.grid and "x".join(map(str, one.grid)),
+            one.block and "x".join(map(str, one.block)),
+            one.registers,
+            one.shared_bytes,
+            one.local_bytes,
+        )
+        lines.append(
+            "  "
+            + KERNELS.format(
+                f"{one.us:.1f}", one.launches, *("n/a" if value is None else value for value in values), one.name
+            )
+        )
+    return lines
+
+
+def _nothing(cell: CellSection) -> list[str]:
+    return []
 
 
 def _distance(cell: CellSection) -> str:

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bakeoff.profile.section import CellSection, Explanation, ProfileSection, StageSection
+from bakeoff.profile.section_model import CellSection, Explanation, ProfileSection, StageSection
 
 FLASHINFER, V3, V32, TRITON, DEEPGEMM = (
     "flashinfer_moe", "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "deepgemm_moe",

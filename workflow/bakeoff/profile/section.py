@@ -10,195 +10,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
-
-from bakeoff.build.spec import Backend, Stage
+from bakeoff.build.spec import Stage
 from bakeoff.config import under_root
 from bakeoff.files import read_json
 from bakeoff.moe import floors
 from bakeoff.moe.floors import PEAKS, Peak
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Participant, Plan, PlannedWorkload
+from bakeoff.profile.explanations import judge_explanations
+from bakeoff.profile.section_model import (
+    CellSection,
+    Coverage,
+    Limit,
+    ProfiledWorkload,
+    ProfileSection,
+    StageSection,
+    Worst,
+)
 from bakeoff.profile.stage_floors import L2_BYTES, StageFloor, stage_floors
 from bakeoff.profile.stages import STAGES
-from bakeoff.profile.summary import Ceilings, CellProfile, Kernel, Part, SolutionProfile
+from bakeoff.profile.summary import Ceilings, CellProfile, SolutionProfile
 from bakeoff.traces.store import TraceRoot
 
 # From this share of a unit's peak on, the unit is what limits a kernel; below it for all units, latency does. The border is the one
 # that the Nsight Compute profiling guide uses for its "speed of light" figures.
 LIMIT_FROM = 0.60
-Limit = Literal["memory", "tensor", "latency"]
-
-
-class StageSection(Part):
-    """One stage of one cell."""
-
-    stage: Stage
-    us: float
-    """Busy time."""
-    share: float
-    """Of the cell's busy time."""
-    floor_us: float | None
-    """Least time as kernels of its own, at the sourced peaks; null for `other` and for GPUs without listed peaks."""
-    floor_share: float | None
-    """floor_us over us: 1 is as fast as can be."""
-    limit: Limit | None
-    """What bounds it: the unit that is at 60 % of its peak or more (by counters, else by the floor), else `latency`."""
-    limit_from: Literal["counters", "floor"] | None
-    """What `limit` rests on."""
-    launches: int
-    dram_bytes: float | None
-    """Measured DRAM traffic."""
-    dram_share: float | None
-    """DRAM throughput over its peak."""
-    tensor_share: float | None
-    """Busy cycles of the tensor pipe over elapsed cycles."""
-    occupancy: float | None
-    """Active warps over the most that fit."""
-
-
-class CellSection(Part):
-    """One (solution, workload)."""
-
-    solution: str
-    workload: str
-    tier: Literal["nsys", "cupti"]
-    """Source of the timeline."""
-    busy_us: float
-    span_us: float
-    gap_share: float
-    """Idle share of the span: launch gaps."""
-    host_gap_share: float
-    """The part of it during which the host had not launched what came next."""
-    launches: int
-    """Kernels, copies and fills in a call."""
-    syncs: int
-    """Waits for the GPU inside the call."""
-    host_us: float
-    """The host's own time to enqueue the call, under the tracer."""
-    bound: Literal["host", "device"]
-    """`host` if that exceeds the span, or the GPU waited for launches for more than a tenth of the span."""
-    mapped_share: float
-    """Share of the busy time in kernels that the solution names."""
-    stages: list[StageSection]
-    """All seven, in pipeline order."""
-    flops: int
-    """Least FLOPs of the workload."""
-    floor_bytes: int
-    """Least bytes of the workload."""
-    intensity: float
-    """FLOPs per byte of the two."""
-    floor_us: float | None
-    """The workload's floor at the sourced peaks."""
-    floor_share: float | None
-    """floor_us over span_us."""
-    ceiling_us: float | None
-    """The floor at the ceilings measured on this host, and no less than the launches cost; null without ceilings."""
-    ceiling_share: float | None
-    """ceiling_us over span_us."""
-    dram_bytes: float | None
-    """Measured DRAM traffic of all kernels; null without counters."""
-    dram_over_floor: float | None
-    """Measured traffic over the floor's bytes."""
-    bandwidth_gbs: float | None
-    """Measured traffic over the busy time."""
-    bandwidth_share: float | None
-    """Of the sourced peak."""
-    bandwidth_ceiling_share: float | None
-    """Of the measured copy bandwidth."""
-    tensor_share: float | None
-    """Busy cycles of the tensor pipe over elapsed cycles, mean over all kernels by duration."""
-    tflops: float
-    """The workload's FLOPs over the busy time, TFLOP/s."""
-    counters_missing: str | None
-    """Why there are no counters."""
-    kernels: list[Kernel]
-    """In launch order."""
-
-
-class Worst(Part):
-    """The cell of a solution that is farthest from its floor, with what its sentence needs."""
-
-    solution: str
-    workload: str
-    floor_share: float
-    stage: Stage
-    """Its longest stage."""
-    stage_share: float
-    stage_floor_share: float | None
-    limit: Limit | None
-    gap_share: float
-    launches: int
-    dram_over_floor: float | None
-
-
-class Explanation(Part):
-    """A published explanation, tested on this run's profile."""
-
-    id: str
-    place: str
-    """Section of the published report."""
-    text: str
-    """The explanation in the report's words."""
-    test: str
-    """What is compared with what."""
-    verdict: Literal["CONFIRMED", "CONTRADICTED", "NOT TESTABLE"]
-    numbers: dict[str, float]
-    """What the verdict rests on, by name; empty if nothing could be computed."""
-    needs: str | None
-    """The command or data that would test it; set exactly for NOT TESTABLE."""
-
-
-class Coverage(Part):
-    """How much of a run is profiled."""
-
-    solution: str
-    due: int
-    profiled: int
-    counted: int
-    """Cells with counters."""
-    mapped_least: float | None
-    """Least mapped share over its cells."""
-    failures: dict[str, str]
-    """Workload: why it could not be profiled."""
-
-
-class ProfiledWorkload(Part):
-    """A workload of the run, as the explanations need it."""
-
-    id: str
-    seq_len: int
-    local_pairs: int
-    """(token, local expert) pairs by its own routing."""
-
-
-class ProfileSection(Part):
-    """The profiles of a run."""
-
-    gpu: str
-    backend: Backend
-    workloads: list[ProfiledWorkload]
-    """In the run's order."""
-    stages: list[str]
-    """Names in pipeline order."""
-    peak_gbs: float | None
-    """Sourced DRAM bandwidth, GB/s; null for GPUs that are not listed."""
-    peak_tflops: float | None
-    """Sourced dense FP8 rate, TFLOP/s."""
-    peak_source: str | None
-    ceilings: Ceilings | None
-    """What simple programs reached on this host."""
-    tools: dict[str, str]
-    """Tier: version."""
-    tiers_missing: dict[str, str]
-    """Tier: why this host lacks it."""
-    coverage: list[Coverage]
-    """One per solution that should be profiled."""
-    cells: list[CellSection]
-    """By solution, then workload, in the run's order; only profiled ones."""
-    worst: list[Worst]
-    """One per solution that has a floor."""
-    explanations: list[Explanation] = Field(default_factory=list)
 
 
 def load(run: Path, plan: Plan) -> ProfileSection | None:
@@ -215,8 +51,6 @@ def load(run: Path, plan: Plan) -> ProfileSection | None:
 
 def explained(section: ProfileSection, speedups: Mapping[tuple[str, str], float]) -> ProfileSection:
     """The section with the explanations tested; speedups: (solution, workload) -> over the reference, for those that rest on them."""
-    from bakeoff.profile.explanations import judge_explanations
-
     return section.model_copy(update={"explanations": judge_explanations(section, speedups)})
 
 
@@ -291,6 +125,7 @@ def _stage(cell: CellProfile, stage: Stage, floor: StageFloor | None, peak: Peak
         limit_from=limit_from, launches=sum(kernel.launches for kernel in cell.kernels if kernel.stage == stage),
         dram_bytes=counted.dram_bytes if counted else None, dram_share=counted.dram_share if counted else None,
         tensor_share=counted.tensor_share if counted else None, occupancy=counted.occupancy if counted else None,
+        local_accesses=counted.local_accesses if counted else None,
     )  # fmt: skip
 
 

@@ -41,7 +41,10 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", dest="folder", type=Path, metavar="RUN",
                         help="a run folder with profile/ (default: the newest under results/recorded/)")  # fmt: skip
     parser.add_argument(
-        "--workload", action="append", metavar="ID", help="only these workloads; may be repeated (default: all)"
+        "--workload",
+        action="append",
+        metavar="ID",
+        help="only this workload, with its kernels; may be repeated (default: all)",
     )
 
 
