@@ -261,9 +261,11 @@ def test_a_run_is_compared_on_the_protocol_of_the_published_table(tmp_path):
     run = write(named("b200_published_protocol", protocol="robust"), tmp_path / "run")
     other = write(named("b200_published_protocol", seed=5), tmp_path / "other")
     assert compared(PUBLISHED / "2026-02-26_4way", run).not_comparable == ["protocol"]
-    shutil.copy(other / "traces.jsonl", run / "traces.fib-0.1.2.jsonl")
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**config, "protocols": ["robust", "fib-0.1.2"]}))
+    assert load(run).header.other_protocols == []  # planned, but not measured yet
+    assert compared(PUBLISHED / "2026-02-26_4way", run).not_comparable == ["protocol"]
+    shutil.copy(other / "traces.jsonl", run / "traces.fib-0.1.2.jsonl")
     assert load(run).header.other_protocols == ["fib-0.1.2"]
     found = compared(PUBLISHED / "2026-02-26_4way", run)
     assert not found.not_comparable and found.counts == compared(PUBLISHED / "2026-02-26_4way", other).counts

@@ -74,7 +74,8 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
     """Read a run's folder; `protocol` picks the times of one of its protocols (default: the first)."""
     plan = read_plan(folder)
     chosen = protocol or plan.protocols[0]
-    notes = dict(_notes(folder / ("traces.jsonl" if chosen == plan.protocols[0] else f"traces.{chosen}.jsonl"), plan))
+    notes = dict(_notes(_traces(folder, plan, chosen), plan))
+    others = [name for name in plan.protocols if name != chosen and _traces(folder, plan, name).is_file()]
     solutions = [who for who in plan.participants if who.role != "reference"]
     workloads = sorted(plan.workloads, key=lambda workload: (workload.seq_len, workload.offset))
     cells = [_cell(who.name, workload.id, notes) for who in solutions for workload in workloads]
@@ -82,7 +83,7 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
     shown = plan.backend != "cpu"
     definition, gpu = environment.definition(plan), environment.hardware(host, plan.backend) if shown else None
     return RunData(
-        header=_header(folder.resolve().name, chosen, plan, notes, host, definition),
+        header=_header(folder.resolve().name, [chosen, *others], plan, notes, host, definition),
         participants=[_participant(who) for who in solutions],
         workloads=[_workload(workload, definition, gpu) for workload in workloads],
         cells=cells,
@@ -97,6 +98,11 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
         profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in workloads},
     )  # fmt: skip
+
+
+def _traces(folder: Path, plan: Plan, protocol: str) -> Path:
+    """The file of one protocol's traces: the first planned one is the run's own."""
+    return folder / ("traces.jsonl" if protocol == plan.protocols[0] else f"traces.{protocol}.jsonl")
 
 
 def _notes(path: Path, plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, Note]]]:
@@ -154,7 +160,7 @@ def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, 
 
 def _header(
     name: str,
-    protocol: str,
+    protocols: list[str],
     plan: Plan,
     notes: dict[tuple[str, str], tuple[str, Note]],
     host: Host,
@@ -165,7 +171,7 @@ def _header(
         kind="run", id=name, title=plan.title, backend=plan.backend, hardware=environment.hardware(host, plan.backend),
         definition=plan.definition, definition_axes=environment.axes(definition),
         dataset="synthetic" if plan.dataset == "synthetic" else "public",
-        protocol=protocol, other_protocols=[name for name in plan.protocols if name != protocol], families=list(plan.families), seeds=plan.seeds,
+        protocol=protocols[0], other_protocols=protocols[1:], families=list(plan.families), seeds=plan.seeds,
         blocks=plan.blocks, timeout_s=plan.timeout_s, image=plan.image, time_tier=", ".join(tiers) or None,
         **environment.published_tolerances(),
     )  # fmt: skip
