@@ -28,6 +28,9 @@ from measure_runs import (
     write_solution,
 )
 
+# Whole blocks take some seconds each, and much longer on a busy host.
+pytestmark = pytest.mark.timeout(900)
+
 ALL = ("honest", "reference")
 
 

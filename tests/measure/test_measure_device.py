@@ -18,6 +18,9 @@ from bakeoff.measure.timing import relative_half_width
 from bakeoff.traces.models import Status
 from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
 
+# Whole blocks take a second each, and much longer on a busy host.
+pytestmark = pytest.mark.timeout(900)
+
 
 def test_work_counts_for_the_window_of_the_api_call_that_caused_it() -> None:
     api = [(105, 1), (110, 2), (150, 3), (205, 4), (300, 5)]  # 3 lies between the windows, 5 after them
@@ -129,10 +132,9 @@ def test_locked_clocks_are_restored_whatever_happens() -> None:
 
 
 def test_a_fake_gpu_gives_all_tiers_adaptive_calls_and_both_protocols(tmp_path: Path) -> None:
-    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"], protocols=["robust", "fib-0.1.2"], blocks=2)
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"], protocols=["robust", "fib-0.1.2"])
     env = fake_device(tmp_path)
-    for block in (0, 1):
-        assert measure(run, block, env=env).returncode == 0
+    assert measure(run, env=env).returncode == 0
     robust, fib = records(run, "honest")
     assert {tier for tier, times in robust.tiers.items() if times} == {
         "wall_us",
@@ -145,7 +147,7 @@ def test_a_fake_gpu_gives_all_tiers_adaptive_calls_and_both_protocols(tmp_path: 
     assemble_run(run)
     assert bakeoff("verify", str(run)).returncode == 0
     trace = json.loads((run / "traces.jsonl").read_text())["evaluation"]
-    assert trace["bakeoff"]["tier"] == "cupti_span_us" and len(trace["bakeoff"]["per_block"]) == 2
+    assert trace["bakeoff"]["tier"] == "cupti_span_us" and len(trace["bakeoff"]["per_block"]) == 1
     assert trace["performance"]["speedup_factor"] > 0
     other = json.loads((run / "traces.fib-0.1.2.jsonl").read_text())["evaluation"]
     assert other["bakeoff"]["tier"] == "event_us" and other["performance"] != trace["performance"]

@@ -230,10 +230,11 @@ class Block:
         self.timed_s += time.monotonic() - flight.sent
         flight.answer = flight.answer or message
         if message.outcome is not None:
-            if message.outcome != Outcome.REJECTED and self._disturbed(session, flight, blamed=True):
-                return
-            session.flight = None
-            self._finish(session, flight, message.outcome, message.reason, message.detail)
+            if message.outcome == Outcome.REJECTED or not self._disturbed(session, flight, blamed=True):
+                session.flight = None
+                self._finish(session, flight, message.outcome, message.reason, message.detail)
+            if message.reason == Reason.POISONED_CONTEXT:
+                self._retire(session)  # nothing can run in that process any more
             return
         flight.take_outputs(message)
         if flight.claims_more_than(time.monotonic() - flight.begun):
