@@ -12,7 +12,6 @@ import torch
 
 from bakeoff.moe import routing
 from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.reference import dequantize
 from bakeoff.moe.rounding import Cast, Rounding
 
 __all__ = ["DequantizedWeights", "Emulator", "Inputs", "Rounding", "cast", "emulate", "swiglu"]
@@ -49,8 +48,9 @@ class DequantizedWeights:
     def _matrix(self, name: str, expert: int) -> torch.Tensor:
         if self._kept is not None and (name, expert) in self._kept:
             return self._kept[name, expert]
-        one = slice(expert, expert + 1)
-        matrix = dequantize(_tensor(self._inputs, name)[one], _tensor(self._inputs, f"{name}_scale")[one])[0]
+        scale = _tensor(self._inputs, f"{name}_scale")[expert]
+        blocks = _tensor(self._inputs, name)[expert].float().unflatten(0, (-1, 128)).unflatten(2, (-1, 128))
+        matrix = (blocks * scale[:, None, :, None]).flatten(2).flatten(0, 1)
         if self._kept is not None:
             self._kept[name, expert] = matrix
         return matrix

@@ -113,10 +113,14 @@ def gate_power(
     rows: int | None = None,
     rounding: Rounding = ROUNDING,
     device: torch.device | str = "cpu",
-    progress: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, str], None] = lambda done, cell: None,
 ) -> GatePower:
-    """cases: (workload id, case). rows: at most so many rows of each workload, half of them active; None for all."""
+    """cases: (workload id, case). rows: at most so many rows of each workload, half of them active; None for all.
+
+    progress: called after each (workload, family) with how many are done and the last one's name.
+    """
     cells: list[_Cell] = []
+    done = 0
     for family in families:
         weights = moe_inputs.make_weights(geometry, family, seed, device)
         shared = _shared(weights)
@@ -127,7 +131,8 @@ def gate_power(
             solution = Honest(geometry, inputs, routed, rounding, mine)
             reference = Honest(geometry, inputs, routed, EXACT, mine).output
             cells += [_Cell(who, name, family, outcome) for who, outcome in _outcomes(solution, reference)]
-            progress(f"{family} {name}: {len(MUTANTS)} mutants judged")
+            done += 1
+            progress(done, f"{family} {name}")
     return GatePower(
         definition=geometry.name,
         families=list(families),

@@ -34,7 +34,12 @@ def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--families", nargs="+", default=["fib", "realistic"], metavar="F", help="value families (default: both)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the values (default: 0)")
+    from bakeoff.config import Config
+
+    seed = Config.model_fields["seeds"].get_default(call_default_factory=True)[0]
+    parser.add_argument(
+        "--seed", type=int, default=seed, help="seed of the values (default: that of a run, %(default)s)"
+    )
     parser.add_argument(
         "--rows", type=int, metavar="N",
         help=f"judge N rows of each workload, half of them active; 0 for all (default: all, at the full width {SAMPLED_ROWS})",
@@ -58,14 +63,21 @@ def gate_power(args: argparse.Namespace) -> int:
     rows = args.rows
     if rows is None and geometry.hidden >= bounds().strict.full_width_from:
         rows = SAMPLED_ROWS
+    cases = [(case.id, case) for case in root.workloads(args.definition)]
+    total = len(cases) * len(args.families)
+
+    def progress(done: int, cell: str) -> None:
+        if done % max(1, total // 9) == 0 or done == total:
+            print(f"gate-power  {done:3} of {total} cells, last {cell}", file=sys.stderr, flush=True)
+
     found = power.gate_power(
         geometry,
-        [(case.id, case) for case in root.workloads(args.definition)],
+        cases,
         args.families,
         seed=args.seed,
         rows=rows or None,
         device=args.device,
-        progress=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=progress,
     )
     write_atomic(args.output, pretty_json(found.model_dump(mode="json", by_alias=True)))
     print(power.summary(found))
