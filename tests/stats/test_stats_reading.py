@@ -183,7 +183,7 @@ def test_an_empty_field_is_a_cell_without_a_value(table):
 
 
 @pytest.mark.parametrize(("old", "new", "field"), [
-    ("backend: sm_100a", "backend: tpu", "backend"), ("title:", "titel:", "tit"), ("date: 2026-02-26", "date: soon", "date"),
+    ("backend: sm_100a", "backend: tpu", "backend"), ("title:", "headline:", "title"), ("date: 2026-02-26", "date: soon", "date"),
 ])  # fmt: skip
 def test_a_malformed_meta_file_is_refused_with_its_field(table, old, new, field):
     path = table / "meta.yaml"
