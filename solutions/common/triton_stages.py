@@ -17,7 +17,7 @@ padding rows, which nothing writes, stay finite.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,14 +51,17 @@ class Plan:
     m_end: torch.Tensor  # (32,) int32, first row after each group's true rows
     problems: torch.Tensor  # (2, 32, 3) int32, (rows, N, K) of both GEMMs, where asked for
     store: dict[str, torch.Tensor]
-    views: dict[tuple[Any, ...], torch.Tensor] = field(default_factory=dict)
+    views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Return what `make` gave for `key` in the first call: tensors over scratch, whose making costs the host time."""
+        if key not in self.views:
+            self.views[key] = make()
+        return self.views[key]
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Return the scratch tensor `name`; the same storage at every call, grown in powers of two of its rows."""
-        key = (name, shape, dtype)
-        if key not in self.views:
-            self.views[key] = _take(self.store, name, shape, dtype, self.device)
-        return self.views[key]
+        """Return the scratch tensor `name`; the same storage at every call, grown in powers of two of its bytes."""
+        return self.cached((name, shape, dtype), lambda: _take(self.store, name, shape, dtype, self.device))
 
 
 def row_bound(tokens: int, align: int) -> int:

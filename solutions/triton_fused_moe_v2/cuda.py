@@ -32,13 +32,16 @@ def run_cuda(call: MoeCall, backend: str) -> None:
     """Enqueue one call on the current stream; `backend` is 'sm_90a' or 'sm_100a'."""
     gemm = _load_gemm()
     plan = plan_call(call, ALIGN)
-    hidden, inner, rows = call.hidden, call.intermediate, plan.rows
+    hidden, inner = call.hidden, call.intermediate
+    rows = min(plan.rows, SMALL_ROWS) if plan.tokens <= SMALL_TOKENS else plan.rows
     fp8, bf16, f32 = torch.float8_e4m3fn, torch.bfloat16, torch.float32
+    for name, columns, dtype in (("a", hidden, fp8), ("h", 2 * inner, bf16), ("c", inner, fp8), ("out", hidden, bf16)):
+        plan.buffer(name, (plan.rows, columns), dtype)  # room for every pair; what follows are views of the first rows
     a = plan.buffer("a", (rows, hidden), fp8)
-    a_scale = plan.buffer("a_scale", (rows, hidden // BLOCK), f32)
+    a_scale = plan.buffer("a_scale", (plan.rows, hidden // BLOCK), f32)
     h = plan.buffer("h", (rows, 2 * inner), bf16)
     c = plan.buffer("c", (rows, inner), fp8)
-    c_scale = plan.buffer("c_scale", (rows, inner // BLOCK), f32)
+    c_scale = plan.buffer("c_scale", (plan.rows, inner // BLOCK), f32)
     out = plan.buffer("out", (rows, hidden), bf16)
 
     route(call, plan, problems=True)
@@ -62,43 +65,37 @@ def grouped_gemm(
     """out (M, N) bf16 = a (M, K) times weights (E, N, K) by expert; GEMM1 or GEMM2 (`which` 0 or 1).
 
     All arguments by position, in the order of the operator's schema: its Python wrapper has had the same one since
-    sgl-kernel 0.3.21.
+    sgl-kernel 0.3.21. `a` and `out` may be views of their first rows: the operator reads offsets and sizes from tables.
     """
     n, k = weights.shape[1:]
-    tables = _tables(plan, n, k)
-    rows = min(plan.rows, SMALL_ROWS) if plan.tokens <= SMALL_TOKENS else plan.rows
+    tables = plan.cached(("tables", which, n, k), lambda: _tables(plan, which, n, k))
     gemm(
-        out[:rows],
-        tables["a_ptrs"],
-        tables["b_ptrs"],
-        tables["out_ptrs"],
-        tables["a_scales_ptrs"],
-        tables["b_scales_ptrs"],
-        a[:rows],
+        out,
+        *tables["pointers"],
+        a,
         weights.transpose(1, 2),
-        a_scale[:rows],
+        a_scale,
         weights_scale.transpose(1, 2),
-        tables["stride_k"],
-        tables["stride_k"],
-        tables["stride_n"],
-        tables["layout_sfa"],
-        tables["layout_sfb"],
-        plan.problems[which],
-        plan.m_indptr[:LOCAL_EXPERTS],
+        *tables["strides"],
+        *tables["scale_layouts"],
+        tables["problems"],
+        tables["offsets"],
         tables["workspace"],
     )
 
 
-def _tables(plan: Plan, n: int, k: int) -> dict[str, torch.Tensor]:
-    """The small tensors that the operator fills or reads: pointers, strides, scale layouts, workspace."""
-    names = ("a_ptrs", "b_ptrs", "out_ptrs", "a_scales_ptrs", "b_scales_ptrs")
-    tables = {name: plan.buffer(name, (LOCAL_EXPERTS,), torch.int64) for name in names}
-    for name in ("layout_sfa", "layout_sfb"):
-        tables[name] = plan.buffer(name, (LOCAL_EXPERTS, SCALE_LAYOUT_INTS), torch.int32)
-    tables["workspace"] = plan.buffer("workspace", (WORKSPACE_BYTES,), torch.uint8)
-    tables["stride_k"] = _full(k, plan.device)
-    tables["stride_n"] = _full(n, plan.device)
-    return tables
+def _tables(plan: Plan, which: int, n: int, k: int) -> dict[str, Any]:
+    """The small tensors that the operator fills or reads, in the order of its schema."""
+    pointers = ("a_ptrs", "b_ptrs", "out_ptrs", "a_scales_ptrs", "b_scales_ptrs")
+    layout = (LOCAL_EXPERTS, SCALE_LAYOUT_INTS)
+    return {
+        "pointers": [plan.buffer(name, (LOCAL_EXPERTS,), torch.int64) for name in pointers],
+        "strides": [_full(k, plan.device), _full(k, plan.device), _full(n, plan.device)],
+        "scale_layouts": [plan.buffer(name, layout, torch.int32) for name in ("layout_sfa", "layout_sfb")],
+        "problems": plan.problems[which],
+        "offsets": plan.m_indptr[:LOCAL_EXPERTS],
+        "workspace": plan.buffer("workspace", (WORKSPACE_BYTES,), torch.uint8),
+    }
 
 
 @functools.cache

@@ -1,0 +1,155 @@
+"""Solutions on a GPU: gates at the full width, CUDA graphs, no synchronization, one compilation for all T.
+
+Run on a GPU host with the solutions' packages: python -m pytest -m gpu tests/solutions/test_gpu_solutions.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+import pytest
+import torch
+from bakeoff.moe.geometry import Geometry
+from bakeoff.moe.inputs import make_inputs, make_weights
+from bakeoff.moe.reference import run as reference
+from bakeoff.moe.routing import local_pairs, route
+from bakeoff.verify.gates import judge
+from solution_support import NAMES, module_of, spec_of
+
+FULL = Geometry(7168, 2048)
+CAPABILITY = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+BACKEND = {(9, 0): "sm_90a", (10, 0): "sm_100a"}.get(CAPABILITY)
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(BACKEND is None, reason="needs an H100, H200 or B200: python -m pytest -m gpu tests/solutions"),
+]
+COPIES_COUNTS = {"flashinfer_moe"}  # its Hopper composition reads the row counts on the host
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    seq_len: int
+    offset: int
+    seed: int | None  # of the routing; None takes the first typical one
+    factor: float = 2.5
+
+
+@cache
+def weights(family: str):
+    return make_weights(FULL, family, 0, "cuda")
+
+
+def inputs_of(tokens: int, family: str = "fib", seed: int | None = None):
+    return make_inputs(FULL, Case(tokens, 32, seed), family, seed or 0, "cuda", weights=weights(family))
+
+
+def active_of(inputs) -> torch.Tensor:
+    arguments = (inputs["routing_logits"], inputs["routing_bias"], inputs["routed_scaling_factor"])
+    pairs = local_pairs(route(*arguments, FULL), inputs["local_expert_offset"], FULL)
+    active = torch.zeros(len(inputs["routing_logits"]), dtype=torch.bool, device="cuda")
+    active[pairs.token] = True
+    return active
+
+
+def entry(name: str):
+    """The solution's `run`, after a first call; skips where it has no backend or a package is missing."""
+    if BACKEND not in spec_of(name).backends:
+        pytest.skip(f"{name} has no {BACKEND} backend")
+    run = module_of(name, "solution").run
+    inputs = inputs_of(8)
+    try:
+        run(*inputs.values(), poisoned(inputs))
+    except module_of(name, "common.checks").MissingPackage as missing:
+        pytest.skip(str(missing))
+    return run
+
+
+def poisoned(inputs) -> torch.Tensor:
+    return torch.full_like(inputs["hidden_states"], float("nan"), dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("family", ["fib", "realistic"])
+@pytest.mark.parametrize("tokens", [1, 7, 80, 129, 901, 11948])
+def test_output_passes_both_gates(name, family, tokens):
+    run, inputs = entry(name), inputs_of(tokens, family)
+    output = poisoned(inputs)
+    run(*inputs.values(), output)
+    wanted = reference(*inputs.values())
+    found = judge(output, wanted, active_of(inputs), geometry=FULL)
+    assert found.strict.passed, found
+    if active_of(inputs).sum() > 16:  # with few rows the published gate is a matter of luck
+        assert found.published.passed, found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_local_token_and_one_busy_expert_are_right(name):
+    run, inputs = entry(name), inputs_of(300)
+    inputs["routing_logits"][:, 32:64] = -20
+    output = poisoned(inputs)
+    run(*inputs.values(), output)
+    assert bool((output == 0).all())
+    inputs["routing_logits"][:, 40] = 9
+    run(*inputs.values(), output)
+    found = judge(output, reference(*inputs.values()), active_of(inputs), geometry=FULL)
+    assert found.strict.passed, found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_repeated_call_gives_the_same_bits(name):
+    run, inputs = entry(name), inputs_of(901)
+    first, second = poisoned(inputs), poisoned(inputs)
+    run(*inputs.values(), first)
+    for _ in range(5):
+        second.fill_(float("nan"))
+        run(*inputs.values(), second)
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in COPIES_COUNTS])
+@pytest.mark.parametrize("tokens", [15, 901])
+def test_a_captured_graph_replays_with_other_values(name, tokens):
+    run, held, other = entry(name), inputs_of(tokens), inputs_of(tokens, seed=1)
+    output, wanted = poisoned(held), poisoned(other)
+    run(*other.values(), wanted)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        run(*held.values(), output)  # makes this stream's scratch
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            run(*held.values(), output)
+    for name_, tensor in held.items():
+        if isinstance(tensor, torch.Tensor):
+            tensor.view(torch.uint8).copy_(other[name_].view(torch.uint8))
+    for _ in range(2):
+        output.fill_(float("nan"))
+        graph.replay()
+        assert torch.equal(output, wanted)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in COPIES_COUNTS])
+def test_a_warm_call_neither_synchronizes_nor_takes_memory(name):
+    run, inputs = entry(name), inputs_of(80)
+    output = poisoned(inputs)
+    run(*inputs.values(), output)
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_stats()["num_device_alloc"]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run(*inputs.values(), output)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.cuda.memory_stats()["num_device_alloc"] == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stage_kernels_are_compiled_once_for_all_batches(name):
+    run = entry(name)
+    stages = module_of(name, "common.triton_stages")
+    before = len(stages._compiled)
+    for tokens in (1, 2, 16, 17, 901, 11948):
+        inputs = inputs_of(tokens)
+        run(*inputs.values(), poisoned(inputs))
+    assert len(stages._compiled) == before

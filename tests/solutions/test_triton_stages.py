@@ -1,0 +1,114 @@
+"""The Triton stages: interpreted on the cpu against the cpu stages, and compiled for both chips."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+from solution_support import module_of, spec_of
+
+HERE = Path(__file__).parent
+ARCHS = ("sm_90a", "sm_100a")
+LIBRARY_SOLUTIONS = ("triton_fused_moe_v2", "deepgemm_moe", "flashinfer_moe")
+
+
+@pytest.mark.parametrize(("tokens", "align"), [(1, 1), (7, 4), (40, 128)])
+def test_interpreted_stages_do_what_the_cpu_stages_do(tokens, align):
+    path = os.pathsep.join([str(HERE), str(HERE.parents[1] / "workflow"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "interpreted_stages.py"), str(tokens), str(align)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 4, 5, 80, 901, 14107])
+@pytest.mark.parametrize("align", [1, 4, 128])
+def test_the_row_bound_holds_for_any_routing_and_is_reached_by_the_worst(tokens, align):
+    bound = module_of("deepgemm_moe", "common.triton_stages").row_bound(tokens, align)
+    assert bound % align == 0
+    worst = [0] * 32  # as many groups as can hold a token, each one row past a multiple
+    for pair in range(tokens * 8):
+        if pair < 32 or align == 1:
+            worst[pair % 32] += 1
+    left = tokens * 8 - sum(worst)
+    for expert in range(32):
+        take = min(left // align * align, align * (left // align // 32 + 1)) if align > 1 else 0
+        worst[expert] += take
+        left -= take
+    worst[0] += left
+    rows = sum(-(-count // align) * align for count in worst)
+    assert rows <= bound < rows + 32 * align
+    assert max(worst) > 0
+
+
+def test_scratch_is_reused_grown_in_powers_of_two_and_zero_when_made():
+    stages = module_of("deepgemm_moe", "common.triton_stages")
+    plan = stages._make_plan(4, 1, torch.device("cpu"), 0, {})
+    small = plan.buffer("x", (3, 5), torch.bfloat16)
+    assert not small.any()
+    assert plan.store["x"].numel() == 32
+    assert plan.buffer("x", (3, 5), torch.bfloat16) is small
+    assert plan.buffer("x", (4, 4), torch.bfloat16).data_ptr() == small.data_ptr()
+    grown = plan.buffer("x", (9, 2), torch.bfloat16)
+    assert plan.store["x"].numel() == 64
+    assert grown.data_ptr() != small.data_ptr()
+    assert any(kept.data_ptr() == small.data_ptr() for kept in stages._outgrown), "a captured graph may still use it"
+
+
+@cache
+def compiled(name: str, arch: str):
+    return {kernel["name"]: kernel for kernel in module_of(name, "cuda").compile_kernels(arch)}
+
+
+def cuobjdump(option: str, cubin: bytes, folder: Path) -> str:
+    file = folder / "kernel.cubin"
+    file.write_bytes(cubin)
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    return subprocess.run([str(tool), option, str(file)], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", LIBRARY_SOLUTIONS)
+def test_every_kernel_compiles_without_a_gpu_and_spills_nothing(name, arch, tmp_path):
+    kernels = compiled(name, arch)
+    routing = "route_pairs" if name == "flashinfer_moe" else "route_tokens"
+    native = (name, arch) == ("flashinfer_moe", "sm_100a")
+    assert set(kernels) == (set() if native else {routing, "permute_rows", "swiglu_rows", "combine_rows"})
+    for kernel in kernels.values():
+        assert f".target {arch.rstrip('a')}" in kernel["ptx"]
+        usage = cuobjdump("-res-usage", kernel["cubin"], tmp_path)
+        assert re.search(r"STACK:0 .*LOCAL:0 ", usage), f"{kernel['name']}: {usage}"
+        assert kernel["meta"]["threads"] in (32, 128)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", ["permute_rows", "swiglu_rows", "combine_rows"])
+def test_rows_move_sixteen_bytes_at_a_time(name, arch, tmp_path):
+    sass = cuobjdump("-sass", compiled("triton_fused_moe_v2", arch)[name]["cubin"], tmp_path)
+    assert re.search(r"LDG\.E[.\w]*\.128", sass), "no 16-byte load"
+    assert re.search(r"STG\.E[.\w]*\.128", sass), "no 16-byte store"
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", LIBRARY_SOLUTIONS)
+def test_each_kernel_falls_into_its_stage_by_its_name(name, arch):
+    for kernel in compiled(name, arch).values():
+        stage = next(rule.stage for rule in spec_of(name).stages if re.search(rule.kernel, kernel["name"]))
+        assert stage == kernel["stage"], kernel["name"]
+
+
+def test_launches_and_compilation_agree_on_the_arguments():
+    stages = module_of("deepgemm_moe", "common.triton_stages")
+    for name, types in stages.TYPES.items():
+        kernel = stages._kernel(name)
+        constants = [p.name for p in kernel.params if p.is_constexpr]
+        assert len(types.split()) == len(kernel.arg_names) - len(constants), name
+        integers = [kernel.arg_names[i] for i, kind in enumerate(types.split()) if not kind.startswith("*")]
+        assert integers == [p.name for p in kernel.params if p.do_not_specialize], f"{name} specializes on a value of T"
