@@ -1,0 +1,237 @@
+"""The calls into other libraries: their arguments against the released signatures, and the host path at all T.
+
+A schema test: names, order, dtypes and shapes, on the cpu, with the libraries and the kernels replaced by recorders. The
+signatures are data with their source (library_signatures.json). To check that data against the wheels themselves, put
+them (pip download --no-deps) in a folder and name it in BAKEOFF_WHEELS.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from solution_support import PUBLISHED_TOKENS, make_inputs, module_of
+
+FACTS = json.loads(Path(__file__).with_name("library_signatures.json").read_text())
+WHEELS = Path(os.environ.get("BAKEOFF_WHEELS", "no-folder-given"))
+SCHEMA = re.compile(r"\w+\((?P<arguments>[^)]*)\) -> \(\)")
+
+
+def facts_of(name: str) -> list[dict[str, Any]]:
+    return [fact for fact in FACTS["functions"] if fact["name"] == name]
+
+
+def signature(fact: dict[str, Any]) -> inspect.Signature:
+    return inspect.Signature(
+        inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=inspect.Parameter.empty if name in fact["required"] else None,
+        )
+        for name in fact["parameters"]
+    )
+
+
+def call_of(name: str, tokens: int):
+    output = torch.empty(tokens, 512, dtype=torch.bfloat16)
+    return module_of(name, "common.checks").check_call(*make_inputs(tokens).values(), output)
+
+
+@pytest.mark.parametrize("fact", facts_of("trtllm_fp8_block_scale_moe"), ids=lambda fact: fact["version"])
+def test_the_native_call_binds_by_name(fact):
+    call = call_of("flashinfer_moe", 16)
+    arguments = module_of("flashinfer_moe", "cuda").native_arguments(call)
+    bound = signature(fact).bind(**arguments).arguments
+    assert set(fact["required"]) <= set(bound)
+    assert bound["hidden_states_scale"].shape == (4, 16), "block-major, as the native path reads it"
+    assert bound["gemm1_weights"].shape == (32, 512, 512)
+    assert [bound[k] for k in ("num_experts", "top_k", "n_group", "topk_group")] == [256, 8, 8, 4]
+    assert [bound[k] for k in ("local_num_experts", "local_expert_offset", "intermediate_size")] == [32, 32, 256]
+    assert bound["routed_scaling_factor"] == 2.5
+    assert bound["routing_method_type"] == 2, "RoutingMethodType.DeepSeekV3"
+    assert bound["use_shuffled_weight"] is False
+    assert bound["weight_layout"] == 0, "WeightLayout.MajorK"
+
+
+@pytest.mark.parametrize("fact", facts_of("fused_topk_deepseek"), ids=lambda fact: fact["version"])
+def test_the_choice_of_experts_binds_by_name(fact):
+    values, ids = torch.empty(16, 8), torch.empty(16, 8, dtype=torch.int32)
+    arguments = module_of("flashinfer_moe", "cuda").topk_arguments(call_of("flashinfer_moe", 16), values, ids)
+    assert set(fact["required"]) <= set(signature(fact).bind(**arguments).arguments)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Runs a solution's GPU host path on cpu tensors; returns the launches and library calls in order."""
+
+    def record(name: str, tokens: int, backend: str) -> list[tuple[str, Any, Any]]:
+        cuda, stages = module_of(name, "cuda"), module_of(name, "common.triton_stages")
+        log: list[tuple[str, Any, Any]] = []
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: SimpleNamespace(cuda_stream=0))
+        monkeypatch.setattr(stages, "_processors", lambda index: 132)
+        monkeypatch.setattr(stages, "_plans", {})
+        monkeypatch.setattr(stages, "_stores", {})
+        monkeypatch.setattr(
+            stages, "_launch", lambda kernel, plan, grid, args, const: log.append((kernel, args, const))
+        )
+
+        def library(kernel: str) -> Any:
+            return lambda *args, **named: log.append((kernel, args, named))
+
+        if name == "triton_fused_moe_v2":
+            monkeypatch.setattr(cuda, "_load_gemm", lambda: library("gemm"))
+        elif name == "deepgemm_moe":
+            package = SimpleNamespace(m_grouped_fp8_gemm_nt_contiguous=library("gemm"))
+            monkeypatch.setattr(cuda, "_load", lambda: package)
+        else:
+            monkeypatch.setattr(cuda, "_load", lambda module, function: library(function))
+        cuda.run_cuda(call_of(name, tokens), backend)
+        return log
+
+    return record
+
+
+@pytest.mark.parametrize("tokens", PUBLISHED_TOKENS)
+def test_the_operator_of_sgl_kernel_gets_what_its_schema_names(recorded, tokens):
+    log = recorded("triton_fused_moe_v2", tokens, "sm_90a")
+    assert [kernel for kernel, _, _ in log] == [
+        "route_tokens",
+        "permute_rows",
+        "gemm",
+        "swiglu_rows",
+        "gemm",
+        "combine_rows",
+    ]
+    schema = FACTS["schemas"][0]["schema"]
+    names = [argument.split()[-1] for argument in SCHEMA.fullmatch(schema)["arguments"].split(",")]
+    for (_, arguments, _), (n, k) in zip([log[2], log[4]], [(512, 512), (512, 256)], strict=True):
+        given = dict(zip(names, arguments, strict=True))
+        check_grouped_mm(given, n, k)
+        small = given["a"].shape[0] <= 2048
+        assert small == (tokens <= 640), "the operator chooses its kernel by the rows of a"
+        room = given["a"].untyped_storage().nbytes() // k
+        assert room >= 8 * tokens, "rows for every pair behind the view"
+
+
+def check_grouped_mm(given: dict[str, torch.Tensor], n: int, k: int) -> None:
+    """What the operator asserts about its arguments."""
+    rows = given["a"].shape[0]
+    assert given["a"].shape == (rows, k)
+    assert given["output"].shape == (rows, n)
+    assert given["b"].shape == (32, k, n)
+    assert given["b"].stride() == (n * k, 1, k), "column-major"
+    assert given["scales_a"].shape[1] == k // 128
+    assert given["scales_b"].shape == (32, k // 128, n // 128)
+    assert [given[name].dtype for name in ("a", "b", "output")] == [torch.float8_e4m3fn] * 2 + [torch.bfloat16]
+    assert all(given[name].dtype == torch.float32 for name in ("scales_a", "scales_b"))
+    pointers = ("a_ptrs", "b_ptrs", "out_ptrs", "a_scales_ptrs", "b_scales_ptrs")
+    assert all(given[name].shape == (32,) and given[name].dtype == torch.int64 for name in pointers)
+    assert [given[name].tolist() for name in ("stride_a", "stride_b", "stride_c")] == [[k] * 32, [k] * 32, [n] * 32]
+    assert all(given[name].dtype == torch.int64 for name in ("stride_a", "stride_b", "stride_c"))
+    assert all(
+        given[name].shape == (32, 5) and given[name].dtype == torch.int32 for name in ("layout_sfa", "layout_sfb")
+    )
+    assert given["problem_sizes"].shape == (32, 3)
+    assert given["problem_sizes"].is_contiguous()
+    assert given["expert_offsets"].shape == (32,)
+    assert given["problem_sizes"].dtype == given["expert_offsets"].dtype == torch.int32
+    assert given["workspace"].dim() == 1
+
+
+def test_both_releases_of_sgl_kernel_register_the_same_schema():
+    assert {fact["distribution"] for fact in FACTS["schemas"]} == {"sglang-kernel", "sgl-kernel"}
+    assert len({fact["schema"] for fact in FACTS["schemas"]}) == 1
+
+
+@pytest.mark.parametrize("tokens", PUBLISHED_TOKENS)
+def test_deepgemm_gets_groups_at_its_alignment_and_scales_as_it_reads_them(recorded, tokens):
+    log = recorded("deepgemm_moe", tokens, "sm_90a")
+    assert [kernel for kernel, _, _ in log] == [
+        "route_tokens",
+        "permute_rows",
+        "gemm",
+        "swiglu_rows",
+        "gemm",
+        "combine_rows",
+    ]
+    (fact,) = facts_of("m_grouped_fp8_fp4_gemm_nt_contiguous")
+    for (_, arguments, named), (n, k) in zip([log[2], log[4]], [(512, 512), (512, 256)], strict=True):
+        given = signature(fact).bind(*arguments, **named).arguments
+        (a, a_scale), (b, b_scale) = given["a"], given["b"]
+        rows = a.shape[0]
+        assert rows % 128 == 0
+        assert rows >= 8 * tokens
+        assert a.shape == (rows, k)
+        assert a_scale.shape == (rows, k // 128)
+        assert a_scale.stride() == (1, rows), "rows contiguous and 16-byte aligned: taken as they are"
+        assert b.shape == (32, n, k)
+        assert b_scale.shape == (32, n // 128, k // 128)
+        assert given["d"].shape == (rows, n)
+        assert given["grouped_layout"].shape == (32,)
+        assert given["grouped_layout"].dtype == torch.int32
+        assert given["use_psum_layout"] is True
+
+
+def test_deepgemm_is_told_few_different_expected_row_counts():
+    expected = module_of("deepgemm_moe", "cuda").expected_rows
+    assert {t: expected(t) for t in (1, 80, 901, 14107)} == {1: 1, 80: 2, 901: 32, 14107: 512}
+
+
+def test_the_composition_runs_one_gemm_for_each_expert_with_rows():
+    cuda, calls = module_of("flashinfer_moe", "cuda"), []
+    counts = [0] * 32
+    counts[3], counts[4], counts[31] = 5, 8, 1  # rows start at 0, 8 and 16: groups are padded to 4
+    a, out = torch.zeros(20, 256, dtype=torch.float8_e4m3fn), torch.zeros(20, 128, dtype=torch.bfloat16)
+    scale = torch.arange(40.0)
+    weights, weights_scale = torch.zeros(32, 128, 256, dtype=torch.float8_e4m3fn), torch.zeros(32, 1, 2)
+    cuda._gemm_each(lambda **named: calls.append(named), counts, a, scale, weights, weights_scale, out)
+    for fact in facts_of("fp8_blockscale_gemm_sm90"):
+        assert all(set(fact["required"]) <= set(signature(fact).bind(**named).arguments) for named in calls)
+    assert [named["input"].shape[0] for named in calls] == [5, 8, 1]
+    assert [named["out"].storage_offset() // 128 for named in calls] == [0, 8, 16]
+    assert [named["input_scale"].shape for named in calls] == [(2, 8), (2, 8), (2, 4)]
+    assert [float(named["input_scale"][1, 0]) for named in calls] == [8.0, 24.0, 36.0]
+    assert [named["weight"].storage_offset() // (128 * 256) for named in calls] == [3, 4, 31]
+
+
+def test_the_native_path_is_one_call_and_a_copy(recorded, monkeypatch):
+    cuda = module_of("flashinfer_moe", "cuda")
+    call = call_of("flashinfer_moe", 3)
+    monkeypatch.setattr(cuda, "_load", lambda module, name: lambda **named: torch.full((3, 512), 7.0).bfloat16())
+    cuda.run_cuda(call, "sm_100a")
+    assert bool((call.output == 7).all())
+
+
+@pytest.mark.parametrize("fact", FACTS["functions"], ids=lambda fact: f"{fact['name']}-{fact['version']}")
+def test_the_recorded_signatures_are_those_of_the_wheels(fact):
+    with open_wheel(fact) as wheel:
+        tree = ast.parse(wheel.read(fact["file"]))
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == fact["name"]]
+    names = [argument.arg for argument in found[-1].args.args]
+    assert names == fact["parameters"]
+    assert names[: len(names) - len(found[-1].args.defaults)] == fact["required"]
+
+
+@pytest.mark.parametrize("fact", FACTS["schemas"], ids=lambda fact: f"{fact['version']}-{fact['file'].split('/')[1]}")
+def test_the_recorded_schemas_are_those_of_the_wheels(fact):
+    with open_wheel(fact) as wheel:
+        assert f"\0{fact['schema']}\0".encode() in wheel.read(fact["file"])
+
+
+def open_wheel(fact: dict[str, Any]) -> zipfile.ZipFile:
+    name = f"{fact['distribution'].replace('-', '_')}-{fact['version']}-*.whl"
+    found = sorted(WHEELS.glob(name))
+    if not found:
+        pytest.skip(
+            f"needs {name} in the folder BAKEOFF_WHEELS: pip download --no-deps {fact['distribution']}=={fact['version']}"
+        )
+    return zipfile.ZipFile(found[0])
