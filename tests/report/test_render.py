@@ -187,6 +187,17 @@ def test_stages_say_that_they_are_not_profiled() -> None:
     )
 
 
+def test_a_profile_shows_stages_limits_and_tested_explanations() -> None:
+    a = constructed.profiled_run()
+    written = rendering.render(a)
+    page, text = Page.of(written["report.html"]), written["report.md"].decode()
+    assert "not profiled" not in page.text and "limited by memory" in page.text and "ncu, no permission" in page.text
+    rows = list(csv.DictReader(io.StringIO(written["tables/profiled.csv"].decode())))
+    assert len(rows) == 4 and rows[0]["gemm1_us"] == "30.0" and rows[1]["dram_over_floor"] == ""
+    assert "Triton scatter dominates" in text and "CONTRADICTED" in text
+    widths_are_even(text)
+
+
 def test_peers_stand_beside_contestants_and_never_lead() -> None:
     a = analysis("with_peer")
     (peer,) = [p.name for p in a.participants if p.role == "peer"]

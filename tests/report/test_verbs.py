@@ -92,7 +92,11 @@ def test_the_index_links_every_report_by_relative_path(tmp_path: Path) -> None:
     assert all((results / link).is_file() for link in links), [link for link in links if not (results / link).is_file()]
     assert "76/76 PASSED. Correctness only; no performance shown." in page.text
     audit = analysis("2026-02-26_4way").audit
-    assert audit and f"{audit.confirmed} of {len(audit.claims)} claims confirmed" in page.text and "contradicted by the report’s own values" in page.text
+    assert (
+        audit
+        and f"{audit.confirmed} of {len(audit.claims)} claims confirmed" in page.text
+        and "contradicted by the report’s own values" in page.text
+    )
     assert not page.all("script", "link", "img")
 
 

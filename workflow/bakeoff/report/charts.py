@@ -5,6 +5,7 @@ A chart gets numbers from Python and every word (title, description, axis labels
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from bakeoff.report.svg import (
 )
 
 WIDE, NARROW = 880.0, 340.0
+# From more points than this, a line shows some of its marks only.
+MOST_MARKS = 150
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Mar
         _axis_labels(frame, words)
         ends = []
         for s in series:
-            steps = _steps(s.points, x.high)
+            steps = _steps(_columns(s.points, x), x.high)
             frame.canvas.add(
                 "path",
                 class_=f"l {colour_class(s.index)}",
@@ -212,17 +215,26 @@ def _axis_labels(frame: Frame, words: Words) -> None:
 
 
 def _line(frame: Frame, s: Series, x: Scale, y: Scale) -> None:
-    if len(s.points) > 1:
-        frame.canvas.add(
-            "path",
-            class_=f"l {colour_class(s.index)}",
-            d=path([(x(p.x), y(p.y)) for p in s.points]),
-            stroke_dasharray=dash(s.index),
-        )
-    ends = [((x(p.x), y(p.low)), (x(p.x), y(p.high))) for p in s.points if p.low is not None and p.high is not None]
+    places = _thinned([(x(p.x), y(p.y)) for p in s.points])
+    if len(places) > 1:
+        frame.canvas.add("path", class_=f"l {colour_class(s.index)}", d=path(places), stroke_dasharray=dash(s.index))
+    marked = s.points if len(s.points) <= MOST_MARKS else _apart(s.points, x, 8)
+    ends = [((x(p.x), y(p.low)), (x(p.x), y(p.high))) for p in marked if p.low is not None and p.high is not None]
     _whiskers(frame.canvas, s, ends)
-    for point in s.points:
+    for point in marked:
         frame.canvas.mark(s.index, x(point.x), y(point.y), title=point.title if frame.canvas.width == WIDE else "")
+
+
+def _thinned(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A line through very many points, with at most four per unit of width: first, lowest, highest, last. It looks the same."""
+    if len(places) <= MOST_MARKS:
+        return list(places)
+    kept: list[tuple[float, float]] = []
+    for _, group in itertools.groupby(places, key=lambda place: int(place[0])):
+        column = list(group)
+        extremes = {0, len(column) - 1, *(pick(range(len(column)), key=lambda k: column[k][1]) for pick in (min, max))}
+        kept += [column[k] for k in sorted(extremes)]
+    return kept
 
 
 def _whiskers(canvas: Canvas, s: Series, ends: Sequence[tuple[tuple[float, float], tuple[float, float]]]) -> None:
@@ -272,6 +284,13 @@ def _steps(points: Sequence[Point], end: float) -> list[tuple[float, float]]:
         corners += [(point.x, height), (point.x, point.y)]
         height = point.y
     return [*corners, (end, height)]
+
+
+def _columns(points: Sequence[Point], x: Scale) -> list[Point]:
+    """Of very many steps, the last in each unit of width: the height that the eye sees there."""
+    if len(points) <= MOST_MARKS:
+        return list(points)
+    return list({int(x(point.x)): point for point in points}.values())
 
 
 def _seq_len_ticks(values: Sequence[float], x: Scale, apart: float) -> list[float]:

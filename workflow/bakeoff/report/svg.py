@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from bakeoff.report.formats import fixed
-
 COLOURS = 8
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "12 4", "5 2 1 2 1 2")
 _LOG_STEPS = ((1.0,), (1.0, 2.0, 5.0), (1.0, 2.0, 3.0, 5.0, 7.0), (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0))
@@ -25,7 +23,8 @@ MARKERS = (
 
 def coordinate(value: float) -> str:
     """A coordinate with at most one decimal: 12.0 -> "12", 3.14 -> "3.1"."""
-    return fixed(float(value), 1, minus="-").removesuffix(".0")
+    text = f"{value:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
 
 
 def element(name: str, content: object = "", /, **attributes: object) -> Markup:

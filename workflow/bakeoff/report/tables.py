@@ -9,6 +9,8 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
 from bakeoff.report.formats import MISSING, raw
 
@@ -33,8 +35,7 @@ class Column:
     mark: int | None = None
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One cell: `value` for machines, `text` for people, `note` a second, smaller line.
 
     tone: "" or one of win, good, bad, warn, mute (the style sheet's classes). mark: number of the participant whose mark goes before the text.
@@ -75,9 +76,11 @@ class Table:
     def shown(self) -> list[Column]:
         return [column for column in self.columns if column.shown]
 
-    def shown_rows(self) -> Iterable[list[tuple[Column, Cell]]]:
-        for row in self.rows:
-            yield [(column, entry) for column, entry in zip(self.columns, row, strict=True) if column.shown]
+    def shown_rows(self, limit: int | None = None) -> Iterable[list[tuple[Column, Cell]]]:
+        """The first `limit` rows (all by default), each as its shown columns with their cells."""
+        shown = [(number, column) for number, column in enumerate(self.columns) if column.shown]
+        for row in islice(self.rows, limit):
+            yield [(column, row[number]) for number, column in shown]
 
     def csv(self) -> bytes:
         """UTF-8, comma separated, "\\n" line ends; full precision; a missing value is an empty field."""
