@@ -1,0 +1,163 @@
+"""Fills the tables of docs/numerics.md from the recorded files: `python -m bakeoff.verify.page` brings the page up to date.
+
+A table stands between `<!-- NAME -->` and `<!-- end NAME -->`; everything else on the page is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bakeoff.files import PROJECT_ROOT, read_bytes, read_json, write_atomic
+from bakeoff.verify.bounds import bounds
+from bakeoff.verify.power import GatePower
+from bakeoff.verify.simulate import FILE, Observation, Simulation
+
+PAGE = PROJECT_ROOT / "docs" / "numerics.md"
+POWER_NARROW = FILE.with_name("power_narrow.json")
+POWER_FULL = FILE.with_name("power_full.json")
+# Words for the roundings of simulate.ROUNDINGS.
+WORDS = {
+    "gemm1_output_bfloat16_fp8": "BF16 then FP8; FP8; BF16",
+    "gemm1_output_fp8": "FP8; FP8; BF16",
+    "gemm1_output_bfloat16": "BF16; FP8; BF16",
+}
+
+
+def generated() -> tuple[Path, bytes]:
+    """The page, and what it should hold."""
+    text = read_bytes(PAGE).decode()
+    simulation = read_json(FILE, Simulation)
+    narrow, full = read_json(POWER_NARROW, GatePower), read_json(POWER_FULL, GatePower)
+    for name, make in {
+        "simulation": lambda: _simulation(simulation),
+        "bounds": lambda: _bounds(simulation),
+        "single rows": lambda: _single_rows(simulation),
+        "power": lambda: _power(narrow, full),
+        "survivors": lambda: _survivors(narrow, full),
+    }.items():
+        text = _replaced(text, name, make)
+    return PAGE, text.encode()
+
+
+def _replaced(text: str, name: str, make: Callable[[], str]) -> str:
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    found = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
+    if len(found.findall(text)) != 1:
+        raise ValueError(f"{PAGE}: expected one {start} ... {end}")
+    return found.sub(lambda _: f"{start}\n{make()}\n{end}", text)
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _simulation(simulation: Simulation) -> str:
+    head = [
+        "workload, seed",
+        "casts",
+        "relative L2",
+        "calc_diff",
+        "matched",
+        "scale",
+        "worst row: L2",
+        "calc_diff",
+        "matched",
+    ]
+    return _table(
+        head,
+        (
+            [
+                f"{o.workload}, {o.seed}", WORDS[o.rounding], f"{o.numerics.relative_l2:.4f}", f"{1e3 * (o.numerics.calc_diff or 0):.2f}e-3",
+                f"{o.numerics.matched_ratio_active:.3f}", f"{o.numerics.scale:.4f}", f"{o.rows.relative_l2:.3f}",
+                f"{1e3 * o.rows.calc_diff:.2f}e-3", f"{o.rows.matched_ratio:.3f}",
+            ]
+            for o in simulation.observations
+            if o.family == "fib"
+        ),
+    )  # fmt: skip
+
+
+def _bounds(simulation: Simulation) -> str:
+    b, seen = bounds().strict.full, simulation.observations
+
+    def worst(get: Callable[[Observation], float | None], pick: Callable[[list[float]], float] = max) -> float:
+        return pick([value for o in seen if (value := get(o)) is not None])
+
+    scales = f"{worst(lambda o: o.numerics.scale, min):.4f} to {worst(lambda o: o.numerics.scale):.4f}"
+    rows = [
+        [
+            "relative L2 error of the active rows",
+            f"≤ {b.relative_l2}",
+            f"{worst(lambda o: o.numerics.relative_l2):.4f}",
+        ],
+        [
+            "relative L2 error of any single active row",
+            f"≤ {b.worst_row_l2}",
+            f"{worst(lambda o: o.numerics.worst_row_l2):.4f}",
+        ],
+        ["calc_diff, 1 − 2⟨x,y⟩/(⟨x,x⟩+⟨y,y⟩)", f"≤ {b.calc_diff}", f"{worst(lambda o: o.numerics.calc_diff):.5f}"],
+        [
+            "matched ratio of the active rows",
+            f"≥ {b.matched_ratio_active}",
+            f"{worst(lambda o: o.numerics.matched_ratio_active, min):.4f}",
+        ],
+        ["best-fit scale ⟨x,y⟩/⟨y,y⟩", f"{b.scale[0]} to {b.scale[1]}", scales],
+        ["elements of inactive rows that are not exactly 0", "0", "0"],
+        ["elements that are not finite", "0", "0"],
+    ]
+    return _table(["measure", "bound", "worst correct output"], rows)
+
+
+def _single_rows(simulation: Simulation) -> str:
+    rows = sum(o.numerics.active_rows for o in simulation.observations)
+    rejected = sum(o.rows.rejected for o in simulation.observations)
+    return f"They would reject {rejected} of the {rows} simulated rows."
+
+
+def _power(narrow: GatePower, full: GatePower) -> str:
+    def killed(power: GatePower, name: str) -> list[str]:
+        found = next(mutant for mutant in power.mutants if mutant.name == name)
+        judged = found.cells - found.excluded
+        return [f"{found.killed_strict}/{judged}", f"{found.killed_published}/{judged}"]
+
+    def share(count: int, power: GatePower) -> str:
+        return f"{count}/{power.counted} ({count / power.counted:.1%})"
+
+    rows = [
+        [f"{mutant.name}: {narrow.mistakes[mutant.name]}", *killed(narrow, mutant.name), *killed(full, mutant.name)]
+        for mutant in narrow.mutants
+    ]
+    total = [share(count, power) for power in (narrow, full) for count in (power.killed_strict, power.killed_published)]
+    return _table(
+        ["mistake", "narrow: strict", "published", "full: strict", "published"],
+        [*rows, ["**all that must die**", *total]],
+    )
+
+
+def _survivors(narrow: GatePower, full: GatePower) -> str:
+    lines = [
+        f"{where}: {power.honest_cells} honest outputs, {power.honest_rejected_strict} rejected by the strict gate, "
+        f"{power.honest_rejected_published} by the published one; {power.excluded} mutants equal the honest output. Survivors: "
+        + (", ".join(f"{s.mutant} on {s.workload} ({s.family})" for s in power.survivors) or "none")
+        + "."
+        for where, power in (
+            ("Narrow", narrow),
+            (f"Full width, {full.rows or 'all'} rows of each workload, {' and '.join(full.families)} values", full),
+        )
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def main() -> int:
+    """Bring the page up to date."""
+    path, content = generated()
+    write_atomic(path, content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
