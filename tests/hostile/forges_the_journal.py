@@ -1,5 +1,6 @@
 """Forged journal: appends a result of its own to the run's files."""
 
+import tempfile
 from pathlib import Path
 
 EXPECTED = ("REJECTED", "edited_run")
@@ -21,7 +22,9 @@ def hostile(honest, *arguments):
 
 
 def neighbour(honest, *arguments):
-    """Appends to a file in its own scratch folder."""
+    """Appends to a file in its own scratch folder, and uses a temporary file without a name there."""
     honest(*arguments)
+    with tempfile.TemporaryFile(dir=".") as stream:
+        stream.write(b"call\n")
     with Path("notes.txt").open("a") as stream:
         stream.write("call\n")

@@ -22,42 +22,60 @@ from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of,
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_work_counts_for_the_window_of_the_api_call_that_caused_it() -> None:
-    api = [(105, 1), (110, 2), (150, 3), (205, 4), (300, 5)]  # 3 lies between the windows, 5 after them
-    work = [(1, 1000, 3000), (2, 2000, 6000), (3, 0, 10_000), (4, 20_000, 21_000), (4, 24_000, 25_000), (5, 0, 9)]
-    assert attribute(api, work, [(100, 120), (200, 210)]) == ([5.0, 2.0], [5.0, 5.0])
+def marked(*calls: list[tuple[int, int]]) -> list[tuple[int, int, bool]]:
+    """Records of calls that start at 100_000 ns intervals, each between its two marks."""
+    records = []
+    for number, work in enumerate(calls):
+        base = 100_000 * (number + 1)
+        records += [(base, base + 5_000, True), (base + 90_000, base + 91_000, True)]
+        records += [(base + start, base + end, False) for start, end in work]
+    return records
+
+
+def test_work_counts_for_the_call_between_whose_marks_it_starts() -> None:
+    records = marked([(6_000, 8_000), (7_000, 11_000)], [(10_000, 11_000), (14_000, 15_000)])
+    outside = [(50_000, 60_000, False), (195_000, 196_000, False)]  # what the harness does between calls
+    assert attribute([*reversed(records), *outside], 2) == ([5.0, 2.0], [5.0, 5.0])
 
 
 def test_concurrent_kernels_are_busy_once_and_gaps_are_in_the_span_only() -> None:
-    work = [(1, 0, 10_000), (1, 2_000, 4_000), (1, 30_000, 31_000)]
-    assert attribute([(5, 1)], work, [(0, 9)]) == ([11.0], [31.0])
+    assert attribute(marked([(6_000, 16_000), (8_000, 10_000), (36_000, 37_000)]), 1) == ([11.0], [31.0])
 
 
-def test_a_call_without_any_record_has_no_cupti_tier() -> None:
-    assert attribute([(5, 1)], [(1, 0, 1)], [(0, 9), (20, 29)]) is None
+def test_work_that_runs_ahead_during_the_delay_counts() -> None:
+    assert attribute(marked([(1_000, 2_000), (6_000, 8_000)]), 1) == ([3.0], [7.0])
+
+
+def test_marks_that_do_not_fit_or_a_call_without_work_give_no_cupti_tier() -> None:
+    records = marked([(6_000, 8_000)])
+    assert attribute(records, 1) == ([2.0], [2.0])
+    assert attribute(records, 2) is None
+    assert attribute([*records, (120_000, 121_000, True)], 1) is None
+    assert attribute(marked([]), 1) is None
 
 
 def test_trace_reads_records_as_cupti_hands_them_over() -> None:
-    kinds = types.SimpleNamespace(RUNTIME=1, DRIVER=2, CONCURRENT_KERNEL=3, MEMCPY=4, MEMSET=5)
+    kinds = types.SimpleNamespace(CONCURRENT_KERNEL=3, MEMCPY=4, MEMSET=5)
     enabled, hooks = set(), {}
+    spin = "_ZN2at4cuda12_GLOBAL__N_111spin_kernelEl"
+    records = [
+        types.SimpleNamespace(kind=3, start=0, end=10, name=spin),
+        types.SimpleNamespace(kind=3, start=1000, end=3000, name="gemm"),
+        types.SimpleNamespace(kind=5, start=3000, end=3500),
+        types.SimpleNamespace(kind=3, start=4000, end=4001, name=spin),
+    ]
     cupti = types.SimpleNamespace(
         ActivityKind=kinds,
         activity_register_callbacks=lambda requested, completed: hooks.update(requested=requested, completed=completed),
         activity_enable=enabled.add,
         activity_disable=enabled.remove,
-        activity_flush_all=lambda flag: hooks["completed"](
-            [
-                types.SimpleNamespace(kind=1, start=7, correlation_id=11),
-                types.SimpleNamespace(kind=3, start=1000, end=3000, correlation_id=11),
-                types.SimpleNamespace(kind=5, start=3000, end=3500, correlation_id=12),
-            ]
-        ),
+        activity_flush_all=lambda flag: hooks["completed"](records),
     )
     trace = Trace(cupti)
-    assert not enabled and hooks["requested"]()[0] > 0
-    trace.enable(True)
-    assert enabled == {1, 2, 3, 4, 5}
-    assert trace.collect([(5, 9)]) == ([2.0], [2.0])
+    assert enabled == {3, 4, 5} and trace.enabled and hooks["requested"]()[0] > 0
+    assert trace.collect(1) == ([2.5], [2.5])
+    trace.enable(False)
+    assert not enabled
 
 
 def test_the_interval_of_the_median_narrows_with_calls_and_covers_it() -> None:

@@ -255,7 +255,9 @@ def environment(threads: int, scratch: Path, cache: Path, gpu: str | None) -> di
     return {**os.environ, **own, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
 
 
-def shared_caches(variables: dict[str, str]) -> list[str]:
-    """Folders outside a participant's own that its compilers write to: FlashInfer's, if the operator has set one up beforehand."""
+def shared_caches() -> list[str]:
+    """Folders outside a participant's own that its compilers write to: FlashInfer's, if the operator names one."""
     base = os.environ.get("FLASHINFER_WORKSPACE_BASE")
-    return [base] if base and Path(base).is_dir() and variables["FLASHINFER_WORKSPACE_BASE"] == base else []
+    if base:
+        Path(base).mkdir(parents=True, exist_ok=True)
+    return [base] if base else []

@@ -1,7 +1,9 @@
 """The GPU under a worker: CUDA events, CUPTI activity records, a cold L2 cache.
 
 `CudaDevice` needs a CUDA build of torch and one visible GPU. CUPTI (cupti-python) gives what the GPU itself recorded of each kernel;
-where it is missing or denied, its two tiers are named as missing, with the reason, and nothing stands in for them.
+where it is missing or denied, its two tiers are named as missing, with the reason, and nothing stands in for them. CUPTI is attached
+when the first traced call is near, not before: an attached CUPTI slows every API call of the process, and a protocol without it must
+not pay for that.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from bakeoff.measure.timing import now_us
 
 CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
 CUPTI_BUFFER = 8 << 20
+# torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's own clock.
+MARKER = "spin_kernel"
 
 
 class CudaDevice(Device):
@@ -25,20 +29,17 @@ class CudaDevice(Device):
     repeats = True
 
     def __init__(self, trace: bool = True) -> None:
-        """`trace`: record with CUPTI, which only one user per process can; a profiler may be another one."""
+        """`trace`: CUPTI may be used, which only one user per process can; a profiler may be another one."""
         torch.cuda.init()
-        self._event, self._current_stream, self._sync = (
-            torch.cuda.Event,
-            torch.cuda.current_stream,
-            torch.cuda.synchronize,
-        )
+        self._event, self._sync, self._spin = torch.cuda.Event, torch.cuda.synchronize, torch.cuda._sleep
         properties = torch.cuda.get_device_properties(0)
         # Twice the cache: the flush must evict everything, whatever the replacement policy.
         self._flush = torch.zeros(2 * properties.L2_cache_size // 4, dtype=torch.int32, device="cuda")
         self._cache: torch.Tensor | None = None
         self._cycles_per_us = _sm_clock_mhz(properties)
         self.missing: dict[str, str] = {}
-        self._trace = _open_trace(self.missing) if trace else None
+        self._may_trace = trace
+        self._trace: Trace | None = None
         self._calls: list[dict[str, Any]] = []
         self._sync()
 
@@ -62,25 +63,27 @@ class CudaDevice(Device):
         self._cache.zero_()
 
     def lead_in(self, microseconds: float) -> None:
-        torch.cuda._sleep(int(microseconds * self._cycles_per_us))
+        self._spin(int(microseconds * self._cycles_per_us))
 
-    def begin(self, trace: bool = True) -> None:
-        call: dict[str, Any] = {"start": self._event(enable_timing=True), "end": self._event(enable_timing=True)}
-        call["traced"] = trace and self._trace is not None
+    def trace(self, wanted: bool) -> None:
+        if wanted and self._may_trace and self._trace is None:
+            self._trace = _open_trace(self.missing)
+            self._may_trace = self._trace is not None
         if self._trace is not None:
-            self._trace.enable(trace)
-        call["start"].record()
-        if call["traced"] and self._trace is not None:
-            call["window"] = self._trace.now()
-        call["host"] = now_us()
+            self._trace.enable(wanted)
+
+    def begin(self) -> None:
+        call = {"start": self._event(enable_timing=True), "end": self._event(enable_timing=True)}
         self._calls.append(call)
+        call["start"].record()
+        call["host"] = now_us()
 
     def end(self) -> None:
         call = self._calls[-1]
         call["host"] = now_us() - call["host"]
-        if call["traced"] and self._trace is not None:
-            call["window"] = (call["window"], self._trace.now())
         call["end"].record()
+        if self._trace is not None and self._trace.enabled:
+            self._spin(1)
 
     def harvest(self) -> dict[str, list[float]]:
         """wall_us is the host's time inside the call: what the caller waits for, not how long the GPU works."""
@@ -89,80 +92,70 @@ class CudaDevice(Device):
             "wall_us": [call["host"] for call in calls],
             "event_us": [call["start"].elapsed_time(call["end"]) * 1000 for call in calls],
         }
-        if self._trace is not None and calls and all(call["traced"] for call in calls):
-            traced = self._trace.collect([call["window"] for call in calls])
+        if self._trace is not None and self._trace.enabled:
+            traced = self._trace.collect(len(calls))
             if traced is None:
-                self._trace = None
-                self.missing |= {tier: "CUPTI lost the records of a call" for tier in CUPTI_TIERS}
+                self._trace.enable(False)
+                self._trace, self._may_trace = None, False
+                self.missing |= {
+                    tier: "CUPTI's records do not show every call between its two marks" for tier in CUPTI_TIERS
+                }
             else:
                 times["cupti_busy_us"], times["cupti_span_us"] = traced
         return times
 
 
 class Trace:
-    """Kernel, copy and fill records from CUPTI, attributed to calls by the host time of the API call that caused them."""
+    """Records of kernels, copies and fills from CUPTI. API calls are not recorded: that would cost more time than the calls."""
 
     def __init__(self, cupti: Any) -> None:
         self._cupti = cupti
         kinds = cupti.ActivityKind
-        self._api = (kinds.RUNTIME, kinds.DRIVER)
-        self._work = (kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMSET)
-        self._enabled = False
-        self._api_records: list[tuple[int, int]] = []  # host start, ns; correlation id
-        self._work_records: list[tuple[int, int, int]] = []  # correlation id; device start and end, ns
+        self._kernel, self._kinds = kinds.CONCURRENT_KERNEL, (kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMSET)
+        self.enabled = False
+        self._records: list[tuple[int, int, bool]] = []  # device start and end, ns; whether it is a mark
         cupti.activity_register_callbacks(lambda: (CUPTI_BUFFER, 0), self._completed)
         self.enable(True)
-        self.enable(False)
-
-    def now(self) -> int:
-        return int(self._cupti.get_timestamp())
 
     def enable(self, wanted: bool) -> None:
-        if wanted == self._enabled:
+        if wanted == self.enabled:
             return
         switch = self._cupti.activity_enable if wanted else self._cupti.activity_disable
-        for kind in (*self._api, *self._work):
+        for kind in self._kinds:
             switch(kind)
-        self._enabled = wanted
+        self.enabled = wanted
 
-    def collect(self, windows: list[tuple[int, int]]) -> tuple[list[float], list[float]] | None:
-        """(busy, span) in microseconds of the work caused within each window; None if a window has no record."""
+    def collect(self, calls: int) -> tuple[list[float], list[float]] | None:
+        """(busy, span) in microseconds of each call since the last time; the device is idle. None if the marks do not fit."""
         self._cupti.activity_flush_all(0)
-        api, work = self._api_records, self._work_records
-        self._api_records, self._work_records = [], []
-        return attribute(api, work, windows)
+        records, self._records = self._records, []
+        return attribute(records, calls)
 
     def _completed(self, activities: list[Any]) -> None:
         for activity in activities:
-            if activity.kind in self._work:
-                self._work_records.append((activity.correlation_id, activity.start, activity.end))
-            elif activity.kind in self._api:
-                self._api_records.append((activity.start, activity.correlation_id))
+            is_mark = activity.kind == self._kernel and MARKER in activity.name
+            self._records.append((activity.start, activity.end, is_mark))
 
 
-def attribute(
-    api: list[tuple[int, int]], work: list[tuple[int, int, int]], windows: list[tuple[int, int]]
-) -> tuple[list[float], list[float]] | None:
-    """Busy time and span, in microseconds, of the device work that API calls inside each window caused.
+def attribute(records: list[tuple[int, int, bool]], calls: int) -> tuple[list[float], list[float]] | None:
+    """Busy time and span, in microseconds, of the device work of each call.
 
-    api: (host start ns, correlation id); work: (correlation id, device start ns, device end ns); windows: (start, end) ns in order,
-    without overlap. Busy is the union of the intervals, so concurrent kernels do not count twice. None if a window caused nothing.
+    records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks. What starts
+    after the first mark has started counts, so work that runs ahead on another stream counts as well. Busy is the union of the
+    intervals: concurrent kernels do not count twice. None if the marks do not pair up with the calls, or a call caused nothing.
     """
-    starts = [start for start, _ in windows]
-    window_of: dict[int, int] = {}
-    for moment, correlation in api:
-        index = bisect.bisect_right(starts, moment) - 1
-        if index >= 0 and moment <= windows[index][1]:
-            window_of[correlation] = index
-    intervals: list[list[tuple[int, int]]] = [[] for _ in windows]
-    for correlation, start, end in work:
-        if correlation in window_of:
-            intervals[window_of[correlation]].append((start, end))
+    marks = sorted(start for start, _, is_mark in records if is_mark)
+    if len(marks) != 2 * calls:
+        return None
+    intervals: list[list[tuple[int, int]]] = [[] for _ in range(calls)]
+    for start, end, is_mark in records:
+        place = bisect.bisect_right(marks, start) - 1
+        if not is_mark and place >= 0 and place % 2 == 0:
+            intervals[place // 2].append((start, end))
     if not all(intervals):
         return None
-    return [_union(each) / 1000 for each in intervals], [
-        (max(end for _, end in each) - min(start for start, _ in each)) / 1000 for each in intervals
-    ]
+    spans = [max(end for _, end in each) - min(start for start, _ in each) for each in intervals]
+    return [_union(each) / 1000 for each in intervals], [span / 1000 for span in spans]
 
 
 def _union(intervals: list[tuple[int, int]]) -> int:

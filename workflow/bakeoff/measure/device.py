@@ -47,11 +47,15 @@ class Device:
         raise NotImplementedError
 
     def lead_in(self, microseconds: float) -> None:
-        """Keep the device busy for about this long."""
+        """Keep the device busy for about this long; comes right before `begin` where calls are traced."""
         raise NotImplementedError
 
-    def begin(self, trace: bool = True) -> None:
-        """A timed call starts; `trace`: its kernels are recorded too."""
+    def trace(self, wanted: bool) -> None:
+        """From now on, record the kernels of timed calls, or do not."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """A timed call starts."""
         raise NotImplementedError
 
     def end(self) -> None:

@@ -77,9 +77,10 @@ def block_order(plan: Plan, block: int) -> list[str]:
 
 
 def block_cells(plan: Plan, block: int) -> list[Cell]:
-    """The cells of a block in the order in which they run: by participant, then values, then workload.
+    """The cells of a block in the order in which they run: by participant, then protocol, then values, then workload.
 
-    Verify cells are due in block 0 only. All participants of a block meet the workloads in the same shuffled order.
+    Verify cells are due in block 0 only, and come first; `robust` comes last, because what it attaches to the process would
+    slow the calls of another protocol. All participants of a block meet the workloads in the same shuffled order.
     """
     if not 0 <= block < plan.blocks:
         raise InputError(
@@ -91,9 +92,9 @@ def block_cells(plan: Plan, block: int) -> list[Cell]:
     families, order = list(plan.families), block_order(plan, block)
 
     def position(cell: Cell) -> tuple[int, ...]:
-        protocol = plan.protocols.index(cell.protocol) if cell.protocol else -1
+        protocol = (cell.protocol is not None) + (cell.protocol == "robust")
         values = (families.index(cell.family), plan.seeds.index(cell.seed))
-        return (order.index(cell.participant), *values, workloads.index(cell.workload), protocol)
+        return (order.index(cell.participant), protocol, *values, workloads.index(cell.workload))
 
     due = [cell for cell in plan.cells if cell.kind == "measure" or block == 0]
     return sorted(due, key=position)

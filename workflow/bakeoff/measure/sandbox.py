@@ -153,7 +153,8 @@ class Audit:
         if full.startswith("/proc/") and full.endswith("/mem") and not full.startswith(self._own):
             self._note(Reason.READ_HARNESS, f"the solution opens {full}")
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-        if writes and not full.startswith(self._writable) and not full.startswith("/proc/self/"):
+        # With a slash, so that a folder counts as inside itself: a file without a name is opened through its folder.
+        if writes and not f"{full}/".startswith(self._writable) and not full.startswith("/proc/self/"):
             self._note(Reason.EDITED_RUN, f"the solution opens {full} for writing")
 
     def _note(self, reason: Reason, sentence: str) -> None:

@@ -186,7 +186,7 @@ class Session:
                 "participant": task.participant.name,
                 "solution": None if task.solution is None else str(task.solution),
                 "scratch": str(scratch),
-                "writable": [str(scratch), str(cache), *shared_caches(variables)],
+                "writable": [str(scratch), str(cache), *shared_caches()],
                 "backend": setting.backend,
                 "threads": setting.threads,
                 "traces_root": str(setting.traces_root),

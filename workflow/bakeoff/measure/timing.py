@@ -77,6 +77,7 @@ def _like(parts: dict[str, Any]) -> dict[str, Any]:
 
 def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Samples:
     arena, samples = _Arena(cell, settings), _no_samples()
+    device.trace(True)
     chance = random.Random(secrets.randbits(64))
     lead_in_us = _lead_in(_batch(device, arena, chance, settings.warmup_calls, LEAD_IN_MOST_US)[0])
     spent_s = 0.0
@@ -141,6 +142,7 @@ def _keep(cell: Cell, keeper: Keeper, output: OutputBuffer, variant: int, digest
 def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
     """FlashInfer-Bench's own way: other inputs for each trial, all arguments cloned before each call, one wait before each."""
     samples = _no_samples()
+    device.trace(False)
     rolled = cell.bench.second_weights(cell.variants[-1].experts)
     for trial in range(settings.trials):
         number = trial % len(cell.variants)
@@ -167,7 +169,7 @@ def _fib_trial(device: Device, cell: Cell, settings: Fib, arguments: list[Any]) 
         *inputs, output = [value.clone() if isinstance(value, torch.Tensor) else value for value in arguments]
         if timed:
             device.synchronize()
-            device.begin(trace=False)
+            device.begin()
         cell.call(inputs, output)
         if timed:
             device.end()
