@@ -49,7 +49,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         m_count: cute.Tensor,
         blocks: cutlass.Int32,
         stream: Any,
-    ):
+    ) -> None:
         x_layout, y_layout = self.operand_layouts()
         loads = self.operand_loads(a, b, x_layout, y_layout)
         k_major = cute.nvgpu.OperandMajorMode.K
@@ -87,12 +87,10 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         m_indptr: cute.Tensor,
         m_count: cute.Tensor,
         k: cutlass.Int32,
-    ):
+    ) -> None:
         thread, _, _ = cute.arch.thread_idx()
         warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
-        smem, place = self.allocate(x_layout, y_layout)
-        place.done = smem.allocate_array(cutlass.Int64, self.accumulators)
-        place.free = smem.allocate_array(cutlass.Int64, self.accumulators)
+        smem, place = self.allocate(x_layout, y_layout, self.accumulators)
         holder = smem.allocate_array(I32, 1)
         n_tiles = cute.size(out, mode=[1]) // self.form.tile_n
         problem = Bundle(
@@ -139,7 +137,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
     # --- products -------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def multiply(self, mma: cute.TiledMma, tmem: cute.Pointer, place: Bundle, problem: Bundle):
+    def multiply(self, mma: cute.TiledMma, tmem: cute.Pointer, place: Bundle, problem: Bundle) -> None:
         """The product warp: one accumulator for each K block; the tensor core itself signals that it is done."""
         form = self.form
         part = mma.get_slice(0)
@@ -170,7 +168,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
             job += self.clusters()
 
     @cute.jit
-    def collect(self, tmem: cute.Pointer, place: Bundle, problem: Bundle, thread: cutlass.Int32):
+    def collect(self, tmem: cute.Pointer, place: Bundle, problem: Bundle, thread: cutlass.Int32) -> None:
         """The result warps: scale each K block, add it up in float32, write the tile."""
         form = self.form
         sums = cute.make_rmem_tensor(cute.make_layout(self.sums), F32)
@@ -201,7 +199,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         k: cutlass.Int32,
         step: cutlass.Uint32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Add one K block's accumulator, scaled, to the sums."""
         form = self.form
         slot = I32(maps.stage(step, form.stages))
@@ -252,7 +250,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         row: cutlass.Int32,
         rows: cutlass.Int32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Write the thread's row of 128 columns, 32 bytes at a time, so that every write fills a sector."""
         form, out = self.form, problem.out
         r = maps.tmem_row(thread)
@@ -281,7 +279,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         row: cutlass.Int32,
         rows: cutlass.Int32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Turn the tile through shared memory, then write it row by row."""
         self.sync_store_warps()  # the last tile's rows have been read
         self.stage_sums(sums, place, thread)

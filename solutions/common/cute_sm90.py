@@ -59,7 +59,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         m_count: cute.Tensor,
         blocks: cutlass.Int32,
         stream: Any,
-    ):
+    ) -> None:
         x_layout, y_layout = self.operand_layouts()
         loads = self.operand_loads(a, b, x_layout, y_layout)
         k_major = cute.nvgpu.OperandMajorMode.K
@@ -95,7 +95,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         m_indptr: cute.Tensor,
         m_count: cute.Tensor,
         k: cutlass.Int32,
-    ):
+    ) -> None:
         thread, _, _ = cute.arch.thread_idx()
         warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
         _, place = self.allocate(x_layout, y_layout)
@@ -129,7 +129,7 @@ class HopperGroupedGemm(GroupedGemmBase):
     # --- products -------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def consume(self, mma: cute.TiledMma, place: Bundle, problem: Bundle, thread: cutlass.Int32):
+    def consume(self, mma: cute.TiledMma, place: Bundle, problem: Bundle, thread: cutlass.Int32) -> None:
         """A consumer warpgroup: add up each tile's K blocks, then write its half of the tile."""
         form = self.form
         group = cute.arch.make_warp_uniform(thread // 128)
@@ -173,7 +173,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         return rows > 0 if self.form.swapped else rows > group * 64
 
     @cute.jit
-    def release(self, barrier: cute.Pointer):
+    def release(self, barrier: cute.Pointer) -> None:
         """Give a slot back to the loaders of the cluster, which all write to it: one arrival for each warp."""
         with cute.arch.elect_one():
             if cutlass.const_expr(self.form.cluster == 1):
@@ -192,7 +192,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         step: cutlass.Uint32,
         thread: cutlass.Int32,
         factors: cute.Tensor,
-    ):
+    ) -> None:
         """Wait for K block k (ring step `step`) and read what this thread's products will be multiplied with.
 
         factors: token scale times weight scale, for each pass two rows (plain), or for two columns of each 8 (swapped).
@@ -218,7 +218,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         step: cutlass.Uint32,
         thread: cutlass.Int32,
         factors: cute.Tensor,
-    ):
+    ) -> None:
         """`take`, unless the tile has no K block k."""
         if k < problem.k_blocks:
             self.take(place, problem, scales, k, step, thread, factors)
@@ -236,7 +236,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         k: cutlass.Int32,
         step: cutlass.Uint32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Add K block k of a tile to the float32 sums, and take the next block while the tensor core works."""
         acc = fragments.acc
         slot = I32(maps.stage(step, self.form.stages))
@@ -275,7 +275,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         row: cutlass.Int32,
         rows: cutlass.Int32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Write the thread's two rows, 16 bytes at a time."""
         out, quad_lane = problem.out, thread % 4
         columns = cute.size(out, mode=[1])
@@ -298,7 +298,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         row: cutlass.Int32,
         rows: cutlass.Int32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Quantize each row and 128 columns with amax / 448, write values and scales."""
         out, quad_lane, n_blocks = problem.out, thread % 4, self.form.n_blocks
         columns = cute.size(out, mode=[1])
@@ -331,7 +331,7 @@ class HopperGroupedGemm(GroupedGemmBase):
         row: cutlass.Int32,
         rows: cutlass.Int32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Turn the tile through shared memory, then write it row by row."""
         self.sync_store_warps()  # the last tile's rows have been read
         self.stage_sums(sums, place, thread)

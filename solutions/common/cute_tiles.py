@@ -6,7 +6,7 @@ in cute_sm90 and cute_sm100. Letters and index maps: cute_maps.
 
 # No "from __future__ import annotations" in CuTeDSL modules: Constexpr annotations are read as objects.
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cutlass
 import cutlass.cute as cute
@@ -26,6 +26,10 @@ class Bundle:
 
     def __init__(self, **values: Any) -> None:
         self.__dict__.update(values)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class GroupedGemmBase:
@@ -68,10 +72,14 @@ class GroupedGemmBase:
             loads += list(cpasync.make_tiled_tma_atom(op, y, y_layout, (form.tile_y, maps.BLOCK), parts))[:2]
         return loads
 
-    def allocate(self, x_layout: Any, y_layout: Any, accumulators: int = 1) -> tuple[Any, Bundle]:
-        """Shared memory of a block: the allocator and its tensors and barriers."""
+    def allocate(self, x_layout: Any, y_layout: Any, accumulators: int = 0) -> tuple[Any, Bundle]:
+        """Shared memory of a block: the allocator, and the tensors and barriers in it.
+
+        With `accumulators` there are barriers for that many accumulators in tensor memory: done and free.
+        """
         form = self.form
         smem = SmemAllocator()
+        pairs = {"done": accumulators, "free": accumulators} if accumulators else {}
         place = Bundle(
             x=smem.allocate_tensor(E4M3, x_layout.outer, byte_alignment=1024, swizzle=x_layout.inner),
             y=smem.allocate_tensor(E4M3, y_layout.outer, byte_alignment=1024, swizzle=y_layout.inner),
@@ -81,6 +89,7 @@ class GroupedGemmBase:
             table=smem.allocate_tensor(I32, cute.make_layout((maps.MAX_EXPERTS, 3)), byte_alignment=16),
             full=smem.allocate_array(cutlass.Int64, form.stages),
             empty=smem.allocate_array(cutlass.Int64, form.stages),
+            **{name: smem.allocate_array(cutlass.Int64, count) for name, count in pairs.items()},
         )
         return smem, place
 
@@ -91,7 +100,7 @@ class GroupedGemmBase:
             cute.arch.mbarrier_init(place.empty + s, self.empty_arrivals * self.form.cluster)
 
     @cute.jit
-    def sync_cluster(self):
+    def sync_cluster(self) -> None:
         if cutlass.const_expr(self.form.cluster > 1):
             cute.arch.cluster_arrive_relaxed()
             cute.arch.cluster_wait()
@@ -99,7 +108,9 @@ class GroupedGemmBase:
     # --- schedule -------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def build_schedule(self, m_indptr: cute.Tensor, m_count: cute.Tensor, n_tiles: cutlass.Int32, table: cute.Tensor):
+    def build_schedule(
+        self, m_indptr: cute.Tensor, m_count: cute.Tensor, n_tiles: cutlass.Int32, table: cute.Tensor
+    ) -> None:
         """Fill table[e] = (jobs of experts 0..e, rows, first row); lane e of the calling warp does expert e."""
         lane = cute.arch.lane_idx()
         count = I32(0)
@@ -116,7 +127,7 @@ class GroupedGemmBase:
         table[lane, 2] = start
 
     @cute.jit
-    def locate(self, job: cutlass.Int32, table: cute.Tensor, n_tiles: cutlass.Int32):
+    def locate(self, job: cutlass.Int32, table: cute.Tensor, n_tiles: cutlass.Int32) -> tuple[Any, ...]:
         """This block's tile of a job; every lane of the warp takes part.
 
         Returns the expert, the column tile, the first row, the rows left in the expert, and whether the cluster shares
@@ -160,7 +171,7 @@ class GroupedGemmBase:
     # --- loads ----------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def produce(self, loads: list[Any], place: Bundle, problem: Bundle):
+    def produce(self, loads: list[Any], place: Bundle, problem: Bundle) -> None:
         """The loader warp: fill the ring, K block by K block, for every tile of this block."""
         form = self.form
         x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma = loads
@@ -246,7 +257,7 @@ class GroupedGemmBase:
         row: cutlass.Int32,
         rows: cutlass.Int32,
         thread: cutlass.Int32,
-    ):
+    ) -> None:
         """Write a tile from the staging buffer: each warp takes whole rows of 128 columns, 4 columns a lane."""
         form, out, staging = self.form, problem.out, place.staging
         lane = thread % 32
