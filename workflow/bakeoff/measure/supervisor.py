@@ -216,7 +216,7 @@ class Block:
         if len(flight.kept) + 1 >= len(flight.slots):
             return {"do": "next"}
         changed = [call for call, variant in enumerate(variants) if variant != 0]
-        if not flight.kept and changed:
+        if changed and not any(flight.kept):
             call = secrets.choice(changed)
         elif secrets.randbelow(2):
             call = secrets.randbelow(len(variants))

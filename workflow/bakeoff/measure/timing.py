@@ -157,7 +157,7 @@ def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
         for tier, times in device.harvest().items():
             samples[tier] += times
         if keeper.offer([number]) is not None:
-            keeper.keep(last.view(torch.int16).reshape(-1), number, 0)
+            keeper.keep(last.view(torch.int16).reshape(-1), number, -1)  # not poisoned: no bits stand for "unwritten"
     return samples
 
 
