@@ -67,10 +67,10 @@ def route(call: MoeCall) -> Pairs:
     weight = scores[active].gather(1, chosen)
     weight = weight / (weight.sum(dim=1, keepdim=True) + 1e-20) * call.factor
     local = chosen - call.expert_offset
-    row, k = ((local >= 0) & (local < LOCAL_EXPERTS)).nonzero(as_tuple=True)
-    order = local[row, k].argsort(stable=True)
-    row, k = row[order], k[order]
-    return Pairs(active[row], local[row, k], weight[row, k])
+    row, slot = ((local >= 0) & (local < LOCAL_EXPERTS)).nonzero(as_tuple=True)
+    order = local[row, slot].argsort(stable=True)
+    row, slot = row[order], slot[order]
+    return Pairs(active[row], local[row, slot], weight[row, slot])
 
 
 def lay_out(pairs: Pairs, align: int) -> Layout:
