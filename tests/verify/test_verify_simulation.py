@@ -91,12 +91,18 @@ def test_a_correct_output_that_fails_is_reported(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_solutions_themselves_pass_at_the_full_width(tmp_path):
-    case = CASES["T15_o32"]
+    case = CASES["T7_o192"]
     outputs, active = simulate.forward(FULL, case, "fib", 0, {"exact": EXACT, **ROUNDINGS})
     logits, bias = moe_inputs.make_routing(FULL, case)
     states, scale = moe_inputs.make_activations(FULL, case, "fib", 0)
     pairs = simulate.pairs_of(
-        FULL, {"routing_logits": logits, "routing_bias": bias, "local_expert_offset": 32, "routed_scaling_factor": 2.5}
+        FULL,
+        {
+            "routing_logits": logits,
+            "routing_bias": bias,
+            "local_expert_offset": case.offset,
+            "routed_scaling_factor": case.factor,
+        },
     )
     weights = weights_of([expert for expert, _ in pairs.spans])
     for spec in discover(PROJECT_ROOT / "solutions"):
