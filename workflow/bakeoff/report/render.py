@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment
 
 from bakeoff.files import canonical_json, sha256_bytes
-from bakeoff.report import correctness, evidence, figures, performance, small, stages
+from bakeoff.report import correctness, evidence, figures, performance, ranking, small, stages
 from bakeoff.report.tables import Table
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import Lexicon, View
@@ -82,10 +82,10 @@ def tables(view: View) -> dict[str, Table]:
             performance.published_matrix(view),
             performance.summary(view),
             performance.published_summary(view),
-            performance.pairs(view),
-            performance.verdicts(view),
-            performance.profile(view),
-            performance.rankings(view),
+            ranking.pairs(view),
+            ranking.verdicts(view),
+            ranking.profile(view),
+            ranking.rankings(view),
             performance.latencies(view),
             small.large_batch(view),
             small.consistency(view),
