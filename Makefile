@@ -26,8 +26,8 @@ setup: .venv/.reproduce  ## make .venv: what the workflow needs
 setup-dev: .venv/.develop  ## the same, and what tests and checks need
 
 reproduce: .venv/.reproduce  ## run the bake-off and render every report
-	@$(BIN)/snakemake --cores $(CORES) $(ARGS)
-	@cat results/verdict.txt
+	@$(BIN)/snakemake --cores $(CORES) $(ARGS) || { echo "verdict: FAILED; results: results/index.html says which cells and what to do" >&2; exit 1; }
+	@echo "verdict: $$(cat results/verdict.txt); results: results/index.html"
 
 test: .venv/.develop  ## all tests
 	@$(BIN)/python -m pytest

@@ -89,8 +89,11 @@ def verify_run(run: Path) -> str:
     contestants = sum(who.role == "contestant" for who in plan.participants)
     peers = sum(who.role == "peer" for who in plan.participants)
     count, values = len(plan.workloads), len(plan.families) * len(plan.seeds)
-    extra = f" and {peers * count} of peers" if peers else ""
-    return f"{contestants * count} cells{extra} PASSED, each on {values} sets of values{_profile_note(run, plan)}"
+    cells = contestants * count
+    extra = f" (and {peers * count}/{peers * count} of peers)" if peers else ""
+    sets = f", each on {values} sets of values" if values > 1 else ""
+    only = "; cpu backend: correctness only" if plan.backend == "cpu" else ""
+    return f"{cells}/{cells} cells PASSED{extra}{sets}{only}{_profile_note(run, plan)}"
 
 
 def _profile_note(run: Path, plan: Plan) -> str:
