@@ -87,6 +87,17 @@ def send_to(inputs: Inputs, experts: list[int]) -> Inputs:
     return {**inputs, "routing_logits": logits}
 
 
+def crowd_out(inputs: Inputs, token: int) -> Inputs:
+    """The same inputs with a token that keeps the local group but takes none of its experts."""
+    logits = inputs["routing_logits"].clone()
+    first = inputs["local_expert_offset"]
+    logits[token] = -8
+    logits[token, first : first + 2] = 3  # the fourth group
+    others = [(first + 32 * g + e) % 256 for g in (1, 2, 3) for e in range(3)]
+    logits[token, others] = torch.linspace(5, 6, 9)  # nine experts before them
+    return {**inputs, "routing_logits": logits}
+
+
 def choose(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
     """Routing, token by token in plain Python: ids (T, 8) and weights (T, 8) float64, in the order of choice."""
     logits, bias = inputs["routing_logits"], inputs["routing_bias"].float()

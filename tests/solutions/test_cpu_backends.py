@@ -12,6 +12,7 @@ from solution_support import (
     NAMES,
     PUBLISHED_TOKENS,
     active_rows,
+    crowd_out,
     fp8,
     make_inputs,
     matched_ratio,
@@ -61,6 +62,15 @@ def test_a_batch_without_local_tokens_gives_zeros(name):
     inputs = send_to(make_inputs(9), [0, 1, 2, 3, 64, 65, 66, 67])
     assert not active_rows(inputs).any()
     assert torch.equal(run(name, inputs), torch.zeros(9, 512, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_token_that_keeps_the_group_but_none_of_its_experts_gets_a_zero_row(name):
+    inputs = crowd_out(make_inputs(12, seed=2), 5)
+    assert not active_rows(inputs)[5]
+    output = run(name, inputs)
+    assert bool((output[5] == 0).all())
+    assert torch.equal(output[:5], run(name, make_inputs(12, seed=2))[:5])
 
 
 @pytest.mark.parametrize("name", NAMES)
