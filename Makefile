@@ -38,7 +38,7 @@ test-fast: .venv/.develop  ## the tests that take no longer than a few seconds e
 lint: .venv/.develop  ## ruff, snakefmt, codespell, snakemake --lint, schema drift
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
-	@$(BIN)/snakefmt --check --quiet Snakefile workflow/rules
+	@$(BIN)/snakefmt --check Snakefile workflow/rules
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs config $(SOURCES)
 	@$(BIN)/snakemake --lint
 	@$(BIN)/bakeoff schemas --check
@@ -49,7 +49,7 @@ types: .venv/.develop  ## mypy over the package
 format: .venv/.develop  ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix --quiet $(SOURCES)
 	@$(BIN)/ruff format --quiet $(SOURCES)
-	@$(BIN)/snakefmt --quiet Snakefile workflow/rules
+	@$(BIN)/snakefmt Snakefile workflow/rules
 
 schemas: .venv/.develop  ## regenerate what is generated from the models
 	@$(BIN)/bakeoff schemas

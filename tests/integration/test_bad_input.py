@@ -39,9 +39,9 @@ def truncate_journal(root: Path) -> None:
 # name: (what to spoil, the command, words that the message must hold)
 CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...]]] = {
     "unknown configuration key": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text + "blokcs: 3\n"),
+        lambda root: edit(root, "config/config.yaml", lambda text: text + "number_of_blocks: 3\n"),
         PLAN,
-        ("config.yaml", "blokcs", "no such field"),
+        ("config.yaml", "number_of_blocks", "no such field"),
     ),
     "wrong type": (
         lambda root: edit(root, "config/config.yaml", lambda text: text.replace("timeout_s: 1200", "timeout_s: soon")),

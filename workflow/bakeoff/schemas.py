@@ -19,6 +19,7 @@ from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
 MODELS = {
     "config": ("bakeoff.config", "Config"),
     "solution": ("bakeoff.build.spec", "SolutionSpec"),
+    "build": ("bakeoff.build.record", "BuildRecord"),
     "plan": ("bakeoff.plan", "Plan"),
     "host": ("bakeoff.measure.host", "Host"),
     "sample": ("bakeoff.measure.records", "Record"),
@@ -52,6 +53,9 @@ def generated() -> Iterator[tuple[Path, bytes]]:
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
         yield PROJECT_ROOT / f"workflow/schemas/{name}.schema.json", pretty_json(schema)
     yield _config_page()
+    from bakeoff.verify import page as verify_page
+
+    yield verify_page.generated()
     yield from _trace_files()
 
 
