@@ -83,7 +83,7 @@ def test_a_replaced_function_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_thread_that_outlives_the_call_is_noticed() -> None:
     before, done = set(threading.enumerate()), threading.Event()
-    thread = threading.Thread(target=done.wait, name="late")
+    thread = threading.Thread(target=done.wait, name="late", daemon=True)
     thread.start()
     found = check_threads(before)
     assert found and found[1] == Reason.LEFT_THREAD and "late" in found[2]
