@@ -40,7 +40,7 @@ lint: .venv/.develop  ## ruff, snakefmt, codespell, snakemake --lint, schema dri
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/snakefmt --check Snakefile workflow/rules
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs config $(SOURCES)
-	@$(BIN)/snakemake --lint
+	@$(BIN)/python .ci/lint_workflow.py
 	@$(BIN)/bakeoff schemas --check
 
 types: .venv/.develop  ## mypy over the package

@@ -17,7 +17,7 @@ rule probe:
         fingerprint=probe_host().fingerprint,
     shell:
         "echo 'probe       this host' >&2; "
-        "{BAKEOFF} probe -o {output} 2> {log}"
+        "bakeoff probe -o {output} 2> {log}"
 
 
 rule build:
@@ -35,7 +35,7 @@ rule build:
         definition=SETTINGS.definition,
     shell:
         "echo 'build       {wildcards.solution}' >&2; "
-        "{BAKEOFF} build {wildcards.solution} --arch {params.backend} --definition {params.definition} -o {params.out} 2> {log} >&2"
+        "bakeoff build {wildcards.solution} --arch {params.backend} --definition {params.definition} -o {params.out} 2> {log} >&2"
 
 
 rule compile:
@@ -52,15 +52,15 @@ rule compile:
         out=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "echo 'compile     {wildcards.solution} for {wildcards.arch}' >&2; "
-        "{BAKEOFF} build {wildcards.solution} --arch {wildcards.arch} --keep-going -o {params.out} 2> {log} >&2"
+        "bakeoff build {wildcards.solution} --arch {wildcards.arch} --keep-going -o {params.out} 2> {log} >&2"
 
 
 rule plan:
     input:
-        f"{RUN}/host.json",
         expand(f"{RUN}/build/{{solution}}/solution.json", solution=SOLUTIONS),
         trace_files(),
         harness_files("traces", "moe", "verify", "measure"),
+        host=f"{RUN}/host.json",
     output:
         f"{RUN}/config.json",
     log:
@@ -68,5 +68,5 @@ rule plan:
     params:
         settings=canonical_json(ASKED.model_dump(mode="json")).decode(),
     shell:
-        "echo 'plan        the cells of {RUN}' >&2; "
-        "{BAKEOFF} plan --settings {params.settings:q} --host {input[0]} -o {output} 2> {log}"
+        'echo "plan        the cells of $RUN" >&2; '
+        "bakeoff plan --settings {params.settings:q} --host {input.host} -o {output} 2> {log}"

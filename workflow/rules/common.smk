@@ -22,16 +22,36 @@ try:
 except BakeoffError as error:
     sys.exit(f"bakeoff: {error}")
 
-# Workers inherit it; an editable install is not needed to run the workflow.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(HERE / "workflow"), os.environ.get("PYTHONPATH")])
-)
-BAKEOFF = f"{sys.executable} -m bakeoff"
 RUN = f"results/runs/{SETTINGS.run}"
 SOLUTIONS = [
     name for name in SPECS if SETTINGS.solutions == "all" or name in SETTINGS.solutions
 ]
+# What every rule's shell starts with: the run's folder, and the command line of this checkout, installed or not.
+# Doubled braces, because Snakemake formats the prefix together with the command.
+shell.prefix(
+    f"export RUN={RUN} PYTHONPATH={HERE / 'workflow'}"
+    "${{PYTHONPATH:+:$PYTHONPATH}}; "
+    f"bakeoff() {{{{ {sys.executable} "
+    '-m bakeoff "$@"; }}; '
+)
 BLOCKS = [f"{block:02d}" for block in range(SETTINGS.blocks)]
+
+
+PUBLISHED = sorted(
+    path.parent.name for path in Path("results/published").glob("*/meta.yaml")
+)
+RECORDED = sorted(
+    path.parent.name for path in Path("results/recorded").glob("*/config.json")
+)
+# Other runs made here keep their place on the landing page.
+OTHERS = sorted(
+    str(path.parent.parent)
+    for path in Path("results/runs").glob("*/report/report.html")
+    if str(path.parent.parent) != RUN
+)
+TEMPLATES = sorted(
+    str(path) for path in Path("report_templates").rglob("*") if path.is_file()
+)
 
 
 wildcard_constraints:
@@ -58,3 +78,17 @@ def harness_files(*rooms):
 def trace_files():
     root = Path(SETTINGS.traces_root)
     return [str(path) for path in sorted(root.rglob(f"{SETTINGS.definition}.json*"))]
+
+
+def committed_run(wildcards):
+    """The files of a published or recorded run."""
+    kind = "published" if wildcards.id in PUBLISHED else "recorded"
+    return sorted(
+        str(path)
+        for path in Path("results", kind, wildcards.id).rglob("*")
+        if path.is_file()
+    )
+
+
+def committed_folder(wildcards):
+    return f"results/{'published' if wildcards.id in PUBLISHED else 'recorded'}/{wildcards.id}"

@@ -18,7 +18,7 @@ rule measure:
     shell:
         # Progress stays visible and is kept.
         "echo 'measure     block {wildcards.block}' >&2; "
-        "{BAKEOFF} measure {RUN} --block {params.block} 2> >(tee {log} >&2)"
+        "bakeoff measure $RUN --block {params.block} 2> >(tee {log} >&2)"
 
 
 rule gate_power:
@@ -33,7 +33,7 @@ rule gate_power:
         definition=SETTINGS.definition,
     shell:
         "echo 'gate-power  planted mistakes against both gates' >&2; "
-        "{BAKEOFF} gate-power --definition {params.definition} -o {output} 2> >(tee {log} >&2)"
+        "bakeoff gate-power --definition {params.definition} -o {output} 2> >(tee {log} >&2)"
 
 
 rule assemble:
@@ -46,5 +46,5 @@ rule assemble:
     log:
         f"{RUN}/logs/assemble.log",
     shell:
-        "echo 'assemble    {RUN}' >&2; "
-        "{BAKEOFF} assemble {RUN} 2> {log}"
+        'echo "assemble    $RUN" >&2; '
+        "bakeoff assemble $RUN 2> {log}"

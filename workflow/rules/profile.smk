@@ -19,4 +19,4 @@ rule profile:
         gpu=1,
     shell:
         # Progress stays visible and is kept.
-        "{BAKEOFF} profile {RUN} 2> >(tee {log} >&2)"
+        "bakeoff profile $RUN 2> >(tee {log} >&2)"

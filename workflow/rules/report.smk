@@ -1,35 +1,5 @@
 # Traces -> analysis -> report, for this run and for every published and recorded one; and the landing page over all.
 
-PUBLISHED = sorted(
-    path.parent.name for path in Path("results/published").glob("*/meta.yaml")
-)
-RECORDED = sorted(
-    path.parent.name for path in Path("results/recorded").glob("*/config.json")
-)
-# Other runs made here keep their place on the landing page.
-OTHERS = sorted(
-    str(path.parent.parent)
-    for path in Path("results/runs").glob("*/report/report.html")
-    if str(path.parent.parent) != RUN
-)
-TEMPLATES = sorted(
-    str(path) for path in Path("report_templates").rglob("*") if path.is_file()
-)
-
-
-def committed_run(wildcards):
-    """The files of a published or recorded run."""
-    kind = "published" if wildcards.id in PUBLISHED else "recorded"
-    return sorted(
-        str(path)
-        for path in Path("results", kind, wildcards.id).rglob("*")
-        if path.is_file()
-    )
-
-
-def committed_folder(wildcards):
-    return f"results/{'published' if wildcards.id in PUBLISHED else 'recorded'}/{wildcards.id}"
-
 
 rule analyse:
     input:
@@ -45,15 +15,15 @@ rule analyse:
     log:
         f"{RUN}/logs/analyse.log",
     shell:
-        "echo 'analyse     {RUN}' >&2; "
-        "{BAKEOFF} analyse {RUN} -o {output} 2> {log}"
+        'echo "analyse     $RUN" >&2; '
+        "bakeoff analyse $RUN -o {output} 2> {log}"
 
 
 rule report:
     input:
-        f"{RUN}/analysis.json",
         TEMPLATES,
         harness_files("report"),
+        analysis=f"{RUN}/analysis.json",
     output:
         f"{RUN}/report/report.html",
         f"{RUN}/report/report.md",
@@ -62,8 +32,8 @@ rule report:
     params:
         out=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "echo 'report      {RUN}' >&2; "
-        "{BAKEOFF} report {input[0]} -o {params.out} 2> {log}"
+        'echo "report      $RUN" >&2; '
+        "bakeoff report {input.analysis} -o {params.out} 2> {log}"
 
 
 rule analyse_committed:
@@ -78,14 +48,14 @@ rule analyse_committed:
         folder=committed_folder,
     shell:
         "echo 'analyse     {params.folder}' >&2; "
-        "{BAKEOFF} analyse {params.folder} -o {output} 2> {log}"
+        "bakeoff analyse {params.folder} -o {output} 2> {log}"
 
 
 rule report_committed:
     input:
-        "results/rendered/{id}/analysis.json",
         TEMPLATES,
         harness_files("report"),
+        analysis="results/rendered/{id}/analysis.json",
     output:
         "results/rendered/{id}/report.html",
         "results/rendered/{id}/report.md",
@@ -95,7 +65,7 @@ rule report_committed:
         out=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "echo 'report      results/rendered/{wildcards.id}' >&2; "
-        "{BAKEOFF} report {input[0]} -o {params.out} 2> {log}"
+        "bakeoff report {input.analysis} -o {params.out} 2> {log}"
 
 
 rule index:
@@ -111,7 +81,7 @@ rule index:
         "results/runs/index.log",
     shell:
         "echo 'index       results/index.html' >&2; "
-        "{BAKEOFF} index --out {output} {input.analyses} 2> {log}"
+        "bakeoff index --out {output} {input.analyses} 2> {log}"
 
 
 rule verdict:
@@ -127,5 +97,5 @@ rule verdict:
     log:
         f"{RUN}/logs/verify.log",
     shell:
-        "echo 'verify      {RUN}' >&2; "
-        "{BAKEOFF} verify {RUN} 2> >(tee {log} >&2) > {output}.tmp && mv {output}.tmp {output}"
+        'echo "verify      $RUN" >&2; '
+        "bakeoff verify $RUN 2> >(tee {log} >&2) > {output}.tmp && mv {output}.tmp {output}"
