@@ -31,9 +31,14 @@ rule gate_power:
         f"{RUN}/logs/gate_power.log",
     params:
         definition=SETTINGS.definition,
+        chosen=(
+            ""
+            if SETTINGS.workloads == "all"
+            else "--workloads " + " ".join(SETTINGS.workloads)
+        ),
     shell:
         "echo 'gate-power  planted mistakes against both gates' >&2; "
-        "bakeoff gate-power --definition {params.definition} -o {output} 2> >(tee {log} >&2)"
+        "bakeoff gate-power --definition {params.definition} {params.chosen} -o {output} 2> >(tee {log} >&2)"
 
 
 rule assemble:

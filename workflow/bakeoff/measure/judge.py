@@ -76,7 +76,6 @@ class Judge:
                 self.idle = True
             elif message["say"] == "judged":
                 session, flight = self.waiting.pop(message["id"])
-                session.judging -= 1
                 self.seconds += message["seconds"]
                 found.append((session, flight, message))
         if closed:

@@ -303,6 +303,8 @@ class Block:
                 self._selector.unregister(descriptor)
             return
         for session, flight, verdict in self._judge.verdicts():
+            # Counted down one by one: several verdicts may arrive at once, and the last one alone releases a retired worker.
+            session.judging -= 1
             self._finish(session, flight, Outcome(verdict["outcome"]), _reason(verdict), verdict["detail"], verdict)
             self._release(session)
 
