@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from integration.conftest import SMALL, Checkout
+from integration.conftest import Checkout
 
 RUN = "results/runs/cpu"
 DEFINITION = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
@@ -156,29 +153,3 @@ def test_snakemake_stops_before_any_job_on_a_bad_setting(checkout: Checkout, key
     assert done.returncode != 0
     assert key.split("=")[0] in done.stderr and "Traceback" not in done.stderr
     assert not (checkout.root / "results/runs").exists()
-
-
-def test_a_full_disk_ends_the_measurement_with_an_error_and_keeps_what_was_finished(
-    finished: Checkout, tmp_path: Path
-) -> None:
-    """A limit on file sizes stands in for the full disk: the write fails in the same place."""
-    checkout = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
-    journal = next((checkout.root / RUN).glob("samples/block-00/triton*.jsonl"))
-    lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(lines[0])
-    (checkout.root / RUN / "samples/block-00/manifest.json").unlink()
-    room = len(lines[0]) + len(lines[1]) // 2
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "bakeoff", "measure", RUN, "--block", "0"],
-        cwd=checkout.root, env=checkout.environment(), capture_output=True, text=True, preexec_fn=limit,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr and "cannot write" in done.stderr
-    assert journal.read_bytes().startswith(lines[0])
-    checkout.bakeoff("measure", RUN, "--block", "0")
-    checkout.snakemake(config=SMALL)
-    assert (checkout.root / RUN / "samples/block-00/manifest.json").is_file()
