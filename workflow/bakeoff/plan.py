@@ -195,14 +195,16 @@ def _participant(spec: SolutionSpec, config: Config) -> Participant:
 
 
 def _workload(case: Case, config: Config, definition: Definition) -> PlannedWorkload:
-    stats = case.stats or _computed_stats(case, config, definition)
+    synthetic = config.dataset == "synthetic"
+    # The figures stored with a workload are those of its synthetic routing.
+    stats = case.stats if synthetic and case.stats else _computed_stats(case, config, definition)
     identity = {
         "trace": case.trace.model_dump(mode="json"),
         "dataset": config.dataset,
         "stats": stats.model_dump(mode="json"),
     }
     return PlannedWorkload(
-        id=case.id, seq_len=case.seq_len, offset=case.offset, factor=case.factor, uuid=case.uuid, seed=case.seed,
+        id=case.id, seq_len=case.seq_len, offset=case.offset, factor=case.factor, uuid=case.uuid, seed=case.seed if synthetic else None,
         stats=stats, digest=sha256_bytes(canonical_json(identity)),
     )  # fmt: skip
 
