@@ -82,7 +82,7 @@ def test_assemble_and_verify_accept_a_complete_run_and_name_what_is_wrong_with_a
     (run / "traces.jsonl").write_bytes(traces)
     lines = (run / "verification.jsonl").read_bytes().splitlines(keepends=True)
     (run / "verification.jsonl").write_bytes(lines[0])
-    assert "verification: honest T7_o192 fib 0: missing" in bakeoff("verify", str(run)).stderr
+    assert "verification: honest T7_o192 fib 2: missing" in bakeoff("verify", str(run)).stderr
 
 
 def test_a_failed_gate_fails_verify(tmp_path: Path) -> None:
