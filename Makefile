@@ -30,10 +30,10 @@ reproduce: .venv/.reproduce  ## run the bake-off and render every report
 	@echo "verdict: $$(cat results/verdict.txt); results: results/index.html"
 
 test: .venv/.develop  ## all tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 test-fast: .venv/.develop  ## the tests that take no longer than a few seconds each
-	@$(BIN)/python -m pytest -m "not slow and not browser"
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
 lint: .venv/.develop  ## ruff, snakefmt, codespell, snakemake --lint, schema drift
 	@$(BIN)/ruff check $(SOURCES)
