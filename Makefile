@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := install --quiet --no-deps --require-hashes
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast lint types format schemas lock clean
+.PHONY: help setup setup-dev reproduce test test-fast test-ci lint types format schemas lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: .venv/.develop  ## all tests
 
 test-fast: .venv/.develop  ## the tests that take no longer than a few seconds each
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
+
+test-ci: .venv/.develop  ## all tests but the slow ones
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: .venv/.develop  ## ruff, snakefmt, codespell, snakemake --lint, schema drift
 	@$(BIN)/ruff check $(SOURCES)
