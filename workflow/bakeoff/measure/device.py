@@ -14,6 +14,7 @@ from bakeoff.measure.records import TIERS
 
 # Names the file that describes a fake device; only tests set it.
 FAKE_DEVICE = "BAKEOFF_FAKE_DEVICE"
+NO_REPEATS = "the cpu backend times single calls by the wall clock; repeated and traced calls need a GPU"
 
 
 class Device:
@@ -40,31 +41,31 @@ class Device:
 
     def cold(self) -> None:
         """Write over the L2 cache."""
-        raise NotImplementedError
+        raise RuntimeError(NO_REPEATS)
 
     def zero_cache(self, size: int) -> None:
         """Zero a buffer of `size` bytes, as FlashInfer-Bench does between calls."""
-        raise NotImplementedError
+        raise RuntimeError(NO_REPEATS)
 
     def lead_in(self, microseconds: float) -> None:
         """Keep the device busy for about this long; comes right before `begin` where calls are traced."""
-        raise NotImplementedError
+        raise RuntimeError(NO_REPEATS)
 
     def trace(self, wanted: bool) -> None:
         """From now on, record the kernels of timed calls, or do not."""
-        raise NotImplementedError
+        raise RuntimeError(NO_REPEATS)
 
     def begin(self) -> None:
         """A timed call starts."""
-        raise NotImplementedError
+        raise RuntimeError(NO_REPEATS)
 
     def end(self) -> None:
         """The timed call has been enqueued."""
-        raise NotImplementedError
+        raise RuntimeError(NO_REPEATS)
 
     def harvest(self) -> dict[str, list[float]]:
         """Times by tier, in microseconds, of all calls since the last harvest; the device is idle."""
-        raise NotImplementedError
+        raise RuntimeError(NO_REPEATS)
 
 
 def open_device(backend: str, threads: int, participant: str) -> Device:
