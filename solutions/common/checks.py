@@ -1,16 +1,21 @@
 """What every solution does before its first launch: check the arguments, pick the backend, find the packages.
 
-Entry points: `check_call` makes a `MoeCall` of the eleven arguments, `pick_backend` names the backend that the
-tensors' device needs, `require` imports a package that only a GPU host has. Nothing here touches the device's data.
+Entry points: `entry_point` makes a solution's `run` out of the rest, `check_call` makes a `MoeCall` of the eleven
+arguments, `pick_backend` names the backend that the tensors' device needs, `require` imports a package that only a GPU
+host has. Nothing here touches the device's data.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -64,6 +69,32 @@ class MoeCall:
     @property
     def device(self) -> torch.device:
         return self.hidden_states.device
+
+
+def entry_point(package: str | None, backends: tuple[str, ...]) -> Callable[..., None]:
+    """Make the function that a solution offers: it takes the arguments of `check_call`, as the definition names them.
+
+    Args:
+        package: the solution's `__package__`. Its `cpu.py` has `run_cpu(call)`; with a GPU backend, its `cuda.py` has
+            `run_cuda(call, backend)`. Each is imported at its first use: a host without a GPU lacks cuda.py's packages.
+        backends: those that the solution has, of cpu, sm_90a and sm_100a.
+
+    The function raises TypeError, ValueError, UnsupportedDevice or MissingPackage before any launch.
+    """
+
+    @functools.cache
+    def runner(backend: str) -> Callable[[MoeCall], None]:
+        if backend == "cpu":
+            return importlib.import_module(".cpu", package).run_cpu
+        return functools.partial(importlib.import_module(".cuda", package).run_cuda, backend=backend)
+
+    def run(*arguments: Any, **named: Any) -> None:
+        """Write the layer's result for this rank's 32 experts to `output` (T, H) bf16; shapes as in solutions/README.md."""
+        call = check_call(*arguments, **named)
+        runner(pick_backend(call.device, backends))(call)
+
+    run.__signature__ = inspect.signature(check_call).replace(return_annotation=None)  # type: ignore[attr-defined]
+    return run
 
 
 def check_call(

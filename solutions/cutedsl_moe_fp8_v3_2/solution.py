@@ -1,53 +1,8 @@
-"""CuTeDSL flat 2D grouped GEMM over 128-aligned expert groups; GEMM1's epilogue writes FP8 and its scales itself.
-
-Entry point of the solution: `run` checks its arguments, picks the backend and calls it.
-"""
+"""CuTeDSL flat 2D grouped GEMM over 128-aligned expert groups; GEMM1's epilogue writes FP8 and its scales itself."""
 
 from __future__ import annotations
 
-import torch
-
-from .common.checks import check_call, pick_backend
+from .common.checks import entry_point
 
 BACKENDS = ("cpu", "sm_90a", "sm_100a")
-
-
-def run(
-    routing_logits: torch.Tensor,
-    routing_bias: torch.Tensor,
-    hidden_states: torch.Tensor,
-    hidden_states_scale: torch.Tensor,
-    gemm1_weights: torch.Tensor,
-    gemm1_weights_scale: torch.Tensor,
-    gemm2_weights: torch.Tensor,
-    gemm2_weights_scale: torch.Tensor,
-    local_expert_offset: int,
-    routed_scaling_factor: float,
-    output: torch.Tensor,
-) -> None:
-    """Write the layer's result for this rank's 32 experts to `output` (T, H) bf16; shapes as in solutions/README.md.
-
-    Raises TypeError, ValueError, UnsupportedDevice or MissingPackage before any launch.
-    """
-    call = check_call(
-        routing_logits,
-        routing_bias,
-        hidden_states,
-        hidden_states_scale,
-        gemm1_weights,
-        gemm1_weights_scale,
-        gemm2_weights,
-        gemm2_weights_scale,
-        local_expert_offset,
-        routed_scaling_factor,
-        output,
-    )
-    backend = pick_backend(call.device, BACKENDS)
-    if backend == "cpu":
-        from .cpu import run_cpu
-
-        run_cpu(call)
-    else:
-        from .cuda import run_cuda  # needs packages that a host without a GPU lacks
-
-        run_cuda(call, backend)
+run = entry_point(__package__, BACKENDS)

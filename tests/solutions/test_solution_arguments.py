@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from solution_support import NAMES, make_inputs, module_of, spec_of
+from solution_support import NAMES, make_inputs, module_of, package_of, spec_of
 
 ARGUMENTS = (
     ("routing_logits", (8, 256), torch.float32),
@@ -135,6 +135,23 @@ def test_the_chip_decides_the_backend(monkeypatch, name, capability, backend):
     else:
         with pytest.raises(checks.UnsupportedDevice, match=r"no backend for Some GPU \(compute capability"):
             checks.pick_backend(device, backends)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_entry_point_hands_the_checked_call_to_the_backends_file(monkeypatch, good, name):
+    checks, cuda = module_of(name, "common.checks"), module_of(name, "cuda")
+    seen = []
+    monkeypatch.setattr(cuda, "run_cuda", lambda call, backend: seen.append((call, backend)))
+    monkeypatch.setattr(checks, "pick_backend", lambda device, backends: backends[1])
+    checks.entry_point(package_of(name).name, ("cpu", "sm_90a"))(**good)
+    ((made, backend),) = seen
+    assert backend == "sm_90a"
+    assert made.output is good["output"] and made.expert_offset == good["local_expert_offset"]
+
+
+def test_an_argument_too_few_is_a_type_error_that_names_it(run, good):
+    with pytest.raises(TypeError, match="'output'"):
+        run(*list(good.values())[:-1])
 
 
 def test_a_device_that_is_not_the_current_one_is_refused(monkeypatch):
