@@ -13,11 +13,11 @@ from typing import Any
 import cutlass
 import cutlass.cute as cute
 import cutlass.utils.blackwell_helpers as sm100
-from cutlass.cute.nvgpu import cpasync, tcgen05
+from cutlass.cute.nvgpu import tcgen05
 
 from . import cute_maps as maps
 from . import cute_ptx as ptx
-from .cute_tiles import E4M3, F32, I32, Bundle, GroupedGemmBase
+from .cute_tiles import E4M3, F32, I32, U32, Bundle, GroupedGemmBase
 
 
 class BlackwellGroupedGemm(GroupedGemmBase):
@@ -36,71 +36,30 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         self.threads = 384 if self.big else 192
         self.empty_arrivals = self.store_warps + 1  # the result warps read scales, the tensor core reads operands
 
-    @cute.jit
-    def __call__(
-        self,
-        a: cute.Tensor,
-        a_scale: cute.Tensor,
-        b: cute.Tensor,
-        b_scale: cute.Tensor,
-        out: cute.Tensor,
-        out_scale: cute.Tensor,
-        m_indptr: cute.Tensor,
-        m_count: cute.Tensor,
-        blocks: cutlass.Int32,
-        stream: Any,
-    ) -> None:
-        x_layout, y_layout = self.operand_layouts()
-        loads = self.operand_loads(a, b, x_layout, y_layout)
+    def tiled_mma(self) -> cute.TiledMma:
+        """One product of the whole tile, issued by one thread block."""
         k_major = cute.nvgpu.OperandMajorMode.K
-        mma = sm100.make_trivial_tiled_mma(
-            E4M3, E4M3, k_major, k_major, F32, tcgen05.CtaGroup.ONE, (maps.BLOCK, self.form.tile_y)
-        )
-        self.kernel(
-            *loads, x_layout, y_layout, mma, a_scale, b_scale, out, out_scale, m_indptr, m_count, cute.size(a, mode=[1])
-        ).launch(
-            grid=[blocks, 1, 1],
-            block=[self.threads, 1, 1],
-            cluster=[self.form.cluster, 1, 1],
-            min_blocks_per_mp=1,
-            stream=stream,
-        )
+        shape = (maps.BLOCK, self.form.tile_y)
+        return sm100.make_trivial_tiled_mma(E4M3, E4M3, k_major, k_major, F32, tcgen05.CtaGroup.ONE, shape)
 
     @cute.kernel
     def kernel(
         self,
-        x_atom: cute.CopyAtom,
-        x_tma: cute.Tensor,
-        y_atom: cute.CopyAtom,
-        y_tma: cute.Tensor,
-        xs_atom: cute.CopyAtom,
-        xs_tma: cute.Tensor,
-        ys_atom: cute.CopyAtom,
-        ys_tma: cute.Tensor,
-        x_layout: cute.ComposedLayout,
-        y_layout: cute.ComposedLayout,
+        loads: tuple[Any, ...],
+        layouts: tuple[cute.ComposedLayout, cute.ComposedLayout],
         mma: cute.TiledMma,
-        a_scale: cute.Tensor,
-        b_scale: cute.Tensor,
-        out: cute.Tensor,
-        out_scale: cute.Tensor,
-        m_indptr: cute.Tensor,
-        m_count: cute.Tensor,
-        k: cutlass.Int32,
+        tensors: tuple[cute.Tensor, ...],
+        k: I32,
     ) -> None:
         thread, _, _ = cute.arch.thread_idx()
         warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
-        smem, place = self.allocate(x_layout, y_layout, self.accumulators)
+        smem, place = self.allocate(*layouts, self.accumulators)
         holder = smem.allocate_array(I32, 1)
-        n_tiles = cute.size(out, mode=[1]) // self.form.tile_n
-        problem = Bundle(
-            a_scale=a_scale, b_scale=b_scale, out=out, out_scale=out_scale, n_tiles=n_tiles, k_blocks=k // maps.BLOCK
-        )
+        problem = self.problem(tensors, k)
         if warp == 0:
-            self.build_schedule(m_indptr, m_count, n_tiles, place.table)
+            self.build_schedule(problem, place.table)
         if warp == self.producer_warp:
-            cpasync.prefetch_descriptor(x_atom)
-            cpasync.prefetch_descriptor(y_atom)
+            self.prefetch(loads)
             with cute.arch.elect_one():
                 self.init_ring(place)
                 for s in cutlass.range_constexpr(self.accumulators):
@@ -119,7 +78,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
             if cutlass.const_expr(self.big):
                 cute.arch.setmaxregister_decrease(72)
             if warp == self.producer_warp:
-                self.produce([x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma], place, problem)
+                self.produce(loads, place, problem)
             if warp == self.mma_warp:
                 self.multiply(mma, tmem, place, problem)
         else:
@@ -149,7 +108,7 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         everyone = cutlass.Int16((1 << form.cluster) - 1) if form.cluster > 1 else None
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = cutlass.Uint32(0)
+        step = U32(0)
         while job < total:
             for _ in cutlass.range(problem.k_blocks, unroll=1):
                 slot = I32(maps.stage(step, form.stages))
@@ -168,24 +127,24 @@ class BlackwellGroupedGemm(GroupedGemmBase):
             job += self.clusters()
 
     @cute.jit
-    def collect(self, tmem: cute.Pointer, place: Bundle, problem: Bundle, thread: cutlass.Int32) -> None:
+    def collect(self, tmem: cute.Pointer, place: Bundle, problem: Bundle, thread: I32) -> None:
         """The result warps: scale each K block, add it up in float32, write the tile."""
         form = self.form
         sums = cute.make_rmem_tensor(cute.make_layout(self.sums), F32)
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = cutlass.Uint32(0)
+        step = U32(0)
         while job < total:
-            expert, tile_n, row, rows, _ = self.locate(job, place.table, problem.n_tiles)
+            tile = self.locate(job, place.table, problem.n_tiles)
             sums.fill(0.0)
-            scales = self.weight_index(expert, tile_n, 0, 0, problem)
+            scales = self.weight_index(tile, 0, 0, problem)
             for k in cutlass.range(problem.k_blocks, unroll=1):
                 self.collect_block(tmem, place, problem, sums, scales, k, step, thread)
                 step += 1
             if cutlass.const_expr(form.swapped):
-                self.store_swapped(sums, place, problem, tile_n, row, rows, thread)
+                self.store_swapped(sums, place, problem, tile, thread)
             else:
-                self.store_plain(sums, problem, tile_n, row, rows, thread)
+                self.store_plain(sums, problem, tile, thread)
             job += self.clusters()
 
     @cute.jit
@@ -195,10 +154,10 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         place: Bundle,
         problem: Bundle,
         sums: cute.Tensor,
-        scales: cutlass.Int32,
-        k: cutlass.Int32,
-        step: cutlass.Uint32,
-        thread: cutlass.Int32,
+        scales: I32,
+        k: I32,
+        step: U32,
+        thread: I32,
     ) -> None:
         """Add one K block's accumulator, scaled, to the sums."""
         form = self.form
@@ -233,34 +192,22 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         cute.arch.sync_warp()
         with cute.arch.elect_one():
             cute.arch.mbarrier_arrive(place.free + source)
-            if cutlass.const_expr(form.cluster == 1):
-                cute.arch.mbarrier_arrive(place.empty + slot)
-            else:
-                for rank in cutlass.range_constexpr(form.cluster):
-                    cute.arch.mbarrier_arrive(place.empty + slot, rank)
+            self.arrive(place.empty + slot)
 
     # --- results --------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def store_plain(
-        self,
-        sums: cute.Tensor,
-        problem: Bundle,
-        tile_n: cutlass.Int32,
-        row: cutlass.Int32,
-        rows: cutlass.Int32,
-        thread: cutlass.Int32,
-    ) -> None:
+    def store_plain(self, sums: cute.Tensor, problem: Bundle, tile: Bundle, thread: I32) -> None:
         """Write the thread's row of 128 columns, 32 bytes at a time, so that every write fills a sector."""
         form, out = self.form, problem.out
         r = maps.tmem_row(thread)
-        block = tile_n * form.n_blocks + thread // 128
-        element = cutlass.Int64(row + r) * cute.size(out, mode=[1]) + block * maps.BLOCK
+        block = tile.n * form.n_blocks + thread // 128
+        element = cutlass.Int64(tile.row + r) * cute.size(out, mode=[1]) + block * maps.BLOCK
         values = [sums[i] for i in range(maps.BLOCK)]
-        if r < rows:
+        if r < tile.rows:
             if cutlass.const_expr(form.fp8_out):
                 scale, inverse = ptx.fp8_scale(ptx.abs_max(values))
-                self.write_scale(problem, block, row + r, scale)
+                self.write_scale(problem, block, tile.row + r, scale)
                 for i in cutlass.range_constexpr(0, maps.BLOCK, 32):
                     quads = [[v * inverse for v in values[j : j + 4]] for j in range(i, i + 32, 4)]
                     ptx.store_global(out.iterator.toint() + element + i, [ptx.pack_e4m3(*quad) for quad in quads])
@@ -268,23 +215,6 @@ class BlackwellGroupedGemm(GroupedGemmBase):
                 for i in cutlass.range_constexpr(0, maps.BLOCK, 16):
                     words = [ptx.pack_bf16(values[j], values[j + 1]) for j in range(i, i + 16, 2)]
                     ptx.store_global(out.iterator.toint() + 2 * (element + i), words)
-
-    @cute.jit
-    def store_swapped(
-        self,
-        sums: cute.Tensor,
-        place: Bundle,
-        problem: Bundle,
-        tile_n: cutlass.Int32,
-        row: cutlass.Int32,
-        rows: cutlass.Int32,
-        thread: cutlass.Int32,
-    ) -> None:
-        """Turn the tile through shared memory, then write it row by row."""
-        self.sync_store_warps()  # the last tile's rows have been read
-        self.stage_sums(sums, place, thread)
-        self.sync_store_warps()
-        self.write_staged_rows(place, problem, tile_n, row, rows, thread)
 
     def stage_sums(self, sums: cute.Tensor, place: Bundle, thread: Any) -> None:
         """Put this thread's column of the tile into the staging buffer."""

@@ -19,11 +19,11 @@ from typing import Any
 import cutlass
 import cutlass.cute as cute
 import cutlass.utils.hopper_helpers as sm90
-from cutlass.cute.nvgpu import cpasync, warpgroup
+from cutlass.cute.nvgpu import warpgroup
 
 from . import cute_maps as maps
 from . import cute_ptx as ptx
-from .cute_tiles import E4M3, F32, I32, Bundle, GroupedGemmBase
+from .cute_tiles import E4M3, F32, I32, U32, Bundle, GroupedGemmBase
 
 CONSUMER_WARPS = 8
 PRODUCER_WARP = 8
@@ -46,68 +46,28 @@ class HopperGroupedGemm(GroupedGemmBase):
         self.big = form.tile_y >= 128
         self.threads = 384 if self.big else 288
 
-    @cute.jit
-    def __call__(
-        self,
-        a: cute.Tensor,
-        a_scale: cute.Tensor,
-        b: cute.Tensor,
-        b_scale: cute.Tensor,
-        out: cute.Tensor,
-        out_scale: cute.Tensor,
-        m_indptr: cute.Tensor,
-        m_count: cute.Tensor,
-        blocks: cutlass.Int32,
-        stream: Any,
-    ) -> None:
-        x_layout, y_layout = self.operand_layouts()
-        loads = self.operand_loads(a, b, x_layout, y_layout)
+    def tiled_mma(self) -> cute.TiledMma:
+        """Both warpgroups' products of one pass: 128 rows of X, wave_n of Y."""
         k_major = cute.nvgpu.OperandMajorMode.K
-        mma = sm90.make_trivial_tiled_mma(E4M3, E4M3, k_major, k_major, F32, (2, 1, 1), (64, self.wave_n))
-        self.kernel(
-            *loads, x_layout, y_layout, mma, a_scale, b_scale, out, out_scale, m_indptr, m_count, cute.size(a, mode=[1])
-        ).launch(
-            grid=[blocks, 1, 1],
-            block=[self.threads, 1, 1],
-            cluster=[self.form.cluster, 1, 1],
-            min_blocks_per_mp=1,
-            stream=stream,
-        )
+        return sm90.make_trivial_tiled_mma(E4M3, E4M3, k_major, k_major, F32, (2, 1, 1), (64, self.wave_n))
 
     @cute.kernel
     def kernel(
         self,
-        x_atom: cute.CopyAtom,
-        x_tma: cute.Tensor,
-        y_atom: cute.CopyAtom,
-        y_tma: cute.Tensor,
-        xs_atom: cute.CopyAtom,
-        xs_tma: cute.Tensor,
-        ys_atom: cute.CopyAtom,
-        ys_tma: cute.Tensor,
-        x_layout: cute.ComposedLayout,
-        y_layout: cute.ComposedLayout,
+        loads: tuple[Any, ...],
+        layouts: tuple[cute.ComposedLayout, cute.ComposedLayout],
         mma: cute.TiledMma,
-        a_scale: cute.Tensor,
-        b_scale: cute.Tensor,
-        out: cute.Tensor,
-        out_scale: cute.Tensor,
-        m_indptr: cute.Tensor,
-        m_count: cute.Tensor,
-        k: cutlass.Int32,
+        tensors: tuple[cute.Tensor, ...],
+        k: I32,
     ) -> None:
         thread, _, _ = cute.arch.thread_idx()
         warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
-        _, place = self.allocate(x_layout, y_layout)
-        n_tiles = cute.size(out, mode=[1]) // self.form.tile_n
-        problem = Bundle(
-            a_scale=a_scale, b_scale=b_scale, out=out, out_scale=out_scale, n_tiles=n_tiles, k_blocks=k // maps.BLOCK
-        )
+        _, place = self.allocate(*layouts)
+        problem = self.problem(tensors, k)
         if warp == 0:
-            self.build_schedule(m_indptr, m_count, n_tiles, place.table)
+            self.build_schedule(problem, place.table)
         if warp == PRODUCER_WARP:
-            cpasync.prefetch_descriptor(x_atom)
-            cpasync.prefetch_descriptor(y_atom)
+            self.prefetch(loads)
             with cute.arch.elect_one():
                 self.init_ring(place)
                 cute.arch.mbarrier_init_fence()
@@ -118,7 +78,6 @@ class HopperGroupedGemm(GroupedGemmBase):
             if cutlass.const_expr(self.big):
                 cute.arch.setmaxregister_decrease(40)
             if warp == PRODUCER_WARP:
-                loads = [x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma]
                 self.produce(loads, place, problem)
         else:
             if cutlass.const_expr(self.big):
@@ -129,7 +88,7 @@ class HopperGroupedGemm(GroupedGemmBase):
     # --- products -------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def consume(self, mma: cute.TiledMma, place: Bundle, problem: Bundle, thread: cutlass.Int32) -> None:
+    def consume(self, mma: cute.TiledMma, place: Bundle, problem: Bundle, thread: I32) -> None:
         """A consumer warpgroup: add up each tile's K blocks, then write its half of the tile."""
         form = self.form
         group = cute.arch.make_warp_uniform(thread // 128)
@@ -144,12 +103,12 @@ class HopperGroupedGemm(GroupedGemmBase):
         factors = cute.make_rmem_tensor(cute.make_layout(self.factors), F32)
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = cutlass.Uint32(0)
+        step = U32(0)
         while job < total:
-            expert, tile_n, row, rows, _ = self.locate(job, place.table, problem.n_tiles)
+            tile = self.locate(job, place.table, problem.n_tiles)
             sums.fill(0.0)
-            scales = self.weight_index(expert, tile_n, 0, 0, problem)
-            if self.has_rows(rows, group):
+            scales = self.weight_index(tile, 0, 0, problem)
+            if self.has_rows(tile.rows, group):
                 self.take(place, problem, scales, 0, step, thread, factors)
                 for k in cutlass.range(problem.k_blocks, unroll=1):
                     self.multiply(mma, fragments, sums, factors, place, problem, scales, k, step, thread)
@@ -161,11 +120,11 @@ class HopperGroupedGemm(GroupedGemmBase):
                     self.release(place.empty + slot)
                     step += 1
             if cutlass.const_expr(form.swapped):
-                self.store_swapped(sums, place, problem, tile_n, row, rows, thread)
+                self.store_swapped(sums, place, problem, tile, thread)
             elif cutlass.const_expr(form.fp8_out):
-                self.store_fp8(sums, problem, tile_n, row, rows, thread)
+                self.store_fp8(sums, problem, tile, thread)
             else:
-                self.store_bf16(sums, problem, tile_n, row, rows, thread)
+                self.store_bf16(sums, problem, tile, thread)
             job += self.clusters()
 
     def has_rows(self, rows: Any, group: Any) -> Any:
@@ -173,25 +132,8 @@ class HopperGroupedGemm(GroupedGemmBase):
         return rows > 0 if self.form.swapped else rows > group * 64
 
     @cute.jit
-    def release(self, barrier: cute.Pointer) -> None:
-        """Give a slot back to the loaders of the cluster, which all write to it: one arrival for each warp."""
-        with cute.arch.elect_one():
-            if cutlass.const_expr(self.form.cluster == 1):
-                cute.arch.mbarrier_arrive(barrier)
-            else:
-                for rank in cutlass.range_constexpr(self.form.cluster):
-                    cute.arch.mbarrier_arrive(barrier, rank)
-
-    @cute.jit
     def take(
-        self,
-        place: Bundle,
-        problem: Bundle,
-        scales: cutlass.Int32,
-        k: cutlass.Int32,
-        step: cutlass.Uint32,
-        thread: cutlass.Int32,
-        factors: cute.Tensor,
+        self, place: Bundle, problem: Bundle, scales: I32, k: I32, step: U32, thread: I32, factors: cute.Tensor
     ) -> None:
         """Wait for K block k (ring step `step`) and read what this thread's products will be multiplied with.
 
@@ -210,14 +152,7 @@ class HopperGroupedGemm(GroupedGemmBase):
 
     @cute.jit
     def take_next(
-        self,
-        place: Bundle,
-        problem: Bundle,
-        scales: cutlass.Int32,
-        k: cutlass.Int32,
-        step: cutlass.Uint32,
-        thread: cutlass.Int32,
-        factors: cute.Tensor,
+        self, place: Bundle, problem: Bundle, scales: I32, k: I32, step: U32, thread: I32, factors: cute.Tensor
     ) -> None:
         """`take`, unless the tile has no K block k."""
         if k < problem.k_blocks:
@@ -232,10 +167,10 @@ class HopperGroupedGemm(GroupedGemmBase):
         factors: cute.Tensor,
         place: Bundle,
         problem: Bundle,
-        scales: cutlass.Int32,
-        k: cutlass.Int32,
-        step: cutlass.Uint32,
-        thread: cutlass.Int32,
+        scales: I32,
+        k: I32,
+        step: U32,
+        thread: I32,
     ) -> None:
         """Add K block k of a tile to the float32 sums, and take the next block while the tensor core works."""
         acc = fragments.acc
@@ -267,44 +202,28 @@ class HopperGroupedGemm(GroupedGemmBase):
     # --- results --------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def store_bf16(
-        self,
-        sums: cute.Tensor,
-        problem: Bundle,
-        tile_n: cutlass.Int32,
-        row: cutlass.Int32,
-        rows: cutlass.Int32,
-        thread: cutlass.Int32,
-    ) -> None:
+    def store_bf16(self, sums: cute.Tensor, problem: Bundle, tile: Bundle, thread: I32) -> None:
         """Write the thread's two rows, 16 bytes at a time."""
         out, quad_lane = problem.out, thread % 4
         columns = cute.size(out, mode=[1])
         for half in cutlass.range_constexpr(2):
             r = maps.wgmma_row(thread, 2 * half)
-            base = out.iterator.toint() + 2 * (cutlass.Int64(row + r) * columns + tile_n * self.form.tile_n)
+            base = out.iterator.toint() + 2 * (cutlass.Int64(tile.row + r) * columns + tile.n * self.form.tile_n)
             for g in cutlass.range_constexpr(self.form.tile_n // 32):
                 blocks = [maps.bf16_word_block(g, w) for w in range(4)]
                 pairs = [[sums[maps.wgmma_register(half, b, j)] for j in range(2)] for b in blocks]
                 words = ptx.quad_transpose([ptx.pack_bf16(*pair) for pair in pairs], quad_lane)
-                if r < rows:
+                if r < tile.rows:
                     ptx.store_global(base + 2 * maps.bf16_chunk_column(g, quad_lane), words)
 
     @cute.jit
-    def store_fp8(
-        self,
-        sums: cute.Tensor,
-        problem: Bundle,
-        tile_n: cutlass.Int32,
-        row: cutlass.Int32,
-        rows: cutlass.Int32,
-        thread: cutlass.Int32,
-    ) -> None:
+    def store_fp8(self, sums: cute.Tensor, problem: Bundle, tile: Bundle, thread: I32) -> None:
         """Quantize each row and 128 columns with amax / 448, write values and scales."""
         out, quad_lane, n_blocks = problem.out, thread % 4, self.form.n_blocks
         columns = cute.size(out, mode=[1])
         for half in cutlass.range_constexpr(2):
             r = maps.wgmma_row(thread, 2 * half)
-            base = out.iterator.toint() + cutlass.Int64(row + r) * columns + tile_n * self.form.tile_n
+            base = out.iterator.toint() + cutlass.Int64(tile.row + r) * columns + tile.n * self.form.tile_n
             for block in cutlass.range_constexpr(n_blocks):
                 values = [sums[maps.wgmma_register(half, 16 * block + b, j)] for b in range(16) for j in range(2)]
                 amax = ptx.abs_max(values)
@@ -312,31 +231,14 @@ class HopperGroupedGemm(GroupedGemmBase):
                     amax = cute.arch.fmax(amax, cute.arch.shuffle_sync_bfly(amax, offset=1 << bit))
                 scale, inverse = ptx.fp8_scale(amax)
                 values = [v * inverse for v in values]
-                if r < rows and quad_lane == 0:
-                    self.write_scale(problem, tile_n * n_blocks + block, row + r, scale)
+                if r < tile.rows and quad_lane == 0:
+                    self.write_scale(problem, tile.n * n_blocks + block, tile.row + r, scale)
                 for g in cutlass.range_constexpr(2):
                     firsts = [2 * maps.fp8_word_block(g, w) for w in range(4)]
                     words = ptx.quad_transpose([ptx.pack_e4m3(*values[f : f + 4]) for f in firsts], quad_lane)
                     chunk = [ptx.take_halves(words[p], words[p + 1], high) for high in (False, True) for p in (0, 2)]
-                    if r < rows:
+                    if r < tile.rows:
                         ptx.store_global(base + 128 * block + maps.fp8_chunk_column(g, quad_lane), chunk)
-
-    @cute.jit
-    def store_swapped(
-        self,
-        sums: cute.Tensor,
-        place: Bundle,
-        problem: Bundle,
-        tile_n: cutlass.Int32,
-        row: cutlass.Int32,
-        rows: cutlass.Int32,
-        thread: cutlass.Int32,
-    ) -> None:
-        """Turn the tile through shared memory, then write it row by row."""
-        self.sync_store_warps()  # the last tile's rows have been read
-        self.stage_sums(sums, place, thread)
-        self.sync_store_warps()
-        self.write_staged_rows(place, problem, tile_n, row, rows, thread)
 
     def stage_sums(self, sums: cute.Tensor, place: Bundle, thread: Any) -> None:
         """Put this thread's sums into the staging buffer."""

@@ -19,6 +19,7 @@ from . import cute_ptx as ptx
 E4M3 = cutlass.Float8E4M3FN
 F32 = cutlass.Float32
 I32 = cutlass.Int32
+U32 = cutlass.Uint32
 
 
 class Bundle:
@@ -43,9 +44,48 @@ class GroupedGemmBase:
     store_warps: int  # warps that hold results: they write them
     store_barrier = 1  # named barrier of those warps
     empty_arrivals: int  # arrivals from one block that free a slot of the ring
+    # What the chip's class adds: the kernel of (loads, operand layouts, tiled MMA, tensors, K), the matrix instruction,
+    # and how a thread's sums of a swapped tile go to the staging buffer.
+    kernel: Any
+    tiled_mma: Any
+    stage_sums: Any
 
     def __init__(self, form: maps.Form) -> None:
         self.form = form
+
+    # --- launch ---------------------------------------------------------------------------------------------------
+
+    @cute.jit
+    def __call__(
+        self,
+        a: cute.Tensor,
+        a_scale: cute.Tensor,
+        b: cute.Tensor,
+        b_scale: cute.Tensor,
+        out: cute.Tensor,
+        out_scale: cute.Tensor,
+        m_indptr: cute.Tensor,
+        m_count: cute.Tensor,
+        blocks: I32,
+        stream: Any,
+    ) -> None:
+        layouts = self.operand_layouts()
+        loads = self.operand_loads(a, b, *layouts)
+        tensors = (a_scale, b_scale, out, out_scale, m_indptr, m_count)
+        self.kernel(loads, layouts, self.tiled_mma(), tensors, cute.size(a, mode=[1])).launch(
+            grid=[blocks, 1, 1],
+            block=[self.threads, 1, 1],
+            cluster=[self.form.cluster, 1, 1],
+            min_blocks_per_mp=1,
+            stream=stream,
+        )
+
+    def problem(self, tensors: Any, k: Any) -> Bundle:
+        """The kernel's tensors by name, and the numbers of column tiles and K blocks."""
+        names = ("a_scale", "b_scale", "out", "out_scale", "m_indptr", "m_count")
+        named = dict(zip(names, tensors, strict=True))
+        n_tiles = cute.size(named["out"], mode=[1]) // self.form.tile_n
+        return Bundle(**named, n_tiles=n_tiles, k_blocks=k // maps.BLOCK)
 
     # --- operands -------------------------------------------------------------------------------------------------
 
@@ -55,7 +95,7 @@ class GroupedGemmBase:
         shapes = [(rows, maps.BLOCK, self.form.stages) for rows in (maps.BLOCK, self.form.tile_y)]
         return tuple(cute.tile_to_shape(atom, shape, order=(0, 1, 2)) for shape in shapes)
 
-    def operand_loads(self, a: Any, b: Any, x_layout: Any, y_layout: Any) -> list[Any]:
+    def operand_loads(self, a: Any, b: Any, x_layout: Any, y_layout: Any) -> tuple[Any, ...]:
         """TMA atoms and tensors: X, Y, and both again for the half tiles that a cluster's blocks send each other.
 
         a: (M, K) bytes; b: (E, N, K) bytes. Weights become (N, K, E).
@@ -70,7 +110,7 @@ class GroupedGemmBase:
         for op, parts in (alone, shared):
             loads += list(cpasync.make_tiled_tma_atom(op, x, x_layout, (maps.BLOCK, maps.BLOCK), parts))[:2]
             loads += list(cpasync.make_tiled_tma_atom(op, y, y_layout, (form.tile_y, maps.BLOCK), parts))[:2]
-        return loads
+        return tuple(loads)
 
     def allocate(self, x_layout: Any, y_layout: Any, accumulators: int = 0) -> tuple[Any, Bundle]:
         """Shared memory of a block: the allocator, and the tensors and barriers in it.
@@ -100,6 +140,21 @@ class GroupedGemmBase:
             cute.arch.mbarrier_init(place.empty + s, self.empty_arrivals * self.form.cluster)
 
     @cute.jit
+    def release(self, barrier: cute.Pointer) -> None:
+        """Give a slot back to the loaders of the cluster, which all write to it: one arrival for each warp."""
+        with cute.arch.elect_one():
+            self.arrive(barrier)
+
+    @cute.jit
+    def arrive(self, barrier: cute.Pointer) -> None:
+        """One arrival at the barrier of every block of the cluster."""
+        if cutlass.const_expr(self.form.cluster == 1):
+            cute.arch.mbarrier_arrive(barrier)
+        else:
+            for rank in cutlass.range_constexpr(self.form.cluster):
+                cute.arch.mbarrier_arrive(barrier, rank)
+
+    @cute.jit
     def sync_cluster(self) -> None:
         if cutlass.const_expr(self.form.cluster > 1):
             cute.arch.cluster_arrive_relaxed()
@@ -108,17 +163,15 @@ class GroupedGemmBase:
     # --- schedule -------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def build_schedule(
-        self, m_indptr: cute.Tensor, m_count: cute.Tensor, n_tiles: cutlass.Int32, table: cute.Tensor
-    ) -> None:
+    def build_schedule(self, problem: Bundle, table: cute.Tensor) -> None:
         """Fill table[e] = (jobs of experts 0..e, rows, first row); lane e of the calling warp does expert e."""
         lane = cute.arch.lane_idx()
         count = I32(0)
         start = I32(0)
-        if lane < cute.size(m_count):
-            count = m_count[lane]
-            start = m_indptr[lane]
-        jobs = maps.jobs(maps.row_tiles(count, self.form.tile_m), n_tiles, self.form.cluster)
+        if lane < cute.size(problem.m_count):
+            count = problem.m_count[lane]
+            start = problem.m_indptr[lane]
+        jobs = maps.jobs(maps.row_tiles(count, self.form.tile_m), problem.n_tiles, self.form.cluster)
         for bit in cutlass.range_constexpr(5):
             below = cute.arch.shuffle_sync_up(jobs, 1 << bit, mask_and_clamp=0)
             jobs += ptx.select(lane >= (1 << bit), below, I32(0))
@@ -127,11 +180,11 @@ class GroupedGemmBase:
         table[lane, 2] = start
 
     @cute.jit
-    def locate(self, job: cutlass.Int32, table: cute.Tensor, n_tiles: cutlass.Int32) -> tuple[Any, ...]:
+    def locate(self, job: I32, table: cute.Tensor, n_tiles: I32) -> Bundle:
         """This block's tile of a job; every lane of the warp takes part.
 
-        Returns the expert, the column tile, the first row, the rows left in the expert, and whether the cluster shares
-        the weight tile (else it shares the token tile).
+        Returns the tile: expert, n (column tile), row (its first), rows (left in the expert), and share_weights,
+        whether the cluster shares the weight tile (else it shares the token tile).
         """
         lane = cute.arch.lane_idx()
         expert = cute.arch.popc(cute.arch.vote_ballot_sync(table[lane, 0] <= job))
@@ -153,7 +206,8 @@ class GroupedGemmBase:
                 tile_m = maps.paired_row_tile(local, tiles_m, rank)
                 tile_n = maps.paired_column_tile(local, tiles_m)
         row = maps.first_row(table[expert, 2], tile_m, self.form.tile_m)
-        return expert, tile_n, row, count - tile_m * self.form.tile_m, share_weights
+        rows = count - tile_m * self.form.tile_m
+        return Bundle(expert=expert, n=tile_n, row=row, rows=rows, share_weights=share_weights)
 
     def first_job(self) -> Any:
         """Job that this block's cluster starts with."""
@@ -163,15 +217,16 @@ class GroupedGemmBase:
         """Clusters of the grid: the distance between a cluster's jobs."""
         return cute.arch.grid_dim()[0] // self.form.cluster
 
-    def weight_index(self, expert: Any, tile_n: Any, j: int, k: Any, problem: Bundle) -> Any:
+    def weight_index(self, tile: Bundle, j: int, k: Any, problem: Bundle) -> Any:
         """Flat index of the weight scale of the tile's j-th column block and K block k."""
         n_blocks = self.form.n_blocks
-        return maps.weight_scale_index(expert, tile_n * n_blocks + j, k, problem.n_tiles * n_blocks, problem.k_blocks)
+        n_block, n_all = tile.n * n_blocks + j, problem.n_tiles * n_blocks
+        return maps.weight_scale_index(tile.expert, n_block, k, n_all, problem.k_blocks)
 
     # --- loads ----------------------------------------------------------------------------------------------------
 
     @cute.jit
-    def produce(self, loads: list[Any], place: Bundle, problem: Bundle) -> None:
+    def produce(self, loads: tuple[Any, ...], place: Bundle, problem: Bundle) -> None:
         """The loader warp: fill the ring, K block by K block, for every tile of this block."""
         form = self.form
         x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma = loads
@@ -182,24 +237,24 @@ class GroupedGemmBase:
         everyone = cutlass.Int16((1 << form.cluster) - 1)
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
-        step = cutlass.Uint32(0)
+        step = U32(0)
         while job < total:
-            expert, tile_n, row, _, share_weights = self.locate(job, place.table, problem.n_tiles)
-            tile_m = row // form.tile_m
+            tile = self.locate(job, place.table, problem.n_tiles)
+            expert, tile_n, tile_m = tile.expert, tile.n, tile.row // form.tile_m
             for k in cutlass.range(problem.k_blocks, unroll=1):
                 slot = I32(maps.stage(step, form.stages))
                 bar = place.full + slot
                 cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, form.stages))
                 with cute.arch.elect_one():
                     cute.arch.mbarrier_arrive_and_expect_tx(bar, form.stage_bytes)
-                    self.load_scales(expert, tile_n, row, k, slot, bar, place, problem)
+                    self.load_scales(tile, k, slot, bar, place, problem)
                 if cutlass.const_expr(form.swapped):
                     cute.copy(x_atom, x_from[None, tile_n, k, expert], x_to[None, slot], tma_bar_ptr=bar)
                     cute.copy(y_atom, y_from[None, tile_m, k], y_to[None, slot], tma_bar_ptr=bar)
                 elif cutlass.const_expr(form.cluster == 1):
                     cute.copy(x_atom, x_from[None, tile_m, k], x_to[None, slot], tma_bar_ptr=bar)
                     cute.copy(y_atom, y_from[None, tile_n, k, expert], y_to[None, slot], tma_bar_ptr=bar)
-                elif share_weights:
+                elif tile.share_weights:
                     cute.copy(x_atom, x_from[None, tile_m, k], x_to[None, slot], tma_bar_ptr=bar)
                     half = ys_from[None, tile_n, k, expert]
                     cute.copy(ys_atom, half, ys_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
@@ -210,21 +265,23 @@ class GroupedGemmBase:
                 step += 1
             job += self.clusters()
 
-    def load_scales(
-        self, expert: Any, tile_n: Any, row: Any, k: Any, slot: Any, barrier: Any, place: Bundle, problem: Bundle
-    ) -> None:
+    def load_scales(self, tile: Bundle, k: Any, slot: Any, barrier: Any, place: Bundle, problem: Bundle) -> None:
         """Start the copies of one K block's scales; one thread calls this."""
         form = self.form
         m_pad = cute.size(problem.a_scale, mode=[1])
-        source = problem.a_scale.iterator + maps.token_scale_index(cutlass.Int64(k), row, m_pad)
+        source = problem.a_scale.iterator + maps.token_scale_index(cutlass.Int64(k), tile.row, m_pad)
         target = place.token.iterator + slot * form.tile_m
         ptx.bulk_copy(target.toint(), source.toint(), 4 * form.tile_m, barrier.toint())
         for j in range(form.n_blocks):
-            source = problem.b_scale.iterator + maps.copy_start(
-                cutlass.Uint32(self.weight_index(expert, tile_n, j, k, problem))
-            )
+            index = U32(self.weight_index(tile, j, k, problem))
+            source = problem.b_scale.iterator + maps.copy_start(index)
             target = place.weight.iterator + (slot * form.n_blocks + j) * 4
             ptx.bulk_copy(target.toint(), source.toint(), 16, barrier.toint())
+
+    def prefetch(self, loads: tuple[Any, ...]) -> None:
+        """Fetch the descriptors of the operands' copies ahead of their first use."""
+        cpasync.prefetch_descriptor(loads[0])
+        cpasync.prefetch_descriptor(loads[2])
 
     def boxes(self, atom: Any, tensor: Any, shared: Any, rows: int, parts: int) -> tuple[Any, Any]:
         """Places in the ring (box, stage) and boxes of a tensor (box, tile, K block[, expert]) of one TMA copy.
@@ -238,7 +295,7 @@ class GroupedGemmBase:
 
     def weight_scales(self, scales: Any, k: Any, slot: Any, place: Bundle, problem: Bundle) -> list[Any]:
         """Weight scales of one K block, one for each 128 columns of the tile; `scales` is the index of the tile's first."""
-        indices = [cutlass.Uint32(scales + j * problem.k_blocks + k) for j in range(self.form.n_blocks)]
+        indices = [U32(scales + j * problem.k_blocks + k) for j in range(self.form.n_blocks)]
         places = [(slot * self.form.n_blocks + j) * 4 + I32(maps.copy_offset(i)) for j, i in enumerate(indices)]
         return [place.weight[i] for i in places]
 
@@ -249,30 +306,30 @@ class GroupedGemmBase:
         cute.arch.barrier(barrier_id=self.store_barrier, number_of_threads=32 * self.store_warps)
 
     @cute.jit
-    def write_staged_rows(
-        self,
-        place: Bundle,
-        problem: Bundle,
-        tile_n: cutlass.Int32,
-        row: cutlass.Int32,
-        rows: cutlass.Int32,
-        thread: cutlass.Int32,
-    ) -> None:
+    def store_swapped(self, sums: cute.Tensor, place: Bundle, problem: Bundle, tile: Bundle, thread: I32) -> None:
+        """Turn a swapped tile through shared memory, then write it row by row."""
+        self.sync_store_warps()  # the last tile's rows have been read
+        self.stage_sums(sums, place, thread)
+        self.sync_store_warps()
+        self.write_staged_rows(place, problem, tile, thread)
+
+    @cute.jit
+    def write_staged_rows(self, place: Bundle, problem: Bundle, tile: Bundle, thread: I32) -> None:
         """Write a tile from the staging buffer: each warp takes whole rows of 128 columns, 4 columns a lane."""
         form, out, staging = self.form, problem.out, place.staging
         lane = thread % 32
         columns = cute.size(out, mode=[1])
         token = thread // 32
-        while token < cutlass.min(rows, form.tile_m):
+        while token < cutlass.min(tile.rows, form.tile_m):
             values = [staging[maps.staging_index(token, 4 * lane) + j] for j in range(4)]
-            element = cutlass.Int64(row + token) * columns + tile_n * maps.BLOCK + 4 * lane
+            element = cutlass.Int64(tile.row + token) * columns + tile.n * maps.BLOCK + 4 * lane
             if cutlass.const_expr(form.fp8_out):
                 amax = ptx.abs_max(values)
                 for bit in cutlass.range_constexpr(5):
                     amax = cute.arch.fmax(amax, cute.arch.shuffle_sync_bfly(amax, offset=1 << bit))
                 scale, inverse = ptx.fp8_scale(amax)
                 if lane == 0:
-                    self.write_scale(problem, tile_n, row + token, scale)
+                    self.write_scale(problem, tile.n, tile.row + token, scale)
                 word = ptx.pack_e4m3(*[v * inverse for v in values])
                 ptx.store_global(out.iterator.toint() + element, [word])
             else:
