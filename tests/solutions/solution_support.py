@@ -6,7 +6,7 @@ import importlib
 import tempfile
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,6 +21,15 @@ GEOMETRY = Geometry(hidden=512, intermediate=256)
 GEMMS = ("gemm1", "gemm2")
 PUBLISHED_TOKENS = (1, 7, 14, 15, 16, 32, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 901, 11948, 14107)
 Inputs = dict[str, Any]
+# Triton's names of argument types, for torch and for Python's numbers.
+STAGE_TYPES = {
+    "*fp32": torch.float32,
+    "*bf16": torch.bfloat16,
+    "*i32": torch.int32,
+    "*fp8e4nv": torch.float8_e4m3fn,
+    "i32": int,
+    "fp32": float,
+}
 _folder = tempfile.TemporaryDirectory(prefix="packed_solutions_")  # removed when the tests end
 
 
@@ -139,6 +148,35 @@ def active_rows(inputs: Inputs) -> torch.Tensor:
     ids, _ = choose(inputs)
     local = ids - inputs["local_expert_offset"]
     return ((local >= 0) & (local < 32)).any(1)
+
+
+def record_launches(monkeypatch: Any, stages: ModuleType, launched: Any) -> None:
+    """Let the Triton stages launch without a GPU: each launch is checked and goes to `launched(name, arguments, constants)`."""
+    stream = SimpleNamespace(cuda_stream=0)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
+    monkeypatch.setattr(stages, "_processors", lambda index: 132)
+    monkeypatch.setattr(stages, "_plans", {})
+    monkeypatch.setattr(stages, "_stores", {})
+
+    def launch(name: str, plan: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], constants: Inputs) -> None:
+        check_stage_launch(stages, name, arguments, constants)
+        assert grid[0] == (plan.tokens if name[:5] in ("route", "permu", "combi") else min(8 * plan.tokens, 16 * 132))
+        assert grid[1:] == ((constants["COLUMNS"] + 1023) // 1024 if name == "combine_rows" else 1, 1)
+        launched(name, arguments, constants)
+
+    monkeypatch.setattr(stages, "_launch", launch)
+
+
+def check_stage_launch(stages: ModuleType, name: str, arguments: tuple[Any, ...], constants: Inputs) -> None:
+    """What a launch passes is what was compiled: number and types of the arguments, names of the constants."""
+    types = stages.TYPES[name].split()
+    if constants.get("FP8_INPUT"):
+        types[0] = "*fp8e4nv"
+    wanted = [STAGE_TYPES[kind] for kind in types]
+    assert [a.dtype if isinstance(a, torch.Tensor) else type(a) for a in arguments] == wanted, name
+    assert all(a.is_contiguous() for a in arguments if isinstance(a, torch.Tensor)), name
+    parameters = [p.name for p in stages._kernel(name).params if p.is_constexpr]
+    assert [*constants] == [*parameters, "num_warps"], "passed by position, the number of warps left out"
 
 
 def relative_l2(found: torch.Tensor, wanted: torch.Tensor) -> float:

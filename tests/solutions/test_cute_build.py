@@ -9,6 +9,7 @@ import pytest
 import torch
 from bakeoff.build.resources import inspect_cubin
 from cute_support import ROOT, SHAPES, module, workloads
+from solution_support import record_launches
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")
@@ -117,6 +118,54 @@ def test_every_workload_binds_to_the_compiled_signature(recorded, arch, fp8_out)
             assert (sizes["M"], sizes["N"], sizes["K"], sizes["E"]) == (rows, n, k, 32)
             assert blocks == 133 // form.cluster * form.cluster, "whole clusters"
     assert sum(len(recorder.calls) for recorder in recorded.values()) == 19 * len(SHAPES)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Launches of the whole layer, in order: Triton stages by name, GEMMs with label, form, N and K; each is checked."""
+    launches = []
+    record_launches(monkeypatch, module("triton_stages"), lambda name, arguments, constants: launches.append(name))
+
+    def compile_gemm(label, arch, form):
+        recorder = Recorder(form)
+
+        def launch(*arguments):
+            recorder(*arguments)
+            sizes, _ = recorder.calls[-1]
+            launches.append((label, form, sizes["N"], sizes["K"]))
+
+        return launch
+
+    monkeypatch.setattr(gemm, "compile_gemm", compile_gemm)
+    monkeypatch.setattr(gemm, "_multiprocessors", lambda index: 133)
+    module("cute_layer")._gemms.cache_clear()
+    yield launches
+    module("cute_layer")._gemms.cache_clear()
+
+
+def arguments_without_data(case):
+    t, fp8, f32 = case.seq_len, torch.float8_e4m3fn, torch.float32
+    weights = [empty(32, 4096, 7168, dtype=fp8), empty(32, 32, 56, dtype=f32)]
+    weights += [empty(32, 7168, 2048, dtype=fp8), empty(32, 56, 16, dtype=f32)]
+    activations = [empty(t, 7168, dtype=fp8), empty(56, t, dtype=f32)]
+    routing = [empty(t, 256, dtype=f32), empty(256, dtype=torch.bfloat16)]
+    return [*routing, *activations, *weights, case.offset, case.factor, empty(t, 7168, dtype=torch.bfloat16)]
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("fp8_epilogue", [False, True])
+def test_the_layer_runs_through_on_tensors_without_data(launched, arch, fp8_epilogue):
+    """Full width, all workloads, from the eleven arguments to the last launch."""
+    for case in workloads():
+        call = checks.check_call(*arguments_without_data(case))
+        module("cute_layer").run_layer(call, arch, fp8_epilogue)
+        first, second = (gemm.pick_form(arch, fp8_out, case.seq_len) for fp8_out in (fp8_epilogue, False))
+        assert launched == [
+            *("route_tokens", "permute_rows", ("gemm1", first, 4096, 7168)),
+            *([] if fp8_epilogue else ["quantize_rows"]),
+            *("swiglu_rows", ("gemm2", second, 7168, 2048), "combine_rows"),
+        ]
+        launched.clear()
 
 
 @pytest.mark.parametrize(

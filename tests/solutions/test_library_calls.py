@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from solution_support import PUBLISHED_TOKENS, make_inputs, module_of
+from solution_support import PUBLISHED_TOKENS, make_inputs, module_of, record_launches
 
 FACTS = json.loads(Path(__file__).with_name("library_signatures.json").read_text())
 WHEELS = Path(os.environ.get("BAKEOFF_WHEELS", "no-folder-given"))
@@ -76,13 +76,7 @@ def recorded(monkeypatch):
     def record(name: str, tokens: int, backend: str) -> list[tuple[str, Any, Any]]:
         cuda, stages = module_of(name, "cuda"), module_of(name, "common.triton_stages")
         log: list[tuple[str, Any, Any]] = []
-        monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: SimpleNamespace(cuda_stream=0))
-        monkeypatch.setattr(stages, "_processors", lambda index: 132)
-        monkeypatch.setattr(stages, "_plans", {})
-        monkeypatch.setattr(stages, "_stores", {})
-        monkeypatch.setattr(
-            stages, "_launch", lambda kernel, plan, grid, args, const: log.append((kernel, args, const))
-        )
+        record_launches(monkeypatch, stages, lambda *launch: log.append(launch))
 
         def library(kernel: str) -> Any:
             return lambda *args, **named: log.append((kernel, args, named))
