@@ -115,6 +115,14 @@ def test_two_blocks_decide_only_what_two_blocks_can():
     assert decision.mde[1] > 1  # 1 degree of freedom and 2 tests: only a doubling would show
 
 
+def test_an_effect_beyond_any_that_could_be_is_none():
+    logs = ratios(*[0.0] * 19, sd=0.01, blocks=2)
+    logs[0] = 0.0, 5.0  # one process 150 times slower
+    decision = paired(logs)
+    assert decision.verdicts[0] == AMBIGUOUS and np.isnan(decision.mde[0])
+    assert np.isfinite(decision.mde[1:]).all() and np.isfinite(np.exp(decision.ratio.high)).all()
+
+
 @pytest.mark.parametrize(
     ("ratio", "verdict"), [(0.4, FASTER), (-0.4, SLOWER), (0.0, SAME), (0.01, SAME), (MARGIN, FASTER)]
 )

@@ -93,7 +93,7 @@ class PairVerdict(Part):
     p_equivalence: float | None = None
     """Two one-sided t tests against a 2 % margin, Holm-corrected over the workloads of the pair."""
     mde: float | None = None
-    """Least difference found with power 0.8 at the corrected level (0.03 is 3 %)."""
+    """Least difference found with power 0.8 at the corrected level (0.03 is 3 %); null if there is no decision, or none below a factor of 1000."""
 
 
 class Pair(Part):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
+from bakeoff.stats.memory import trees_only
 
 if TYPE_CHECKING:
     from bakeoff.stats.model import Analysis, Audit, Comparison
@@ -53,6 +54,7 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
                         help="also compare with this earlier run; may be given several times (default: the published run only)")  # fmt: skip
 
 
+@trees_only()
 def analyse(args: argparse.Namespace) -> int:
     from bakeoff.stats.analyse import document_bytes
 
@@ -77,6 +79,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="list every cell, not only those that differ")
 
 
+@trees_only()
 def compare(args: argparse.Namespace) -> int:
     from bakeoff.stats import text
     from bakeoff.stats.beside import compared

@@ -18,6 +18,8 @@ from bakeoff.stats.model import Verdict
 ALPHA = 0.05
 MARGIN = float(np.log(1.02))
 POWER = 0.8
+# A minimum detectable effect above this is none: with so few blocks no kernel could differ enough. It also keeps exp() finite.
+LARGEST_EFFECT = 1e3
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,13 @@ def holm(p_values: Floats) -> Floats:
 
 
 def detectable(error: Floats, freedom: Floats, tests: int) -> Floats:
-    """Least effect (ratio - 1) found with power 0.8 by the first of `tests` steps; `error` is the standard error of a log ratio."""
+    """Least effect (ratio - 1) found with power 0.8 by the first of `tests` steps; `error` is the standard error of a log ratio.
+
+    NaN where there is none: nothing to test, or an effect beyond any that could be.
+    """
     if tests == 0:
         return np.full(np.shape(error), np.nan)
     limit = special.stdtrit(freedom, 1 - ALPHA / (2 * tests))
     # Noncentrality at which a t statistic exceeds the limit with probability POWER. Exceeding it on the wrong side is no find.
-    return np.expm1(special.nctdtrinc(freedom, 1 - POWER, limit) * error)
+    effect = special.nctdtrinc(freedom, 1 - POWER, limit) * error
+    return np.expm1(np.where(effect <= np.log1p(LARGEST_EFFECT), effect, np.nan))
