@@ -13,7 +13,9 @@ from bakeoff.build.spec import StageRule, discover
 from bakeoff.config import DEFINITIONS, Config, ProfileConfig
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.plan import Plan, make_plan
-from bakeoff.profile import capture
+from bakeoff.profile import capture, process
+from bakeoff.profile.child import Done
+from bakeoff.profile.process import Piece
 from bakeoff.profile.summary import Ceilings
 from bakeoff.profile.tiers import Facts
 from bakeoff.traces.models import document
@@ -121,8 +123,24 @@ def write_plan(run: Path, plan: Plan) -> None:
     (run / "config.json").write_bytes(pretty_json(plan.model_dump(mode="json", by_alias=True)))
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **facts: Any) -> None:
-    """Give this host a GPU, tools that are scripts (nsys=..., ncu=... their names), and a CUPTI module."""
+def unwatched(run_piece: Any) -> Any:
+    """`run_piece`, but a process without a profiler is not started: it says at once that every call took the host 7 us."""
+
+    def run(piece: Piece, *arguments: Any) -> None:
+        if piece.tier.name != "host":
+            return run_piece(piece, *arguments)
+        piece.folder.mkdir(parents=True)
+        lines = [Done(workload=name, host_us=[7.0] * piece.job.calls) for name in piece.job.workloads]
+        piece.capture.write_text("".join(f"{line.model_dump_json()}\n" for line in [*lines, Done(workload=None)]))
+
+    return run
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, host: bool = False, **facts: Any) -> None:
+    """Give this host a GPU, tools that are scripts (nsys=..., ncu=... their names), and a CUPTI module. host: run the processes
+    without a profiler as well, which takes seconds each."""
+    if not host:
+        monkeypatch.setattr(capture, "run_piece", unwatched(process.run_piece))
     known: dict[str, Any] = {
         "gpu": GPU,
         "gpu_uuid": f"test-{folder.name}",

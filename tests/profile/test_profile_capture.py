@@ -44,11 +44,13 @@ def summary(run: Path) -> SolutionProfile:
 
 
 def processes(run: Path) -> list[str]:
-    return sorted(path.name for path in (run / "profile" / "raw" / SOLUTION).iterdir())
+    """What was started under a profiler."""
+    there = (path.name for path in (run / "profile" / "raw" / SOLUTION).iterdir())
+    return sorted(name for name in there if not name.startswith("host-"))
 
 
 def test_a_real_process_is_recorded_cell_by_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, tmp_path)
+    install(monkeypatch, tmp_path, host=True)
     run = make_run(tmp_path, workloads=["T1_o32", "T7_o192"])
     left, said = profile(run)
     assert left == 0 and any("ncu" in line and "missing" in line for line in said)
@@ -58,6 +60,11 @@ def test_a_real_process_is_recorded_cell_by_cell(tmp_path: Path, monkeypatch: py
     cell = found.cells[0]
     assert (cell.tier, cell.calls, cell.busy_us, cell.launches) == ("cupti", MARKED["cupti"], 5.0, 1)
     assert cell.stages_us["routing"] == 5.0 and cell.mapped_share == 1.0
+    hosts = found.hosts
+    assert [one.workload for one in hosts] == ["T1_o32", "T7_o192"] and all(
+        one.calls == MARKED["host"] for one in hosts
+    )
+    assert all(1.0 < one.host_us < 1e6 for one in hosts), "a call takes the host longer than a microsecond"
     assert processes(run) == ["cupti-00"]
     assert check(run) == [] and (run / "profile" / "manifest.json").is_file()
 
@@ -70,11 +77,14 @@ def test_a_workload_that_fails_or_ends_the_process_costs_itself_only(
     shutil.copytree(PROJECT_ROOT / "solutions", root, ignore=shutil.ignore_patterns("__pycache__"))
     entry = root / SOLUTION / "solution.py"
     entry.write_text(entry.read_text() + FAULTS)
-    install(monkeypatch, tmp_path)
+    install(monkeypatch, tmp_path, host=True)
     run = make_run(tmp_path, root=root, workloads=["T1_o32", "T7_o192", "T14_o0", "T16_o224", "T32_o32"])
     assert profile(run)[0] == 0
     found = summary(run)
     assert [cell.workload for cell in found.cells] == ["T1_o32", "T14_o0", "T32_o32"]
+    assert [one.workload for one in found.hosts] == ["T1_o32", "T14_o0", "T32_o32"], (
+        "the host's process died once as well"
+    )
     reasons = {failure.workload: failure.reason for failure in found.failures}
     assert sorted(reasons) == ["T16_o224", "T7_o192"]
     assert "seven is too many" in reasons["T7_o192"] and "the process ended during it" in reasons["T16_o224"]
@@ -104,6 +114,7 @@ def test_finished_cells_are_not_profiled_again(tmp_path: Path, monkeypatch: pyte
     run = make_run(tmp_path)
     profile(run, workloads=["T7_o192"])
     first = summary(run).cells
+    assert [(one.workload, one.host_us) for one in summary(run).hosts] == [("T7_o192", 7.0)]
     profile(run)
     assert processes(run) == ["ncu-00", "ncu-01", "nsys-00", "nsys-01"]
     second = json.loads((run / "profile/raw" / SOLUTION / "nsys-01" / "job.json").read_text())
@@ -171,6 +182,10 @@ def test_a_dry_run_prints_the_commands_and_runs_nothing(tmp_path: Path, monkeypa
     install(monkeypatch, tmp_path, nsys="nsys", ncu="ncu")
     run = make_run(tmp_path)
     commands = capture.planned(run, None, None, None)
+    first, *commands = commands
+    assert first[1:4] == ["-P", "-m", "bakeoff.profile.child"], (
+        "a process without a profiler compiles and gives the host's time"
+    )
     assert [Path(command[0]).name for command in commands] == ["nsys", "nsys", "ncu", "ncu"]
     assert "--trace=cuda,nvtx" in commands[0] and commands[1][1] == "export" and "--clock-control=none" in commands[2]
     assert not (run / "profile" / "raw").exists() and not (run / "profile" / f"{SOLUTION}.json").exists()

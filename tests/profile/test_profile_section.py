@@ -13,7 +13,7 @@ from bakeoff.moe.rounding import Rounding
 from bakeoff.profile import explain, section
 from bakeoff.profile.check import check, check_profile
 from bakeoff.profile.stage_floors import stage_floors
-from bakeoff.profile.summary import Failure
+from bakeoff.profile.summary import Failure, HostTime
 from bakeoff.traces.models import RoutingStats
 from profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, write_run
 from profile_runs import GPU
@@ -62,6 +62,16 @@ def test_what_was_not_measured_is_null_and_never_zero(tmp_path: Path) -> None:
     assert result.worst == []
 
 
+def test_the_hosts_time_without_a_tracer_decides_what_a_cell_is_bound_by(tmp_path: Path) -> None:
+    traced = profile(TRITON, [cell("T901_o96", host_us=500.0), cell("T1_o32")])
+    plain = HostTime(workload="T901_o96", key="k", calls=20, host_us=90.0)
+    without = found(write_run(tmp_path / "a", [traced])).cells[0]
+    assert (without.bound, without.host_us, without.host_traced) == ("host", 500.0, True)
+    both = found(write_run(tmp_path / "b", [traced.model_copy(update={"hosts": [plain]})])).cells
+    assert (both[0].bound, both[0].host_us, both[0].host_traced) == ("device", 90.0, False)
+    assert (both[1].host_us, both[1].host_traced) == (20.0, True)
+
+
 def test_for_tiny_workloads_the_launches_join_the_floor(tmp_path: Path) -> None:
     run = write_run(tmp_path, [profile(TRITON, [cell("T1_o32", launches=100), cell("T14107_o32", launches=6)])])
     tiny, large = found(run).cells
@@ -107,7 +117,7 @@ def test_stage_floors_are_the_tensors_that_go_through_memory() -> None:
     assert floors["gemm1"].bytes == pytest.approx(1000 * row + weights1 + 1000 * 4096 * 2)
     assert floors["activation_quant"].bytes == pytest.approx(1000 * 4096 * 2 + 1000 * (2048 + 4 * 16))
     assert floors["gemm2"].bytes == pytest.approx(1000 * (2048 + 4 * 16) + weights2 + 1000 * 7168 * 2)
-    assert floors["combine"].bytes == 1000 * 7168 * 2 + 1000 * 7168 * 2
+    assert floors["combine"].bytes == 1000 * 7168 * 2 + 600 * 7168 * 2, "zero rows may have been written before"
     assert floors["gemm1"].flops == 2 * 1000 * 4096 * 7168 and floors["gemm2"].flops == 2 * 1000 * 7168 * 2048
     assert floors["routing"].flops == 0
 
@@ -120,10 +130,12 @@ def test_a_separate_quantization_reads_and_writes_what_gemm1_wrote() -> None:
 
 
 def test_what_fits_into_the_cache_need_not_go_through_memory() -> None:
-    floors = stage_floors(FULL, 1000, stats(), ROUNDING, 50 << 20)
-    assert floors["combine"].bytes == 1000 * 7168 * 2, "only the output: what GEMM2 wrote is 14 MB"
-    large = stage_floors(FULL, 14107, stats(14000, 7000), ROUNDING, 50 << 20)
-    assert large["combine"].bytes == (14000 + 14107) * 7168 * 2
+    cache = 50 << 20
+    floors = stage_floors(FULL, 1000, stats(), ROUNDING, cache)
+    assert floors["combine"].bytes == 0, "GEMM2's 14 MB are found in the cache, and the output's 9 MB may stay there"
+    assert floors["permute"].bytes == 600 * (7168 + 4 * 56), "activations come from memory, rows stay in the cache"
+    large = stage_floors(FULL, 14107, stats(14000, 7000), ROUNDING, cache)
+    assert large["combine"].bytes == (14000 + 7000) * 7168 * 2 - 2 * cache
 
 
 def test_a_stage_is_bound_by_what_takes_longer() -> None:
@@ -167,6 +179,17 @@ def test_missing_and_stale_documents_are_found(tmp_path: Path) -> None:
     assert all(one.solution in str(one) for one in check(run))
 
 
+def test_a_profile_from_another_model_of_gpu_is_found(tmp_path: Path) -> None:
+    run = write_run(tmp_path, everyone())
+    host = {"schema": "bakeoff/host/1", "system": "x", "kernel": "x", "architecture": "x86_64", "cpu": "x", "cores": 1, "python": "3.12",
+            "driver": "x", "cuda_driver": "13.0", "packages": {}, "fingerprint": "0" * 64}  # fmt: skip
+    gpu = {"uuid": "x", "capability": "9.0", "memory_mib": 1, "vbios": "x", "power_limit_w": 1.0, "max_sm_mhz": 1, "max_memory_mhz": 1,
+           "ecc": True, "mig": False}  # fmt: skip
+    for name, codes in ((GPU, set()), ("NVIDIA H200", {"other_gpu"})):
+        (run / "host.json").write_bytes(pretty_json({**host, "gpus": [{**gpu, "name": name}]}))
+        assert {finding.code for finding in check(run)} == codes
+
+
 def test_a_document_of_another_version_is_an_input_error(tmp_path: Path) -> None:
     run = write_run(tmp_path, everyone())
     path = run / "profile" / f"{V3}.json"
@@ -187,6 +210,7 @@ def test_explain_says_where_time_goes_what_bounds_it_and_how_far_it_is(tmp_path:
     assert "60.0" in gemm1 and "memory" in gemm1 and "80%" in gemm1
     assert "no counters: no counters were captured" in text and "Farthest from its floor: T1_o32" in text
     assert "other" not in text, "a stage without time is not shown"
+    assert "device-bound: the host needs 20 us under the tracer" in text
     one = explain.explain_solution(V3, run, ["T1_o32"])
     assert "T901_o96" not in one and "gemm1_kernel" in one and "gemm1_kernel" not in text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bakeoff.build.spec import StageRule
-from bakeoff.profile.stages import STAGES, assign, break_down, representative
+from bakeoff.profile.stages import STAGES, assign, bound, break_down, representative
 from bakeoff.profile.timeline import Activity, Call, Launch, Mark, calls, display_name, mark_name, parse_mark
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,21 +87,21 @@ def test_stages_kernels_and_gaps_always_add_up(spans: list[tuple[int, int]]) -> 
 
 
 def test_a_call_is_host_bound_if_the_gpu_waits_or_the_host_is_slower_than_the_gpu() -> None:
-    def bound(call: Call) -> str:
+    def judged(call: Call) -> str:
         found = break_down(call, RULES)
         assert found is not None
-        return found.bound
+        return bound(found.host_us, found.span_us, found.host_gap_us)
 
-    assert bound(call_of((0, 10), (12, 20))) == "device"
-    assert bound(call_of((0, 10), (14, 24), enqueued=13.5)) == "host"  # 3.5 of 24 us waited for the launch
-    assert bound(call_of((0, 10), (12, 20), mark_us=21)) == "host"  # 21 us to enqueue 20 us of work
+    assert judged(call_of((0, 10), (12, 20))) == "device"
+    assert judged(call_of((0, 10), (14, 24), enqueued=13.5)) == "host"  # 3.5 of 24 us waited for the launch
+    assert judged(call_of((0, 10), (12, 20), mark_us=21)) == "host"  # 21 us to enqueue 20 us of work
 
 
 def test_the_hosts_wait_for_the_gpu_is_not_its_own_time() -> None:
     call = call_of((0, 10), (12, 20), mark_us=50)
     call.launches.append(Launch(99, "cudaStreamSynchronize_v3020", 0, 45 * US))
     found = break_down(call, RULES)
-    assert found is not None and found.host_us == 5.0 and found.syncs == 1 and found.bound == "device"
+    assert found is not None and found.host_us == 5.0 and found.syncs == 1
 
 
 def test_a_call_without_gpu_work_has_no_breakdown() -> None:

@@ -17,7 +17,8 @@ def test_profile_prints_its_commands_in_a_dry_run(
     run = make_run(tmp_path)
     assert cli.main(["profile", str(run), "--dry-run", "--tier", "cupti", "--workload", "T1_o32"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 1 and "bakeoff.profile.child" in printed[0]
+    assert len(printed) == 2 and all("bakeoff.profile.child" in line for line in printed)
+    assert "cupti-00" in printed[1] and "host-00" in printed[0]
 
 
 def test_profile_exits_with_1_while_cells_are_left(

@@ -22,7 +22,11 @@ def no_other_findings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_other_findings")
 def test_a_run_with_a_whole_profile_says_so(tmp_path: Path) -> None:
     due = len(WORKLOADS) * len([who for who in plan().participants if who.role != "reference"])
-    assert f"{due} of {due} cells profiled, at least 98%" in verify.verify_run(write_run(tmp_path, everyone()))
+    said = verify.verify_run(write_run(tmp_path, everyone()))
+    assert f"{due} of {due} cells profiled, of each at least 100.0% of the GPU time mapped" in said
+    apart = cell("T1_o32", busy_us=130.5, span_us=140.5, mapped_share=0.985)
+    said = verify.verify_run(write_run(tmp_path / "b", everyone(**{V3: [apart, *map(cell, WORKLOADS[1:])]})))
+    assert "at least 98.5% of the GPU time mapped, stages sum to it within 0.4%" in said
 
 
 @pytest.mark.usefixtures("no_other_findings")

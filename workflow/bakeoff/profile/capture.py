@@ -23,7 +23,7 @@ from bakeoff.profile.check import coverage
 from bakeoff.profile.ledger import Ledger
 from bakeoff.profile.process import GRACE_S, commands, make_piece, run_piece
 from bakeoff.profile.summary import Ceilings
-from bakeoff.profile.tiers import Name, Tier, choose, gather, judge
+from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, judge
 
 Say = Callable[[str], None]
 
@@ -52,8 +52,7 @@ def profile_run(
         ceilings = _ceilings(run, tell)
         for who in chosen_solutions:
             ledger = Ledger(run, plan, who, facts, tiers, ceilings)
-            for tier in chosen:
-                left += _complete(run, ledger, tier, due, deadline, requested, tell)
+            left += max(_complete(run, ledger, tier, due, deadline, requested, tell) for tier in (HOST, *chosen))
     if not left:
         _write_manifest(run, plan)
     return left
@@ -72,14 +71,16 @@ def planned(
     tiers = judge(facts)
     timeline: Name = "cupti" if wanted == "cupti" or (wanted != "nsys" and not tiers["nsys"].usable) else "nsys"
     names: list[Name] = [timeline] if wanted in ("nsys", "cupti") else [timeline, "ncu"]
+    known = {**tiers, HOST.name: HOST}
     due, found = _due_workloads(plan, workloads), []
     for who in _participants(plan, solutions):
         ledger = Ledger(run, plan, who, facts, tiers, None)
         new = ledger.pending(timeline, due)
-        for name in names:
-            pending = [workload for workload in due if workload in new or workload in ledger.pending(name, due)]
+        for name in (HOST.name, *names):
+            after = new if name == "ncu" else []  # counters are owed once there is a timeline
+            pending = [workload for workload in due if workload in after or workload in ledger.pending(name, due)]
             if pending:
-                found += commands(make_piece(run, plan, who, facts, tiers[name], pending, None))
+                found += commands(make_piece(run, plan, who, facts, known[name], pending, None))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from bakeoff.profile.summary import Ceilings
 COPY_BYTES = 1 << 30  # far above any L2
 MATRIX = 8192
 REPEATS = 20
-LAUNCHES = 2000
+LAUNCHES = 500  # fewer than the launch queue holds, so that the host never waits for room in it
+CYCLES_PER_S = 1.7e9  # of the delay kernel, where torch does not tell the clock
 
 
 def measure() -> Ceilings:
@@ -53,7 +55,8 @@ def _fp8_tflops() -> float | None:
 
 
 def _launch_us() -> float:
-    """Time per launch of a kernel with next to no work, from a queue that the host keeps filling."""
+    """Time per launch of a kernel with next to no work, from a queue that the host has filled before the first one starts: what a
+    launch costs the GPU, however long the host takes to enqueue it."""
     import torch
 
     value = torch.zeros(1, device="cuda")
@@ -62,17 +65,25 @@ def _launch_us() -> float:
         for _ in range(LAUNCHES):
             value.add_(1)
 
-    return _median_s(many, repeats=5) / LAUNCHES * 1e6
+    many()
+    begun = time.perf_counter()
+    many()
+    enqueue_s = time.perf_counter() - begun
+    return _median_s(many, repeats=5, delay_s=2 * enqueue_s) / LAUNCHES * 1e6
 
 
-def _median_s(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Median time of a call between two events, in seconds, after three warm-up calls."""
+def _median_s(call: Callable[[], Any], repeats: int = REPEATS, delay_s: float = 0.0) -> float:
+    """Median time of a call between two events, in seconds, after three warm-up calls. The GPU is kept busy for `delay_s` before."""
     import torch
 
+    clock_khz = getattr(torch.cuda.get_device_properties(0), "clock_rate", CYCLES_PER_S / 1e3)
     for _ in range(3):
         call()
     times = []
     for _ in range(repeats):
+        torch.cuda.synchronize()
+        if delay_s:
+            torch.cuda._sleep(int(delay_s * clock_khz * 1e3))
         before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         before.record()
         call()

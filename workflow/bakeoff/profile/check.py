@@ -1,7 +1,7 @@
 """Whether a run's profile is there and can be believed: what `bakeoff verify` asks.
 
-Entry point: `check`, a pure function of the run's folder; `check_profile` judges one document. An empty list means that all is well,
-or that the run has no profile to have (cpu backend, or `profile: {tier: none}`).
+Entry points: `check` and `describe`, pure functions of the run's folder; `check_profile` judges one document. An empty list means that
+all is well, or that the run has no profile to have (cpu backend, or `profile: {tier: none}`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from bakeoff.files import read_json
-from bakeoff.plan import Plan, read_plan
+from bakeoff.measure.host import Host
+from bakeoff.plan import Participant, Plan, read_plan
 from bakeoff.profile.summary import CellProfile, SolutionProfile
 
 MAPPED_AT_LEAST = 0.98  # share of GPU time in kernels that the solution's stage table names
@@ -23,7 +24,7 @@ SUM_WITHIN = 0.01  # of the busy time
 class Finding:
     """One thing that is wrong with a profile."""
 
-    code: Literal["no_profile", "stale", "not_profiled", "failed", "unmapped", "stage_sum", "span"]
+    code: Literal["no_profile", "stale", "other_gpu", "not_profiled", "failed", "unmapped", "stage_sum", "span"]
     solution: str
     workload: str | None
     text: str
@@ -35,15 +36,10 @@ class Finding:
 def check(run: Path) -> list[Finding]:
     """Everything that is wrong with a run's profile, by solution and workload in the run's order."""
     plan = read_plan(run)
-    if plan.backend == "cpu" or plan.profile.tier == "none":
+    if not _wanted(plan):
         return []
-    due = [
-        workload.id for workload in plan.workloads if plan.profile.cells == "all" or workload.id in plan.profile.cells
-    ]
-    findings = []
-    for who in plan.participants:
-        if who.role == "reference" or not who.supported:
-            continue
+    due, gpus, findings = _due(plan), _gpus(run), []
+    for who in _solutions(plan):
         path = run / "profile" / f"{who.name}.json"
         if not path.is_file():
             findings.append(Finding("no_profile", who.name, None, f"no {path.name}; run `bakeoff profile {run}`"))
@@ -53,6 +49,9 @@ def check(run: Path) -> list[Finding]:
             findings.append(
                 Finding("stale", who.name, None, "made from other sources than the run's; run `bakeoff profile` again")
             )
+        if gpus and profile.gpu not in gpus:
+            text = f"profiled on {profile.gpu}, but the run is of {', '.join(gpus)}; profile on the same model"
+            findings.append(Finding("other_gpu", who.name, None, text))
         findings += check_profile(profile, due)
     return findings
 
@@ -75,18 +74,46 @@ def check_profile(profile: SolutionProfile, due: Sequence[str]) -> list[Finding]
 
 def coverage(run: Path, plan: Plan) -> tuple[int, int, int]:
     """(profiled, failed, due) cells over all solutions of a run."""
-    due = {
-        workload.id for workload in plan.workloads if plan.profile.cells == "all" or workload.id in plan.profile.cells
-    }
-    names = [who.name for who in plan.participants if who.role != "reference" and who.supported]
-    profiled = failed = 0
-    for name in names:
-        path = run / "profile" / f"{name}.json"
-        if path.is_file():
-            document = read_json(path, SolutionProfile)
-            profiled += len({cell.workload for cell in document.cells} & due)
-            failed += len({failure.workload for failure in document.failures} & due)
-    return profiled, failed, len(names) * len(due)
+    due, documents = set(_due(plan)), _documents(run, plan)
+    profiled = sum(len({cell.workload for cell in document.cells} & due) for document in documents)
+    failed = sum(len({failure.workload for failure in document.failures} & due) for document in documents)
+    return profiled, failed, len(_solutions(plan)) * len(due)
+
+
+def describe(run: Path) -> str | None:
+    """How far a run is profiled and how well its time adds up; None where it need not be profiled."""
+    plan = read_plan(run)
+    if not _wanted(plan):
+        return None
+    profiled, _, due = coverage(run, plan)
+    cells = [cell for document in _documents(run, plan) for cell in document.cells]
+    mapped = min((cell.mapped_share for cell in cells), default=0.0)
+    apart = max((abs(sum(cell.stages_us.values()) / cell.busy_us - 1) for cell in cells if cell.busy_us), default=0.0)
+    return f"{profiled} of {due} cells profiled, of each at least {mapped:.1%} of the GPU time mapped, stages sum to it within {apart:.1%}"
+
+
+def _wanted(plan: Plan) -> bool:
+    return plan.backend != "cpu" and plan.profile.tier != "none"
+
+
+def _due(plan: Plan) -> list[str]:
+    chosen = plan.profile.cells
+    return [workload.id for workload in plan.workloads if chosen == "all" or workload.id in chosen]
+
+
+def _solutions(plan: Plan) -> list[Participant]:
+    return [who for who in plan.participants if who.role != "reference" and who.supported]
+
+
+def _documents(run: Path, plan: Plan) -> list[SolutionProfile]:
+    paths = [run / "profile" / f"{who.name}.json" for who in _solutions(plan)]
+    return [read_json(path, SolutionProfile) for path in paths if path.is_file()]
+
+
+def _gpus(run: Path) -> list[str]:
+    """Models of the host that the run was measured on; empty if that is not recorded."""
+    path = run / "host.json"
+    return [gpu.name for gpu in read_json(path, Host).gpus] if path.is_file() else []
 
 
 def _flaws(cell: CellProfile) -> list[tuple[Literal["unmapped", "stage_sum", "span"], str]]:

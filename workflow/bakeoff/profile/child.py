@@ -1,7 +1,7 @@
 """The process that a profiler watches: it loads one packed solution as measure's worker does, and calls it on each workload.
 
 Run as `python -m bakeoff.profile.child JOB.json` by `capture`. Every workload gets warm-up calls, then marked calls with a cold L2
-each. One line per workload goes to the job's `progress` file as soon as it is done. No time limit of a call is enforced here:
+each. With the tier `host` no profiler watches: the calls' host time is taken, which tracing would more than double. One line per workload goes to the job's `progress` file as soon as it is done. No time limit of a call is enforced here:
 `capture` ends the process. Unlike in a measurement the process is not confined, because the profilers write files of their own:
 profile solutions that you would run yourself.
 """
@@ -37,7 +37,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tier: Literal["nsys", "cupti", "ncu"]
+    tier: Literal["host", "nsys", "cupti", "ncu"]
     participant: str
     solution: str
     scratch: str
@@ -68,15 +68,41 @@ class Done(BaseModel):
     workload: str | None
     failed: str | None = None
     """What happened, if the workload could not be profiled."""
+    host_us: list[float] | None = None
+    """The host's time in each marked call, for the tier host."""
 
 
 class Marker(Protocol):
-    """Marks calls for the profiler that watches."""
+    """Marks calls for the profiler that watches. `finish` gives the host's time in each of a workload's calls, in microseconds, if
+    that is what the marks are for."""
 
     def mark(self, workload: str, call: int) -> AbstractContextManager[None]: ...
-    def finish(self, workload: str) -> None: ...
+    def finish(self, workload: str) -> list[float] | None: ...
     def drop(self) -> None: ...
     def close(self) -> None: ...
+
+
+class HostClock:
+    """The host's time from a call's start to its return."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    @contextmanager
+    def mark(self, workload: str, call: int) -> Iterator[None]:
+        start = time.perf_counter_ns()
+        yield
+        self._times.append((time.perf_counter_ns() - start) / 1000)
+
+    def finish(self, workload: str) -> list[float]:
+        times, self._times = self._times, []
+        return times
+
+    def drop(self) -> None:
+        self._times = []
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class NvtxMarker:
@@ -110,6 +136,8 @@ class NvtxMarker:
 
 
 def open_marker(job: Job) -> Marker:
+    if job.tier == "host":
+        return HostClock()
     if job.tier == "cupti":
         from bakeoff.profile.cupti import Recorder
 
@@ -151,16 +179,16 @@ def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
         for workload in job.workloads:
             if job.deadline_s is not None and time.monotonic() - begun > job.deadline_s:
                 break
-            failed = _one(job, bench, marker, workload)
-            progress.write(Done(workload=workload, failed=failed).model_dump_json() + "\n")
+            done = _one(job, bench, marker, workload)
+            progress.write(done.model_dump_json() + "\n")
             progress.flush()
-            if failed and bench.device.poisoned():
+            if done.failed and bench.device.poisoned():
                 return
         progress.write(Done(workload=None).model_dump_json() + "\n")
 
 
-def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> str | None:
-    """One workload; returns what went wrong, or None."""
+def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> Done:
+    """One workload, and what came of it."""
     from bakeoff.measure.variants import Variant
 
     try:
@@ -173,18 +201,18 @@ def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> str | None:
                 cell.call(inputs, output.view())
             bench.device.synchronize()
             for call in range(job.calls):
-                bench.device.cold()
-                bench.device.lead_in(LEAD_IN_US)
+                if job.tier != "host":  # a solution that waits for the GPU would wait for these as well
+                    bench.device.cold()
+                    bench.device.lead_in(LEAD_IN_US)
                 with marker.mark(workload, call):
                     cell.call(inputs, output.view())
                 bench.device.synchronize()
-        marker.finish(workload)
+        return Done(workload=workload, host_us=marker.finish(workload))
     except Exception as error:  # noqa: BLE001 - whatever foreign code raises is its result
         bench.forget()
         if not bench.device.poisoned():
             marker.drop()
-        return "".join(traceback.format_exception(error))[-DETAIL:]
-    return None
+        return Done(workload=workload, failed="".join(traceback.format_exception(error))[-DETAIL:])
 
 
 def main(arguments: list[str]) -> int:

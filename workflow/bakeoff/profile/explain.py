@@ -77,9 +77,11 @@ def _head(solution: str, section: ProfileSection, run: str) -> list[str]:
 
 def _cell(cell: CellSection) -> list[str]:
     gaps = f"gaps {cell.gap_share:.0%} of the span ({cell.host_gap_share:.0%} waiting for the host)"
+    traced = " under the tracer" if cell.host_traced else ""
+    host = f"{cell.bound}-bound: the host needs {cell.host_us:.0f} us{traced}"
     lines = [
         "",
-        f"{cell.workload}: busy {cell.busy_us:.1f} us of {cell.span_us:.1f} us, {gaps}, {cell.launches} launches, {cell.bound}-bound",
+        f"{cell.workload}: busy {cell.busy_us:.1f} us of {cell.span_us:.1f} us, {gaps}, {cell.launches} launches, {host}",
         f"  {_distance(cell)}",
         "  "
         + COLUMNS.format(
@@ -130,8 +132,9 @@ def _stage(one: StageSection) -> str:
     def percent(value: float | None) -> str:
         return "n/a" if value is None else f"{value:.0%}"
 
+    floor = "n/a" if one.floor_us is None else "<0.1" if one.floor_us < 0.05 else f"{one.floor_us:.1f}"
     return COLUMNS.format(
-        one.stage, f"{one.us:.1f}", f"{one.share:.0%}", "n/a" if one.floor_us is None else f"{one.floor_us:.1f}", percent(one.floor_share),
+        one.stage, f"{one.us:.1f}", f"{one.share:.0%}", floor, percent(one.floor_share),
         one.limit or "n/a", percent(one.dram_share), percent(one.tensor_share), percent(one.occupancy), one.launches,
     )  # fmt: skip
 

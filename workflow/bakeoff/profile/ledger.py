@@ -14,7 +14,16 @@ from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, 
 from bakeoff.plan import Participant, Plan
 from bakeoff.profile import counters, cupti, ncu, nsys
 from bakeoff.profile.process import Piece, denial, progress
-from bakeoff.profile.summary import Ceilings, CellProfile, Failure, SolutionProfile, cell_profile, with_counters
+from bakeoff.profile.summary import (
+    Ceilings,
+    CellProfile,
+    Failure,
+    HostTime,
+    SolutionProfile,
+    cell_profile,
+    host_time,
+    with_counters,
+)
 from bakeoff.profile.tiers import Facts, Name, Tier
 from bakeoff.profile.timeline import calls
 
@@ -32,6 +41,7 @@ class Ledger:
         self.plan, self.who, self.facts, self.ceilings = plan, who, facts, ceilings
         self.path = run / "profile" / f"{who.name}.json"
         self.cells: dict[str, CellProfile] = {}
+        self.hosts: dict[str, HostTime] = {}
         self.failures: dict[str, Failure] = {}
         self.missing: dict[str, str] = {name: tier.missing for name, tier in tiers.items() if tier.missing}
         self.tools: dict[str, str] = {}
@@ -41,12 +51,15 @@ class Ledger:
         if self.path.is_file():
             before = read_json(self.path, SolutionProfile)
             self.cells = {cell.workload: cell for cell in before.cells if cell.key == self._keys.get(cell.workload)}
+            self.hosts = {one.workload: one for one in before.hosts if one.key == self._keys.get(one.workload)}
             self.tools = dict(before.tools)
             self.ceilings = self.ceilings or before.ceilings
 
     def pending(self, tier: Name, due: Sequence[str]) -> list[str]:
         """Workloads that a tier still owes, but for those that it failed at since this ledger was opened."""
         owed = [name for name in due if (tier, name) not in self._given_up]
+        if tier == "host":
+            return [name for name in owed if name not in self.hosts]
         if tier == "ncu":  # counters of a cell without a timeline explain nothing
             return [name for name in owed if name in self.cells and self.cells[name].counters is None]
         return [name for name in owed if name not in self.cells or self.cells[name].tier != tier]
@@ -54,6 +67,9 @@ class Ledger:
     def take(self, piece: Piece) -> None:
         """Take in what a process left behind. A process that left nothing to read is an InputError, after its cells are given up."""
         try:
+            if piece.tier.name == "host":
+                self._take_host(piece)
+                return
             if piece.tier.name == "ncu":
                 self._take_counters(piece)
             else:
@@ -73,12 +89,18 @@ class Ledger:
             tools=dict(sorted(self.tools.items())), tiers_missing=dict(sorted(self.missing.items())), ceilings=self.ceilings,
             cells=[self.cells[name] for name in order if name in self.cells],
             failures=[self.failures[name] for name in order if name in self.failures],
+            hosts=[self.hosts[name] for name in order if name in self.hosts],
         )  # fmt: skip
         write_atomic(self.path, pretty_json(document.model_dump(mode="json", by_alias=True)))
 
+    def _take_host(self, piece: Piece) -> None:
+        did = progress(piece)
+        self.hosts |= {name: host_time(name, self._keys[name], times) for name, times in did.host_us.items()}
+        self._give_up("host", did.failed)
+
     def _take_timeline(self, piece: Piece) -> None:
         did, tier = progress(piece), piece.tier.name
-        assert tier != "ncu"
+        assert tier == "nsys" or tier == "cupti"
         if did.done:
             timeline = nsys.read(piece.capture) if tier == "nsys" else cupti.read(piece.capture, whole=did.ended)
             found = calls(timeline)
@@ -115,12 +137,13 @@ class Ledger:
         self._give_up("ncu", did.failed)
 
     def _give_up(self, tier: Name, reasons: dict[str, str]) -> None:
-        """Note cells that a tier failed at: without a timeline they are failures, without counters they say why."""
+        """Note cells that a tier failed at: without a timeline they are failures, without counters they say why. A host time that
+        could not be had is no failure: the timeline, which comes next, decides."""
         for name, reason in reasons.items():
             self._given_up.add((tier, name))
             if tier == "ncu":
                 self.cells[name] = self.cells[name].model_copy(update={"counters_missing": reason})
-            elif name not in self.cells:
+            elif tier != "host" and name not in self.cells:
                 self.failures[name] = Failure(workload=name, reason=reason)
 
 

@@ -27,9 +27,14 @@ from bakeoff.profile.tiers import Facts, Tier
 from bakeoff.traces.store import TraceRoot
 
 WARMUPS = 3  # calls that compile, load modules and grow buffers
-MARKED = {"nsys": 5, "cupti": 5, "ncu": 1}  # marked calls per cell; counters are replayed, so one call says it all
+MARKED = {
+    "host": 20,
+    "nsys": 5,
+    "cupti": 5,
+    "ncu": 1,
+}  # marked calls per cell; counters are replayed, so one call says it all
 GRACE_S = 120  # for starting, and for a profiler to write its report after the last call
-CAPTURES = {"nsys": "timeline.sqlite", "cupti": "records.jsonl", "ncu": "counters.csv"}
+CAPTURES = {"host": "progress.jsonl", "nsys": "timeline.sqlite", "cupti": "records.jsonl", "ncu": "counters.csv"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ class Piece:
 
     @property
     def report(self) -> Path:
-        """The profiler's own file, which the capture is made from; cupti writes the capture itself."""
-        return self.capture.with_suffix({"nsys": ".nsys-rep", "cupti": ".jsonl", "ncu": ".ncu-rep"}[self.tier.name])
+        """The profiler's own file, which the capture is made from; without a profiler it is the capture itself."""
+        return self.capture.with_suffix({"nsys": ".nsys-rep", "ncu": ".ncu-rep"}.get(self.tier.name, ".jsonl"))
 
     @property
     def log(self) -> Path:
@@ -65,6 +70,8 @@ class Progress:
 
     done: list[str]
     failed: dict[str, str]
+    host_us: dict[str, list[float]]
+    """Host times of the calls of each workload that is done, for the tier host."""
     ended: bool
     """Whether it came to its end; otherwise it died, or was ended, in the workload after the last one here."""
 
@@ -147,13 +154,14 @@ def progress(piece: Piece) -> Progress:
     cells = [line for line in lines if line.workload is not None]
     done = [str(line.workload) for line in cells if line.failed is None]
     failed = {str(line.workload): line.failed.strip() for line in cells if line.failed is not None}
+    host_us = {str(line.workload): line.host_us for line in cells if line.host_us}
     ended = len(cells) < len(lines)
     if not ended and not (
         cells and cells[-1].failed
     ):  # after a failure it may have stopped by itself: a poisoned context
         rest = [name for name in piece.job.workloads if name not in done and name not in failed]
         failed |= {rest[0]: f"the process ended during it; the log ends with: {_last_line(piece)}"} if rest else {}
-    return Progress(done, failed, ended)
+    return Progress(done, failed, host_us, ended)
 
 
 def denial(piece: Piece) -> str | None:

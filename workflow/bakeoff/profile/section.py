@@ -28,8 +28,8 @@ from bakeoff.profile.section_model import (
     Worst,
 )
 from bakeoff.profile.stage_floors import L2_BYTES, StageFloor, stage_floors
-from bakeoff.profile.stages import STAGES
-from bakeoff.profile.summary import Ceilings, CellProfile, SolutionProfile
+from bakeoff.profile.stages import STAGES, bound
+from bakeoff.profile.summary import Ceilings, CellProfile, HostTime, SolutionProfile
 from bakeoff.traces.store import TraceRoot
 
 # From this share of a unit's peak on, the unit is what limits a kernel; below it for all units, latency does. The border is the one
@@ -60,8 +60,9 @@ def _section(plan: Plan, profiles: dict[str, SolutionProfile]) -> ProfileSection
     peak = PEAKS.get(first.gpu)
     ceilings = next((one.ceilings for one in profiles.values() if one.ceilings), None)
     workloads = {workload.id: workload for workload in plan.workloads}
+    hosts = {name: {one.workload: one for one in profile.hosts} for name, profile in profiles.items()}
     cells = [
-        _cell(cell, who, workloads[cell.workload], geometry, plan.backend, peak, ceilings)
+        _cell(cell, hosts[who.name].get(cell.workload), who, workloads[cell.workload], geometry, plan.backend, peak, ceilings)
         for who in plan.participants if who.name in profiles
         for cell in profiles[who.name].cells if cell.workload in workloads
     ]  # fmt: skip
@@ -76,11 +77,12 @@ def _section(plan: Plan, profiles: dict[str, SolutionProfile]) -> ProfileSection
     )  # fmt: skip
 
 
-def _cell(cell: CellProfile, who: Participant, workload: PlannedWorkload, geometry: Geometry, backend: str, peak: Peak | None,
-          ceilings: Ceilings | None) -> CellSection:  # fmt: skip
+def _cell(cell: CellProfile, host: HostTime | None, who: Participant, workload: PlannedWorkload, geometry: Geometry, backend: str,
+          peak: Peak | None, ceilings: Ceilings | None) -> CellSection:  # fmt: skip
     least = floors.floor(geometry, workload.seq_len, workload.stats)
     floor_us = floors.floor_us(least, peak) if peak else None
     ceiling_us = _ceiling_us(least, cell.launches, ceilings)
+    host_us = host.host_us if host else cell.host_us
     total = cell.counters.total if cell.counters else None
     dram = total.dram_bytes if total else None
     rate = None if dram is None or not cell.busy_us else dram / cell.busy_us / 1e3
@@ -93,7 +95,7 @@ def _cell(cell: CellProfile, who: Participant, workload: PlannedWorkload, geomet
         solution=who.name, workload=cell.workload, tier=cell.tier, busy_us=cell.busy_us, span_us=cell.span_us,
         gap_share=_ratio(cell.gap_us, cell.span_us) or 0.0, host_gap_share=_ratio(cell.host_gap_us, cell.span_us) or 0.0,
         launches=cell.launches, syncs=cell.syncs,
-        host_us=cell.host_us, bound=cell.bound, mapped_share=cell.mapped_share,
+        host_us=host_us, host_traced=host is None, bound=bound(host_us, cell.span_us, cell.host_gap_us), mapped_share=cell.mapped_share,
         stages=[_stage(cell, stage, stage_floor.get(stage), peak) for stage in STAGES],
         flops=least.flops, floor_bytes=least.bytes, intensity=round(least.flops / least.bytes, 4),
         floor_us=_round(floor_us), floor_share=_ratio(floor_us, cell.span_us),

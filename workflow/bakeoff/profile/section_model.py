@@ -62,7 +62,9 @@ class CellSection(Part):
     syncs: int
     """Waits for the GPU inside the call."""
     host_us: float
-    """The host's own time to enqueue the call, under the tracer."""
+    """The host's own time to enqueue the call."""
+    host_traced: bool
+    """Whether that was taken under the tracer, which can double it, for lack of a process without one."""
     bound: Literal["host", "device"]
     """`host` if that exceeds the span, or the GPU waited for launches for more than a tenth of the span."""
     mapped_share: float

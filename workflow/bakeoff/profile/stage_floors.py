@@ -1,7 +1,9 @@
 """The least that each stage can cost as kernels of its own: its bytes to and from memory, and its FLOPs.
 
 Entry points: `stage_floors` and `L2_BYTES`. Unlike the workload's floor these count what one stage hands to the next, in the format
-that the solution declares, but only where it is too large to stay in the L2 cache. Counted with `moe.floors`' conventions.
+that the solution declares, but only what the L2 cache cannot hold: a stage may find that much of what it reads there, and leave that
+much of what it writes. Inputs and weights come from memory. The zero rows of tokens without a local expert stand in no stage's floor,
+because any stage may write them. Counted with `moe.floors`' conventions.
 """
 
 from __future__ import annotations
@@ -40,9 +42,8 @@ def stage_floors(
     hidden, inner = pairs * g.hidden, pairs * g.intermediate
 
     def moved(elements: float, cast: str) -> float:
-        """Bytes of a tensor on its way from stage to stage: none if the cache holds it."""
-        size = elements * _element_bytes(cast, g.block)
-        return size if size > l2_bytes else 0.0
+        """Bytes of a tensor between a stage and memory: those that the cache cannot hold."""
+        return max(0.0, elements * _element_bytes(cast, g.block) - l2_bytes)
 
     rows = moved(hidden, "fp8_block128")
     w1, w2 = 2 * g.intermediate * g.hidden, g.hidden * g.intermediate
@@ -50,13 +51,14 @@ def stage_floors(
     first, *further = (moved(2 * inner, cast) for cast in rounding.gemm1_output)
     middle = moved(inner, rounding.intermediate[-1])
     last = moved(hidden, rounding.gemm2_output[-1])
+    summed = moved(stats.active_tokens * g.hidden, "bfloat16")
     return {
         "routing": StageFloor(seq_len * g.experts * 4 + g.experts * 2, 0),
         "permute": StageFloor(stats.active_tokens * (g.hidden + 4 * g.hidden_blocks) + rows, 0),
         "gemm1": StageFloor(rows + experts * w1 * (1 + scale_bytes) + first, 2 * pairs * w1),
         "activation_quant": StageFloor(first + sum(2 * size for size in further) + middle, 0),
         "gemm2": StageFloor(middle + experts * w2 * (1 + scale_bytes) + last, 2 * pairs * w2),
-        "combine": StageFloor(last + seq_len * g.hidden * 2, 0),
+        "combine": StageFloor(last + summed, 0),
     }
 
 

@@ -1,7 +1,7 @@
 """From a call's GPU activities to stages, gaps and bounds.
 
 Entry points: `assign` (kernels to stages by the solution's table), `break_down` (one call), `representative` (one call out of
-several). Pure functions; times in microseconds. Overlapping activities share the time of their overlap equally, so that stages sum
+several), `bound`. Pure functions; times in microseconds. Overlapping activities share the time of their overlap equally, so that stages sum
 to the busy time exactly, also with several streams or programmatic launches.
 """
 
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bakeoff.build.spec import Stage
 from bakeoff.profile.timeline import Activity, Call, Launch, display_name
@@ -70,12 +70,11 @@ class Breakdown:
     def gap_us(self) -> float:
         return self.host_gap_us + self.device_gap_us
 
-    @property
-    def bound(self) -> str:
-        """`host` if the host needs longer to enqueue the call than the GPU to execute it, or the GPU waited for launches for more
-        than a tenth of the span; else `device`."""
-        slow = self.host_us > self.span_us or self.host_gap_us > HOST_BOUND_SHARE * self.span_us
-        return "host" if slow else "device"
+
+def bound(host_us: float, span_us: float, host_gap_us: float) -> Literal["host", "device"]:
+    """`host` if the host needs longer to enqueue a call than the GPU to execute it, or the GPU waited for launches for more than a
+    tenth of the span; else `device`."""
+    return "host" if host_us > span_us or host_gap_us > HOST_BOUND_SHARE * span_us else "device"
 
 
 def assign(names: Sequence[str], rules: Sequence[Rule]) -> list[tuple[Stage, bool]]:

@@ -1,11 +1,12 @@
 """profile/<solution>.json: what a run keeps of its captures.
 
-Entry points: `SolutionProfile` (the document), `cell_profile` and `with_counters` (from parsed captures to a cell). Pure functions.
+Entry points: `SolutionProfile` (the document), `cell_profile`, `with_counters`, `host_time` (from parsed captures). Pure functions.
 All times are microseconds on the GPU's clock under a profiler: they say where time goes, and are never compared as latencies.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -108,9 +109,7 @@ class CellProfile(Part):
     syncs: int
     """Host calls that wait for the GPU, within the call."""
     host_us: float
-    """The host's own time in the call, under the tracer, without calls that may wait for the GPU."""
-    bound: Literal["host", "device"]
-    """`host` if `host_us` exceeds the span, or the GPU waited for launches for more than a tenth of the span."""
+    """The host's own time in the call, without API calls that may wait for the GPU; under the tracer, which can double it."""
     mapped_share: Share
     """Share of the busy time in kernels that the solution's stage table names."""
     unmapped: list[str]
@@ -130,6 +129,17 @@ class CellProfile(Part):
     @property
     def gap_share(self) -> float:
         return self.gap_us / self.span_us if self.span_us else 0.0
+
+
+class HostTime(Part):
+    """How long the host takes to enqueue a workload's call, in a process without a profiler."""
+
+    workload: str
+    key: str
+    """As a cell's."""
+    calls: int
+    host_us: float
+    """Median over the calls, from a call's start to its return, with the GPU idle before; waits for the GPU within it count."""
 
 
 class Failure(Part):
@@ -174,6 +184,8 @@ class SolutionProfile(Part):
     """In the run's order."""
     failures: list[Failure]
     """Cells that could not be profiled."""
+    hosts: list[HostTime] = Field(default_factory=list)
+    """Host times without a profiler, in the run's order; a cell without one has its tracer's."""
 
 
 def cell_profile(
@@ -188,12 +200,15 @@ def cell_profile(
     return CellProfile(
         workload=workload, key=key, tier=tier, calls=len(broken_down), busy_range_us=(_us(min(busy)), _us(max(busy))),
         busy_us=_us(best.busy_us), span_us=_us(best.span_us), host_gap_us=_us(best.host_gap_us), device_gap_us=_us(best.device_gap_us),
-        launches=best.launches, syncs=best.syncs,
-        host_us=_us(best.host_us), bound="host" if best.bound == "host" else "device",
+        launches=best.launches, syncs=best.syncs, host_us=_us(best.host_us),
         mapped_share=round(best.mapped_us / best.busy_us, 6) if best.busy_us else 0.0,
         unmapped=sorted({kernel.name for kernel in best.kernels if not kernel.mapped}),
         stages_us={stage: _us(us) for stage, us in best.stages_us.items()}, kernels=_kernels(best),
     )  # fmt: skip
+
+
+def host_time(workload: str, key: str, times_us: Sequence[float]) -> HostTime:
+    return HostTime(workload=workload, key=key, calls=len(times_us), host_us=_us(statistics.median(times_us)))
 
 
 def with_counters(

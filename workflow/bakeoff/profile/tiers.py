@@ -1,7 +1,7 @@
 """Which profilers this host offers, why one is missing, and what to do about it.
 
 Entry points: `gather` (asks the host), `judge` (a pure function of what was found), `choose` (what a requested tier means here).
-Tiers: `nsys` and `cupti` give the timeline, `ncu` the counters. Side effect of `gather`: one empty trial capture with nsys, since
+Tiers: `nsys` and `cupti` give the timeline, `ncu` the counters; `host` is the process without a profiler, which every host offers. Side effect of `gather`: one empty trial capture with nsys, since
 its importer fails on hosts that lack two system libraries; it is made only if nsys could be used.
 """
 
@@ -21,8 +21,7 @@ from bakeoff.errors import InputError
 from bakeoff.profile.ncu import PERMISSION_CODE
 from bakeoff.profile.nsys import capture_command
 
-Name = Literal["nsys", "cupti", "ncu"]
-TIERS: tuple[Name, ...] = ("nsys", "cupti", "ncu")
+Name = Literal["host", "nsys", "cupti", "ncu"]
 # Where NVIDIA's packages install what may not be on PATH; the newest version sorts last.
 PLACES = {
     "nsys": (
@@ -72,6 +71,10 @@ class Tier:
     @property
     def usable(self) -> bool:
         return self.missing is None
+
+
+# No profiler: the host's time in each call, and all compiling, so that no profiler watches a compiler.
+HOST = Tier("host", None, None, None)
 
 
 def gather(trial: bool = True) -> Facts:

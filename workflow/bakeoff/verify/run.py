@@ -16,8 +16,8 @@ from bakeoff.files import read_jsonl
 from bakeoff.measure.outcomes import Outcome, fib_status
 from bakeoff.measure.records import Verification
 from bakeoff.plan import Plan, read_plan
-from bakeoff.profile.check import MAPPED_AT_LEAST, coverage
 from bakeoff.profile.check import check as check_profile
+from bakeoff.profile.check import describe as describe_profile
 from bakeoff.traces.models import Trace
 
 SHOWN = 20  # findings that are printed; the rest is counted
@@ -93,17 +93,9 @@ def verify_run(run: Path) -> str:
     extra = f" (and {peers * count}/{peers * count} of peers)" if peers else ""
     sets = f", each on {values} sets of values" if values > 1 else ""
     only = "; cpu backend: correctness only" if plan.backend == "cpu" else ""
-    return f"{cells}/{cells} cells PASSED{extra}{sets}{only}{_profile_note(run, plan)}"
-
-
-def _profile_note(run: Path, plan: Plan) -> str:
-    """What to add where the run has to be profiled: its check has passed."""
-    profiled, _, due = coverage(run, plan) if plan.backend != "cpu" and plan.profile.tier != "none" else (0, 0, 0)
-    return (
-        f"; {profiled} of {due} cells profiled, at least {MAPPED_AT_LEAST:.0%} of each one's GPU time mapped"
-        if due
-        else ""
-    )
+    described = describe_profile(run)
+    profile = f"; {described}" if described else ""
+    return f"{cells}/{cells} cells PASSED{extra}{sets}{only}{profile}"
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
