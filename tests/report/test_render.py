@@ -210,7 +210,10 @@ def test_every_cell_has_its_command() -> None:
     a = analysis("cpu")
     rows = list(csv.DictReader(io.StringIO(files("cpu")["tables/rerun.csv"].decode())))
     assert {(r["solution"], r["workload"]) for r in rows} == {(c.solution, c.workload) for c in a.cells}
-    assert all(r["command"] == f"bakeoff check {r['solution']} --workload {r['workload']} --backend cpu" for r in rows)
+    assert all(
+        r["command"] == f"bakeoff check {r['solution']} --workload {r['workload']} --backend cpu --seed 0" for r in rows
+    )
+    assert all(f"'solutions=[{r['solution']}]' 'workloads=[{r['workload']}]'" in r["measure"] for r in rows)
 
 
 def test_what_a_solution_says_cannot_become_markup() -> None:

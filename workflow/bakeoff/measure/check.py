@@ -52,6 +52,8 @@ def check_solution(args: argparse.Namespace) -> int:
         "definition": args.definition,
         "families": [args.family],
         "workloads": args.workload or "all",
+        **({} if args.seed is None else {"seeds": [args.seed]}),
+        **({} if args.dataset is None else {"dataset": args.dataset}),
     }
     folder = _folder(args.solution)
     rows: list[str] = [HEAD]

@@ -59,6 +59,10 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)"
     )
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the values (default: the one that runs use)")
+    parser.add_argument(
+        "--dataset", metavar="PATH", help="a flashinfer-trace checkout with the routing inputs (default: synthetic)"
+    )
     parser.add_argument(
         "--timeout",
         type=float,

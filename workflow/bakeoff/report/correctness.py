@@ -1,4 +1,4 @@
-"""The tables of correctness: outcomes, gates, numerics, mutants, builds, and the commands that re-run a cell."""
+"""The tables of correctness: outcomes, gates, numerics, mutants, builds."""
 
 from __future__ import annotations
 
@@ -253,19 +253,3 @@ def builds(view: View) -> Table:
                 [*head, cell(k.name, code=True), cell(k.stage), *sizes, spills, cell(mma, mma or "–"), cell(b.digest)]
             )
     return Table("builds", columns, rows)
-
-
-def rerun(view: View) -> Table:
-    """The command that runs one cell again, for every cell."""
-    columns = [Column("solution", head=True), Column("workload"), Column("command")]
-    rows = [
-        [cell(person.name, person.label), cell(w.id), cell(rerun_command(view, person.name, w.id), code=True)]
-        for person in view.people
-        for w in view.a.workloads
-    ]
-    return Table("rerun", columns, rows)
-
-
-def rerun_command(view: View, solution: str, workload: str) -> str:
-    """Correctness, gates and numerics of one cell, on this run's backend."""
-    return f"bakeoff check {solution} --workload {workload} --backend {view.a.run.backend}"

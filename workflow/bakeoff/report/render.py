@@ -10,13 +10,13 @@ from typing import Any
 from jinja2 import Environment
 
 from bakeoff.files import canonical_json, sha256_bytes
-from bakeoff.report import correctness, evidence, figures, performance, ranking, small, stages
+from bakeoff.report import correctness, evidence, figures, performance, ranking, rerun, small, stages
 from bakeoff.report.tables import Table
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import Lexicon, View
 from bakeoff.stats.model import Analysis, ClaimVerdict
 
-# Sections in DESIGN's order; those of speed are left out where a run shows none.
+# Sections in the page's order; those of speed are left out where a run shows none.
 SECTIONS = (
     "validity",
     "matrix",
@@ -68,7 +68,7 @@ def tables(view: View) -> dict[str, Table]:
         correctness.numerics(view),
         correctness.mutants(view),
         correctness.builds(view),
-        correctness.rerun(view),
+        rerun.rerun(view),
         evidence.participants(view),
         evidence.environment(view),
         evidence.workloads(view),
@@ -97,7 +97,7 @@ def tables(view: View) -> dict[str, Table]:
 def _context(view: View) -> dict[str, Any]:
     shown = view.a.performance_shown
     facts = evidence.header_facts(view.a.run)
-    cells = [(person.name, workload.id) for person in view.people for workload in view.a.workloads]
+    example = next(((p.name, w.id) for p in view.people for w in reversed(view.a.workloads)), None)
     return {
         "v": view,
         "sections": [name for name in SECTIONS if shown or name not in _OF_SPEED],
@@ -109,6 +109,7 @@ def _context(view: View) -> dict[str, Any]:
         "has_values": any(cell.speedup for cell in view.a.cells),
         "has_latencies": any(cell.latency_us for cell in view.a.cells),
         "has_routing": any(workload.local_pairs is not None for workload in view.a.workloads),
-        "example_command": correctness.rerun_command(view, *cells[-1]) if cells else "",
+        "check_command": rerun.check_command(view.a.run, *example) if example else "",
+        "measure_command": rerun.measure_command(view.a.run, *example) if example else "",
         "digest": analysis_digest(view.a),
     }

@@ -1,0 +1,60 @@
+"""The commands that a page shows for re-running a cell do what the page says: they are run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bakeoff.files import PROJECT_ROOT
+from bakeoff.report.rerun import check_command, measure_command
+from integration.conftest import copy_project
+from report import constructed
+from report.pages import Page, files
+
+
+def shown(name: str) -> list[str]:
+    """The commands of a page, as a reader copies them."""
+    return [entry.text for entry in Page.of(files(name)["report.html"]).all("pre")]
+
+
+def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command in a shell in the checkout, with the environment's programs on the PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "workflow")}
+    return subprocess.run(["bash", "-c", command], cwd=folder, env=environment, text=True, capture_output=True)
+
+
+def test_the_command_that_judges_one_cell_runs_verbatim() -> None:
+    done = typed(shown("cpu")[0], PROJECT_ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "T14107_o32" in done.stdout and "1 of 1 workloads PASSED" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_command_that_measures_one_cell_runs_verbatim_and_its_report_is_where_the_page_says(tmp_path: Path) -> None:
+    checkout = copy_project(tmp_path / "checkout").root
+    done = typed(shown("cpu")[1], checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1/1" in (checkout / "results/verdict.txt").read_text()
+    text = (checkout / "results/runs/one_cell/report/report.html").read_text()
+    assert "T14107_o32" in text and "cutedsl_moe_fp8_v3_2" not in text
+
+
+def test_a_published_page_shows_how_its_figures_are_recomputed(tmp_path: Path) -> None:
+    analyse, audit, check = shown("2026-02-26_4way")[0].splitlines()
+    done = typed(analyse.replace("-o analysis.json", f"-o {tmp_path}/analysis.json") + "; " + audit, PROJECT_ROOT)
+    assert done.returncode == 0 and "15 CONTRADICTED" in done.stdout and (tmp_path / "analysis.json").is_file()
+    assert check == "bakeoff check flashinfer_moe --workload T14107_o32 --backend sm_100a"
+
+
+def test_a_command_names_what_the_verb_would_not_take_by_itself() -> None:
+    plain = constructed.header(seeds=[2])
+    assert check_command(plain, "a", "T1_o0") == "bakeoff check a --workload T1_o0 --backend sm_90a"
+    other = constructed.header(seeds=[7], definition="gemm", dataset="public", other_protocols=["fib-0.1.2"])
+    assert check_command(other, "a", "T1_o0").endswith("--definition gemm --seed 7 --dataset PATH_OF_flashinfer-trace")
+    assert "'protocols=[robust,fib-0.1.2]'" in measure_command(other, "a", "T1_o0")
+    assert measure_command(other, "a", "T1_o0").endswith("dataset=PATH_OF_flashinfer-trace")
+    assert "dataset" not in measure_command(plain, "a", "T1_o0")

@@ -1,0 +1,57 @@
+"""The commands that re-run a cell.
+
+Entry points: `rerun` (the table of every cell's commands), `check_command`, `measure_command`. A test runs what the page shows.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from bakeoff.config import DEFINITIONS, Config
+from bakeoff.report.tables import Column, Table, cell
+from bakeoff.report.view import View
+from bakeoff.stats.model import RunHeader
+
+# The data set's place on the run's host is not recorded: it says nothing on another.
+PUBLIC_DATASET = "PATH_OF_flashinfer-trace"
+
+
+def rerun(view: View) -> Table:
+    """The commands that judge one cell again and measure it again, for every cell."""
+    columns = [Column("solution", head=True), Column("workload"), Column("command"), Column("measure", shown=False)]
+    rows = [
+        [
+            cell(person.name, person.label),
+            cell(w.id),
+            cell(check_command(view.a.run, person.name, w.id), code=True),
+            cell(measure_command(view.a.run, person.name, w.id)),
+        ]
+        for person in view.people
+        for w in view.a.workloads
+    ]
+    return Table("rerun", columns, rows)
+
+
+def check_command(run: RunHeader, solution: str, workload: str) -> str:
+    """Gates and numerics of one cell on this run's inputs; what the verb takes by itself is left out."""
+    words = [f"bakeoff check {solution} --workload {workload} --backend {run.backend}"]
+    if run.definition != DEFINITIONS["narrow" if run.backend == "cpu" else "full"]:
+        words.append(f"--definition {run.definition}")
+    if run.seeds and run.seeds[0] != Config.model_fields["seeds"].default[0]:
+        words.append(f"--seed {run.seeds[0]}")
+    if run.kind == "run" and run.dataset == "public":
+        words.append(f"--dataset {PUBLIC_DATASET}")
+    return " ".join(words)
+
+
+def measure_command(run: RunHeader, solution: str, workload: str) -> str:
+    """The whole workflow on one cell, under this run's conditions, into a run of its own."""
+    protocols = ",".join([run.protocol or "robust", *run.other_protocols])
+    settings = {
+        "run": "one_cell", "backend": run.backend, "definition": run.definition, "solutions": f"[{solution}]", "workloads": f"[{workload}]",
+        "protocols": f"[{protocols}]", "families": f"[{','.join(run.families)}]", "seeds": f"[{','.join(map(str, run.seeds))}]",
+        "blocks": run.blocks, "compile": "[]", "profile": "{tier: none}",
+    } | ({"dataset": PUBLIC_DATASET} if run.dataset == "public" else {})  # fmt: skip
+    return shlex.join(
+        ["snakemake", "--cores", "all", "--config", *(f"{key}={value}" for key, value in settings.items())]
+    )
