@@ -2,7 +2,8 @@
 
 usage: python tests/profile/profile_shrink.py RUN/profile/raw/SOLUTION/TIER-00 tests/profile/recorded SOLUTION WORKLOAD [WORKLOAD ...]
 
-Names, host names and paths of the recording machine go: tables and columns that are not read are dropped.
+Names, host names and paths of the recording machine go: tables, columns and binaries that are not read are dropped. The run's first
+workload must be among those that are kept: the first kernel of a .ncu-rep file holds the strings of all.
 """
 
 from __future__ import annotations
@@ -17,10 +18,22 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bakeoff.profile import nsys
+from bakeoff.profile import counters, ncu, nsys
 from bakeoff.profile.timeline import Timeline, calls, parse_mark
 
-PRIVATE = ("Process ID", "Process Name", "Host Name")
+CSV_COLUMNS = {ncu.ID, ncu.NAME, *counters.wanted("sm_90a").values(), *counters.wanted("sm_100a").values()}
+PRIVATE = (b"/tmp/", b"/work/", b"/home/", b"/root/", b"/opt/torch/")  # where the recording machine keeps things
+LISTED = (
+    "Chip ",
+    "---",
+    "Metric Name",
+    "gpu__time",
+    "dram__",
+    "lts__t_bytes",
+    "sm__warps_active",
+    "sm__pipe_t",
+    "smsp__inst_executed_op_local",
+)
 KEPT_COLUMNS = {
     nsys.KERNELS: {"start", "end", "streamId", "correlationId", "demangledName", "registersPerThread", "gridX", "gridY", "gridZ", "blockX",
                    "blockY", "blockZ", "staticSharedMemory", "dynamicSharedMemory", "localMemoryPerThread"},
@@ -82,18 +95,72 @@ def shrink_jsonl(source: Path, target: Path, workloads: Sequence[str]) -> None:
 
 
 def shrink_csv(source: Path, target: Path, workloads: Sequence[str]) -> None:
-    """Keep some workloads' rows."""
+    """Keep some workloads' rows and the columns that are read."""
     lines = source.read_text().splitlines()
     table = [line for line in lines if line.startswith('"')]
     header, units, *rows = csv.reader(io.StringIO("\n".join(table)))
     kept = [row for row in rows if any((mark := parse_mark(text)) and mark[0] in workloads for text in row)]
-    private = [header.index(name) for name in PRIVATE if name in header]
-    for row in kept:
-        for column in private:
-            row[column] = "x"
+    columns = [place for place, name in enumerate(header) if name in CSV_COLUMNS or ncu.RANGES in name]
+    slim = [[row[place] for place in columns] for row in (header, units, *kept)]
     stream = io.StringIO()
-    csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([header, units, *kept])
+    csv.writer(stream, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(slim)
     target.write_text(stream.getvalue())
+
+
+def shrink_report(source: Path, target: Path, workloads: Sequence[str]) -> None:
+    """Keep some workloads' kernels of a .ncu-rep file, and no binaries.
+
+    The format is not documented; seen in files of Nsight Compute 2025.3: "NVR" and a zero byte, a header, then blocks. Header, block
+    headers and parts of a block's payload are protocol buffers with their length before them (32 bits, little-endian). A block header
+    counts its parts: binaries (field 1) and kernels (field 2); field 4 are strings, field 5 is the payload's length.
+    """
+    data = source.read_bytes()
+    place = 8 + _length(data, 4)
+    kept = [data[:place]]
+    while place < len(data):
+        header = place + 4 + _length(data, place)
+        found = _fields(data[place + 4 : header])
+        end = header + int(found.get(5, 0))
+        block = data[place:end]
+        mark = parse_mark(block.decode("latin-1"))
+        if not found.get(1) and (mark is None or mark[0] in workloads):
+            kept.append(block)
+        place = end
+    slim = b"".join(kept)
+    for private in PRIVATE:
+        slim = slim.replace(private, b"/" + b"x" * (len(private) - 2) + b"/")  # lengths stand before all texts
+    target.write_bytes(slim)
+
+
+def shrink_listing(source: Path, target: Path) -> None:
+    """Keep the rows of `ncu --query-metrics` that show which of the kinds of metrics we ask for a chip has."""
+    rows = source.read_text().splitlines(keepends=True)
+    target.write_text("".join(row for row in rows if row.startswith(LISTED)))
+
+
+def _length(data: bytes, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "little")
+
+
+def _fields(data: bytes) -> dict[int, int]:
+    """The numbers of a protocol buffer by field; of fields with a length, the length."""
+    found, place = {}, 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        assert key & 7 in (0, 2), f"wire type {key & 7}"
+        found[key >> 3], place = _varint(data, place)
+        if key & 7 == 2:
+            place += found[key >> 3]
+    return found
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    value, shift = 0, 0
+    while True:
+        value |= (data[place] & 127) << shift
+        shift, place = shift + 7, place + 1
+        if data[place - 1] < 128:
+            return value, place
 
 
 def of_workloads(lines: Timeline, workloads: Sequence[str]) -> list[tuple[str, int, list[str]]]:
@@ -110,6 +177,7 @@ def main(arguments: list[str]) -> None:
         "timeline.sqlite": ("nsys.sqlite", shrink_sqlite),
         "records.jsonl": ("cupti.jsonl", shrink_jsonl),
         "counters.csv": ("ncu.csv", shrink_csv),
+        "counters.ncu-rep": ("ncu-rep", shrink_report),
     }
     for name, (suffix, shrink) in shrinkers.items():
         source = Path(raw) / name

@@ -157,6 +157,15 @@ def test_denied_counters_cost_the_counters_only(tmp_path: Path, monkeypatch: pyt
         profile(run, requested="ncu")
 
 
+def test_a_cell_with_fewer_counted_kernels_than_it_launches_has_no_counters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys", ncu="ncu-short")
+    run = make_run(tmp_path)
+    assert profile(run)[0] == 0
+    assert {cell.counters_missing for cell in summary(run).cells} == {"4 of 5 kernels were counted"}
+
+
 def test_a_profiler_that_dies_costs_its_cells_and_is_told_by_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

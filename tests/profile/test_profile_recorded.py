@@ -1,126 +1,215 @@
-"""Captures that a Hopper GPU gave (tests/profile/recorded/), cut to a few workloads by profile_shrink: they read as the constructed ones do.
+"""Captures that a Hopper GPU gave (tests/profile/recorded/, see its README): each reader on a good file, and on that file cut short,
+refused, or of another version.
 
-Each file is named <solution>.<tier>.<format>; the stage tables are those of the solutions in this checkout.
+Files are named <solution>.<format>; the stage tables are those of the solutions in this checkout.
 """
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bakeoff.build.spec import read_spec
+from bakeoff.build.spec import SolutionSpec, read_spec
+from bakeoff.config import DEFINITIONS
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.profile import counters, cupti, ncu, nsys
+from bakeoff.moe.floors import PEAKS
+from bakeoff.moe.geometry import Geometry
+from bakeoff.profile import counters, cupti, ncu, nsys, stages
 from bakeoff.profile.check import MAPPED_AT_LEAST
+from bakeoff.profile.stage_floors import L2_BYTES, stage_floors
 from bakeoff.profile.stages import Breakdown, break_down, representative
 from bakeoff.profile.timeline import calls
+from bakeoff.traces.store import TraceRoot
 from profile_captures import timeline, write_cupti, write_ncu, write_nsys
-from profile_shrink import of_workloads, shrink_csv, shrink_jsonl, shrink_sqlite
+from profile_runs import GPU
+from profile_shrink import of_workloads, shrink_csv, shrink_jsonl, shrink_report, shrink_sqlite
 
 RECORDED = Path(__file__).parent / "recorded"
-READERS = {"nsys.sqlite": nsys.read, "cupti.jsonl": cupti.read}
-
-
-def recorded(*patterns: str) -> list[Any]:
-    """The recorded files; none yet is a skip that says how to get them."""
-    found = sorted(path for pattern in patterns for path in RECORDED.glob(pattern))
-    reason = f"no {patterns[0]} in tests/profile/recorded: `bakeoff profile` on a Hopper GPU, then tests/profile/profile_shrink.py"
-    return list(found) or [pytest.param(None, marks=pytest.mark.skip(reason=reason), id=patterns[0])]
-
-
-TIMELINES = recorded(*(f"*.{suffix}" for suffix in READERS))
+SOLUTIONS = ("deepgemm_moe", "triton_fused_moe_v2")
+WORKLOADS = {"T1_o32", "T14107_o32"}
 METRICS = counters.wanted("sm_90a")
+READERS: dict[str, Any] = {
+    "nsys.sqlite": nsys.read,
+    "cupti.jsonl": cupti.read,
+    "ncu.csv": lambda path: ncu.read_csv(path, METRICS),
+    "ncu-rep": lambda path: ncu.read_report(path, METRICS),
+}
+REPORT = RECORDED / "deepgemm_moe.ncu-rep"
+TIMELINES = [f"{solution}.{suffix}" for solution in SOLUTIONS for suffix in ("nsys.sqlite", "cupti.jsonl")]
+FILES = [*TIMELINES, *(f"{solution}.ncu.csv" for solution in SOLUTIONS), REPORT.name]
 
 
-def named(path: Path | None) -> str | None:
-    return path.name if path else None
+def reader(path: Path) -> Any:
+    if path.suffix == ".ncu-rep":
+        pytest.importorskip("ncu_report", reason="needs NVIDIA's package: pip install ncu-report")
+    return READERS[path.name.split(".", 1)[1]]
 
 
-def solution_of(path: Path) -> str:
-    return path.name.split(".")[0]
+def refused(path: Path) -> InputError:
+    with pytest.raises(InputError) as caught:
+        reader(path)(path)
+    assert caught.value.hint, "an error says what to do"
+    return caught.value
 
 
-def read(path: Path) -> dict[str, Breakdown]:
+def spec_of(name: str) -> SolutionSpec:
+    return read_spec(PROJECT_ROOT / "solutions" / name.split(".")[0])
+
+
+def read(name: str) -> dict[str, Breakdown]:
     """The call that stands for each workload of a recorded timeline."""
-    rules = read_spec(PROJECT_ROOT / "solutions" / solution_of(path)).stages
+    rules, path = spec_of(name).stages, RECORDED / name
     found: dict[str, list[Breakdown]] = {}
-    for call in calls(READERS[path.name.split(".", 1)[1]](path)):
+    for call in calls(reader(path)(path)):
         one = break_down(call, rules)
         assert one is not None, f"{call.mark} started nothing"
         found.setdefault(call.mark.workload, []).append(one)
     return {workload: representative(each) for workload, each in found.items()}
 
 
-@pytest.mark.parametrize("path", TIMELINES, ids=named)
-def test_a_recorded_timeline_is_mapped_and_adds_up(path: Path) -> None:
-    for workload, one in read(path).items():
-        assert one.mapped_us >= MAPPED_AT_LEAST * one.busy_us, (
-            f"{workload}: {[k.name for k in one.kernels if not k.mapped]}"
-        )
+def floors_of(name: str, workload: str) -> dict[str, Any]:
+    root = TraceRoot(PROJECT_ROOT / "traces")
+    case = next(case for case in root.workloads(DEFINITIONS["full"]) if case.id == workload)
+    rounding = spec_of(name).backends["sm_90a"].rounding
+    return stage_floors(
+        Geometry.of(root.definition(DEFINITIONS["full"])), case.seq_len, case.stats, rounding, L2_BYTES["sm_90a"]
+    )
+
+
+@pytest.mark.parametrize("name", TIMELINES)
+def test_a_recorded_timeline_is_mapped_and_adds_up(name: str) -> None:
+    found = read(name)
+    assert set(found) == WORKLOADS
+    for workload, one in found.items():
+        stray = [kernel.name for kernel in one.kernels if not kernel.mapped]
+        assert one.mapped_us >= MAPPED_AT_LEAST * one.busy_us, f"{workload}: {stray}"
         assert sum(one.stages_us.values()) == pytest.approx(one.busy_us, rel=1e-9)
         assert one.stages_us["gemm1"] > one.stages_us["gemm2"] > 0 and one.stages_us["routing"] > 0
-        assert one.span_us < 1.5 * one.busy_us + 100
+        assert one.host_gap_us == 0 and one.busy_us < one.span_us < one.busy_us + 2 * one.launches
+        assert one.launches == {"deepgemm_moe": 6, "triton_fused_moe_v2": 8}[name.split(".")[0]]
 
 
-@pytest.mark.parametrize("path", TIMELINES, ids=named)
-def test_a_cut_recorded_timeline_is_refused(path: Path, tmp_path: Path) -> None:
-    cut = tmp_path / path.name
-    cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(InputError):
-        READERS[path.name.split(".", 1)[1]](cut)
-
-
-@pytest.mark.parametrize("path", recorded("*.nsys.sqlite"), ids=named)
-def test_both_recorded_timelines_tell_the_same_story(path: Path) -> None:
-    other = RECORDED / f"{solution_of(path)}.cupti.jsonl"
-    if not other.is_file():
-        pytest.skip(f"no {other.name}; record it on a Hopper GPU with `bakeoff profile RUN --tier cupti`")
-    ours, theirs = read(path), read(other)
-    for workload in set(ours) & set(theirs):
+@pytest.mark.parametrize("solution", SOLUTIONS)
+def test_both_recorded_timelines_tell_the_same_story(solution: str) -> None:
+    ours, theirs = read(f"{solution}.nsys.sqlite"), read(f"{solution}.cupti.jsonl")
+    for workload in WORKLOADS:
         assert [kernel.name for kernel in ours[workload].kernels] == [
             kernel.name for kernel in theirs[workload].kernels
         ]
-        assert ours[workload].busy_us == pytest.approx(theirs[workload].busy_us, rel=0.1)
+        assert ours[workload].busy_us == pytest.approx(theirs[workload].busy_us, rel=0.05)
+        assert [kernel.registers for kernel in ours[workload].kernels] == [
+            kernel.registers for kernel in theirs[workload].kernels
+        ]
 
 
-@pytest.mark.parametrize("path", recorded("*.ncu.csv"), ids=named)
-def test_recorded_counters_are_whole(path: Path) -> None:
-    found = ncu.read_csv(path, METRICS)
-    for workload in {kernel.workload for kernel in found}:
-        total = counters.summarize([kernel for kernel in found if kernel.workload == workload])
-        assert (
-            total.dram_bytes
-            and total.dram_bytes > 0
-            and total.tensor_share is not None
-            and total.dram_share is not None
+@pytest.mark.parametrize("name", TIMELINES)
+def test_no_recorded_stage_beats_its_floor(name: str) -> None:
+    for workload, one in read(name).items():
+        for stage, floor in floors_of(name, workload).items():
+            assert floor.us(PEAKS[GPU]) <= one.stages_us[stage], f"{workload} {stage}"
+
+
+@pytest.mark.parametrize("solution", SOLUTIONS)
+def test_recorded_counters_are_whole_and_no_stage_moves_less_than_its_floor(solution: str) -> None:
+    found = ncu.read_csv(RECORDED / f"{solution}.ncu.csv", METRICS)
+    assert {kernel.workload for kernel in found} == WORKLOADS
+    for workload in WORKLOADS:
+        mine = [kernel for kernel in found if kernel.workload == workload]
+        staged = stages.assign([kernel.kernel for kernel in mine], spec_of(solution).stages)
+        assert all(mapped for _, mapped in staged), (
+            "counters name kernels otherwise than timelines, but are mapped as well"
         )
-        assert 0 <= total.tensor_share <= 1 and 0 <= total.dram_share <= 1
+        floors = floors_of(solution, workload)
+        for stage, floor in floors.items():
+            total = counters.summarize([kernel for kernel, (own, _) in zip(mine, staged, strict=True) if own == stage])
+            assert total.dram_bytes is not None and total.dram_share is not None and total.tensor_share is not None
+            assert total.dram_bytes >= floor.bytes, f"{workload} {stage}"
+            assert 0 <= total.tensor_share <= 1 and 0 <= total.dram_share <= 1
+            assert total.local_accesses is None, "a metric that was not counted is n/a"
 
 
-@pytest.mark.parametrize("path", recorded("*.ncu-rep"), ids=named)
-def test_a_recorded_report_reads_as_its_table(path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("ncu_report", reason="needs NVIDIA's package: pip install ncu-report")
-    found = {(one.workload, one.kernel): one.metrics["dram_read_bytes"] for one in ncu.read_report(path, METRICS)}
-    table = ncu.read_csv(path.with_suffix(".csv"), METRICS)
-    assert table and all(found[one.workload, one.kernel] is not None for one in table)
-    cut = tmp_path / path.name
-    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match="without kernels"):
-        ncu.read_report(cut, METRICS)
+def test_the_recorded_report_reads_as_its_table() -> None:
+    ours, table = reader(REPORT)(REPORT), ncu.read_csv(REPORT.with_suffix(".ncu.csv"), METRICS)
+    assert [(one.workload, one.call) for one in ours] == [(one.workload, one.call) for one in table]
+    for one, printed in zip(ours, table, strict=True):
+        for name, value in printed.metrics.items():
+            assert one.metrics[name] == (None if value is None else pytest.approx(value, abs=0.006, rel=1e-3)), name
+    rules = spec_of(REPORT.name).stages
+    assert stages.assign([one.kernel for one in ours], rules) == stages.assign([one.kernel for one in table], rules)
 
 
-@pytest.mark.parametrize("path", recorded("denied*.log"), ids=named)
-def test_a_recorded_refusal_is_recognized(path: Path) -> None:
-    assert ncu.refusal(path.read_text())
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_recorded_file_is_refused(name: str, kept: float, tmp_path: Path) -> None:
+    cut = tmp_path / name
+    cut.write_bytes((RECORDED / name).read_bytes()[: int((RECORDED / name).stat().st_size * kept)])
+    refused(cut)
 
 
-@pytest.mark.parametrize("path", recorded("query_*.txt"), ids=named)
-def test_every_metric_that_is_asked_for_is_listed_for_its_chip(path: Path) -> None:
-    backend = next(backend for backend, chip in counters.CHIPS.items() if chip in path.name)
-    asked = counters.wanted(backend)
-    assert set(counters.supported(asked, path.read_text())) == set(asked)
+def altered(name: str, folder: Path, **changes: bytes) -> Path:
+    """A copy of a recorded file with bytes exchanged."""
+    path = folder / name
+    path.write_bytes((RECORDED / name).read_bytes().replace(changes["old"], changes["new"]))
+    assert path.read_bytes() != (RECORDED / name).read_bytes()
+    return path
+
+
+def sql(name: str, folder: Path, script: str) -> Path:
+    path = folder / name
+    shutil.copyfile(RECORDED / name, path)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(script)
+    return path
+
+
+def test_recorded_files_of_another_version_are_refused(tmp_path: Path) -> None:
+    newer = "UPDATE META_DATA_EXPORT SET value = '4.0.0' WHERE name = 'EXPORT_SCHEMA_VERSION'"
+    assert "4.0.0" in refused(sql(TIMELINES[0], tmp_path, newer)).found
+    assert (
+        "bakeoff/cupti/9"
+        in refused(altered(TIMELINES[1], tmp_path, old=b"bakeoff/cupti/1", new=b"bakeoff/cupti/9")).found
+    )
+    before_nvtx = altered("deepgemm_moe.ncu.csv", tmp_path, old=b"Push/Pop_Range", new=b"NVTX")
+    assert "columns ID" in refused(before_nvtx).found
+    assert "of a version" in refused(altered(REPORT.name, tmp_path, old=b"NVR\0", new=b"NVS\0")).found
+
+
+def test_nvidias_reader_ignores_the_number_of_the_reports_format(tmp_path: Path) -> None:
+    """So a newer report is either understood or has no kernels; both are covered."""
+    header = b"NVR\0\2\0\0\0\x08"  # then the number
+    newer = altered(REPORT.name, tmp_path, old=header + b"\x07", new=header + b"\x63")
+    assert reader(newer)(newer) == reader(REPORT)(REPORT)
+
+
+def test_recorded_files_of_a_refused_capture_say_who_refused(tmp_path: Path) -> None:
+    """Made from recorded ones: what is left when kernels may not be traced or counted. The host that recorded refused nothing."""
+    said = "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"
+    script = f"""DROP TABLE {nsys.KERNELS};
+        CREATE TABLE DIAGNOSTIC_EVENT (timestamp INTEGER, severity INTEGER, text TEXT);
+        INSERT INTO DIAGNOSTIC_EVENT VALUES (0, 3, '{said}')"""
+    assert said in refused(sql(TIMELINES[0], tmp_path, script)).found
+    header = (RECORDED / TIMELINES[1]).read_text().splitlines()[0]
+    (tmp_path / TIMELINES[1]).write_text(f'{header}\n{{"error": "{said}"}}\n')
+    assert said in refused(tmp_path / TIMELINES[1]).found
+    denied = RECORDED / "denied.documented.log"
+    assert "ERR_NVGPUCTRPERM" in str(ncu.refusal(denied.read_text()))
+    with pytest.raises(InputError, match="ERR_NVGPUCTRPERM"):
+        ncu.read_csv(denied, METRICS)
+    shrink_report(REPORT, tmp_path / REPORT.name, [])  # ncu writes no report, or one without kernels
+    assert "without kernels" in refused(tmp_path / REPORT.name).found
+
+
+@pytest.mark.parametrize(("backend", "chip"), counters.CHIPS.items())
+def test_every_metric_that_is_asked_for_is_listed_for_its_chip(backend: str, chip: str) -> None:
+    asked, listing = counters.wanted(backend), (RECORDED / f"query_{chip}.txt").read_text()
+    assert set(counters.supported(asked, listing)) == set(asked)
+    other = counters.wanted("sm_100a" if backend == "sm_90a" else "sm_90a")["tensor_share"]
+    assert (other.split(".")[0] in counters.available(listing)) == (chip == "gb100"), "Hopper has no pipe for tcgen05"
 
 
 def test_a_shrunk_capture_keeps_the_workloads_that_are_asked_for(tmp_path: Path) -> None:
@@ -134,3 +223,11 @@ def test_a_shrunk_capture_keeps_the_workloads_that_are_asked_for(tmp_path: Path)
     shrink_csv(write_ncu(tmp_path / "a.csv", METRICS, kernels), tmp_path / "b.csv", kept)
     assert [one.workload for one in ncu.read_csv(tmp_path / "b.csv", METRICS)] == kept
     assert "python3" not in (tmp_path / "b.csv").read_text()
+
+
+def test_recorded_files_name_no_machine_and_are_small() -> None:
+    files = [path for path in RECORDED.iterdir() if path.suffix != ".md"]
+    assert sum(path.stat().st_size for path in files) < 2e6
+    for path in files:
+        for private in (b"/tmp/", b"/work/", b"/home/", b"/root/"):
+            assert private not in path.read_bytes(), f"{path.name}: {private!r}"

@@ -123,6 +123,11 @@ class CellProfile(Part):
     """Why there are no counters; null if there are."""
 
     @property
+    def kernel_launches(self) -> int:
+        """Launches that are kernels: not copies and fills by the memory engines, whose names stand in brackets."""
+        return sum(kernel.launches for kernel in self.kernels if not kernel.name.startswith("["))
+
+    @property
     def gap_us(self) -> float:
         return self.host_gap_us + self.device_gap_us
 

@@ -106,7 +106,9 @@ def parse_mark(text: str | None) -> tuple[str, int] | None:
 def display_name(name: str, width: int = 80) -> str:
     """A kernel's name for people: no return type, template arguments, parameters or anonymous namespaces; at most `width` characters."""
     bare, depth = [], 0
-    text = name.replace("(anonymous namespace)::", "").replace("<unnamed>::", "").removeprefix("void ")
+    text = _outer_name(name) or name.replace("(anonymous namespace)::", "").replace("<unnamed>::", "").removeprefix(
+        "void "
+    )
     for index, character in enumerate(text):
         if character == "<":
             depth += 1
@@ -118,3 +120,15 @@ def display_name(name: str, width: int = 80) -> str:
             bare.append(character)
     short = "".join(bare).strip() or name
     return short if len(short) <= width else short[: width - 1] + "…"
+
+
+def _outer_name(symbol: str) -> str | None:
+    """The name in front of the template arguments of a C++ symbol, for those that the C++ library cannot demangle (CUTLASS's)."""
+    found = re.match(r"_ZN?(?=\d)", symbol)
+    parts: list[str] = []
+    place = found.end() if found else len(symbol)
+    while length := re.match(r"\d+", symbol[place:]):
+        start = place + length.end()
+        place = start + int(length[0])
+        parts.append(symbol[start:place])
+    return "::".join(parts) or None
