@@ -1,9 +1,10 @@
-"""Compilers run before anything is timed: once per content, all solutions at the same time, failures left to the block."""
+"""Workers are prepared before anything is timed: all at the same time, on every due workload, failures left to the block."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from bakeoff.measure.block import setting_of
 from bakeoff.measure.children import descendants
 from bakeoff.measure.prime import prime
-from bakeoff.measure.sessions import Setting, Task
+from bakeoff.measure.sessions import Session, Setting, Task
 from measure_runs import make_run, plan_of
 
 pytestmark = pytest.mark.timeout(900)
@@ -32,27 +33,42 @@ def prepared(folder: Path) -> tuple[Setting, list[Task], list[str]]:
     for who in plan.participants:
         cells = deque(cell for cell in plan.cells if cell.participant == who.name)
         tasks.append(Task(who, run / who.build if who.build else None, cells))
-    return replace(setting_of(plan, run, 0), gpu="GPU-of-a-test", tell=told.append), tasks, told
+    return replace(setting_of(plan, run, 0), overlaps=False, tell=told.append), tasks, told
 
 
-def test_every_solution_compiles_once_for_every_workload_and_no_worker_is_left(tmp_path: Path) -> None:
+@pytest.fixture
+def ended() -> Iterator[list[Session]]:
+    """Sessions that a test adds are ended after it."""
+    sessions: list[Session] = []
+    yield sessions
+    for session in sessions:
+        session.child.end()
+        session.close()
+
+
+def test_workers_are_kept_warm_and_stopped_and_one_that_fails_is_left_to_the_block(
+    tmp_path: Path, ended: list[Session]
+) -> None:
     setting, tasks, told = prepared(tmp_path)
     before = set(descendants(os.getpid()))
-    prime(setting, tasks)
-    assert set(descendants(os.getpid())) <= before
+    ended += prime(setting, tasks)
+    assert sorted(session.task.participant.name for session in ended) == ["compiles", "reference"]
     cache = setting.folder / "cache"
     assert sorted(path.name for path in (cache / "compiles").glob("kernel-*")) == ["kernel-1", "kernel-7"]
-    assert list((cache / "compiles").glob(".primed-*")) and not list((cache / "crashes").glob(".primed-*"))
-    assert len(told) == 1 and "compiles" in told[0] and "crashes" in told[0] and "reference" not in told[0]
-    assert all(task.starts == 0 and len(task.cells) == 2 for task in tasks)
-    prime(setting, tasks)
-    assert len(told) == 2 and "compiles" not in told[1] and "crashes" in told[1]
+    assert set(descendants(os.getpid())) - before == {session.child.pid for session in ended}
+    assert all(session.ready and session.warm and session.frozen and session.clock is None for session in ended)
+    assert all(_state(session) == "T" for session in ended)  # stopped by a signal
+    assert len(told) == 1 and "compiles" in told[0] and "crashes" in told[0]
+    assert {task.participant.name: task.starts for task in tasks} == {"compiles": 1, "crashes": 0, "reference": 1}
+    assert all(len(task.cells) == 2 for task in tasks)
 
 
-def test_nothing_is_primed_without_a_gpu_or_without_anything_to_time(tmp_path: Path) -> None:
+def test_nothing_is_prepared_where_times_do_not_count_or_nothing_is_due(tmp_path: Path) -> None:
     setting, tasks, told = prepared(tmp_path)
-    prime(replace(setting, gpu=None), tasks)
-    for task in tasks:
-        task.cells = deque(cell.model_copy(update={"kind": "verify"}) for cell in task.cells)
-    prime(setting, tasks)
+    assert prime(replace(setting, overlaps=True), tasks) == []
+    assert prime(setting, []) == []
     assert told == []
+
+
+def _state(session: Session) -> str:
+    return Path(f"/proc/{session.child.pid}/stat").read_text().rpartition(")")[2].split()[0]

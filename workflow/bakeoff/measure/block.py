@@ -98,8 +98,9 @@ class Ledger:
         block.run()
         shutil.rmtree(setting.scratch, ignore_errors=True)
         return Spent(
-            total=0, lock=round(block.lock_s, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3)
-        )
+            total=0, lock=round(block.lock_s, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3),
+            gpu_busy=block.busy_share and round(block.busy_share, 3),
+        )  # fmt: skip
 
     def add(self, record: Record) -> None:
         """Journal a record, then show progress."""

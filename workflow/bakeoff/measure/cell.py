@@ -83,6 +83,19 @@ class Keeper:
         self.kept.append((bits.clone(), variant, poison))
 
 
+class _Laps:
+    """Seconds by what they were spent on."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def __call__(self, what: str) -> None:
+        now = time.perf_counter()
+        self.seconds[what] = round(self.seconds.get(what, 0.0) + now - self._since, 4)
+        self._since = now
+
+
 class Bench:
     """Everything that outlives a cell in a worker."""
 
@@ -121,29 +134,37 @@ class Bench:
 
     def run(self, command: dict[str, Any], channel: Channel) -> dict[str, Any]:
         """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the supervisor."""
+        lap = _Laps()
         cell = self.open_cell(command)
         output = cell.output()
+        lap("inputs")
         finding, wall_us = self._guarded_call(cell, cell.inputs, output)
         if finding:
             return self._found(finding)
+        lap("checks")
         outputs = [self._put(command["slots"][0], output.bits(), 0, output.poison_bits)]
-        answer: dict[str, Any] = {"outcome": None, "tiers": {}, "outputs": outputs}
+        lap("outputs")
+        answer: dict[str, Any] = {"outcome": None, "tiers": {}, "outputs": outputs, "spent_s": lap.seconds}
         if command["kind"] == "measure":
             answer["tiers"] = {"wall_us": [wall_us]}
         if command["kind"] == "measure" and self.device.repeats:
             finding = self._unstable(cell, output)
             if finding:
                 return self._found(finding)
+            lap("checks")
             keeper = Keeper(channel, {"id": command["id"], "token": command["token"]})
             try:
                 answer |= timed_calls(self.device, cell, command["protocol"], keeper)
             except RuleBroken as broken:
                 return self._found(broken.finding)
+            lap("calls")
             finding = self._rules_broken() or self._inputs_changed(cell)
             if finding:
                 return self._found(finding)
+            lap("checks")
             for slot, kept in zip(command["slots"][1:], keeper.kept, strict=False):
                 outputs.append(self._put(slot, *kept))
+            lap("outputs")
         return answer
 
     def probe(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -169,6 +190,10 @@ class Bench:
         with cell.watch():
             cell.call(cell.inputs, cell.output().view())
             self.device.synchronize()
+        if command["last"]:
+            del cell
+            self.forget()
+            self.device.trim()
         return {"outcome": None}
 
     def open_cell(self, command: dict[str, Any]) -> Cell:

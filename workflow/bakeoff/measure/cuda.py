@@ -54,6 +54,9 @@ class CudaDevice(Device):
             return True
         return False
 
+    def trim(self) -> None:
+        torch.cuda.empty_cache()
+
     def cold(self) -> None:
         self._flush.add_(1)
 

@@ -37,6 +37,9 @@ class Device:
         """Whether nothing can run in this process any more."""
         return False
 
+    def trim(self) -> None:
+        """Give back memory that nothing uses: other processes need it."""
+
     # The rest is for devices that repeat. All but `harvest` only enqueue.
 
     def cold(self) -> None:

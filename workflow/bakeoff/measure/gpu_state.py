@@ -41,6 +41,7 @@ class Sample:
     ecc: int | None = None  # uncorrected errors since the driver was loaded
     processes: frozenset[int] = frozenset()
     xids: tuple[int, ...] = ()  # reported since the sample before
+    busy: float | None = None  # share of NVML's last sampling period (up to a second) in which a kernel ran
 
 
 def summary(samples: list[Sample]) -> dict[str, Any] | None:
@@ -108,6 +109,10 @@ class Monitor:
         """Samples from `moment` (time.monotonic()) on, at least one."""
         return []
 
+    def busy_share(self) -> float | None:
+        """Share of the time since `start` in which a kernel ran; None where nobody tells."""
+        return None
+
     def baseline(self) -> Sample:
         """The state before the first cell."""
         return Sample(time.monotonic())
@@ -130,6 +135,7 @@ class NvmlMonitor(Monitor):
         pynvml.nvmlInit()
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         self._samples: list[Sample] = []
+        self._busy: list[float] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._events = self._register_xids()
         self._baseline = self._look()
@@ -151,6 +157,9 @@ class NvmlMonitor(Monitor):
             self._samples = [sample for sample in self._samples if sample.moment >= moment - 60]
         return samples
 
+    def busy_share(self) -> float | None:
+        return statistics.fmean(self._busy) if self._busy else None
+
     def baseline(self) -> Sample:
         return self._baseline
 
@@ -168,6 +177,8 @@ class NvmlMonitor(Monitor):
     def _run(self) -> None:
         while not self._ended.wait(PERIOD_S):
             sample = self._look()
+            if sample.busy is not None:
+                self._busy.append(sample.busy)
             with self._lock:
                 self._samples.append(sample)
 
@@ -178,11 +189,12 @@ class NvmlMonitor(Monitor):
         if reasons is None:
             reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
+        rates = self._ask("nvmlDeviceGetUtilizationRates")
         return Sample(
             moment, self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM), self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
             self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU), None if power is None else power / 1000, reasons,
             self._ask("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
-            frozenset(process.pid for process in processes), self._xids(),
+            frozenset(process.pid for process in processes), self._xids(), None if rates is None else rates.gpu / 100,
         )  # fmt: skip
 
     def _ask(self, function: str, *arguments: Any) -> Any:

@@ -63,6 +63,9 @@ class Done(_Message):
     outputs: list[Output] = []
     tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[Microseconds]] = {}
     missing_tiers: dict[str, Text] = {}
+    spent_s: dict[
+        Literal["inputs", "checks", "calls", "outputs"], Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    ] = {}
     discarded: Annotated[int, Field(ge=0)] = 0
     warnings: list[Text] = []
 

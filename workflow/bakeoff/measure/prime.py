@@ -1,8 +1,8 @@
-"""Before anything is timed on a GPU: let every solution compile what it compiles, outside the GPU's lock.
+"""Before anything is timed: every participant imports and compiles what it needs, outside the device's lock.
 
-Entry point: `prime`. Solutions run once on every workload, all at the same time, in workers that are thrown away; what their compilers
-leave in the solution's cache folder serves the block's workers. A marker in the cache folder says that it is done for this content.
-Failures are not recorded here: the block meets them again.
+Entry point: `prime`. All workers of a block start at once and run once on every workload that they are due on; each is then stopped
+until its turn comes, so that under the lock nothing is imported, compiled or loaded. A participant that fails here is not judged: the
+block meets the failure again, in a worker of its own, and records it cell by cell.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 import selectors
 import time
-from pathlib import Path
 
 from bakeoff.measure.children import ProtocolError
 from bakeoff.measure.messages import Done, Ready, understand
@@ -18,18 +17,18 @@ from bakeoff.measure.sessions import Session, Setting, Task
 from bakeoff.measure.variants import Variant
 
 
-def prime(setting: Setting, tasks: list[Task]) -> None:
-    """Fill the compilers' caches of the tasks' solutions; does nothing where nothing is timed on a GPU."""
-    timed = [task for task in tasks if task.solution is not None and any(cell.kind == "measure" for cell in task.cells)]
-    due = [task for task in timed if not _marker(setting, task).exists()]
-    if setting.gpu is None or not due:
-        return
-    setting.tell(f"measure  compiling on the GPU, untimed: {', '.join(task.participant.name for task in due)}")
+def prime(setting: Setting, tasks: list[Task]) -> list[Session]:
+    """Warm workers, one for each task that got so far, all of them stopped; none where times do not count."""
+    if setting.overlaps or not tasks:
+        return []
+    setting.tell(
+        f"measure  preparing {len(tasks)} workers, untimed: {', '.join(task.participant.name for task in tasks)}"
+    )
+    warm: list[Session] = []
     with selectors.DefaultSelector() as selector:
         open_: dict[Session, list[str]] = {}
-        for task in due:
+        for task in tasks:
             session = Session(task, setting)
-            task.starts = 0
             open_[session] = list(dict.fromkeys(cell.workload for cell in task.cells))
             for descriptor in (session.child.results, session.child.output):
                 selector.register(descriptor, selectors.EVENT_READ, session)
@@ -42,14 +41,19 @@ def prime(setting: Setting, tasks: list[Task]) -> None:
                 if key.fd == session.child.output:
                     if session.child.drain():
                         selector.unregister(key.fd)
-                elif not _advance(session, open_[session], setting):
-                    _end(selector, session)
+                elif not _advance(session, open_[session]):
+                    _give_up(session)
+                    del open_[session]
+                elif session.warm:
+                    session.rest()
+                    warm.append(session)
                     del open_[session]
         for session in open_:
-            _end(selector, session)
+            _give_up(session)
+    return warm
 
 
-def _advance(session: Session, workloads: list[str], setting: Setting) -> bool:
+def _advance(session: Session, workloads: list[str]) -> bool:
     """Answer what a worker said with its next workload; returns whether it goes on."""
     try:
         messages, closed = session.child.messages()
@@ -57,26 +61,22 @@ def _advance(session: Session, workloads: list[str], setting: Setting) -> bool:
     except ProtocolError:
         return False
     for message in understood:
-        if not isinstance(message, Ready | Done):
+        if isinstance(message, Ready) and not session.ready:
+            session.take_ready(message)
+        elif not isinstance(message, Done):
             return False
         if not workloads:
-            _marker(setting, session.task).write_text("")
-            return False
+            session.warm = True
+            break
         cell = session.task.cells[0]
         session.child.send({
             "do": "warm", "id": len(workloads), "token": secrets.token_hex(8), "workload": workloads.pop(), "family": cell.family,
-            "seed": cell.seed, "variants": [Variant(cell.seed).document()],
+            "seed": cell.seed, "variants": [Variant(cell.seed).document()], "last": not workloads,
         })  # fmt: skip
     return not closed
 
 
-def _end(selector: selectors.BaseSelector, session: Session) -> None:
-    for descriptor in (session.child.results, session.child.output):
-        if descriptor in selector.get_map():
-            selector.unregister(descriptor)
+def _give_up(session: Session) -> None:
+    session.task.starts = 0
     session.child.end()
     session.close()
-
-
-def _marker(setting: Setting, task: Task) -> Path:
-    return setting.folder / "cache" / task.participant.name / f".primed-{task.participant.digest[:16]}"

@@ -28,7 +28,8 @@ class Robust:
     # Half of the 95 % interval of the median, as a share of the median, at which a cell is precise enough: blocks differ by
     # 0.3 % and more, so that sharper cells would not sharpen a verdict.
     precision: float = 0.002
-    # The reference needs up to 50 ms a call; more than this per cell would not fit five blocks into ten minutes.
+    # Wall time of a cell's timed calls after which no further batch starts, precise or not: the reference needs up to 50 ms a call,
+    # and a composition of hundreds of kernels makes as many records.
     budget_s: float = 0.5
     # Variants of the inputs (values) and buffers (addresses) that calls draw from.
     variants: int = 3

@@ -79,6 +79,8 @@ class Record(_Part):
     """When, ISO 8601, UTC."""
     seconds: float
     """Time that the cell took in the supervisor, judging included."""
+    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], float] = Field(default_factory=dict)
+    """Where the worker's own share of that went, as the worker says: making inputs, guarded calls, timed calls, handing over outputs."""
 
 
 class Spent(_Part):
@@ -90,7 +92,9 @@ class Spent(_Part):
     timed: float
     """A worker was running a cell."""
     judged: float
-    """Outputs were being judged while no worker was running a cell."""
+    """The referee was at work: answers and verdicts."""
+    gpu_busy: float | None = None
+    """Share of the time under the lock in which the GPU ran a kernel, by NVML's utilization; null where nobody tells."""
 
 
 class Manifest(_Part):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.measure.children import Child, ProtocolError, Slots, environment, shared_caches
-from bakeoff.measure.messages import Done
+from bakeoff.measure.messages import Done, Ready
 from bakeoff.measure.outcomes import HINTS, Outcome, Reason
 from bakeoff.measure.protocol import Robust
 from bakeoff.measure.records import Record
@@ -139,6 +139,7 @@ class Flight:
             gpu_state=self.gpu_state,
             discarded=sum(self.task.discarded.get(cell.key, [])),
             warnings=list(answer.warnings) if answer else [],
+            spent_s=dict(answer.spent_s) if answer else {},
             started=self.started,
             seconds=round(time.monotonic() - self.begun, 4),
         )
@@ -200,9 +201,26 @@ class Session:
         self.flight: Flight | None = None
         self.judging = 0  # outputs of this worker that wait for the referee
         self.retired = False
+        self.warm = False  # it has run once on every workload that it is due on
         self.missing_tiers: dict[str, str] = {}
         self.warnings: list[str] = []
         self._oom_kills = _oom_kills()
+
+    def take_ready(self, message: Ready) -> None:
+        """The worker has imported its participant."""
+        self.ready, self.missing_tiers = True, message.missing_tiers
+        if message.unconfined:
+            self.warnings.append(f"writes are not confined: {message.unconfined}")
+
+    def rest(self) -> None:
+        """Stop the worker until its turn comes: it must not use the machine while another one is measured."""
+        self.child.freeze()
+        self.frozen = True
+
+    def wake(self) -> None:
+        if self.frozen:
+            self.child.thaw()
+            self.frozen = False
 
     @property
     def clock(self) -> float | None:

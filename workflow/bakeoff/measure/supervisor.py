@@ -29,9 +29,6 @@ from bakeoff.measure.variants import Variant
 
 KILL_GRACE_S = 1.0  # time for a hanging worker to print its stack
 PROBES = 2  # cells of each participant that run a second time on changed values
-AHEAD = (
-    2  # workers that are prepared while one is measured on a GPU, where imports take longer than a participant's cells
-)
 RETRIES = 2  # times that a disturbed cell runs again
 STARTS = 3  # attempts to start a worker before its participant is given up
 
@@ -62,18 +59,20 @@ class Block:
         self._refused: str | None = None  # why the clock cannot be locked
         self._lock_taken = 0.0
         self.timed_s = self.judged_s = self.lock_s = 0.0
+        self.busy_share: float | None = None
 
     def run(self) -> None:
         """Run everything; on any exception all children are ended first."""
         sandbox.become_subreaper()
         try:
-            prime(self.setting, self.tasks)
             self._judge = self._start_judge()
+            for session in prime(self.setting, self.tasks):
+                self._adopt(session)
             if self.setting.gpu is None:
                 self._admit()
             for number, task in enumerate(self.tasks):
                 self._current = task
-                self._run_task(task, self.tasks[number + 1 : number + 1 + (1 if self.setting.overlaps else AHEAD)])
+                self._run_task(task, self.tasks[number + 1 : number + 2] if self.setting.overlaps else [])
             while self._judge.waiting:
                 self._wait()
         finally:
@@ -88,9 +87,7 @@ class Block:
             if not task.cells and (session is None or session.flight is None):
                 break
             session = session or self._start(task)
-            if session.frozen:
-                session.child.thaw()
-                session.frozen = False
+            session.wake()
             for later in following if session.ready else []:
                 if later.cells and self._session_of(later) is None:
                     self._start(later)
@@ -128,7 +125,9 @@ class Block:
         return next((session for session in self._sessions if session.task is task), None)
 
     def _start(self, task: Task) -> Session:
-        session = Session(task, self.setting)
+        return self._adopt(Session(task, self.setting))
+
+    def _adopt(self, session: Session) -> Session:
         self._sessions.append(session)
         self._pids.add(session.child.pid)
         for descriptor in (session.child.results, session.child.output):
@@ -187,12 +186,9 @@ class Block:
 
     def _obey(self, session: Session, message: Message) -> None:
         if isinstance(message, Ready) and not session.ready:
-            session.ready, session.missing_tiers = True, message.missing_tiers
-            if message.unconfined:
-                session.warnings.append(f"writes are not confined: {message.unconfined}")
+            session.take_ready(message)
             if session.task is not self._current:
-                session.child.freeze()
-                session.frozen = True
+                session.rest()
         elif isinstance(message, Failed) and not session.ready:
             self._fail(session, message.outcome, message.reason, message.detail)
         elif isinstance(message, Batch | Done):
@@ -423,6 +419,7 @@ class Block:
         self._monitor.stop()
         self._held.close()
         self.lock_s = time.monotonic() - self._lock_taken if self._admitted else 0.0
+        self.busy_share = self._monitor.busy_share()
 
 
 def _reason(message: dict[str, Any]) -> Reason | None:

@@ -80,7 +80,7 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
     device.trace(True)
     chance = random.Random(secrets.randbits(64))
     lead_in_us = _lead_in(_batch(device, arena, chance, settings.warmup_calls, LEAD_IN_MOST_US)[0])
-    spent_s = 0.0
+    begun = time.monotonic()
     while True:
         times, variants, digests = _batch(device, arena, chance, settings.batch_calls, lead_in_us)
         for tier in samples:
@@ -90,13 +90,14 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
         if picked is not None:
             _keep(cell, keeper, arena.outputs[picked], variants[picked], digests[picked])
         primary = samples["cupti_span_us"] or samples["event_us"]
-        spent_s += sum(times["event_us"]) / 1e6
-        if len(primary) >= settings.min_calls and (
-            len(primary) >= settings.max_calls
-            or spent_s >= settings.budget_s
-            or relative_half_width(primary) <= settings.precision
-        ):
+        if _is_enough(primary, time.monotonic() - begun, settings):
             return samples
+
+
+def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
+    if spent_s >= settings.budget_s or len(times) >= settings.max_calls:
+        return True
+    return len(times) >= settings.min_calls and relative_half_width(times) <= settings.precision
 
 
 def _batch(
