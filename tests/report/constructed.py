@@ -358,7 +358,7 @@ def profiles(everyone: list[m.Participant], loads: list[m.Workload]) -> ProfileS
         found.append(
             dict(
                 solution=p.name, workload=load.id, tier="nsys", busy_us=210.0, span_us=250.0, gap_share=0.16, host_gap_share=0.1, launches=6,
-                syncs=0, host_us=40.0, bound="device", mapped_share=1.0, stages=parts, flops=10**12, floor_bytes=10**9, intensity=1000.0,
+                syncs=0, host_us=40.0, host_traced=False, bound="device", mapped_share=1.0, stages=parts, flops=10**12, floor_bytes=10**9, intensity=1000.0,
                 floor_us=100.0, floor_share=0.4, ceiling_us=120.0, ceiling_share=0.48, dram_bytes=None, dram_over_floor=1.2 if counted else None,
                 bandwidth_gbs=None, bandwidth_share=None, bandwidth_ceiling_share=None, tensor_share=None, tflops=500.0,
                 counters_missing=None if counted else "no permission", kernels=[dict(name="route_<k>", stage="routing", mapped=True, launches=1, us=10.0)],
