@@ -29,6 +29,19 @@ def test_the_projects_own_solutions_are_read_sorted_by_name() -> None:
     assert len(contestants) == 4
 
 
+def test_the_contestants_carry_the_labels_of_the_published_table() -> None:
+    import yaml
+    from bakeoff.config import Config, resolve
+    from bakeoff.files import PROJECT_ROOT
+    from bakeoff.plan import make_plan
+
+    meta = yaml.safe_load((PROJECT_ROOT / "results/published/2026-02-26_4way/meta.yaml").read_text())
+    plan = make_plan(resolve(Config(backend="cpu", workloads=["T1_o32"])), "")
+    labels = {who.name: who.label for who in plan.participants if who.role == "contestant"}
+    assert labels == {one["name"]: one["label"] for one in meta["participants"]}
+    assert {who.name: who.label for who in plan.participants if who.role == "peer"} == {"deepgemm_moe": "deepgemm_moe"}
+
+
 def test_folders_that_are_no_solutions_are_passed_over(tmp_path: Path) -> None:
     with_common(tmp_path, checks="X = 1\n")
     for name in ("_draft", ".hidden"):

@@ -216,6 +216,14 @@ def test_every_cell_has_its_command() -> None:
     assert all(f"'solutions=[{r['solution']}]' 'workloads=[{r['workload']}]'" in r["measure"] for r in rows)
 
 
+def test_two_solutions_with_one_label_go_by_their_names() -> None:
+    a = constructed.gpu_run(3)
+    same = [p.model_copy(update={"label": "mine"}) for p in a.participants[:2]]
+    page = Page.of(rendering.render(a.model_copy(update={"participants": [*same, a.participants[2]]}))["report.html"])
+    heads = [entry.text for entry in page.all("th")]
+    assert "mine" not in heads and {p.name for p in same} <= set(heads) and a.participants[2].label in heads
+
+
 def test_what_a_solution_says_cannot_become_markup() -> None:
     evil = "<script>alert(1)</script> | `x` **b** [l](javascript:0) \"'&"
     a = constructed.cpu_run(2, 2, failed=True)

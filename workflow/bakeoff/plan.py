@@ -47,7 +47,7 @@ class Participant(_Part):
 
     name: str
     role: Literal["contestant", "peer", "reference"]
-    label: str = Field(description="Name shown in tables.")
+    label: str = Field(description="Short name for headings and charts.")
     description: str
     digest: str = Field(description="sha256 of the packed solution, or of the definition for the reference.")
     build: str | None = Field(description="Packed solution, relative to the run's folder; null for the reference.")
@@ -188,7 +188,7 @@ def _reference(definition: Definition) -> Participant:
 def _participant(spec: SolutionSpec, config: Config) -> Participant:
     backend = spec.backends.get(_backend(config))
     return Participant(
-        name=spec.name, role=spec.role, label=spec.name, description=spec.description, digest=digest(pack(spec, config.definition)),
+        name=spec.name, role=spec.role, label=spec.label or spec.name, description=spec.description, digest=digest(pack(spec, config.definition)),
         build=f"build/{spec.name}/solution.json", supported=backend is not None,
         rounding=backend.rounding if backend else None, stages=list(spec.stages),
     )  # fmt: skip

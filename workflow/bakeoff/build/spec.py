@@ -68,6 +68,8 @@ class SolutionSpec(_Strict):
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     """The folder's name."""
+    label: Annotated[str, StringConstraints(min_length=1, max_length=40)] | None = None
+    """Short name for headings and charts; the name if empty."""
     role: Literal["contestant", "peer"]
     """Winners and claims count contestants only; peers stand beside them."""
     author: Annotated[str, StringConstraints(min_length=1)]

@@ -5,6 +5,7 @@ Nothing is computed here but look-ups and order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +42,11 @@ class View:
             for number, p in enumerate(sorted(self.a.participants, key=lambda p: (p.role == "peer", p.name)))
         }
         ordered = sorted(self.a.participants, key=lambda p: p.role == "peer")
-        return [Person(index[p.name], p.name, p.label, p.role, p.description or "") for p in ordered]
+        labels = Counter(p.label for p in ordered)  # two solutions with one label go by their names
+        return [
+            Person(index[p.name], p.name, p.label if labels[p.label] == 1 else p.name, p.role, p.description or "")
+            for p in ordered
+        ]
 
     @cached_property
     def by_name(self) -> dict[str, Person]:
