@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bakeoff.report import formats as f
 from bakeoff.report.performance import workload_cells, workload_columns
-from bakeoff.report.tables import Column, Table, cell
+from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import View
-from bakeoff.stats.model import ClaimVerdict, Comparison, RunHeader
+from bakeoff.stats.model import ClaimVerdict, Comparison, RunHeader, Workload
 
 _TONES = {"REPRODUCED": "good", "SAME": "good", "FASTER": "good", "DIFFERS": "bad", "SLOWER": "bad"}
 
@@ -83,21 +83,23 @@ def comparison(view: View, c: Comparison) -> Table:
 
 def workloads(view: View) -> Table:
     """What every workload asks for, from its own routing."""
+    floors = any(w.floor for w in view.a.workloads)
     columns = [
         *workload_columns(),
         *[Column(key, numeric=True) for key in ("local_pairs", "active_tokens", "active_experts")],
+        *[Column(key, numeric=True, shown=floors) for key in ("floor_bytes", "floor_flops")],
     ]
-    rows = [
-        [
-            *workload_cells(w),
-            *[
-                cell(n, f.count(n)) if n is not None else cell(None)
-                for n in (w.local_pairs, w.active_tokens, w.active_experts)
-            ],
-        ]
-        for w in view.a.workloads
+    return Table("workloads", columns, [_workload_row(w) for w in view.a.workloads])
+
+
+def _workload_row(w: Workload) -> list[Cell]:
+    counts = (w.local_pairs, w.active_tokens, w.active_experts)
+    return [
+        *workload_cells(w),
+        *[cell(n, f.count(n)) if n is not None else cell(None) for n in counts],
+        cell(w.floor.bytes, f.data_size(w.floor.bytes)) if w.floor else cell(None),
+        cell(w.floor.flops, f.significant(w.floor.flops)) if w.floor else cell(None),
     ]
-    return Table("workloads", columns, rows)
 
 
 def participants(view: View) -> Table:

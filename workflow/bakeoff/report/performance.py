@@ -227,37 +227,33 @@ def _speedup(value: float | None, note: str = "") -> Cell:
 
 
 def latencies(view: View) -> Table:
-    """Latency of every cell, of the reference, and the floor that the workload's own routing sets."""
-    columns = [
-        *workload_columns(),
-        *[Column(key, numeric=True) for key in ("local_pairs", "active_tokens", "active_experts")],
+    """Latency of every cell and of the reference, each as a share of the floor that the workload's own routing sets."""
+    columns = [*workload_columns(), Column("floor_us", numeric=True), Column("reference_us", numeric=True)]
+    for person in view.people:
+        columns += people_columns([person], "_us")
+        columns += [Column(f"{person.name}_{key}", shown=False) for key in ("us_low", "us_high", "floor_share")]
+    return Table("latencies", columns, [_latency_row(view, workload) for workload in view.a.workloads])
+
+
+def _latency_row(view: View, workload: Workload) -> list[Cell]:
+    floor, reference = workload.floor, workload.reference_us
+    bound = view.word("bounds", floor.bound) if floor and floor.bound else ""
+    row = [
+        *workload_cells(workload),
+        cell(floor.us, f.duration(floor.us), note=bound) if floor else cell(None),
+        cell(reference.value, f.duration(reference.value)) if reference else cell(None),
     ]
-    columns += [Column(key, numeric=True) for key in ("floor_bytes", "floor_flops", "floor_us", "reference_us")]
-    columns += people_columns(view.people, "_us")
-    rows = []
-    for w in view.a.workloads:
-        floor, reference = w.floor, w.reference_us
-        row = [
-            *workload_cells(w),
-            *[
-                cell(n, f.count(n)) if n is not None else cell(None)
-                for n in (w.local_pairs, w.active_tokens, w.active_experts)
-            ],
-            cell(floor.bytes, f.data_size(floor.bytes)) if floor else cell(None),
-            cell(floor.flops, f.significant(floor.flops)) if floor else cell(None),
-            cell(floor.us, f.duration(floor.us), note=view.word("bounds", floor.bound) if floor.bound else "")
-            if floor
-            else cell(None),
-            cell(reference.value, f.duration(reference.value)) if reference else cell(None),
+    for person in view.people:
+        found = view.cells.get((person.name, workload.id))
+        latency, share = (found.latency_us, found.floor_share) if found else (None, None)
+        if latency is None:
+            row += [cell(None)] * 4
+            continue
+        note = "" if share is None else f.percent(share)
+        row += [
+            cell(latency.value, f.duration(latency.value), note=note),
+            cell(latency.low),
+            cell(latency.high),
+            cell(share),
         ]
-        for person in view.people:
-            found = view.cells.get((person.name, w.id))
-            latency = found.latency_us if found else None
-            share = found.floor_share if found else None
-            row.append(
-                cell(latency.value, f.duration(latency.value), note="" if share is None else f.percent(share))
-                if latency
-                else cell(None)
-            )
-        rows.append(row)
-    return Table("latencies", columns, rows)
+    return row
