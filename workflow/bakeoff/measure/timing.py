@@ -91,6 +91,8 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
             _keep(cell, keeper, arena.outputs[picked], variants[picked], digests[picked])
         primary = samples["cupti_span_us"] or samples["event_us"]
         if _is_enough(primary, time.monotonic() - begun, settings):
+            # Making the next cell's inputs takes thousands of kernels; each would leave a record to be read.
+            device.trace(False)
             return samples
 
 
