@@ -181,8 +181,8 @@ def require(module: str, distribution: str, version: str = "") -> ModuleType:
     wanted = f"{distribution}=={version}" if version else distribution
     try:
         imported = importlib.import_module(module)
-    except ImportError as error:
-        raise MissingPackage(f"cannot import {module} ({error}); install {wanted}") from error
+    except Exception as error:  # a package whose companions do not fit objects in its own way, with a RuntimeError say
+        raise MissingPackage(f"cannot import {module} ({type(error).__name__}: {error}); install {wanted}") from error
     if version:
         try:
             found = importlib.metadata.version(distribution)

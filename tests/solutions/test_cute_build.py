@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 
 import pytest
 import torch
@@ -184,6 +185,22 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(gemm, "require", absent)
     with pytest.raises(checks.MissingPackage, match="nvidia-cutlass-dsl"):
         gemm.GroupedGemm("gemm1", "sm_90a", False)
+
+
+@pytest.mark.parametrize("flaw", ["a missing package", "a hidden size of 384"])
+def test_a_call_that_cannot_run_stops_before_its_first_launch(launched, monkeypatch, flaw):
+    arguments = arguments_without_data(workloads()[0])
+    error = checks.MissingPackage
+    if flaw == "a missing package":
+        monkeypatch.setitem(sys.modules, "cutlass", None)  # an import of it fails
+    else:
+        error, sizes = ValueError, {7168: 384, 56: 3}
+        for i, value in enumerate(arguments):
+            if isinstance(value, torch.Tensor):
+                arguments[i] = empty(*(sizes.get(n, n) for n in value.shape), dtype=value.dtype)
+    with pytest.raises(error, match="nvidia-cutlass-dsl" if error is checks.MissingPackage else "N=384|K=384"):
+        module("cute_layer").run_layer(checks.check_call(*arguments), "sm_90a", True)
+    assert launched == []
 
 
 @pytest.mark.parametrize("name", ["cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from solution_support import NAMES, make_inputs, module_of, package_of, spec_of
@@ -173,6 +175,14 @@ def test_an_absent_package_is_named_with_what_to_install():
         checks.require("no_such_module", "no-such", "1.2")
 
 
+def test_a_package_that_objects_while_it_is_imported_is_named(monkeypatch, tmp_path):
+    (tmp_path / "particular.py").write_text("raise RuntimeError('particular-data 0.2 does not match particular 0.1')")
+    monkeypatch.syspath_prepend(tmp_path)
+    checks = module_of("deepgemm_moe", "common.checks")
+    with pytest.raises(checks.MissingPackage, match=r"RuntimeError: particular-data .*; install particular$"):
+        checks.require("particular", "particular")
+
+
 def test_another_version_of_a_package_is_named():
     checks = module_of("deepgemm_moe", "common.checks")
     major = torch.__version__.split(".")[0]
@@ -181,13 +191,33 @@ def test_another_version_of_a_package_is_named():
         checks.require("torch", "torch", "0.1")
 
 
-@pytest.mark.parametrize("name", ["triton_fused_moe_v2", "deepgemm_moe"])
-def test_a_package_without_the_operator_is_named(monkeypatch, name):
-    module = {"triton_fused_moe_v2": "sgl_kernel", "deepgemm_moe": "deep_gemm"}[name]
+@pytest.mark.parametrize(
+    ("name", "module", "loader", "arguments"),
+    [
+        ("triton_fused_moe_v2", "sgl_kernel", "_load_gemm", ()),
+        ("deepgemm_moe", "deep_gemm", "_load", ()),
+        ("flashinfer_moe", "flashinfer.gemm", "_load", ("flashinfer.gemm", "fp8_blockscale_gemm_sm90")),
+    ],
+)
+def test_a_package_without_the_operator_is_named(monkeypatch, name, module, loader, arguments):
     cuda, checks = module_of(name, "cuda"), module_of(name, "common.checks")
-    monkeypatch.setitem(__import__("sys").modules, module, torch.nn)  # any module that lacks it
-    load = cuda._load_gemm if name == "triton_fused_moe_v2" else cuda._load
+    monkeypatch.setitem(sys.modules, module.split(".")[0], torch)
+    monkeypatch.setitem(sys.modules, module, torch.nn)  # any module that lacks it
+    load = getattr(cuda, loader)
     load.cache_clear()
     with pytest.raises(checks.MissingPackage, match=rf"{module}.* has no .*; install"):
-        load()
+        load(*arguments)
     load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [(name, b) for name in NAMES if "cutedsl" not in name for b in spec_of(name).backends if b != "cpu"],
+)
+def test_a_missing_package_stops_a_call_before_its_first_launch(monkeypatch, good, name, backend):
+    cuda, checks = module_of(name, "cuda"), module_of(name, "common.checks")
+    for module in ("sgl_kernel", "deep_gemm", "flashinfer", "flashinfer.fused_moe", "flashinfer.gemm"):
+        monkeypatch.setitem(sys.modules, module, None)  # an import of it fails
+    monkeypatch.setattr(module_of(name, "common.triton_stages"), "_launch", lambda *launch: pytest.fail("launched"))
+    with pytest.raises(checks.MissingPackage, match=r"install (sglang-kernel|sgl-deep-gemm|flashinfer-python)"):
+        cuda.run_cuda(checks.check_call(**good), backend)
