@@ -21,6 +21,7 @@ B200 = "snakemake --cores all --profile profiles/b200 --config dataset=PATH"
 LARGE_FROM, SMALL_UP_TO = 10_000, 80  # seq_len; the report's "large-batch" and "small batches"
 GEMMS, BETWEEN = ("gemm1", "gemm2"), ("permute", "activation_quant", "combine")
 PRINTED_TOKENS = (96_000, 113_000)
+STEADIER = 1.1  # a ratio of two spreads; profiles of one cell taken twice differ by 1 to 2 %
 LARGE, V32_PLACE, PRIORITIES = (
     "Key Findings, 2. Large-Batch Workloads",
     "Key Findings, 3. CuTeDSL v3.2 vs v3",
@@ -164,7 +165,7 @@ def _stable_gemm(view: View) -> tuple[bool, Numbers]:
         shares = [_gemm_floor_share(view.cell(who, name)) for name in view.workloads()]
         spreads[f"greatest over least share of the GEMM floor, {who}"] = max(shares) / min(shares)
     first, second, third = spreads.values()
-    return max(first, second) < third, spreads
+    return STEADIER * max(first, second) < third, spreads
 
 
 def _gemm_floor_share(cell: CellSection) -> float:
@@ -260,7 +261,7 @@ TESTS = (
     Test("large.why-flashinfer", LARGE, "flashinfer_moe's CUTLASS SM100 persistent kernel handles large batches with better tiling/pipelining",
          "GEMM1 keeps the tensor pipe busier in flashinfer_moe than in triton_v2 at every large workload", _flashinfer_at_scale),
     Test("large.why-stable", LARGE, "CuTeDSL is stable because its grouped GEMM inherently handles variable-size expert batches",
-         "the GEMMs' share of their floor varies less over the workloads in both CuTeDSL versions than in triton_v2", _stable_gemm),
+         "the GEMMs' share of their floor varies over the workloads at least a tenth less in both CuTeDSL versions than in triton_v2", _stable_gemm),
     Test("v32.why", V32_PLACE, "the gains come from GEMM1's FP8 epilogue, which eliminates the separate quantization kernel",
          "v3.2 spends less in activation_quant at every workload, and that is at least half of what it gains in busy time", _epilogue),
     Test("consistency.why", "Key Findings, 4. Consistency vs Peak Performance", "CuTeDSL delivers predictable performance; triton_v2 is highly variable",

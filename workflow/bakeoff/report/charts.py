@@ -50,6 +50,18 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Roof:
+    """The most that y can be at any x: `slope` times x, but no more than `top`."""
+
+    slope: float
+    top: float
+    label: str
+
+    def at(self, x: float) -> float:
+        return min(self.slope * x, self.top)
+
+
+@dataclass(frozen=True)
 class Words:
     """What a chart says, from the template."""
 
@@ -186,6 +198,42 @@ def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: 
     return both_widths(draw, series, named=False)
 
 
+def roofline(id_: str, series: Sequence[Series], roofs: Sequence[Roof], words: Words) -> Markup:
+    """Marks below roofs, both axes logarithmic. Marks that share an x stand side by side around it."""
+
+    def draw(wide: bool) -> Canvas:
+        frame = _frame(id_, words, wide, height=400 if wide else 320, labels=[])
+        xs, ys = ([getattr(p, axis) for s in series for p in s.points] for axis in ("x", "y"))
+        xs += [roof.top / roof.slope for roof in roofs]  # both parts of every roof are in sight
+        x = Scale(min(xs) / 1.4, max(xs) * 1.4, frame.left, frame.right, log=True)
+        ys += [height for roof in roofs for height in (roof.at(x.low), roof.top)]
+        y = Scale(min(ys) / 1.3, max(ys) * 1.3, frame.bottom, frame.top, log=True)
+        _horizontal_grid(frame, y, log_ticks(y.low, y.high), _plain)
+        _vertical_grid(frame, x, log_ticks(x.low, x.high), _plain)
+        _axis_labels(frame, words)
+        for number, roof in enumerate(roofs):
+            corners = [(v, roof.at(v)) for v in (x.low, roof.top / roof.slope, x.high)]
+            line = path([(x(a), y(b)) for a, b in corners])
+            frame.canvas.add("path", class_="roof", d=line, stroke_dasharray=dash(number))
+        apart = 6.0 if wide else 3.0
+        for place, s in enumerate(series):
+            aside = apart * (place - (len(series) - 1) / 2)
+            for point in s.points:
+                frame.canvas.mark(s.index, x(point.x) + aside, y(point.y), title=point.title if wide else "")
+        return frame.canvas
+
+    return _roof_legend(roofs) + both_widths(draw, series, named=False)
+
+
+def _roof_legend(roofs: Sequence[Roof]) -> Markup:
+    entries = []
+    for number, roof in enumerate(roofs):
+        line = element("path", class_="roof", d=path([(1, 6), (29, 6)]), stroke_dasharray=dash(number))
+        key = element("svg", line, class_="key", viewBox="0 0 30 12", width=30, height=12, aria_hidden="true")
+        entries.append(element("li", key + roof.label))
+    return element("ul", joined(entries), class_="legend")
+
+
 def sized(id_: str, words: Words, wide: bool, height: float) -> Canvas:
     return Canvas(WIDE if wide else NARROW, height, f"{id_}-{'w' if wide else 'n'}", words.title, words.description)
 
@@ -300,6 +348,14 @@ def _seq_len_ticks(values: Sequence[float], x: Scale, apart: float) -> list[floa
         if all(abs(x(value) - x(other)) >= apart for other in kept):
             kept.append(value)
     return sorted(kept)
+
+
+def _plain(value: float) -> str:
+    return (
+        count(int(value))
+        if value >= 1 and value == int(value)
+        else fixed(value, 1 if value * 10 == int(value * 10) else 2)
+    )
 
 
 def _tick(value: float) -> str:

@@ -10,7 +10,18 @@ from typing import Any
 from jinja2 import Environment
 
 from bakeoff.files import canonical_json, sha256_bytes
-from bakeoff.report import correctness, evidence, figures, performance, ranking, rerun, small, stage_chart, stages
+from bakeoff.report import (
+    correctness,
+    evidence,
+    figures,
+    performance,
+    ranking,
+    rerun,
+    roofline,
+    small,
+    stage_chart,
+    stages,
+)
 from bakeoff.report.tables import Table
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import Lexicon, View
@@ -104,6 +115,7 @@ def _context(view: View) -> dict[str, Any]:
         "tables": tables(view),
         "figures": figures,
         "stage_chart": stage_chart.over_seq_len,
+        "roofline": roofline.over_intensity,
         "comparison_id": evidence.comparison_id,
         "header": dict(facts),
         "header_pairs": [(view.word("header", code), text) for code, text in facts],

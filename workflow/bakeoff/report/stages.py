@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bakeoff.profile.section import CellSection, ProfileSection, StageSection
 from bakeoff.report import formats as f
+from bakeoff.report import roofline
 from bakeoff.report.correctness import some
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import View
@@ -52,7 +53,8 @@ def cells(view: View, section: ProfileSection) -> Table:
     ]
     columns += [Column(key, numeric=True) for key in ("dram_over_floor", "bandwidth_share", "tensor_share")]
     columns += [
-        Column(key, shown=False) for key in ("host_us", "syncs", "mapped_share", "tflops", "tier", "counters_missing")
+        Column(key, shown=False)
+        for key in ("host_us", "syncs", "mapped_share", "intensity", "tflops", "tier", "counters_missing")
     ]
     return Table("profiled", columns, [_cell_row(view, section, one) for one in _by_workload(section)])
 
@@ -80,7 +82,10 @@ def _cell_row(view: View, section: ProfileSection, one: CellSection) -> list[Cel
         *[_share(share) for share in (one.bandwidth_share, one.tensor_share)],
         *[
             cell(value)
-            for value in (one.host_us, one.syncs, one.mapped_share, one.tflops, one.tier, one.counters_missing)
+            for value in (
+                *(one.host_us, one.syncs, one.mapped_share, one.intensity),
+                *(roofline.rate(one), one.tier, one.counters_missing),
+            )
         ],
     ]
 
@@ -179,9 +184,7 @@ def explanations(section: ProfileSection) -> Table:
 
 def _numbers(numbers: dict[str, float]) -> Cell:
     exact = "; ".join(f"{name}={f.raw(value)}" for name, value in numbers.items())
-    return cell(
-        exact, "; ".join(f"{name.replace('_', ' ')} {f.significant(value)}" for name, value in numbers.items()) or "–"
-    )
+    return cell(exact, "; ".join(f"{name}: {f.significant(value)}" for name, value in numbers.items()) or "–")
 
 
 def kernels(view: View, section: ProfileSection) -> Table:

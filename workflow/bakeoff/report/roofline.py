@@ -1,0 +1,53 @@
+"""The roofline: every profiled cell by the arithmetic intensity of its workload and the rate that it reached.
+
+Entry point: `over_intensity`. Intensity and FLOPs are those of the workload's floor, from its own routing; the rate is over the call's
+span. So a mark's height below a roof is its share of the floor at those rates.
+"""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from bakeoff.profile.section import CellSection, ProfileSection
+from bakeoff.report import charts
+from bakeoff.report import formats as f
+from bakeoff.report.charts import Point, Roof, Series, Words
+from bakeoff.report.figures import MOST_LINES
+from bakeoff.report.view import Person, View
+
+
+def over_intensity(view: View, words: Words) -> Markup:
+    """All profiled cells below the roofs of the sourced peaks and of the rates measured on the host; empty without peaks."""
+    section = view.a.profiles
+    roofs = _roofs(view, section) if section else []
+    if section is None or not roofs:
+        return Markup("")
+    series = []
+    for person in view.people:
+        points = [_point(person, one) for one in section.cells if one.solution == person.name]
+        if points:
+            series.append(Series(person.index, person.label, points))
+    return charts.roofline("fig-roofline", series[:MOST_LINES], roofs, words) if series else Markup("")
+
+
+def rate(cell: CellSection) -> float:
+    """TFLOP/s over the span."""
+    return cell.flops / cell.span_us / 1e6
+
+
+def _roofs(view: View, section: ProfileSection) -> list[Roof]:
+    """Slopes in TFLOP/s per FLOP/byte, that is in TB/s; a rate that could not be had leaves its roof out."""
+    found = []
+    if section.peak_gbs and section.peak_tflops:
+        found.append(Roof(section.peak_gbs / 1e3, section.peak_tflops, view.word("roofs", "peak")))
+    ceilings = section.ceilings
+    if ceilings and ceilings.fp8_tflops:
+        found.append(Roof(ceilings.copy_gbs / 1e3, ceilings.fp8_tflops, view.word("roofs", "measured")))
+    return found
+
+
+def _point(person: Person, cell: CellSection) -> Point:
+    share = "" if cell.floor_share is None else f" ({f.percent(cell.floor_share, 0)})"
+    return Point(
+        cell.intensity, rate(cell), title=f"{person.label}, {cell.workload}: {f.significant(rate(cell))} TFLOP/s{share}"
+    )
