@@ -39,6 +39,8 @@ def test_the_contestants_carry_the_labels_of_the_published_table() -> None:
     plan = make_plan(resolve(Config(backend="cpu", workloads=["T1_o32"])), "")
     labels = {who.name: who.label for who in plan.participants if who.role == "contestant"}
     assert labels == {one["name"]: one["label"] for one in meta["participants"]}
+    designs = {one.name: one.backends["cpu"].design for one in discover(PROJECT_ROOT / "solutions")}
+    assert {who.name: who.design for who in plan.participants if who.role != "reference"} == designs
     assert {who.name: who.label for who in plan.participants if who.role == "peer"} == {"deepgemm_moe": "deepgemm_moe"}
 
 

@@ -116,7 +116,7 @@ def _plan(made: Made) -> dict:
 def _participant(name: str, role: str, made: Made) -> dict:
     solution = role != "reference"
     return {
-        "name": name, "role": role, "label": name, "description": f"What {name} does.", "digest": sha256_bytes(name.encode()),
+        "name": name, "role": role, "label": name, "description": f"What {name} does.", "design": f"{name} on {made.backend}" if solution else None, "digest": sha256_bytes(name.encode()),
         "build": f"build/{name}/solution.json" if solution else None, "supported": name not in made.unsupported,
         "rounding": CASTS if solution else None, "stages": [],
     }  # fmt: skip

@@ -49,6 +49,7 @@ class Participant(_Part):
     role: Literal["contestant", "peer", "reference"]
     label: str = Field(description="Short name for headings and charts.")
     description: str
+    design: str | None = Field(None, description="What runs on this backend; null for the reference.")
     digest: str = Field(description="sha256 of the packed solution, or of the definition for the reference.")
     build: str | None = Field(description="Packed solution, relative to the run's folder; null for the reference.")
     supported: bool = Field(description="False where the solution declares no such backend: its cells are UNSUPPORTED.")
@@ -188,7 +189,8 @@ def _reference(definition: Definition) -> Participant:
 def _participant(spec: SolutionSpec, config: Config) -> Participant:
     backend = spec.backends.get(_backend(config))
     return Participant(
-        name=spec.name, role=spec.role, label=spec.label or spec.name, description=spec.description, digest=digest(pack(spec, config.definition)),
+        name=spec.name, role=spec.role, label=spec.label or spec.name, description=spec.description,
+        design=backend.design if backend else None, digest=digest(pack(spec, config.definition)),
         build=f"build/{spec.name}/solution.json", supported=backend is not None,
         rounding=backend.rounding if backend else None, stages=list(spec.stages),
     )  # fmt: skip

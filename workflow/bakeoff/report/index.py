@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bakeoff.report import formats as f
+from bakeoff.report.evidence import claims
 from bakeoff.report.performance import estimate_text
 from bakeoff.report.render import lexicon
+from bakeoff.report.rerun import check_command
 from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.templates import html_environment, tidy_html
 from bakeoff.report.view import View
-from bakeoff.stats.model import Analysis
+from bakeoff.stats.model import Analysis, ClaimVerdict
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Entry:
     folder: str
 
 
+# Reports of this project first, the published ones after them; an audited one before the others.
+_ORDER = ("cpu", "measured", "published")
+
+
 def render_index(sources: Sequence[Source]) -> bytes:
     """The landing page; within their kind reports keep the order given, an audited one before the others."""
     environment = html_environment()
@@ -45,21 +51,33 @@ def render_index(sources: Sequence[Source]) -> bytes:
             s.report_href,
             posixpath.join(posixpath.dirname(s.report_href), ""),
         )
-        for s in sorted(sources, key=lambda source: source.analysis.audit is None)
+        for s in sources
     ]
+    entries.sort(key=lambda entry: (_ORDER.index(entry.view.kind), entry.view.a.audit is None))
+    audited = next((entry for entry in entries if entry.view.a.audit), None)
     page = environment.get_template("index.html.j2").render(
-        parts="html.j2", entries=entries, side_by_side=side_by_side(entries)
+        parts="html.j2",
+        entries=entries,
+        audited=audited,
+        wrong=claims(audited.view, ClaimVerdict.CONTRADICTED) if audited else None,
+        commands="\n".join(_commands(entries, audited)),
+        side_by_side=side_by_side(entries),
     )
     return tidy_html(page).encode("utf-8")
 
 
+def _commands(entries: Sequence[Entry], audited: Entry | None) -> list[str]:
+    """One cell of the first report, and the audit."""
+    view = entries[0].view
+    cell_of = [(person.name, workload.id) for person in view.people[:1] for workload in view.a.workloads[-1:]]
+    found = [check_command(view.a.run, *place) for place in cell_of]
+    return found + ([f"bakeoff audit results/published/{audited.view.a.run.id}"] if audited else [])
+
+
 def side_by_side(entries: Sequence[Entry]) -> Table:
     """One row per run, one column per solution: its geometric mean of speedups."""
-    names = list(
-        dict.fromkeys(
-            person.name for entry in entries if entry.view.a.performance_shown for person in entry.view.people
-        )
-    )
+    shown = [entry for entry in entries if entry.view.a.performance_shown]
+    names = {person.name: person.label for entry in shown for person in entry.view.people}
     columns = [
         Column("run", head=True),
         Column("hardware"),
@@ -67,7 +85,7 @@ def side_by_side(entries: Sequence[Entry]) -> Table:
         Column("passed", numeric=True),
         Column("blocks", numeric=True),
     ]
-    columns += [Column(name, name, numeric=True) for name in names]
+    columns += [Column(name, label, numeric=True) for name, label in names.items()]
     rows = []
     for entry in entries:
         a = entry.view.a

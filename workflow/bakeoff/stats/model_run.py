@@ -116,6 +116,8 @@ class Participant(Part):
     """Name in headings; short in published tables (`triton_v2`)."""
     description: str | None = None
     """One sentence on the design."""
+    design: str | None = None
+    """What runs on this run's backend, where the solution says so."""
     digest: str | None = None
     """sha256 of the packed solution; null in published tables."""
     supported: bool = True

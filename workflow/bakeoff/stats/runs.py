@@ -179,7 +179,8 @@ def _header(
 
 def _participant(who: Any) -> Participant:
     return Participant(
-        name=who.name, role=who.role, label=who.label, description=who.description, digest=who.digest, supported=who.supported,
+        name=who.name, role=who.role, label=who.label, description=who.description, design=who.design,
+        digest=who.digest, supported=who.supported,
         rounding=Casts(**who.rounding.model_dump(mode="json")) if who.rounding else None,
     )  # fmt: skip
 
