@@ -40,16 +40,18 @@ def tables(view: View) -> list[Table]:
 
 
 def cells(view: View, section: ProfileSection) -> Table:
-    """One row per profiled cell: span, what it is made of by stage, and its distance from floor and ceiling."""
+    """One row per profiled cell: span, its distance from floor and ceiling, and what it is made of by stage."""
     columns = [
         Column("workload", head=True),
         Column("solution"),
         Column("span_us", numeric=True),
         Column("busy_us", numeric=True, shown=False),
     ]
-    columns += [Column(f"{name}_us", name, numeric=True) for name in section.stages]
-    columns += [Column(key, numeric=True) for key in ("gap_share", "floor_share", "ceiling_share", "launches")] + [
-        Column("bound")
+    columns += [Column(key, numeric=True) for key in ("floor_share", "ceiling_share", "gap_share", "launches")]
+    columns += [Column("bound")]
+    columns += [
+        Column(f"{name}_us", name, numeric=True, shown=name != "other" or _used(section, name))
+        for name in section.stages
     ]
     columns += [Column(key, numeric=True) for key in ("dram_over_floor", "bandwidth_share", "tensor_share")]
     columns += [
@@ -57,6 +59,10 @@ def cells(view: View, section: ProfileSection) -> Table:
         for key in ("host_us", "syncs", "mapped_share", "intensity", "tflops", "tier", "counters_missing")
     ]
     return Table("profiled", columns, [_cell_row(view, section, one) for one in _by_workload(section)])
+
+
+def _used(section: ProfileSection, name: str) -> bool:
+    return any(stage.us for one in section.cells for stage in one.stages if stage.stage == name)
 
 
 def _by_workload(section: ProfileSection) -> list[CellSection]:
@@ -72,10 +78,10 @@ def _cell_row(view: View, section: ProfileSection, one: CellSection) -> list[Cel
         _solution(view, one.solution),
         _time(one.span_us),
         cell(one.busy_us),
-        *[_stage_cell(part) for part in parts],
-        *[_share(share) for share in (one.gap_share, one.floor_share, one.ceiling_share)],
+        *[_share(share) for share in (one.floor_share, one.ceiling_share, one.gap_share)],
         cell(one.launches),
         cell(one.bound, view.word("limits", one.bound)),
+        *[_stage_cell(part) for part in parts],
         cell(one.dram_over_floor, f.fixed(one.dram_over_floor, 2, f.TIMES))
         if one.dram_over_floor is not None
         else cell(None),
