@@ -9,7 +9,7 @@ rule analyse:
         f"{RUN}/gate_power.json",
         COMPILED,
         PROFILE,
-        harness_files("stats"),
+        harness_files("stats", "profile"),
     output:
         f"{RUN}/analysis.json",
     log:
@@ -39,7 +39,7 @@ rule report:
 rule analyse_committed:
     input:
         committed_run,
-        harness_files("stats"),
+        harness_files("stats", "profile"),
     output:
         "results/rendered/{id}/analysis.json",
     log:
