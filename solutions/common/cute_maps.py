@@ -154,6 +154,21 @@ def first_row(indptr: Int, tile: Int, tile_m: int) -> Int:
     return indptr + tile * tile_m
 
 
+# --- copy boxes -------------------------------------------------------------------------------------------------------
+# One TMA copy moves a box of 128 columns of K. Box (i, k) of the tokens (M, K) holds rows i * tile_m and on, box (i, k, e)
+# of the weights (N, K, E) rows i * tile_n and on of expert e; both start at column 128 k.
+
+
+def token_box(row: Int, k_block: Int, tile_m: int) -> tuple[Int, Int]:
+    """Box of the tokens that holds the tile starting at `row`, a multiple of tile_m."""
+    return row // tile_m, k_block
+
+
+def weight_box(tile_n: Int, k_block: Int, expert: Int) -> tuple[Int, Int, Int]:
+    """Box of the weights that a column tile multiplies."""
+    return tile_n, k_block, expert
+
+
 # --- scales -----------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +195,24 @@ def copy_offset(index: Int) -> Int:
 def output_scale_index(n_block: Int, row: Int, m_pad: Int) -> Int:
     """Flat index into the output scales (N/128, M_pad)."""
     return n_block * m_pad + row
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def output_index(row: Int, column: Int, columns: Int) -> Int:
+    """Flat index into the output (M, N = columns)."""
+    return row * columns + column
+
+
+def first_column(tile_n: Int, width: int) -> Int:
+    """First output column of a column tile of `width` columns."""
+    return tile_n * width
+
+
+def column_block(tile_n: Int, n_blocks: int, j: Int) -> Int:
+    """The tile's j-th block of 128 output columns, counted over the whole row."""
+    return tile_n * n_blocks + j
 
 
 # --- Hopper accumulators ----------------------------------------------------------------------------------------------
@@ -270,6 +303,11 @@ def staging_index(token: Int, column: Int) -> Int:
     return token * STAGING_ROW + column
 
 
+def staged_column(lane: Int) -> Int:
+    """First of the 4 columns of a staged row that a lane writes."""
+    return 4 * lane
+
+
 # --- Blackwell accumulators -------------------------------------------------------------------------------------------
 # tcgen05 with M = 128: lane r of tensor memory holds X row r, column c of the accumulator holds Y row c.
 TMEM_COLUMNS = 512  # 32-bit columns of a multiprocessor's tensor memory
@@ -296,6 +334,11 @@ def tmem_row(thread: Int) -> Int:
     return thread % 128
 
 
+def tmem_block(thread: Int) -> Int:
+    """The tile's block of 128 columns that a result thread of the plain form owns: one for each warpgroup."""
+    return thread // 128
+
+
 def tmem_column(thread: Int, i: Int, accumulator: Int, tile_y: int) -> Int:
     """Tensor-memory column of the thread's i-th sum; each warpgroup of result threads owns 128 columns."""
-    return accumulator * tile_y + thread // 128 * BLOCK + i
+    return accumulator * tile_y + tmem_block(thread) * BLOCK + i

@@ -201,8 +201,9 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         """Write the thread's row of 128 columns, 32 bytes at a time, so that every write fills a sector."""
         form, out = self.form, problem.out
         r = maps.tmem_row(thread)
-        block = tile.n * form.n_blocks + thread // 128
-        element = cutlass.Int64(tile.row + r) * cute.size(out, mode=[1]) + block * maps.BLOCK
+        block = maps.column_block(tile.n, form.n_blocks, maps.tmem_block(thread))
+        first = maps.first_column(block, maps.BLOCK)
+        element = maps.output_index(cutlass.Int64(tile.row + r), first, cute.size(out, mode=[1]))
         values = [sums[i] for i in range(maps.BLOCK)]
         if r < tile.rows:
             if cutlass.const_expr(form.fp8_out):

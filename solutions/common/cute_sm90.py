@@ -208,7 +208,8 @@ class HopperGroupedGemm(GroupedGemmBase):
         columns = cute.size(out, mode=[1])
         for half in cutlass.range_constexpr(2):
             r = maps.wgmma_row(thread, 2 * half)
-            base = out.iterator.toint() + 2 * (cutlass.Int64(tile.row + r) * columns + tile.n * self.form.tile_n)
+            first = maps.first_column(tile.n, self.form.tile_n)
+            base = out.iterator.toint() + 2 * maps.output_index(cutlass.Int64(tile.row + r), first, columns)
             for g in cutlass.range_constexpr(self.form.tile_n // 32):
                 blocks = [maps.bf16_word_block(g, w) for w in range(4)]
                 pairs = [[sums[maps.wgmma_register(half, b, j)] for j in range(2)] for b in blocks]
@@ -223,7 +224,8 @@ class HopperGroupedGemm(GroupedGemmBase):
         columns = cute.size(out, mode=[1])
         for half in cutlass.range_constexpr(2):
             r = maps.wgmma_row(thread, 2 * half)
-            base = out.iterator.toint() + cutlass.Int64(tile.row + r) * columns + tile.n * self.form.tile_n
+            first = maps.first_column(tile.n, self.form.tile_n)
+            base = out.iterator.toint() + maps.output_index(cutlass.Int64(tile.row + r), first, columns)
             for block in cutlass.range_constexpr(n_blocks):
                 values = [sums[maps.wgmma_register(half, 16 * block + b, j)] for b in range(16) for j in range(2)]
                 amax = ptx.abs_max(values)
@@ -232,7 +234,7 @@ class HopperGroupedGemm(GroupedGemmBase):
                 scale, inverse = ptx.fp8_scale(amax)
                 values = [v * inverse for v in values]
                 if r < tile.rows and quad_lane == 0:
-                    self.write_scale(problem, tile.n * n_blocks + block, tile.row + r, scale)
+                    self.write_scale(problem, maps.column_block(tile.n, n_blocks, block), tile.row + r, scale)
                 for g in cutlass.range_constexpr(2):
                     firsts = [2 * maps.fp8_word_block(g, w) for w in range(4)]
                     words = ptx.quad_transpose([ptx.pack_e4m3(*values[f : f + 4]) for f in firsts], quad_lane)

@@ -220,7 +220,7 @@ class GroupedGemmBase:
     def weight_index(self, tile: Bundle, j: int, k: Any, problem: Bundle) -> Any:
         """Flat index of the weight scale of the tile's j-th column block and K block k."""
         n_blocks = self.form.n_blocks
-        n_block, n_all = tile.n * n_blocks + j, problem.n_tiles * n_blocks
+        n_block, n_all = maps.column_block(tile.n, n_blocks, j), problem.n_tiles * n_blocks
         return maps.weight_scale_index(tile.expert, n_block, k, n_all, problem.k_blocks)
 
     # --- loads ----------------------------------------------------------------------------------------------------
@@ -240,28 +240,27 @@ class GroupedGemmBase:
         step = U32(0)
         while job < total:
             tile = self.locate(job, place.table, problem.n_tiles)
-            expert, tile_n, tile_m = tile.expert, tile.n, tile.row // form.tile_m
             for k in cutlass.range(problem.k_blocks, unroll=1):
                 slot = I32(maps.stage(step, form.stages))
                 bar = place.full + slot
+                tokens = (None, *maps.token_box(tile.row, k, form.tile_m))
+                weights = (None, *maps.weight_box(tile.n, k, tile.expert))
                 cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, form.stages))
                 with cute.arch.elect_one():
                     cute.arch.mbarrier_arrive_and_expect_tx(bar, form.stage_bytes)
                     self.load_scales(tile, k, slot, bar, place, problem)
                 if cutlass.const_expr(form.swapped):
-                    cute.copy(x_atom, x_from[None, tile_n, k, expert], x_to[None, slot], tma_bar_ptr=bar)
-                    cute.copy(y_atom, y_from[None, tile_m, k], y_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(x_atom, x_from[weights], x_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(y_atom, y_from[tokens], y_to[None, slot], tma_bar_ptr=bar)
                 elif cutlass.const_expr(form.cluster == 1):
-                    cute.copy(x_atom, x_from[None, tile_m, k], x_to[None, slot], tma_bar_ptr=bar)
-                    cute.copy(y_atom, y_from[None, tile_n, k, expert], y_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(x_atom, x_from[tokens], x_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(y_atom, y_from[weights], y_to[None, slot], tma_bar_ptr=bar)
                 elif tile.share_weights:
-                    cute.copy(x_atom, x_from[None, tile_m, k], x_to[None, slot], tma_bar_ptr=bar)
-                    half = ys_from[None, tile_n, k, expert]
-                    cute.copy(ys_atom, half, ys_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
+                    cute.copy(x_atom, x_from[tokens], x_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(ys_atom, ys_from[weights], ys_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
                 else:
-                    half = xs_from[None, tile_m, k]
-                    cute.copy(xs_atom, half, xs_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
-                    cute.copy(y_atom, y_from[None, tile_n, k, expert], y_to[None, slot], tma_bar_ptr=bar)
+                    cute.copy(xs_atom, xs_from[tokens], xs_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
+                    cute.copy(y_atom, y_from[weights], y_to[None, slot], tma_bar_ptr=bar)
                 step += 1
             job += self.clusters()
 
@@ -321,8 +320,9 @@ class GroupedGemmBase:
         columns = cute.size(out, mode=[1])
         token = thread // 32
         while token < cutlass.min(tile.rows, form.tile_m):
-            values = [staging[maps.staging_index(token, 4 * lane) + j] for j in range(4)]
-            element = cutlass.Int64(tile.row + token) * columns + tile.n * maps.BLOCK + 4 * lane
+            values = [staging[maps.staging_index(token, maps.staged_column(lane)) + j] for j in range(4)]
+            first = maps.first_column(tile.n, maps.BLOCK)
+            element = maps.output_index(cutlass.Int64(tile.row + token), first, columns) + maps.staged_column(lane)
             if cutlass.const_expr(form.fp8_out):
                 amax = ptx.abs_max(values)
                 for bit in cutlass.range_constexpr(5):
