@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.plan import read_plan
-from bakeoff.profile import capture
+from bakeoff.profile import capture, child
 from bakeoff.profile.check import check
 from bakeoff.profile.process import MARKED
 from bakeoff.profile.summary import SolutionProfile
@@ -90,6 +92,21 @@ def test_a_workload_that_fails_or_ends_the_process_costs_itself_only(
     assert "seven is too many" in reasons["T7_o192"] and "the process ended during it" in reasons["T16_o224"]
     assert [(one.code, one.workload) for one in check(run)] == [("failed", "T7_o192"), ("failed", "T16_o224")]
     assert processes(run) == ["cupti-00", "cupti-01"]
+
+
+@pytest.mark.parametrize(("tier", "before"), [("nsys", ["cold", "lead_in"]), ("host", [])])
+def test_only_calls_under_a_profiler_wait_behind_other_work(tier: str, before: list[str]) -> None:
+    """A solution that waits for the GPU inside its call would wait for that work, and the host's time would not be its own."""
+    did: list[str] = []
+    device = SimpleNamespace(
+        synchronize=lambda: None, cold=lambda: did.append("cold"), lead_in=lambda _: did.append("lead_in")
+    )
+    buffer = SimpleNamespace(poison=lambda: None, view=lambda: None)
+    cell = SimpleNamespace(inputs=[], output=lambda: buffer, watch=nullcontext, call=lambda *_: did.append("call"))
+    bench = SimpleNamespace(device=device, open_cell=lambda _: cell)
+    job = SimpleNamespace(tier=tier, family="fib", seed=0, warmups=1, calls=2)
+    done = child._one(job, bench, child.HostClock(), "T1_o32")  # type: ignore[arg-type]
+    assert done.failed is None and did == ["call", *before, "call", *before, "call"]
 
 
 def test_nsys_gives_the_timeline_and_ncu_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,14 @@ def test_expanded_tokens_are_counted_from_the_routing(tmp_path: Path) -> None:
     assert one.numbers == pairs and all(value < 20_000 for value in pairs.values())
 
 
+def test_a_spread_that_is_hardly_smaller_is_not_steadier(tmp_path: Path) -> None:
+    steady = each(lambda workload: scaled(workload, 1))
+    for number, (factor, verdict) in enumerate(((1.05, "CONTRADICTED"), (1.5, "CONFIRMED"))):
+        wild = each(lambda workload, factor=factor: scaled(workload, factor))
+        found = judged(tmp_path / str(number), everyone(**{V3: steady, V32: steady, TRITON: wild}))["large.why-stable"]
+        assert found.verdict == verdict, found.numbers
+
+
 def test_consistency_is_judged_by_this_runs_speedups(tmp_path: Path) -> None:
     assert judged(tmp_path / "a", everyone())["consistency.why"].verdict == "NOT TESTABLE"
     assert judged(tmp_path / "b", everyone(), SPEEDUPS)["consistency.why"].verdict == "CONFIRMED"
