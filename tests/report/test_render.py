@@ -216,6 +216,24 @@ def test_every_cell_has_its_command() -> None:
     assert all(f"'solutions=[{r['solution']}]' 'workloads=[{r['workload']}]'" in r["measure"] for r in rows)
 
 
+def test_a_condition_counts_all_that_failed_it_not_only_those_it_names() -> None:
+    page = Page.of(files("nothing_passed")["report.html"])
+    row = next(entry.text for entry in page.all("tr") if "Every planned cell passed" in entry.text)
+    assert row.split("+")[-1].strip() == "70"  # 76, of which 6 are named
+    assert "none passed" in page.text and "One block has no interval" not in page.text
+
+
+def test_a_lone_solution_leads_nothing() -> None:
+    page = Page.of(files("one_solution")["report.html"])
+    heads = {entry.text for entry in page.all("th")}
+    assert "Leader" not in heads and "Over the second" not in heads
+    assert "leader" in files("one_solution")["tables/matrix.csv"].decode().splitlines()[0]
+
+
+def test_cells_are_counted_by_their_fate() -> None:
+    assert "51 PASSED, 5 failed, 19 unsupported, 1 not run" in Page.of(files("faulty")["report.html"]).text
+
+
 def test_two_solutions_with_one_label_go_by_their_names() -> None:
     a = constructed.gpu_run(3)
     same = [p.model_copy(update={"label": "mine"}) for p in a.participants[:2]]

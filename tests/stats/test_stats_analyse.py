@@ -369,3 +369,11 @@ def test_every_field_of_the_document_and_of_claims_is_described():
     bare = [f"{part.__name__}.{name}" for part in parts if hasattr(part, "model_fields")
             for name, field in part.model_fields.items() if not field.description and name != "schema_"]  # fmt: skip
     assert bare == []
+
+
+def test_a_check_lists_the_first_of_many_and_counts_the_others():
+    analysis = analysed(named("nothing_passed"))
+    check = next(check for check in analysis.validity if check.code == "cells_passed")
+    assert (len(check.items), check.more, check.found, check.of) == (20, 56, 0, 76)
+    blocks = next(check for check in analysis.validity if check.code == "blocks_enough")
+    assert (blocks.status, blocks.found) == ("warning", 0)

@@ -44,7 +44,7 @@ def troubles(view: View) -> Table:
     columns = [
         Column("solution", head=True),
         Column("outcome"),
-        Column("reason"),
+        Column("reason", shown=False),
         Column("count", numeric=True),
         Column("workloads"),
     ]
@@ -56,8 +56,8 @@ def troubles(view: View) -> Table:
     rows = [
         [
             cell(solution, view.label(solution)),
-            cell(outcome, tone=outcome_tone(outcome)),
-            cell(reason, reason or "–"),
+            cell(outcome, tone=outcome_tone(outcome), note=reason or ""),
+            cell(reason),
             cell(len(where)),
             some(where),
             cell(detail, _short(detail) if detail else "–"),
@@ -68,10 +68,10 @@ def troubles(view: View) -> Table:
     return Table("troubles", columns, rows)
 
 
-def some(names: list[str], most: int = 6) -> Cell:
-    """The first of many names and how many more there are; the CSV has all."""
-    more = f", +{len(names) - most}" if len(names) > most else ""
-    return cell(" ".join(names), ", ".join(names[:most]) + more or "–")
+def some(names: list[str], most: int = 6, more: int = 0) -> Cell:
+    """The first of many names and how many others there are, `more` of them not among the names; the CSV has all names."""
+    others = max(0, len(names) - most) + more
+    return cell(" ".join(names), ", ".join(names[:most]) + (f", +{others}" if others else "") or "–")
 
 
 def _short(text: str, most: int = 400) -> str:
@@ -87,7 +87,7 @@ def remarks(view: View) -> Table:
         found = [("missing_tier", f"{tier}: {why}") for tier, why in sorted(c.missing_tiers.items())]
         found += [("warning", text) for text in c.warnings]
         found += [("discarded", f"{c.discarded}")] if c.discarded else []
-        found += [("outlier_blocks", ", ".join(map(str, c.outlier_blocks)))] if c.outlier_blocks else []
+        found += [("outlier_blocks", f"block {', '.join(map(str, c.outlier_blocks))}")] if c.outlier_blocks else []
         for cause in found:
             causes.setdefault(cause, []).append(f"{c.solution}/{c.workload}")
     rows = [

@@ -49,9 +49,10 @@ def matrix(view: View) -> Table:
             Column(f"{person.name}_low", shown=False),
             Column(f"{person.name}_high", shown=False),
         ]
+    ranked = len(view.contestants) > 1
     columns += [
-        Column("leader"),
-        Column("lead", numeric=True),
+        Column("leader", shown=ranked),
+        Column("lead", numeric=True, shown=ranked),
         Column("lead_low", shown=False),
         Column("lead_high", shown=False),
         Column("support", shown=False),
@@ -65,7 +66,7 @@ def _matrix_row(view: View, workload: Workload) -> list[Cell]:
     row = workload_cells(workload)
     for person in view.people:
         tone = ""
-        if winner and winner.leader == person.name:
+        if winner and winner.leader == person.name and len(view.contestants) > 1:
             tone = "win" if winner.supported else "ahead"
         row += value_cells(view, person, workload.id, tone)
     if winner is None or winner.leader is None:

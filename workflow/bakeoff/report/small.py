@@ -34,7 +34,7 @@ def validity(view: View) -> Table:
                 cell(check.code, published.get(check.code) or view.word("checks", check.code)),
                 cell(check.status, view.word("statuses", check.status), tone=_STATUS_TONES[check.status]),
                 *figures,
-                some(check.items),
+                some(check.items, more=check.more),
             ]
         )
     return Table("validity", columns, rows)

@@ -90,6 +90,14 @@ class View:
             counts[cell.outcome] = counts.get(cell.outcome, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (item[0] != "PASSED", item[0])))
 
+    @cached_property
+    def fates(self) -> dict[str, int]:
+        """Cells that passed, failed, are not supported, or did not run; only those that occur."""
+        quiet = {code: self.outcomes.get(code, 0) for code in ("UNSUPPORTED", "NOT_RUN")}
+        passed = self.outcomes.get("PASSED", 0)
+        found = {"passed": passed, "failed": len(self.a.cells) - passed - sum(quiet.values()), **quiet}
+        return {fate: number for fate, number in found.items() if number}
+
     def passed(self, role: str) -> tuple[int, int]:
         """Cells that PASSED, and all cells, of the participants in a role."""
         names = {person.name for person in self.people if person.role == role}

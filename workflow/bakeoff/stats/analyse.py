@@ -171,17 +171,18 @@ def _completeness(data: RunData) -> list[Check]:
     missing = [f"{cell.solution}/{cell.workload}" for cell in due if cell.outcome == "NOT_RUN"]
     failed = [f"{cell.solution}/{cell.workload}" for cell in due if cell.outcome not in ("PASSED", "NOT_RUN")]
     passed = len(due) - len(missing) - len(failed)
-    blocks = len(data.samples.blocks) if data.performance_shown else 0
+    sampled = ~np.isnan(data.samples.log_time).all(axis=(0, 1))
+    blocks = int(sampled.sum()) if data.performance_shown else 0
     decided = ("ok" if blocks > 1 else "warning") if data.performance_shown else "not_applicable"
     return [
-        Check(
+        Check.over(
+            missing,
             code="cells_complete",
             status="failed" if missing else "ok",
             found=len(due) - len(missing),
             of=len(due),
-            items=missing[:20],
         ),
-        Check(code="cells_passed", status="failed" if failed else "ok", found=passed, of=len(due), items=failed[:20]),
+        Check.over(failed, code="cells_passed", status="failed" if failed else "ok", found=passed, of=len(due)),
         *_verified(data),
         *_gate_power(data),
         Check(code="blocks_enough", status=decided, found=blocks, of=2),
@@ -199,11 +200,11 @@ def _verified(data: RunData) -> list[Check]:
     ]
     total = sum(entry.due for entry in due)
     return [
-        Check(
+        Check.over(
+            failed,
             code="verifications_passed",
             status="failed" if failed else "ok",
             found=total - len(failed),
             of=total,
-            items=failed[:20],
         )
     ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 
 from bakeoff.stats.model_base import Estimate, Part
 
 Scalar = str | int | float | bool | None
+# A check of ten thousand cells names the first few; the cells have the rest.
+MOST_ITEMS = 20
 
 
 class RunHeader(Part):
@@ -92,6 +95,13 @@ class Check(Part):
     """Count that was due, or the bound."""
     items: list[str] = Field(default_factory=list)
     """What was affected (`solution/workload`, a tier, an unrecorded fact), at most 20."""
+    more: int = 0
+    """Further ones that `items` has no room for."""
+
+    @classmethod
+    def over(cls, affected: Sequence[str], **fields: Any) -> Check:
+        """A condition with all that was affected, of which it lists the first."""
+        return cls(items=list(affected[:MOST_ITEMS]), more=max(0, len(affected) - MOST_ITEMS), **fields)
 
 
 class Casts(Part):

@@ -205,10 +205,10 @@ def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, No
         and any(entry.latency_us is not None and entry.reference_us is None for entry in note.per_block)
     ]
     return [
-        Check(code="samples_disturbed", status=("warning" if discarded else "ok") if shown else "not_applicable",
-              found=sum(note.discarded for note in cells.values()), items=discarded[:20]),
-        Check(code="tiers_missing", status=("warning" if tiers else "ok") if shown else "not_applicable", found=len(tiers), items=tiers[:20]),
-        Check(code="same_reference", status=("failed" if lone else "ok") if shown else "not_applicable", found=len(lone), items=lone[:20]),
+        Check.over(discarded, code="samples_disturbed", status=("warning" if discarded else "ok") if shown else "not_applicable",
+                   found=sum(note.discarded for note in cells.values())),
+        Check.over(tiers, code="tiers_missing", status=("warning" if tiers else "ok") if shown else "not_applicable", found=len(tiers)),
+        Check.over(lone, code="same_reference", status=("failed" if lone else "ok") if shown else "not_applicable", found=len(lone)),
     ]  # fmt: skip
 
 
