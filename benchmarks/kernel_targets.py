@@ -1,0 +1,166 @@
+"""The speed table of docs/kernels.md, out of a run's analysis: latencies, GEMM times, stage shares, and which targets are met.
+
+    python benchmarks/kernel_targets.py RUN/analysis.json            prints Markdown
+    python benchmarks/kernel_targets.py RUN/analysis.json --write    puts it between the marks in docs/kernels.md
+
+Latencies and verdicts are those of `bakeoff measure`; GEMM times and shares are those of `bakeoff profile`, where the run has one.
+A target over workloads that the run lacks, or without a profile, is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "kernels.md"
+START, END = "<!-- kernel_targets -->", "<!-- /kernel_targets -->"
+V3, V3_2, TRITON, DEEPGEMM = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "deepgemm_moe"
+GEMMS = ("gemm1", "gemm2")
+LARGE, SMALL = 901, 80  # tokens: "at T >= 901", "at T <= 80"
+
+
+class Run:
+    """A run's figures by (solution, workload)."""
+
+    def __init__(self, analysis: dict[str, Any]) -> None:
+        self.analysis = analysis
+        self.solutions = [one["name"] for one in analysis["participants"] if one["supported"]]
+        self.tokens = {one["id"]: one["seq_len"] for one in analysis["workloads"]}
+        self.workloads = sorted(self.tokens, key=lambda name: self.tokens[name])
+        self.latency = {
+            (cell["solution"], cell["workload"]): cell["latency_us"]["value"]
+            for cell in analysis["cells"]
+            if cell["outcome"] == "PASSED" and cell["latency_us"]
+        }
+        section = analysis["profiles"] or {"cells": []}
+        self.profile = {(cell["solution"], cell["workload"]): cell for cell in section["cells"]}
+
+    def to_best(self, workload: str) -> float | None:
+        """v3.2's latency over the least one."""
+        found = [self.latency[name, workload] for name in self.solutions if (name, workload) in self.latency]
+        return self.latency[V3_2, workload] / min(found) if (V3_2, workload) in self.latency else None
+
+    def verdict(self, workload: str) -> str | None:
+        """v3.2 against v3."""
+        for pair in self.analysis["pairs"]:
+            if {pair["a"], pair["b"]} == {V3, V3_2}:
+                found = next((str(one["verdict"]) for one in pair["verdicts"] if one["workload"] == workload), "None")
+                turned = {"FASTER": "SLOWER", "SLOWER": "FASTER"} if pair["a"] == V3 else {}
+                return None if found == "None" else turned.get(found, found)
+        return None
+
+    def gemms(self, solution: str, workload: str) -> float | None:
+        """Time of both GEMMs, with the kernels that a library launches for them."""
+        cell = self.profile.get((solution, workload))
+        return sum(stage["us"] for stage in cell["stages"] if stage["stage"] in GEMMS) if cell else None
+
+    def others(self, workload: str) -> tuple[float, float, int] | None:
+        """What triton_fused_moe_v2 does besides the GEMMs: time, share of the busy time, launches of a call."""
+        cell, gemms = self.profile.get((TRITON, workload)), self.gemms(TRITON, workload)
+        if cell is None or gemms is None:
+            return None
+        return cell["busy_us"] - gemms, 1 - gemms / cell["busy_us"], cell["launches"]
+
+    def rate(self, workload: str) -> float | None:
+        """Rate of v3's GEMMs over the better of the libraries' two on the same problem: bfloat16 results."""
+        times = [self.gemms(name, workload) for name in (V3, TRITON, DEEPGEMM)]
+        return None if None in times else min(times[1:]) / times[0]  # type: ignore[type-var, operator]
+
+
+def tables(run: Run) -> list[str]:
+    """Latency of every cell, then what the profile says."""
+    header = ["T", *run.solutions, "v3.2 / best", "v3.2 against v3"]
+    rows = [header, ["---"] * len(header)]
+    for name in run.workloads:
+        times = [text(run.latency.get((solution, name)), ".1f") for solution in run.solutions]
+        rows.append([str(run.tokens[name]), *times, text(run.to_best(name), ".3f"), run.verdict(name) or "-"])
+    lines = ["Latency, µs:", "", *map(line, rows)]
+    if run.profile:
+        header = [
+            "T",
+            "v3",
+            "v3.2",
+            "sgl_kernel",
+            "DeepGEMM",
+            "rate of v3",
+            "others of triton_fused_moe_v2",
+            "share",
+            "launches",
+        ]
+        rows = [header, ["---"] * len(header)]
+        for name in run.workloads:
+            times = [text(run.gemms(solution, name), ".1f") for solution in (V3, V3_2, TRITON, DEEPGEMM)]
+            us, share, launches = run.others(name) or (None, None, None)
+            rest = [text(us, ".1f"), text(share, ".1%"), text(launches, "d")]
+            rows.append([str(run.tokens[name]), *times, text(run.rate(name), ".2f"), *rest])
+        lines += ["", "Time of both GEMMs, and what stands around them, µs:", "", *map(line, rows)]
+    return lines
+
+
+def targets(run: Run) -> list[str]:
+    """One line a target that the run can tell."""
+    large = [name for name in run.workloads if run.tokens[name] >= LARGE]
+    small = [name for name in run.workloads if run.tokens[name] <= SMALL]
+    ratios = [ratio for name in run.workloads if (ratio := run.to_best(name))]
+    verdicts = {name: verdict for name in run.workloads if (verdict := run.verdict(name))}
+    lines = []
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        lines.append(f"v3.2 within 1.25 × of the best, geometric mean: {mean:.3f}, {met(mean <= 1.25)}")
+    if verdicts:
+        slower = [str(run.tokens[name]) for name, verdict in verdicts.items() if verdict == "SLOWER"]
+        faster = all(verdicts.get(name) == "FASTER" for name in large)
+        lines.append(
+            f"v3.2 FASTER than v3 at T ≥ {LARGE}: {met(faster)}; SLOWER nowhere: {met(not slower)} {' '.join(slower)}".rstrip()
+        )
+    rates = {run.tokens[name]: rate for name in run.workloads if (rate := run.rate(name))}
+    if rates:
+        worst = min(rates, key=lambda tokens: rates[tokens])
+        lines.append(
+            f"GEMMs at least 0.9 × the better library: {rates[worst]:.2f} at T = {worst}, {met(rates[worst] >= 0.9)}"
+        )
+    shares = {run.tokens[name]: found[1] for name in large if (found := run.others(name))}
+    times = [found[0] for name in small if (found := run.others(name))]
+    if shares and times:
+        each = ", ".join(f"{share:.1%} at T = {tokens}" for tokens, share in shares.items())
+        lines.append(
+            f"triton_fused_moe_v2, others at most 15 % from T = {LARGE} on: {each}, {met(max(shares.values()) <= 0.15)}"
+        )
+        lines.append(f"and at most 40 µs up to T = {SMALL}: {max(times):.1f}, {met(max(times) <= 40)}")
+        launches = max(found[2] for name in run.workloads if (found := run.others(name)))
+        lines.append(f"at most 10 launches a call: {launches}, {met(launches <= 10)}")
+    return [f"- {one}" for one in lines]
+
+
+def text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def line(row: list[str]) -> str:
+    return f"| {' | '.join(row)} |"
+
+
+def met(holds: bool) -> str:
+    return "met" if holds else "MISSED"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("analysis", type=Path, help="analysis.json of a GPU run, as `bakeoff analyse` writes it")
+    parser.add_argument("--write", action="store_true", help="rewrite the table in docs/kernels.md")
+    args = parser.parse_args()
+    run = Run(json.loads(args.analysis.read_bytes()))
+    made = "\n".join([*tables(run), "", *targets(run)])
+    if not args.write:
+        print(made)
+        return
+    before, rest = DOCUMENT.read_text().split(START)
+    after = rest.split(END)[1]
+    DOCUMENT.write_text(f"{before}{START}\n{made}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

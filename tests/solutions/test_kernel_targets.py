@@ -1,0 +1,97 @@
+"""benchmarks/kernel_targets.py: the figures of the speed table, and which targets they meet."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+
+import pytest
+from bakeoff.files import PROJECT_ROOT
+
+FILE = PROJECT_ROOT / "benchmarks" / "kernel_targets.py"
+_spec = importlib.util.spec_from_file_location("kernel_targets", FILE)
+kernel_targets = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(kernel_targets)
+
+V3, V3_2, TRITON, DEEPGEMM = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "deepgemm_moe"
+TOKENS = {"T16_o0": 16, "T901_o96": 901}
+
+
+def analysis(latency=None, stages=None, verdict="SLOWER"):
+    """Two workloads, four solutions; v3 against v3.2 is SLOWER, that is, v3.2 is FASTER."""
+    latency = {V3: 110.0, V3_2: 100.0, TRITON: 120.0, DEEPGEMM: 80.0} | (latency or {})
+    gemms = {V3: 60.0, V3_2: 58.0, TRITON: 66.0, DEEPGEMM: 57.0} | (stages or {})
+    cells = [
+        {"solution": s, "workload": w, "outcome": "PASSED", "latency_us": {"value": us}}
+        for s, us in latency.items()
+        for w in TOKENS
+    ]
+
+    def profiled(solution, workload):
+        parts = [
+            {"stage": "routing", "us": 10.0},
+            {"stage": "gemm1", "us": gemms[solution] - 20},
+            {"stage": "gemm2", "us": 20.0},
+        ]
+        return {
+            "solution": solution,
+            "workload": workload,
+            "busy_us": gemms[solution] + 10,
+            "launches": 8,
+            "stages": parts,
+        }
+
+    return {
+        "participants": [{"name": name, "supported": True} for name in latency],
+        "workloads": [{"id": name, "seq_len": tokens} for name, tokens in reversed(TOKENS.items())],
+        "cells": cells,
+        "pairs": [{"a": V3, "b": V3_2, "verdicts": [{"workload": name, "verdict": verdict} for name in TOKENS]}],
+        "profiles": {"cells": [profiled(solution, workload) for solution in gemms for workload in TOKENS]},
+    }
+
+
+def lines(made):
+    run = kernel_targets.Run(made)
+    return kernel_targets.tables(run), kernel_targets.targets(run)
+
+
+def test_figures_come_in_order_of_tokens_with_verdicts_turned_to_v3_2():
+    tables, targets = lines(analysis())
+    assert "| 16 | 110.0 | 100.0 | 120.0 | 80.0 | 1.250 | FASTER |" in tables
+    assert "| 901 | 60.0 | 58.0 | 66.0 | 57.0 | 0.95 | 10.0 | 13.2% | 8 |" in tables
+    assert [row.split(" |")[0] for row in tables if row[:3] in ("| 1", "| 9")] == ["| 16", "| 901"] * 2
+    assert len(targets) == 6 and not any("MISSED" in one for one in targets)
+
+
+@pytest.mark.parametrize(
+    ("change", "missed"),
+    [
+        ({"latency": {V3_2: 101.0}}, "geometric mean: 1.262"),
+        ({"verdict": "FASTER"}, "FASTER than v3 at T ≥ 901: MISSED; SLOWER nowhere: MISSED 16 901"),
+        ({"verdict": "AMBIGUOUS"}, "FASTER than v3 at T ≥ 901: MISSED; SLOWER nowhere: met"),
+        ({"stages": {DEEPGEMM: 53.0}}, "0.88 at T = 16"),
+        ({"stages": {TRITON: 56.0, DEEPGEMM: 60.0}}, "15.2% at T = 901"),
+    ],
+)
+def test_a_missed_target_says_so(change, missed):
+    (found,) = [one for one in lines(analysis(**change))[1] if "MISSED" in one]
+    assert missed in found
+
+
+def test_a_run_without_a_profile_tells_what_it_can():
+    tables, targets = lines({**analysis(), "profiles": None})
+    assert len(targets) == 2 and not any("DeepGEMM" in one for one in tables)
+
+
+def test_the_document_has_its_place(tmp_path, monkeypatch):
+    copy, file = tmp_path / "kernels.md", tmp_path / "analysis.json"
+    copy.write_text(kernel_targets.DOCUMENT.read_text())
+    file.write_text(json.dumps(analysis()))
+    monkeypatch.setattr(kernel_targets, "DOCUMENT", copy)
+    monkeypatch.setattr(sys, "argv", ["kernel_targets.py", str(file), "--write"])
+    kernel_targets.main()
+    once = copy.read_text()
+    assert "| 901 | 110.0 |" in once and once.count(kernel_targets.START) == 1
+    kernel_targets.main()
+    assert copy.read_text() == once
