@@ -9,57 +9,85 @@ TRITON_VERSION := 3.6.0
 # Where a CPU build of torch comes from; if this index cannot be reached, pip's configured one is asked.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 CORES ?= all
+BLOCKS ?= 10
 # Further arguments for Snakemake, say ARGS="--config blocks=2".
 ARGS ?=
 
+# In one of the project's container images the environment is there already, and is only compared with the checkout's locks.
+ifdef BAKEOFF_IMAGE
+BIN := /opt/bakeoff/bin
+TO_REPRODUCE := same-locks
+TO_DEVELOP := same-locks
+else
 BIN := .venv/bin
+TO_REPRODUCE := .venv/.reproduce
+TO_DEVELOP := .venv/.develop
+endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := install --quiet --no-deps --require-hashes
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast test-ci lint types format schemas lock clean
+.PHONY: help setup setup-dev reproduce test test-fast test-ci lint types format schemas lock same-locks check-determinism summary bench bench-compare clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.reproduce  ## make .venv: what the workflow needs
-setup-dev: .venv/.develop  ## the same, and what tests and checks need
+setup: $(TO_REPRODUCE)  ## make .venv: what the workflow needs
+setup-dev: $(TO_DEVELOP)  ## the same, and what tests and checks need
 
-reproduce: .venv/.reproduce  ## run the bake-off and render every report
+reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
 	@$(BIN)/snakemake --cores $(CORES) $(ARGS) || { echo "verdict: FAILED; results: results/index.html says which cells and what to do" >&2; exit 1; }
 	@echo "verdict: $$(cat results/verdict.txt); results: results/index.html"
 
-test: .venv/.develop  ## all tests
+test: $(TO_DEVELOP)  ## all tests
 	@$(BIN)/python -m pytest -n 2
 
-test-fast: .venv/.develop  ## the tests that take no longer than a few seconds each
+test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds each
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
-test-ci: .venv/.develop  ## all tests but the slow ones
+test-ci: $(TO_DEVELOP)  ## all tests but the slow ones
 	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
-lint: .venv/.develop  ## ruff, snakefmt, codespell, snakemake --lint, schema drift
+lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drift, zizmor, actionlint
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/snakefmt --check Snakefile workflow/rules
-	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs config $(SOURCES)
+	@$(BIN)/codespell README.md containers .github CHANGELOG.md CONTRIBUTING.md docs config $(SOURCES)
 	@$(BIN)/python .ci/lint_workflow.py
 	@$(BIN)/bakeoff schemas --check
+	@$(BIN)/zizmor --quiet --offline --no-progress --pedantic .github
+	@$(BIN)/actionlint
 
-types: .venv/.develop  ## mypy over the package
+check-determinism: $(TO_REPRODUCE)  ## render every report again and compare the bytes
+	@.ci/same_bytes.sh $(BIN)
+
+summary:  ## the verdict and the newest report, as the summary of a CI job
+	@.ci/summary.sh
+
+bench bench-compare: IMAGE = cu130
+bench:  ## the bake-off on this host's B200 inside the image IMAGE, with the published protocol; BLOCKS blocks, DATASET a checkout or empty
+	@containers/run.sh $(IMAGE) make reproduce ARGS="--profile profiles/b200 --config blocks=$(BLOCKS) \
+	  dataset=$(if $(DATASET),/data/flashinfer-trace,synthetic)"
+
+bench-compare:  ## compare that run with the last recorded one; fails for a wrong output or a supported regression
+	@GPUS=none containers/run.sh $(IMAGE) .ci/compare_last.sh /opt/bakeoff/bin b200 sm_100a
+
+types: $(TO_DEVELOP)  ## mypy over the package
 	@$(BIN)/mypy
 
-format: .venv/.develop  ## rewrite the sources in the project's format
+format: $(TO_DEVELOP)  ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix --quiet $(SOURCES)
 	@$(BIN)/ruff format --quiet $(SOURCES)
 	@$(BIN)/snakefmt Snakefile workflow/rules
 
-schemas: .venv/.develop  ## regenerate what is generated from the models
+schemas: $(TO_DEVELOP)  ## regenerate what is generated from the models
 	@$(BIN)/bakeoff schemas
 
-lock: .venv/.develop  ## renew requirements/*.lock from requirements/*.in (needs uv)
-	@for name in dev cpu; do uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	   --custom-compile-command "make lock" $$( [ $$name = cpu ] && echo "-c requirements/dev.lock" ) requirements/$$name.in -o requirements/$$name.lock; done
+lock:  ## renew every lock file from its input (needs uv)
+	@containers/lock.sh
+
+same-locks:
+	@$(BIN)/bakeoff preflight
 
 clean:  ## delete what a run made (not .venv, not committed results)
 	@rm -rf results/runs results/rendered results/index.html .snakemake .cache
@@ -87,3 +115,5 @@ clean:  ## delete what a run made (not .venv, not committed results)
 	@$(PIP) $(LOCKED) -r requirements/dev.lock
 	@$(PIP) install --quiet --no-deps flashinfer-bench==0.1.2
 	@touch $@
+
+include containers/images.mk

@@ -9,6 +9,12 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+
+
+# Every rule carries the image by its digest (containers/images.lock.yaml); `--sdm apptainer` runs the rules in it.
+container: images.reference(IMAGE_NAME, IMAGE)
+
+
 include: "workflow/rules/build.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/profile.smk"

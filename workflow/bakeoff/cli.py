@@ -35,6 +35,8 @@ VERBS = {
     "check": ("bakeoff.measure.verbs", "is this solution correct? (for a kernel developer)"),
     "explain": ("bakeoff.profile.verbs", "where does this solution's time go? (for a kernel developer)"),
     "new-solution": ("bakeoff.build.verbs", "make a new solution folder that runs"),
+    "image": ("bakeoff.containers.verbs", "what the lock file says of the container images"),
+    "preflight": ("bakeoff.containers.verbs", "can this container image run here? or the reason and the fix"),
     "schemas": ("bakeoff.schemas", "write the JSON Schemas of all formats, or check that they are current"),
 }
 

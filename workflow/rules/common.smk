@@ -8,9 +8,13 @@ sys.path.insert(0, str(HERE / "workflow"))
 
 from bakeoff import config as configuration
 from bakeoff.build.spec import discover
+from bakeoff.containers import lock as images, preflight
 from bakeoff.errors import BakeoffError
 from bakeoff.files import canonical_json
 from bakeoff.measure.host import probe as probe_host
+
+deployment = workflow.deployment_settings
+APPTAINER = any(method.name == "APPTAINER" for method in deployment.deployment_method)
 
 try:
     ASKED = configuration.parse(config, "config/config.yaml")
@@ -19,20 +23,37 @@ try:
         spec.name: spec
         for spec in discover(configuration.under_root(SETTINGS.solutions_root))
     }
+    # The image that rules carry, and that they run in with `--sdm apptainer`; otherwise the one that Snakemake itself runs in, if any.
+    IMAGE_NAME = images.image_for(SETTINGS.backend)
+    IMAGE = images.load().image(IMAGE_NAME)
+    if APPTAINER:
+        preflight.before(IMAGE_NAME, gpu=SETTINGS.backend != "cpu")
 except BakeoffError as error:
     sys.exit(f"bakeoff: {error}")
+
+if APPTAINER:
+    # The host's environment stays outside; the GPU comes in where one is used.
+    flags = ["--cleanenv", *(["--nv"] if SETTINGS.backend != "cpu" else [])]
+    deployment.apptainer_args = " ".join(flags + [deployment.apptainer_args])
+if SETTINGS.image is None:
+    made_in = IMAGE.digest if APPTAINER else os.environ.get("BAKEOFF_IMAGE_DIGEST")
+    ASKED, SETTINGS = [
+        some.model_copy(update={"image": made_in}) for some in (ASKED, SETTINGS)
+    ]
 
 RUN = f"results/runs/{SETTINGS.run}"
 SOLUTIONS = [
     name for name in SPECS if SETTINGS.solutions == "all" or name in SETTINGS.solutions
 ]
 # What every rule's shell starts with: the run's folder, and the command line of this checkout, installed or not.
+# In an image the command line is the image's: BAKEOFF_PYTHON is set there, and only there.
 # Doubled braces, because Snakemake formats the prefix together with the command.
 shell.prefix(
     f"export RUN={RUN} PYTHONPATH={HERE / 'workflow'}"
     "${{PYTHONPATH:+:$PYTHONPATH}}; "
-    f"bakeoff() {{{{ {sys.executable} "
-    '-m bakeoff "$@"; }}; '
+    "bakeoff() {{ ${{BAKEOFF_PYTHON:-"
+    f"{sys.executable}"
+    '}} -m bakeoff "$@"; }}; '
 )
 BLOCKS = [f"{block:02d}" for block in range(SETTINGS.blocks)]
 

@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Builds the images of images.lock.yaml with buildah. Needs buildah, runc, skopeo, mmdebstrap (for a Debian base) and the checkout's
+# .venv (for pip). Everything lands under .cache/ and in the local image store.
+#
+#   containers/image.sh build NAME     the image localhost/bakeoff-NAME; NAME may be one of cpu, cu130, published-2026-02
+#   containers/image.sh archive NAME   .cache/images/NAME-DIGEST.tar (an OCI archive); prints its name and digest
+#   containers/image.sh confirm NAME   that the registry serves the base whose digest stands in images.lock.yaml
+#   containers/image.sh record NAME    write the archive's digest into images.lock.yaml
+#   containers/image.sh push NAME REPOSITORY   publish the archive under its digest; prints REPOSITORY@DIGEST
+#
+# STANDIN=1   on a machine that reaches no registry: Debian with a Python of the image's version (from PATH) in place of NVIDIA's base.
+#             Such an image is called bakeoff-NAME:standin; it proves the locked packages, and is never published.
+# TORCH_INDEX as in the Makefile.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source containers/lock.bash
+export CONTAINERS_CONF=$PWD/containers/containers.conf
+CACHE=.cache/images
+
+main() {
+    local command=${1:?build, archive, confirm, record or push} name=${2:?an image of containers/images.lock.yaml}
+    known_image "$name"
+    SNAPSHOT=$(field "$name" snapshot)
+    SOURCE_DATE_EPOCH=$(date -u -d "$(sed -E 's/(....)(..)(..)T(..)(..)(..)Z/\1-\2-\3 \4:\5:\6/' <<< "$SNAPSHOT")" +%s)
+    export SOURCE_DATE_EPOCH
+    TAG=localhost/bakeoff-$name:${STANDIN:+standin}
+    TAG=${TAG%:}
+    mkdir -p "$CACHE"
+    case $command in
+        build) build "$name" ;;
+        archive) archive "$name" ;;
+        confirm) confirm "$name" ;;
+        record) record "$name" ;;
+        push) push "$name" "${3:?a repository, such as ghcr.io/OWNER/bakeoff-$name}" ;;
+        *) fail "$command" "build, archive, confirm, record or push" "see the head of containers/image.sh" ;;
+    esac
+}
+
+build() {
+    local name=$1 base packages="" network=none
+    collect_wheels "$name"
+    if [ -n "$(field "$name" base_suite)" ] || [ -n "${STANDIN:-}" ]; then
+        base=$(debian_base "$name")
+    else
+        base=$(field "$name" base_name)@$(field "$name" base_digest)
+        packages=$(items "$name" packages)
+        network=host
+    fi
+    say "image $TAG"
+    buildah bud --quiet --isolation=oci --runtime=runc --layers=false --timestamp "$SOURCE_DATE_EPOCH" --network="$network" \
+        --build-arg BASE="$base" --build-arg SNAPSHOT="$SNAPSHOT" --build-arg APT_PACKAGES="$packages" \
+        --build-arg PIP_FIND_LINKS=/wheels --build-arg PIP_NO_INDEX=1 --build-arg SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" \
+        --volume "$(realpath ".cache/wheels/$name"):/wheels:ro" --file "containers/$name/Containerfile" --tag "$TAG" . >&2
+    podman image inspect --format '{{.Digest}}' "$TAG"
+}
+
+# The locked wheels, once per lock: the build itself then needs no network.
+collect_wheels() {
+    local name=$1 folder=.cache/wheels/$1 locks python tags=() minor
+    locks=$(items "$name" locks)
+    # shellcheck disable=SC2086
+    if [ "$(cat $locks | sha256sum)" = "$(cat "$folder/.complete" 2>/dev/null)" ]; then return; fi
+    say "wheels of $name"
+    python=$(field "$name" python)
+    for minor in $(seq 5 28); do tags+=(--platform "manylinux_2_${minor}_x86_64"); done
+    mkdir -p "$folder"
+    local download=(.venv/bin/python -m pip --disable-pip-version-check download --quiet --no-deps --require-hashes --dest "$folder")
+    local work; work=$(mktemp -d)
+    for lock in $locks; do
+        awk '/^[^ #]/ { inside = index($0, "connection-pool==") == 1 } !inside' "$lock" > "$work/wheels.txt"
+        awk '/^[^ #]/ { inside = index($0, "connection-pool==") == 1 } inside' "$lock" > "$work/source.txt"
+        "${download[@]}" --only-binary=:all: --python-version "$python" --implementation cp --abi "cp${python/./}" --abi abi3 --abi none \
+            "${tags[@]}" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64 --platform linux_x86_64 \
+            --platform any --retries 1 --extra-index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" -r "$work/wheels.txt"
+        if [ -s "$work/source.txt" ]; then "${download[@]}" --no-build-isolation -r "$work/source.txt"; fi
+    done
+    rm -rf "$work"
+    # shellcheck disable=SC2086
+    cat $locks | sha256sum > "$folder/.complete"
+}
+
+# A base made of Debian packages; prints its image name. A stand-in also gets the image's Python.
+debian_base() {
+    local name=$1 root=$CACHE/base-$1${STANDIN:+-standin} packages suite extra=()
+    suite=$(field "$name" base_suite)
+    if [ -n "$suite" ]; then packages=$(items "$name" packages); else suite=bookworm packages="ca-certificates gcc git libc6-dev libgomp1 make"; fi
+    if [ -n "${STANDIN:-}" ]; then extra=(--customize-hook="$PWD/containers/standin-python.sh $(field "$name" python) \"\$1\""); packages="$packages $STANDIN_LIBRARIES"; fi
+    say "base of $name: Debian $suite"
+    debian_sources "$suite" > "$root.sources"
+    mmdebstrap --quiet --variant=minbase --include="${packages// /,}" "${extra[@]}" "$suite" "$root.tar" "$root.sources"
+    local container; container=$(buildah from scratch)
+    buildah add --quiet "$container" "$root.tar" / >&2
+    buildah commit --quiet --timestamp "$SOURCE_DATE_EPOCH" --rm "$container" "localhost/bakeoff-base-$name${STANDIN:+:standin}" >&2
+    rm "$root.tar"
+    echo "localhost/bakeoff-base-$name${STANDIN:+:standin}"
+}
+# What a Python built on Debian 12 links to.
+STANDIN_LIBRARIES="libbz2-1.0 libffi8 liblzma5 libncursesw6 libreadline8 libsqlite3-0 libssl3 zlib1g"
+
+# Debian as it was at the snapshot; where the archive of snapshots cannot be reached, Debian as this host has it, with a notice.
+debian_sources() {
+    local suite=$1 archive=http://snapshot.debian.org/archive key=/usr/share/keyrings/debian-archive-keyring.gpg host=/etc/apt/sources.list.d/debian.sources
+    if curl -sfI --max-time 20 -o /dev/null "$archive/debian/$SNAPSHOT/dists/$suite/InRelease"; then
+        printf 'deb [signed-by=%s check-valid-until=no] %s/debian/%s %s main\n' "$key" "$archive" "$SNAPSHOT" "$suite"
+        printf 'deb [signed-by=%s check-valid-until=no] %s/debian-security/%s %s-security main\n' "$key" "$archive" "$SNAPSHOT" "$suite"
+    elif [ -f "$host" ]; then
+        say "  $archive cannot be reached: Debian as this host has it, so the digest may differ from another day's"
+        cat "$host"
+    else
+        fail "neither $archive nor $host" "one of them, as the source of Debian packages" "run on a host with a network, or on Debian 12"
+    fi
+}
+
+archive() {
+    say "archive of $1"
+    rm -f "$CACHE/$1"-*.tar
+    buildah push --quiet --digestfile "$CACHE/$1.digest" "$TAG" "oci-archive:$CACHE/$1.tar" >&2
+    mv "$CACHE/$1.tar" "$(archive_file "$1")"
+    echo "$(archive_file "$1") $(cat "$CACHE/$1.digest")"
+}
+
+archive_file() { local digest; digest=$(cat "$CACHE/$1.digest"); echo "$CACHE/$1-${digest:7:12}.tar"; }
+
+record() {
+    local digest; digest=$(cat "$CACHE/$1.digest")
+    awk -v name="  $1:" -v digest="$digest" '/^  [^ ]/ { inside = $0 == name } inside && /^    digest:/ { $0 = "    digest: " digest } { print }' \
+        containers/images.lock.yaml > "$CACHE/images.lock.yaml"
+    cat "$CACHE/images.lock.yaml" > containers/images.lock.yaml
+    say "containers/images.lock.yaml: $1 is $digest"
+}
+
+confirm() {
+    local name digest found
+    name=$(field "$1" base_name)
+    if [ -z "$name" ]; then say "$1 starts from Debian packages, which apt verifies"; return; fi
+    for key in base_index base_digest; do
+        digest=$(field "$1" "$key")
+        found=sha256:$(skopeo inspect --raw "docker://$name@$digest" | sha256sum | cut -d' ' -f1)
+        if [ "$found" != "$digest" ]; then
+            fail "$name@$digest is served as $found" "the digest of containers/images.lock.yaml ($1: $key)" "do not build; find out which of the two is right"
+        fi
+        say "confirmed $name@$digest"
+    done
+}
+
+push() {
+    if [ -n "${STANDIN:-}" ]; then fail "a stand-in" "an image on its own base" "build without STANDIN"; fi
+    skopeo copy --quiet --preserve-digests "oci-archive:$(archive_file "$1")" "docker://$2" >&2
+    echo "$2@$(cat "$CACHE/$1.digest")"
+}
+
+main "$@"

@@ -1,0 +1,46 @@
+# Container images: built from images.lock.yaml, run without privileges. IMAGE is cpu, cu130 or published-2026-02.
+IMAGE ?= cpu
+# STANDIN=1: Debian in place of NVIDIA's base, where no registry can be reached.
+export STANDIN TORCH_INDEX
+
+.PHONY: container-tools image record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
+  test-container test-containers-full
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+CONTAINER_TOOLS := buildah podman runc skopeo mmdebstrap
+
+container-tools:  ## install what builds and runs images, on Debian or Ubuntu
+	@command -v $(CONTAINER_TOOLS) | wc -l | grep -qx $(words $(CONTAINER_TOOLS)) || { $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(CONTAINER_TOOLS) curl debian-archive-keyring > /dev/null; }
+
+image: .venv/.reproduce  ## build IMAGE and its archive; prints the digest
+	@containers/image.sh build $(IMAGE) > /dev/null
+	@$(if $(STANDIN),,containers/image.sh archive $(IMAGE))
+
+record-image:  ## write the built IMAGE's digest into containers/images.lock.yaml
+	@containers/image.sh record $(IMAGE)
+
+confirm-base:  ## ask the registry for the base of IMAGE by its digest
+	@containers/image.sh confirm $(IMAGE)
+
+sbom: .venv/.develop  ## bill of materials of the built IMAGE, under .cache/images/
+	@$(BIN)/bakeoff image $(IMAGE) --sbom .cache/images
+
+registry-login:  ## log in to the registry of REPOSITORY as REGISTRY_USER with REGISTRY_TOKEN (from the environment)
+	@printenv REGISTRY_TOKEN | skopeo login --username "$$REGISTRY_USER" --password-stdin "$${REPOSITORY%%/*}"
+
+push-image:  ## publish the archive of IMAGE as REPOSITORY, under its digest
+	@containers/image.sh push $(IMAGE) "$$REPOSITORY"
+	@echo "digest=$$(cat .cache/images/$(IMAGE).digest)" >> "$${GITHUB_OUTPUT:-/dev/null}"
+
+preflight-in-container:  ## can IMAGE run on this host, with its GPU? or the reason and the fix
+	@containers/run.sh $(IMAGE) bakeoff preflight $(if $(filter cpu,$(IMAGE)),,--gpu)
+
+reproduce-in-container:  ## the whole workflow inside IMAGE: no network, read-only root, no privileges
+	@containers/run.sh $(IMAGE) make reproduce CORES=$(CORES) ARGS="$(ARGS)"
+
+test-container: .venv/.develop  ## build the CPU image and run tests inside it
+	@BAKEOFF_CONTAINER_TESTS=small $(BIN)/python -m pytest tests/containers/test_image.py
+
+test-containers-full: .venv/.develop  ## every image built and run as far as a machine without a GPU can; about 20 GB of disk
+	@BAKEOFF_CONTAINER_TESTS=full $(BIN)/python -m pytest tests/containers/test_image.py -v

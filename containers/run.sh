@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs a command of this checkout inside an image, as this user, with a read-only root, no privileges and no network.
+# Usage: containers/run.sh IMAGE COMMAND...       such as: containers/run.sh cpu make reproduce
+#
+# RUNTIME   docker or podman (default: the first one found)
+# GPUS      GPUs for an image with CUDA: all (default), none, or a device's number or UUID
+# COUNTERS  1: gives CAP_SYS_ADMIN, which Nsight Compute needs where the driver keeps its counters for administrators. Nothing else does.
+# DATASET   a flashinfer-trace checkout, mounted read-only at /data/flashinfer-trace
+# STANDIN   1: the image built on a stand-in base (containers/image.sh)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source containers/lock.bash
+
+name=${1:?an image of containers/images.lock.yaml}; shift
+[ $# -gt 0 ] || fail "no command" "a command to run in $name" "containers/run.sh $name make reproduce"
+known_image "$name"
+runtime=${RUNTIME:-$(command -v podman || command -v docker || true)}
+[ -n "$runtime" ] || fail "neither podman nor docker on PATH" "one of them" "install one, or run without a container: make reproduce"
+if [ "${runtime##*/}" = podman ] && command -v runc > /dev/null; then export CONTAINERS_CONF=$PWD/containers/containers.conf; fi
+
+# The published image by its digest; else the one built here, if it is the one of the lock file.
+digest=$(field "$name" digest) repository=$(field "$name" repository)
+if [ -n "$repository" ]; then
+    image=$repository@$digest
+else
+    image=localhost/bakeoff-$name${STANDIN:+:standin}
+    if ! "$runtime" image inspect "$image" > /dev/null 2>&1; then
+        archive=.cache/images/$name-${digest:7:12}.tar
+        [ -z "${STANDIN:-}" ] && [ -f "$archive" ] || fail "no image $image, and $name is published nowhere" "the image" "${STANDIN:+STANDIN=1 }make image IMAGE=$name"
+        "$runtime" load --quiet --input "$archive" > /dev/null
+    fi
+fi
+
+options=(--rm --read-only --network=none --cap-drop=all --security-opt=no-new-privileges --user "$(id -u):$(id -g)"
+    --env "BAKEOFF_IMAGE_DIGEST=${digest:-$("$runtime" image inspect --format '{{.Digest}}' "$image")}"
+    --tmpfs /tmp:rw,exec,nosuid,size=8g --volume "$PWD:/bakeoff" --workdir /bakeoff)
+gpus=${GPUS:-all}
+if [ -n "$(field "$name" cuda)" ] && [ "$gpus" != none ]; then
+    if [ "${runtime##*/}" = podman ]; then options+=(--device "nvidia.com/gpu=$gpus"); else options+=(--gpus "$gpus"); fi
+fi
+if [ "${COUNTERS:-}" = 1 ]; then options+=(--cap-add=SYS_ADMIN); fi
+if [ -n "${DATASET:-}" ]; then options+=(--volume "$(realpath "$DATASET"):/data/flashinfer-trace:ro"); fi
+
+status=0
+"$runtime" run "${options[@]}" "$image" "$@" || status=$?
+if [[ "$status" = 125 && ${options[*]} = *gpu* ]]; then
+    cat >&2 <<HINT
+containers/run.sh: ${runtime##*/} did not start $image
+  found:    the message above
+  expected: a container runtime that can give GPUs away (GPUS=$gpus)
+  to do:    install nvidia-container-toolkit, then \`nvidia-ctk runtime configure --runtime=docker\` and restart Docker, or for Podman
+            \`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml\`. Without a GPU: GPUS=none, or the image cpu.
+HINT
+fi
+exit "$status"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# mmdebstrap hook of a stand-in base: copies this host's Python of the wanted version into the new root, as its python3.
+# Usage: standin-python.sh VERSION ROOT
+set -euo pipefail
+version=$1 root=$2
+prefix=$("python$version" -c 'import sys; print(sys.base_prefix)') || {
+    echo "standin-python.sh: found no working python$version on PATH, expected one to copy; install it (pyenv, say) or set PATH" >&2
+    exit 2
+}
+mkdir -p "$root/opt/python"
+tar -C "$prefix" --exclude='__pycache__' --exclude='*.a' --exclude='test' --exclude='site-packages/*' -c . | tar -C "$root/opt/python" -x --no-same-owner
+"$root/opt/python/bin/python$version" -c '' || true
+chroot "$root" "/opt/python/bin/python$version" -m ensurepip --version > /dev/null
+ln -sf "/opt/python/bin/python$version" "$root/usr/local/bin/python3"

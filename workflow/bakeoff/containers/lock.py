@@ -1,0 +1,140 @@
+"""containers/images.lock.yaml: the one place where image digests stand.
+
+Entry points: `load`, `Images.image`, `reference` (what a rule's `container:` holds) and `archive_digest`. Nothing is written and no
+registry is asked. `containers/lock.bash` reads the same file on hosts without Python packages.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from bakeoff.errors import InputError
+from bakeoff.files import PROJECT_ROOT, read_bytes, validate
+
+LOCK_FILE = PROJECT_ROOT / "containers/images.lock.yaml"
+ARCHIVES = PROJECT_ROOT / ".cache/images"
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Component(_Part):
+    """A part of an image and what was done with it."""
+
+    name: str
+    version: str
+    state: Literal["executed", "imported", "built", "not exercised"]
+    where: str
+    """On what it was executed, imported or built."""
+
+
+class Image(_Part):
+    """One image: what it is made of and where it is."""
+
+    purpose: str
+    base_suite: str | None = None
+    """Debian suite that mmdebstrap makes the base of; null for a base from a registry."""
+    base_name: str | None = None
+    base_tag: str | None = None
+    base_index: Digest | None = None
+    """Digest of the base's multi-platform index."""
+    base_digest: Digest | None = None
+    """Digest of the base's manifest for this platform."""
+    snapshot: Annotated[str, StringConstraints(pattern=r"^\d{8}T\d{6}Z$")]
+    """Moment of the distribution's archive that packages come from, UTC."""
+    packages: list[str]
+    """Packages of the distribution, with a version where the archive has no snapshots."""
+    python: Version
+    cuda: Version | None = None
+    """CUDA release of the image; null where nothing needs a GPU."""
+    min_driver: Version | None = None
+    """Oldest NVIDIA driver branch that runs this CUDA release."""
+    locks: list[str] = Field(min_length=1)
+    """Hash-locked package lists, in the order of installation."""
+    repository: str | None
+    """Where the image is published; null: nowhere."""
+    digest: Digest | None
+    """Digest of the image's manifest; null: nobody has built it yet."""
+    components: list[Component]
+
+    @model_validator(mode="after")
+    def _one_base(self) -> Image:
+        registry = [self.base_name, self.base_tag, self.base_index, self.base_digest]
+        if registry.count(None) != (len(registry) if self.base_suite else 0):
+            raise ValueError("either base_suite alone, or base_name, base_tag, base_index and base_digest")
+        return self
+
+
+class Images(_Part):
+    """The whole lock file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+    schema_: Literal["bakeoff/images/1"] = Field(alias="schema")
+    platform: Literal["linux/amd64"]
+    """Platform of every image and of every lock."""
+    images: dict[str, Image]
+
+    def image(self, name: str) -> Image:
+        """One image; an unknown name is an InputError."""
+        if name in self.images:
+            return self.images[name]
+        raise InputError(
+            LOCK_FILE, found=f"image {name}", expected=f"one of {', '.join(self.images)}", hint="name one of these"
+        )
+
+
+def load(path: Path = LOCK_FILE) -> Images:
+    """Read and validate the lock file; any mistake is an InputError that names the field."""
+    try:
+        document = yaml.safe_load(read_bytes(path))
+    except yaml.YAMLError as error:
+        raise InputError(
+            path, found=f"not YAML: {error}", expected="the image lock", hint="restore the file from git"
+        ) from error
+    return validate(document, Images, path)
+
+
+def image_for(backend: str) -> str:
+    """The image that runs a backend."""
+    return "cpu" if backend == "cpu" else "cu130"
+
+
+def archive_path(name: str, digest: str) -> Path:
+    """Where an image that was built here lies; the name changes with the digest, so that nothing caches an older one."""
+    return ARCHIVES / f"{name}-{digest.removeprefix('sha256:')[:12]}.tar"
+
+
+def reference(name: str, image: Image) -> str | None:
+    """What Apptainer is told to run: the published image by its digest, else the archive that was built here; None if neither is."""
+    if image.digest is None:
+        return None
+    if image.repository:
+        return f"docker://{image.repository}@{image.digest}"
+    return f"oci-archive:{archive_path(name, image.digest)}"
+
+
+def archive_digest(path: Path) -> str:
+    """Digest of the one manifest in an OCI archive; an unreadable archive is an InputError."""
+    try:
+        with tarfile.open(path) as archive:
+            member = archive.extractfile("index.json")
+            manifests = json.load(member)["manifests"] if member else []
+        return str(manifests[0]["digest"])
+    except (OSError, KeyError, IndexError, ValueError, tarfile.TarError) as error:
+        raise InputError(
+            path,
+            found=f"no OCI archive ({error})",
+            expected="an image archive",
+            hint="make image, which writes it anew",
+        ) from error
