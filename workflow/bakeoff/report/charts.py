@@ -199,7 +199,8 @@ def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: 
 
 
 def roofline(id_: str, series: Sequence[Series], roofs: Sequence[Roof], words: Words) -> Markup:
-    """Marks below roofs, both axes logarithmic. Marks that share an x stand side by side around it."""
+    """Marks below roofs, both axes logarithmic. Marks that share an x stand side by side around it, each as far below the first roof as
+    its value is."""
 
     def draw(wide: bool) -> Canvas:
         frame = _frame(id_, words, wide, height=400 if wide else 320, labels=[])
@@ -217,9 +218,11 @@ def roofline(id_: str, series: Sequence[Series], roofs: Sequence[Roof], words: W
             frame.canvas.add("path", class_="roof", d=line, stroke_dasharray=dash(number))
         apart = 6.0 if wide else 3.0
         for place, s in enumerate(series):
-            aside = apart * (place - (len(series) - 1) / 2)
+            aside = (x.high / x.low) ** (apart * (place - (len(series) - 1) / 2) / (frame.right - frame.left))
             for point in s.points:
-                frame.canvas.mark(s.index, x(point.x) + aside, y(point.y), title=point.title if wide else "")
+                beside = point.x * aside
+                height = point.y * roofs[0].at(beside) / roofs[0].at(point.x)
+                frame.canvas.mark(s.index, x(beside), y(height), title=point.title if wide else "")
         return frame.canvas
 
     return _roof_legend(roofs) + both_widths(draw, series, named=False)
