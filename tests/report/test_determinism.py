@@ -10,10 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.stats.model import Analysis
 from report import constructed
 from report.pages import analysis
+from stats import make
 
 HASH_SEEDS, ZONES, LOCALES = ("0", "4711"), ("UTC", "Pacific/Kiritimati"), ("C", "tr_TR.UTF-8")
 
@@ -69,3 +71,29 @@ def test_the_layout_of_the_json_does_not_matter_but_every_fact_does(tmp_path: Pa
         update={"provenance": [a.provenance[0].model_copy(update={"value": "2.13.1"}), *a.provenance[1:]]}
     )
     assert render(a)["report.html"] != render(changed)["report.html"]
+
+
+def test_two_python_versions_give_the_same_bytes(tmp_path: Path) -> None:
+    """Analysis and report of a published table and of a run, by this interpreter and by another one."""
+    other = os.environ.get("BAKEOFF_OTHER_PYTHON")
+    if not other:
+        pytest.skip(
+            "needs a second Python with numpy, scipy, pydantic, jinja2 and pyyaml: BAKEOFF_OTHER_PYTHON=/path/to/python"
+        )
+    run = make.write(make.named("faulty"), tmp_path / "faulty")
+    sources = [PROJECT_ROOT / "results" / "published" / "2026-02-26_4way", run]
+    made = []
+    for number, python in enumerate((sys.executable, other)):
+        target = tmp_path / str(number)
+        for source in sources:
+            document = target / source.name / "analysis.json"
+            for words in (["analyse", source, "-o", document], ["report", document]):
+                subprocess.run(
+                    [python, "-m", "bakeoff", *map(str, words)],
+                    check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT / "workflow")},
+                )  # fmt: skip
+        files = sorted(path for path in target.rglob("*") if path.is_file())
+        made.append({str(path.relative_to(target)): path.read_bytes() for path in files})
+    versions = {subprocess.run([p, "-V"], capture_output=True, check=True).stdout for p in (sys.executable, other)}
+    assert len(versions) == 2, f"BAKEOFF_OTHER_PYTHON is the same version: {versions}"
+    assert made[0] == made[1] and len(made[0]) > 40
