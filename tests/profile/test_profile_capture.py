@@ -143,6 +143,17 @@ def test_finished_cells_are_not_profiled_again(tmp_path: Path, monkeypatch: pyte
     assert (run / "profile" / f"{SOLUTION}.json").read_bytes() == before
 
 
+def test_a_tool_whose_cells_were_taken_again_with_another_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, tmp_path, nsys="nsys")
+    run = make_run(tmp_path, workloads=["T1_o32"])
+    profile(run, requested="cupti")
+    assert summary(run).tools == {"cupti": "13.0.1"}
+    profile(run, requested="nsys")
+    assert summary(run).tools == {"nsys": "1.2.3"} and summary(run).cells[0].tier == "nsys"
+
+
 def test_a_changed_stage_table_makes_a_profile_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, nsys="nsys")
     run = make_run(tmp_path)

@@ -90,6 +90,24 @@ def test_a_trial_capture_that_leaves_no_report_is_told_by_its_last_line(tmp_path
     assert tiers._trial(str(tool)) is None
 
 
+@pytest.mark.parametrize(
+    ("printed", "number"),
+    [
+        (
+            "Copyright (c) 2018-2025 NVIDIA Corporation\nVersion 2025.3.1.0 (build 36398880) (public-release)",
+            "2025.3.1.0",
+        ),
+        ("NVIDIA Nsight Systems version 2025.3.1.90-253135822126v0", "2025.3.1.90"),
+        ("no number", None),
+    ],
+)
+def test_a_tools_version_is_its_number(printed: str, number: str | None, tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text(f"#!/bin/sh\ncat <<'EOF'\n{printed}\nEOF\n")
+    tool.chmod(0o755)
+    assert tiers._version(str(tool)) == number
+
+
 def test_this_host_can_be_asked() -> None:
     facts = tiers.gather(trial=False)
     if facts.gpu is None:

@@ -16,7 +16,10 @@ def test_profile_prints_its_commands_in_a_dry_run(
     install(monkeypatch, tmp_path)
     run = make_run(tmp_path)
     assert cli.main(["profile", str(run), "--dry-run", "--tier", "cupti", "--workload", "T1_o32"]) == 0
-    printed = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    assert "nsys  missing: nsys is not installed; to have it: install" in captured.err
+    assert "cupti used (13.0.1)" in captured.err
+    printed = captured.out.splitlines()
     assert len(printed) == 2 and all("bakeoff.profile.child" in line for line in printed)
     assert "cupti-00" in printed[1] and "host-00" in printed[0]
 

@@ -59,9 +59,10 @@ def profile_run(
 
 
 def planned(
-    run: Path, solutions: Sequence[str] | None, workloads: Sequence[str] | None, requested: str | None
+    run: Path, solutions: Sequence[str] | None, workloads: Sequence[str] | None, requested: str | None, tell: Say = say
 ) -> list[list[str]]:
-    """The commands that `profile_run` would start if all goes well. A tool that this host lacks is shown by its plain name."""
+    """The commands that `profile_run` would start if all goes well; which tiers this host has is told. A tool that it lacks is shown by
+    its plain name."""
     run = run.resolve()
     plan = read_plan(run)
     wanted = requested or plan.profile.tier
@@ -71,6 +72,7 @@ def planned(
     tiers = judge(facts)
     timeline: Name = "cupti" if wanted == "cupti" or (wanted != "nsys" and not tiers["nsys"].usable) else "nsys"
     names: list[Name] = [timeline] if wanted in ("nsys", "cupti") else [timeline, "ncu"]
+    _tell_tiers(tiers, [tiers[name] for name in names], tell)
     known = {**tiers, HOST.name: HOST}
     due, found = _due_workloads(plan, workloads), []
     for who in _participants(plan, solutions):

@@ -84,9 +84,11 @@ class Ledger:
     def write(self) -> None:
         """Write the document: cells in the run's order, those of an older key left out."""
         order = [workload.id for workload in self.plan.workloads]
+        cells = self.cells.values()
+        used = {cell.tier for cell in cells} | {"ncu" for cell in cells if cell.counters}
         document = SolutionProfile(
             solution=self.who.name, digest=self.who.digest, backend=self.plan.backend, gpu=self.facts.gpu or "unknown",
-            tools=dict(sorted(self.tools.items())), tiers_missing=dict(sorted(self.missing.items())), ceilings=self.ceilings,
+            tools={name: version for name, version in sorted(self.tools.items()) if name in used}, tiers_missing=dict(sorted(self.missing.items())), ceilings=self.ceilings,
             cells=[self.cells[name] for name in order if name in self.cells],
             failures=[self.failures[name] for name in order if name in self.failures],
             hosts=[self.hosts[name] for name in order if name in self.hosts],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -173,7 +174,7 @@ def _find(tool: str) -> str | None:
 
 
 def _version(path: str | None) -> str | None:
-    """The last line of `TOOL --version`, which holds the number."""
+    """The number in `TOOL --version`, which stands in the last line with one; None if there is none."""
     if path is None:
         return None
     try:
@@ -182,8 +183,8 @@ def _version(path: str | None) -> str | None:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    lines = [line.strip() for line in answer.splitlines() if line.strip()]
-    return lines[-1] if lines else None
+    numbers = re.findall(r"\d+(?:\.\d+)+", answer)
+    return numbers[-1] if numbers else None
 
 
 def _trial(nsys: str) -> str | None:
