@@ -32,7 +32,8 @@ def run_layer(call: MoeCall, backend: str, fp8_epilogue: bool) -> None:
     plan = stages.plan_call(call, align=BLOCK)
     rows, hidden, inner = plan.rows, call.hidden, call.intermediate
     for weights in (call.gemm1_weights, call.gemm2_weights):
-        check_sizes(*weights.shape, rows)
+        experts, columns, depth = weights.shape
+        check_sizes(experts, columns, depth, rows)
     fp8, bf16, f32 = torch.float8_e4m3fn, torch.bfloat16, torch.float32
     groups = (plan.m_indptr, plan.m_count)
     a = plan.buffer("a", (rows, hidden), fp8)

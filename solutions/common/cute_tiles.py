@@ -6,7 +6,7 @@ in cute_sm90 and cute_sm100. Letters and index maps: cute_maps.
 
 # No "from __future__ import annotations" in CuTeDSL modules: Constexpr annotations are read as objects.
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cutlass
 import cutlass.cute as cute
@@ -18,8 +18,8 @@ from . import cute_ptx as ptx
 
 E4M3 = cutlass.Float8E4M3FN
 F32 = cutlass.Float32
-I32 = cutlass.Int32
-U32 = cutlass.Uint32
+I32: TypeAlias = cutlass.Int32
+U32: TypeAlias = cutlass.Uint32
 
 
 class Bundle:
