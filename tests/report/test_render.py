@@ -223,6 +223,22 @@ def test_a_condition_counts_all_that_failed_it_not_only_those_it_names() -> None
     assert "none passed" in page.text and "One block has no interval" not in page.text
 
 
+def test_a_run_under_two_protocols_shows_both_and_whether_the_order_holds() -> None:
+    a = analysis("with_peer")
+    same = model.ProtocolSummary(protocol="fib-0.1.2", summaries=a.summaries)
+    first, *rest = a.summaries
+    best = first.model_copy(update={"geometric_mean": model.Estimate(value=99.0)})
+    other = model.ProtocolSummary(protocol="fib-0.1.2", summaries=[best, *rest])
+    header = a.run.model_copy(update={"other_protocols": ["fib-0.1.2"]})
+    for one, said in ((same, "stand in the same order"), (other, "change places")):
+        written = rendering.render(a.model_copy(update={"run": header, "other_protocols": [one]}))
+        assert said in Page.of(written["report.html"]).text and said in written["report.md"].decode()
+        rows = list(csv.DictReader(io.StringIO(written["tables/protocols.csv"].decode())))
+        means = {s.solution: s.geometric_mean.value for s in one.summaries if s.geometric_mean}
+        assert {row["solution"]: float(row["fib-0.1.2"]) for row in rows} == means
+    assert "Under each timing protocol" not in Page.of(files("with_peer")["report.html"]).text
+
+
 def test_a_lone_solution_leads_nothing() -> None:
     page = Page.of(files("one_solution")["report.html"])
     heads = {entry.text for entry in page.all("th")}

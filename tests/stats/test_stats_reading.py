@@ -15,6 +15,7 @@ from bakeoff.stats.beside import compared, load
 from bakeoff.stats.published import load_published
 from bakeoff.stats.runs import load_run
 from bakeoff.stats.samples import Sample, Samples
+from bakeoff.stats.verbs import analysis_of
 from make import Made, named, write
 
 PUBLISHED = PROJECT_ROOT / "results/published"
@@ -272,6 +273,20 @@ def test_a_run_is_compared_on_the_protocol_of_the_published_table(tmp_path):
     assert [cell.new for cell in found.cells] == [
         cell.new for cell in compared(PUBLISHED / "2026-02-26_4way", other).cells
     ]
+
+
+def test_the_other_protocols_of_a_run_stand_beside_its_figures(tmp_path):
+    run = write(named("with_peer", blocks=5), tmp_path / "run")
+    slower = {"triton_fused_moe_v2": (20.0, 4.0)}
+    made = named("with_peer", blocks=5, protocol="fib-0.1.2", speed={**named("with_peer").speed, **slower})
+    other = write(made, tmp_path / "other")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "protocols": ["robust", "fib-0.1.2"]}))
+    shutil.copy(other / "traces.jsonl", run / "traces.fib-0.1.2.jsonl")
+    (found,) = analysis_of(run).other_protocols
+    assert found.protocol == "fib-0.1.2" and found.time_tier == "cupti_span_us"
+    assert found.summaries == analysis_of(other).summaries
+    assert analysis_of(other).other_protocols == []
 
 
 def test_a_profiled_run_carries_its_profile_and_the_tested_explanations(tmp_path, monkeypatch):

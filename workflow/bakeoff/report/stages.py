@@ -56,7 +56,10 @@ def cells(view: View, section: ProfileSection) -> Table:
     columns += [Column(key, numeric=True) for key in ("dram_over_floor", "bandwidth_share", "tensor_share")]
     columns += [
         Column(key, shown=False)
-        for key in ("host_us", "syncs", "mapped_share", "intensity", "tflops", "tier", "counters_missing")
+        for key in (
+            *("bandwidth_ceiling_share", "tflops_share", "tflops_ceiling_share", "host_us", "syncs", "mapped_share"),
+            *("intensity", "tflops", "tier", "counters_missing"),
+        )
     ]
     return Table("profiled", columns, [_cell_row(view, section, one) for one in _by_workload(section)])
 
@@ -89,6 +92,7 @@ def _cell_row(view: View, section: ProfileSection, one: CellSection) -> list[Cel
         *[
             cell(value)
             for value in (
+                *(one.bandwidth_ceiling_share, one.tflops_share, one.tflops_ceiling_share),
                 *(one.host_us, one.syncs, one.mapped_share, one.intensity),
                 *(roofline.rate(one), one.tier, one.counters_missing),
             )
@@ -121,6 +125,7 @@ def stages(view: View, section: ProfileSection) -> Table:
     columns += [
         Column(key, numeric=True) for key in ("launches", "dram_bytes", "dram_share", "tensor_share", "occupancy")
     ]
+    columns += [Column("local_accesses", shown=False)]
     rows = [
         [
             cell(one.workload),
@@ -135,6 +140,7 @@ def stages(view: View, section: ProfileSection) -> Table:
             cell(stage.launches),
             cell(stage.dram_bytes, f.data_size(stage.dram_bytes)) if stage.dram_bytes is not None else cell(None),
             *[_share(share) for share in (stage.dram_share, stage.tensor_share, stage.occupancy)],
+            cell(stage.local_accesses),
         ]
         for one in _by_workload(section)
         for stage in one.stages

@@ -1,6 +1,6 @@
 """From a run's data to the analysis document.
 
-Entry points: `analyse` (pure: the same data give the same document) and `document_bytes` (canonical bytes of it).
+Entry points: `analyse` (pure: the same data give the same document), `protocol_summary`, and `document_bytes` (canonical bytes).
 Comparisons with other runs and the audit are added by the caller, who reads their files (`verbs`).
 """
 
@@ -16,7 +16,17 @@ from bakeoff.profile.section import ProfileSection, explained
 from bakeoff.stats import findings
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.intervals import Interval
-from bakeoff.stats.model import Analysis, Cell, Check, Estimate, RankStability, Summary, Winner, Workload
+from bakeoff.stats.model import (
+    Analysis,
+    Cell,
+    Check,
+    Estimate,
+    ProtocolSummary,
+    RankStability,
+    Summary,
+    Winner,
+    Workload,
+)
 from bakeoff.stats.pairs import number, pair_model, ratio_estimate, rivals, winners
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
@@ -49,6 +59,15 @@ def analyse(data: RunData) -> Analysis:
         gate_power=data.gate_power,
         builds=data.builds,
         profiles=_profiles(data, figures),
+    )
+
+
+def protocol_summary(data: RunData) -> ProtocolSummary:
+    """What stands beside a run's figures from another of its protocols."""
+    figures = Figures.of(data)
+    won = winners(data.samples, figures.speed, figures.contestants, figures.duels)
+    return ProtocolSummary(
+        protocol=data.header.protocol or "", time_tier=data.header.time_tier, summaries=_summaries(data, figures, won)
     )
 
 

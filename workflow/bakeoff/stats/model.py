@@ -16,7 +16,17 @@ from pydantic import ConfigDict, Field
 
 from bakeoff.profile.section import ProfileSection
 from bakeoff.stats.model_base import Estimate, Part, Verdict
-from bakeoff.stats.model_figures import Pair, PairVerdict, ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
+from bakeoff.stats.model_figures import (
+    Pair,
+    PairVerdict,
+    ProfileCurve,
+    ProtocolSummary,
+    Ranked,
+    Ranking,
+    RankStability,
+    Summary,
+    Winner,
+)
 from bakeoff.stats.model_findings import (
     ConsistencyFinding,
     ConsistencyRow,
@@ -81,6 +91,7 @@ __all__ = [
     "PreviousFinding",
     "PreviousRow",
     "ProfileCurve",
+    "ProtocolSummary",
     "RankStability",
     "Ranked",
     "Ranking",
@@ -120,6 +131,8 @@ class Analysis(Part):
     """By solution, family, seed, the timed values included."""
     summaries: list[Summary]
     """One per solution."""
+    other_protocols: list[ProtocolSummary] = Field(default_factory=list)
+    """The run's other timing protocols, in its order; empty if performance is not shown."""
     winners: list[Winner] = Field(default_factory=list)
     """One per workload; empty if performance is not shown."""
     pairs: list[Pair] = Field(default_factory=list)

@@ -73,6 +73,17 @@ class Summary(Part):
     """Sum of the latencies of all workloads; null if one is missing or times are not recorded."""
 
 
+class ProtocolSummary(Part):
+    """The same run under another timing protocol."""
+
+    protocol: str
+    """Name of the protocol."""
+    time_tier: str | None = None
+    """Which time its latencies are."""
+    summaries: list[Summary]
+    """One per solution."""
+
+
 class PairVerdict(Part):
     """a against b at one workload."""
 

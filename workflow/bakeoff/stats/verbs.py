@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
     """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on request."""
-    from bakeoff.stats.analyse import analyse
+    from bakeoff.stats.analyse import analyse, protocol_summary
     from bakeoff.stats.beside import compared, load
     from bakeoff.stats.findings import against
     from bakeoff.stats.published import published_folder
 
     data = load(folder)
     analysis = analyse(data)
+    if data.performance_shown:
+        analysis.other_protocols = [protocol_summary(load(folder, name)) for name in data.header.other_protocols]
     others = [(published_folder(peer.id), peer.relation) for peer in data.beside] + [
         (path, "previous") for path in earlier
     ]
