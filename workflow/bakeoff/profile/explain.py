@@ -83,6 +83,7 @@ def _cell(cell: CellSection) -> list[str]:
         "",
         f"{cell.workload}: busy {cell.busy_us:.1f} us of {cell.span_us:.1f} us, {gaps}, {cell.launches} launches, {host}",
         f"  {_distance(cell)}",
+        f"  {_rates(cell)}",
         "  "
         + COLUMNS.format(
             "stage", "us", "share", "floor us", "of it", "bound by", "DRAM", "tensor", "occ.", "launches"
@@ -121,11 +122,24 @@ def _distance(cell: CellSection) -> str:
         parts.append(f"floor {cell.floor_us:.1f} us, so at {cell.floor_share:.0%} of the sourced peaks")
     if cell.ceiling_us is not None and cell.ceiling_share is not None:
         parts.append(f"{cell.ceiling_share:.0%} of what this host reaches ({cell.ceiling_us:.1f} us)")
-    if cell.dram_over_floor is not None and cell.bandwidth_gbs is not None:
-        parts.append(f"{cell.dram_over_floor:.2f} times the floor's bytes at {cell.bandwidth_gbs:,.0f} GB/s")
-    elif cell.counters_missing:
-        parts.append(f"no counters: {cell.counters_missing}")
     return "; ".join(parts) or "no floor: this GPU's peaks are not listed"
+
+
+def _rates(cell: CellSection) -> str:
+    """What the call moved and multiplied while it was busy, of the sourced peak and of what this host reaches."""
+
+    def of(peak: float | None, host: float | None) -> str:
+        shares = [
+            f"{share:.0%} {what}" for share, what in ((peak, "of peak"), (host, "of the host's")) if share is not None
+        ]
+        return f" ({', '.join(shares)})" if shares else ""
+
+    flops = f"{cell.tflops:,.0f} TFLOP/s{of(cell.tflops_share, cell.tflops_ceiling_share)}"
+    if cell.dram_over_floor is None or cell.bandwidth_gbs is None:
+        return flops + (f"; no counters: {cell.counters_missing}" if cell.counters_missing else "")
+    moved = f"{cell.bandwidth_gbs:,.0f} GB/s{of(cell.bandwidth_share, cell.bandwidth_ceiling_share)}"
+    tensor = "" if cell.tensor_share is None else f", tensor pipe busy {cell.tensor_share:.0%}"
+    return f"moved {cell.dram_over_floor:.2f} times the floor's bytes at {moved}; {flops}{tensor}"
 
 
 def _stage(one: StageSection) -> str:

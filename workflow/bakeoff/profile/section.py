@@ -86,6 +86,7 @@ def _cell(cell: CellProfile, host: HostTime | None, who: Participant, workload: 
     total = cell.counters.total if cell.counters else None
     dram = total.dram_bytes if total else None
     rate = None if dram is None or not cell.busy_us else dram / cell.busy_us / 1e3
+    tflops = least.flops / cell.busy_us / 1e6 if cell.busy_us else 0.0
     stage_floor = (
         stage_floors(geometry, workload.seq_len, workload.stats, who.rounding, L2_BYTES[backend])
         if who.rounding
@@ -103,7 +104,9 @@ def _cell(cell: CellProfile, host: HostTime | None, who: Participant, workload: 
         dram_bytes=dram, dram_over_floor=_ratio(dram, least.bytes), bandwidth_gbs=_round(rate),
         bandwidth_share=_ratio(rate, peak.bandwidth / 1e9) if peak else None,
         bandwidth_ceiling_share=_ratio(rate, ceilings.copy_gbs) if ceilings else None,
-        tensor_share=total.tensor_share if total else None, tflops=round(least.flops / cell.busy_us / 1e6, 4) if cell.busy_us else 0.0,
+        tensor_share=total.tensor_share if total else None, tflops=round(tflops, 4),
+        tflops_share=_ratio(tflops, peak.fp8 / 1e12) if peak else None,
+        tflops_ceiling_share=_ratio(tflops, ceilings.fp8_tflops) if ceilings else None,
         counters_missing=cell.counters_missing, kernels=cell.kernels,
     )  # fmt: skip
 

@@ -99,6 +99,10 @@ class CellSection(Part):
     """Busy cycles of the tensor pipe over elapsed cycles, mean over all kernels by duration."""
     tflops: float
     """The workload's FLOPs over the busy time, TFLOP/s."""
+    tflops_share: float | None = None
+    """Of the sourced dense FP8 peak."""
+    tflops_ceiling_share: float | None = None
+    """Of the FP8 rate measured on this host."""
     counters_missing: str | None
     """Why there are no counters."""
     kernels: list[Kernel]
