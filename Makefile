@@ -27,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := install --quiet --no-deps --require-hashes
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast test-ci lint types format schemas lock same-locks check-determinism summary bench bench-compare clean
+.PHONY: help setup setup-dev reproduce test test-fast test-ci lint types format schemas recorded lock same-locks check-determinism summary bench bench-compare clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ format: $(TO_DEVELOP)  ## rewrite the sources in the project's format
 
 schemas: $(TO_DEVELOP)  ## regenerate what is generated from the models
 	@$(BIN)/bakeoff schemas
+
+recorded: .venv/.reproduce  ## remake traces and analysis of the recorded runs from their samples
+	@for run in results/recorded/*/; do $(BIN)/bakeoff assemble $$run && $(BIN)/bakeoff analyse $$run -o $${run}analysis.json; done
 
 lock:  ## renew every lock file from its input (needs uv)
 	@containers/lock.sh

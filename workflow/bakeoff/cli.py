@@ -25,6 +25,10 @@ VERBS = {
     "profile": ("bakeoff.profile.verbs", "profile a run's cells with Nsight or CUPTI, apart from timing"),
     "gate-power": ("bakeoff.verify.verbs", "run the mutants: how much the correctness gates catch"),
     "assemble": ("bakeoff.measure.verbs", "journals -> traces.jsonl and verification.jsonl"),
+    "record": (
+        "bakeoff.measure.verbs",
+        "a finished GPU run -> a folder to commit: samples compressed, traces made from them",
+    ),
     "verify": ("bakeoff.verify.verbs", "check that a run has every cell it must have, and that each PASSED"),
     "analyse": ("bakeoff.stats.verbs", "traces -> analysis.json: intervals, verdicts, summaries"),
     "audit": ("bakeoff.stats.verbs", "test every figure and conclusion of a published report"),

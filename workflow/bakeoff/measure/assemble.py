@@ -83,8 +83,7 @@ def collect(run: Path, plan: Plan) -> dict[Key, Cell]:
     found: dict[Key, dict[int, Record]] = {}
     for block in range(plan.blocks):
         for who in plan.participants:
-            path = journal_path(run, block, who.name)
-            for record in _finals(path) if path.is_file() else []:
+            for record in _finals(journal_path(run, block, who.name)):
                 cell = by_key.get(record.key)
                 if cell is not None:  # other keys belong to inputs that have changed since
                     place = (cell.participant, cell.workload, cell.protocol, cell.family, cell.seed)

@@ -2,17 +2,22 @@
 
 Entry points: `Journal.open` (repairs a torn end and reads what is there), `.append`, and `read_journal` (changes nothing).
 A crash at any instant loses at most the line that was being written; such a line is cut when the journal is opened again.
+Recorded runs hold their journals compressed, `NAME.jsonl.gz`; they are read, never written.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_bytes, sync_folder, unwritable
 from bakeoff.measure.records import Record, parse_line, seal
+
+COMPRESSED = ".gz"
 
 
 class Journal:
@@ -60,8 +65,18 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Record]:
-    """Every record of a journal that is not being written; a damaged line, the last one too, is an InputError."""
-    return _parse(path, read_bytes(path), repair=False)[0]
+    """Every record of a journal that is not being written, compressed or not; any damage is an InputError. No file: no records."""
+    packed = path.with_name(path.name + COMPRESSED)
+    if path.is_file() or not packed.is_file():
+        return _parse(path, read_bytes(path), repair=False)[0] if path.is_file() else []
+    try:
+        data = gzip.decompress(read_bytes(packed))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            packed, found=f"no whole gzip file ({error})", expected="a journal as `bakeoff record` compresses it",
+            hint="restore the file from version control",
+        ) from error  # fmt: skip
+    return _parse(packed, data, repair=False)[0]
 
 
 def _parse(path: Path, data: bytes, repair: bool) -> tuple[list[Record], int, int | None]:

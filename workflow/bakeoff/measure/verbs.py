@@ -1,4 +1,4 @@
-"""Verbs of this room: probe, measure, assemble, check."""
+"""Verbs of this room: probe, measure, assemble, record, check."""
 
 from __future__ import annotations
 
@@ -45,6 +45,19 @@ def assemble(args: argparse.Namespace) -> int:
     from bakeoff.measure.assemble import assemble_run
 
     assemble_run(args.folder)
+    return 0
+
+
+def record_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, complete and assembled")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER",
+                        help="a new folder, say results/recorded/2026-11-23_h100")  # fmt: skip
+
+
+def record(args: argparse.Namespace) -> int:
+    from bakeoff.measure.record import record_run
+
+    record_run(args.folder, args.output)
     return 0
 
 

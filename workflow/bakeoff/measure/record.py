@@ -1,0 +1,67 @@
+"""A finished run as a folder that can be committed: its facts and raw samples, small enough for a repository.
+
+Entry point: `record_run`. Journals are compressed as they are, seals included; traces and verifications are made from the compressed
+ones, so that what stands beside the samples is what they give.
+"""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+
+from bakeoff.errors import InputError
+from bakeoff.files import read_bytes, unwritable, write_atomic
+from bakeoff.measure.assemble import assemble_run, collect
+from bakeoff.measure.block import block_folder, journal_path
+from bakeoff.measure.journal import COMPRESSED
+from bakeoff.plan import read_plan
+
+
+def record_run(run: Path, target: Path) -> None:
+    """Write the run to `target`, a new folder. A run whose plan is not complete, or one of the cpu backend, is an InputError."""
+    plan = read_plan(run)
+    if plan.backend == "cpu":
+        raise InputError(
+            run / "config.json", found="backend cpu", expected="a run on a GPU",
+            hint="a cpu run needs no record: `make reproduce` makes it anew anywhere",
+        )  # fmt: skip
+    if target.exists():
+        raise InputError(
+            target, found="a folder that exists", expected="a new one", hint="choose another name, or delete it first"
+        )
+    _check_complete(run)
+    try:
+        for name in ("config.json", "host.json"):
+            write_atomic(target / name, read_bytes(run / name))
+        for block in range(plan.blocks):
+            write_atomic(
+                block_folder(target, block) / "manifest.json", read_bytes(block_folder(run, block) / "manifest.json")
+            )
+            for who in plan.participants:
+                packed = gzip.compress(read_bytes(journal_path(run, block, who.name)), compresslevel=9, mtime=0)
+                path = journal_path(target, block, who.name)
+                write_atomic(path.with_name(path.name + COMPRESSED), packed)
+        for path in sorted((run / "profile").glob("*.json")):
+            write_atomic(target / "profile" / path.name, read_bytes(path))
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise unwritable(target, error) from error
+    assemble_run(target)
+
+
+def _check_complete(run: Path) -> None:
+    plan = read_plan(run)
+    records = collect(run, plan)
+    blocks = set(range(plan.blocks))
+    missing = []
+    for cell in plan.cells:
+        place = (cell.participant, cell.workload, cell.protocol, cell.family, cell.seed)
+        due = blocks if cell.kind == "measure" else {0}
+        seen = set(records[place].records) if place in records else set()
+        missing += [f"{cell.participant}/{cell.workload} in block {block}" for block in sorted(due - seen)]
+    if missing:
+        raise InputError(
+            run, found=f"{len(missing)} cells without a record, {missing[0]} first", expected="a complete run",
+            hint="run `bakeoff measure` for every block of the plan, then record it",
+        )  # fmt: skip
