@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bakeoff.measure.assemble import assemble_run
-from bakeoff.measure.cuda import Trace, attribute
+from bakeoff.measure.cuda import attribute
 from bakeoff.measure.gpu_state import Sample, disturbance, locked_clocks, summary
 from bakeoff.measure.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
 from bakeoff.measure.protocol import PROTOCOLS, per_process_latency, primary_tier
@@ -52,30 +51,6 @@ def test_marks_that_do_not_fit_or_a_call_without_work_give_no_cupti_tier() -> No
     assert attribute(records, 2) is None
     assert attribute([*records, (120_000, 121_000, True)], 1) is None
     assert attribute(marked([]), 1) is None
-
-
-def test_trace_reads_records_as_cupti_hands_them_over() -> None:
-    kinds = types.SimpleNamespace(CONCURRENT_KERNEL=3, MEMCPY=4, MEMSET=5)
-    enabled, hooks = set(), {}
-    spin = "_ZN2at4cuda12_GLOBAL__N_111spin_kernelEl"
-    records = [
-        types.SimpleNamespace(kind=3, start=0, end=10, name=spin),
-        types.SimpleNamespace(kind=3, start=1000, end=3000, name="gemm"),
-        types.SimpleNamespace(kind=5, start=3000, end=3500),
-        types.SimpleNamespace(kind=3, start=4000, end=4001, name=spin),
-    ]
-    cupti = types.SimpleNamespace(
-        ActivityKind=kinds,
-        activity_register_callbacks=lambda requested, completed: hooks.update(requested=requested, completed=completed),
-        activity_enable=enabled.add,
-        activity_disable=enabled.remove,
-        activity_flush_all=lambda flag: hooks["completed"](records),
-    )
-    trace = Trace(cupti)
-    assert enabled == {3, 4, 5} and trace.enabled and hooks["requested"]()[0] > 0
-    assert trace.collect(1) == ([2.5], [2.5])
-    trace.enable(False)
-    assert not enabled
 
 
 def test_the_interval_of_the_median_narrows_with_calls_and_covers_it() -> None:

@@ -9,15 +9,16 @@ not pay for that.
 from __future__ import annotations
 
 import bisect
+import contextlib
 from typing import Any
 
 import torch
 
+from bakeoff.measure.activity import CuptiError, Interval, Recorder, open_recorder
 from bakeoff.measure.device import Device
 from bakeoff.measure.timing import now_us
 
 CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
-CUPTI_BUFFER = 8 << 20
 # torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's own clock.
 MARKER = "spin_kernel"
 
@@ -39,7 +40,7 @@ class CudaDevice(Device):
         self._cycles_per_us = _sm_clock_mhz(properties)
         self.missing: dict[str, str] = {}
         self._may_trace = trace
-        self._trace: Trace | None = None
+        self._trace: Recorder | None = None
         self._calls: list[dict[str, Any]] = []
         self._sync()
 
@@ -70,10 +71,18 @@ class CudaDevice(Device):
 
     def trace(self, wanted: bool) -> None:
         if wanted and self._may_trace and self._trace is None:
-            self._trace = _open_trace(self.missing)
+            self._trace = _open_recorder(self.missing)
             self._may_trace = self._trace is not None
         if self._trace is not None:
-            self._trace.enable(wanted)
+            try:
+                self._trace.enable(wanted)
+                if wanted:
+                    # What a cell left behind that ended in the middle of a batch.
+                    self._calls = []
+                    self._sync()
+                    self._trace.collect()
+            except CuptiError as error:
+                self._stop_tracing(str(error))
 
     def begin(self) -> None:
         call = {"start": self._event(enable_timing=True), "end": self._event(enable_timing=True)}
@@ -96,51 +105,26 @@ class CudaDevice(Device):
             "event_us": [call["start"].elapsed_time(call["end"]) * 1000 for call in calls],
         }
         if self._trace is not None and self._trace.enabled:
-            traced = self._trace.collect(len(calls))
+            try:
+                traced = attribute(self._trace.collect(), len(calls))
+            except CuptiError as error:
+                self._stop_tracing(str(error))
+                return times
             if traced is None:
-                self._trace.enable(False)
-                self._trace, self._may_trace = None, False
-                self.missing |= {
-                    tier: "CUPTI's records do not show every call between its two marks" for tier in CUPTI_TIERS
-                }
+                self._stop_tracing("CUPTI's records do not show every call between its two marks")
             else:
                 times["cupti_busy_us"], times["cupti_span_us"] = traced
         return times
 
-
-class Trace:
-    """Records of kernels, copies and fills from CUPTI. API calls are not recorded: that would cost more time than the calls."""
-
-    def __init__(self, cupti: Any) -> None:
-        self._cupti = cupti
-        kinds = cupti.ActivityKind
-        self._kernel, self._kinds = kinds.CONCURRENT_KERNEL, (kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMSET)
-        self.enabled = False
-        self._records: list[tuple[int, int, bool]] = []  # device start and end, ns; whether it is a mark
-        cupti.activity_register_callbacks(lambda: (CUPTI_BUFFER, 0), self._completed)
-        self.enable(True)
-
-    def enable(self, wanted: bool) -> None:
-        if wanted == self.enabled:
-            return
-        switch = self._cupti.activity_enable if wanted else self._cupti.activity_disable
-        for kind in self._kinds:
-            switch(kind)
-        self.enabled = wanted
-
-    def collect(self, calls: int) -> tuple[list[float], list[float]] | None:
-        """(busy, span) in microseconds of each call since the last time; the device is idle. None if the marks do not fit."""
-        self._cupti.activity_flush_all(0)
-        records, self._records = self._records, []
-        return attribute(records, calls)
-
-    def _completed(self, activities: list[Any]) -> None:
-        for activity in activities:
-            is_mark = activity.kind == self._kernel and MARKER in activity.name
-            self._records.append((activity.start, activity.end, is_mark))
+    def _stop_tracing(self, why: str) -> None:
+        if self._trace is not None:
+            with contextlib.suppress(CuptiError):
+                self._trace.enable(False)
+        self._trace, self._may_trace = None, False
+        self.missing |= dict.fromkeys(CUPTI_TIERS, why)
 
 
-def attribute(records: list[tuple[int, int, bool]], calls: int) -> tuple[list[float], list[float]] | None:
+def attribute(records: list[Interval], calls: int) -> tuple[list[float], list[float]] | None:
     """Busy time and span, in microseconds, of the device work of each call.
 
     records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks. What starts
@@ -169,19 +153,15 @@ def _union(intervals: list[tuple[int, int]]) -> int:
     return total
 
 
-def _open_trace(missing: dict[str, str]) -> Trace | None:
+def _open_recorder(missing: dict[str, str]) -> Recorder | None:
     try:
-        from cupti import cupti
+        return open_recorder(MARKER)
     except ImportError as error:
-        missing |= {
-            tier: f"cupti-python cannot be imported ({error}); install cupti-python==13.0.1" for tier in CUPTI_TIERS
-        }
-        return None
-    try:
-        return Trace(cupti)
-    except cupti.cuptiError as error:
-        missing |= {tier: f"CUPTI is denied ({error}); end other profilers" for tier in CUPTI_TIERS}
-        return None
+        why = f"cupti-python cannot be imported ({error}); install cupti-python==13.0.1"
+    except CuptiError as error:
+        why = f"CUPTI does not record ({error}); end other profilers"
+    missing |= dict.fromkeys(CUPTI_TIERS, why)
+    return None
 
 
 def _sm_clock_mhz(properties: Any) -> float:
