@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 from bakeoff.report.index import Source, render_index
-from report import browser
+from bakeoff.report.render import render
+from report import browser, constructed
 from report.pages import analysis, files
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("2026-02-26_4way", "cpu", "faulty", "index")
+PAGES = ("2026-02-26_4way", "cpu", "faulty", "profiled", "index")
 WIDTHS = (360, 390, 768, 1280)
 
 
 def page(name: str) -> bytes:
+    if name == "profiled":
+        return render(constructed.profiled_run())["report.html"]
     if name != "index":
         return files(name)["report.html"]
     return render_index(
@@ -42,7 +45,7 @@ def test_axe_finds_nothing_serious(name: str, tmp_path: Path) -> None:
     assert not [v for v in violations(name, "", tmp_path, dark=False) if v[0] in ("serious", "critical")]
 
 
-@pytest.mark.parametrize("name", ["2026-02-26_4way", "faulty", "index"])
+@pytest.mark.parametrize("name", ["2026-02-26_4way", "faulty", "profiled", "index"])
 def test_contrast_holds_in_the_dark(name: str, tmp_path: Path) -> None:
     assert not violations(name, ', runOnly: ["color-contrast"]', tmp_path, dark=True)
 
