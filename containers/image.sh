@@ -4,6 +4,7 @@
 #
 #   containers/image.sh build NAME     the image localhost/bakeoff-NAME; NAME may be one of cpu, cu130, published-2026-02
 #   containers/image.sh archive NAME   .cache/images/NAME-DIGEST.tar (an OCI archive); prints its name and digest
+#   containers/image.sh sif NAME       .cache/images/NAME.sif, with Apptainer from containers/NAME/bakeoff.def
 #   containers/image.sh confirm NAME   that the registry serves the base whose digest stands in images.lock.yaml
 #   containers/image.sh record NAME    write the archive's digest into images.lock.yaml
 #   containers/image.sh push NAME REPOSITORY   publish the archive under its digest; prints REPOSITORY@DIGEST
@@ -12,13 +13,14 @@
 #             Such an image is called bakeoff-NAME:standin; it proves the locked packages, and is never published.
 # TORCH_INDEX as in the Makefile.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 source containers/lock.bash
 export CONTAINERS_CONF=$PWD/containers/containers.conf
 CACHE=.cache/images
 
 main() {
-    local command=${1:?build, archive, confirm, record or push} name=${2:?an image of containers/images.lock.yaml}
+    local command=${1:?build, archive, sif, confirm, record or push} name=${2:?an image of containers/images.lock.yaml}
     known_image "$name"
     SNAPSHOT=$(field "$name" snapshot)
     SOURCE_DATE_EPOCH=$(date -u -d "$(sed -E 's/(....)(..)(..)T(..)(..)(..)Z/\1-\2-\3 \4:\5:\6/' <<< "$SNAPSHOT")" +%s)
@@ -29,10 +31,11 @@ main() {
     case $command in
         build) build "$name" ;;
         archive) archive "$name" ;;
+        sif) sif "$name" ;;
         confirm) confirm "$name" ;;
         record) record "$name" ;;
         push) push "$name" "${3:?a repository, such as ghcr.io/OWNER/bakeoff-$name}" ;;
-        *) fail "$command" "build, archive, confirm, record or push" "see the head of containers/image.sh" ;;
+        *) fail "$command" "build, archive, sif, confirm, record or push" "see the head of containers/image.sh" ;;
     esac
 }
 
@@ -117,6 +120,12 @@ archive() {
     buildah push --quiet --digestfile "$CACHE/$1.digest" "$TAG" "oci-archive:$CACHE/$1.tar" >&2
     mv "$CACHE/$1.tar" "$(archive_file "$1")"
     echo "$(archive_file "$1") $(cat "$CACHE/$1.digest")"
+}
+
+sif() {
+    [ -f "containers/$1/bakeoff.def" ] || fail "no containers/$1/bakeoff.def" "an Apptainer definition" "build the OCI image (make image IMAGE=$1); Apptainer runs its archive"
+    apptainer build --build-arg BASE="$(field "$1" base_name)@$(field "$1" base_digest)" --build-arg SNAPSHOT="$SNAPSHOT" \
+        --build-arg APT_PACKAGES="$(items "$1" packages)" "$CACHE/$1.sif" "containers/$1/bakeoff.def"
 }
 
 archive_file() { local digest; digest=$(cat "$CACHE/$1.digest"); echo "$CACHE/$1-${digest:7:12}.tar"; }

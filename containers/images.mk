@@ -3,7 +3,7 @@ IMAGE ?= cpu
 # STANDIN=1: Debian in place of NVIDIA's base, where no registry can be reached.
 export STANDIN TORCH_INDEX
 
-.PHONY: container-tools image record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
+.PHONY: container-tools image sif record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
   test-container test-containers-full
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -16,6 +16,9 @@ container-tools:  ## install what builds and runs images, on Debian or Ubuntu
 image: .venv/.reproduce  ## build IMAGE and its archive; prints the digest
 	@containers/image.sh build $(IMAGE) > /dev/null
 	@$(if $(STANDIN),,containers/image.sh archive $(IMAGE))
+
+sif:  ## build IMAGE with Apptainer alone
+	@containers/image.sh sif $(IMAGE)
 
 record-image:  ## write the built IMAGE's digest into containers/images.lock.yaml
 	@containers/image.sh record $(IMAGE)

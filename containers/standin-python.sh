@@ -9,6 +9,9 @@ prefix=$("python$version" -c 'import sys; print(sys.base_prefix)') || {
 }
 mkdir -p "$root/opt/python"
 tar -C "$prefix" --exclude='__pycache__' --exclude='*.a' --exclude='test' --exclude='site-packages/*' -c . | tar -C "$root/opt/python" -x --no-same-owner
-"$root/opt/python/bin/python$version" -c '' || true
-chroot "$root" "/opt/python/bin/python$version" -m ensurepip --version > /dev/null
-ln -sf "/opt/python/bin/python$version" "$root/usr/local/bin/python3"
+echo /opt/python/lib > "$root/etc/ld.so.conf.d/python.conf"
+chroot "$root" ldconfig
+chroot "$root" "/opt/python/bin/python$version" -c 'import ctypes, hashlib, lzma, sqlite3, ssl, venv'
+# Not a link: Python looks for its library beside the name that it was called by.
+printf '#!/bin/sh\nexec /opt/python/bin/python%s "$@"\n' "$version" > "$root/usr/local/bin/python3"
+chmod 755 "$root/usr/local/bin/python3"

@@ -17,6 +17,8 @@ from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes, sha256_bytes
 
 PREFIX = Path("/opt/bakeoff")
+# Where containers/run.sh mounts the checkout.
+MOUNT = Path("/bakeoff")
 MACHINES = {"linux/amd64": "x86_64"}
 
 
@@ -39,14 +41,15 @@ def before(name: str, gpu: bool) -> None:
     check_gpu(name, image, driver(), gpu=gpu)
 
 
-def inside(name: str, gpu: bool) -> None:
-    """In a running container of an image: its Python, its locks and its GPU."""
+def inside(name: str, gpu: bool | None = None) -> None:
+    """In a running container of an image: its Python, its locks and its GPU. gpu: None checks the driver where there is one."""
     images = load()
     image = images.image(name)
     check_platform(images.platform, platform.machine())
     check_python(Path(sys.prefix), [Path(entry) for entry in sys.path if entry], os.environ.get("PYTHONNOUSERSITE", ""))
     check_locks(name, image, PREFIX / "locks.sha256")
-    check_gpu(name, image, driver(), gpu=gpu)
+    here = driver()
+    check_gpu(name, image, here, gpu=here.version is not None and image.cuda is not None if gpu is None else gpu)
 
 
 def check_platform(expected: str, machine: str) -> None:
@@ -135,7 +138,7 @@ def check_python(prefix: Path, path: list[Path], no_user_site: str) -> None:
             expected=f"the image's own, {PREFIX}",
             hint="start the container with --cleanenv (Apptainer), and do not set BAKEOFF_PYTHON or PATH from outside",
         )
-    own = (prefix, PROJECT_ROOT, *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib")))
+    own = (prefix, PROJECT_ROOT, MOUNT, *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib")))
     for entry in path:
         if entry.exists() and not any(entry.is_relative_to(place) for place in own):
             raise InputError(

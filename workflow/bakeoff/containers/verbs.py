@@ -50,7 +50,7 @@ def preflight(args: argparse.Namespace) -> int:
     running = os.environ.get("BAKEOFF_IMAGE")
     name = args.image or running or lock.image_for("cpu")
     if running:
-        checks.inside(name, gpu=args.gpu)
+        checks.inside(name, gpu=args.gpu or None)
     else:
         checks.before(name, gpu=args.gpu)
     print(f"preflight: image {name} can run here", file=sys.stderr)

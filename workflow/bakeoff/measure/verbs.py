@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 
@@ -12,9 +13,12 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def probe(args: argparse.Namespace) -> int:
+    from bakeoff.containers import preflight
     from bakeoff.files import pretty_json
     from bakeoff.measure import host
 
+    if image := os.environ.get("BAKEOFF_IMAGE"):
+        preflight.inside(image)  # a leak or another lock would make the facts below wrong
     found = host.probe()
     if args.output is None:
         print(pretty_json(found.model_dump(mode="json", by_alias=True)).decode(), end="")

@@ -1,0 +1,77 @@
+"""Containerfiles and the Apptainer definition: pinned, unprivileged, and of the same content."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from bakeoff.containers import lock
+from bakeoff.files import PROJECT_ROOT
+
+IMAGES = lock.load().images
+
+
+def containerfile(name: str) -> str:
+    return (PROJECT_ROOT / f"containers/{name}/Containerfile").read_text()
+
+
+def variables(text: str) -> dict[str, str]:
+    return dict(re.findall(r"\b([A-Z_]+)=(\S+)", text))
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_base_and_the_time_come_from_outside(name: str) -> None:
+    instructions = re.findall(r"^([A-Z]+) (.*)$", containerfile(name), re.MULTILINE)
+    assert instructions[:2] == [("ARG", "BASE"), ("FROM", "${BASE}")]
+    assert [words for word, words in instructions if word == "FROM"] == ["${BASE}"]
+    assert ("ARG", "SOURCE_DATE_EPOCH") in instructions
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_user_is_not_root_and_the_environment_is_complete(name: str) -> None:
+    text = containerfile(name)
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "1000:1000"
+    given = variables(re.search(r"^ENV (.*?)\nLABEL", text, re.MULTILINE | re.DOTALL).group(1))  # type: ignore[union-attr]
+    assert given["BAKEOFF_IMAGE"] == name
+    assert given["BAKEOFF_PYTHON"] == "/opt/bakeoff/bin/python" and given["PYTHONNOUSERSITE"] == "1"
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_lock_of_an_image_is_installed_in_its_order(name: str) -> None:
+    text = containerfile(name)
+    names = [path.rpartition("/")[2] for path in IMAGES[name].locks]
+    assert "setup.sh python " + " ".join(f"/opt/locks/{lock}" for lock in names) in text
+    assert all(path in text for path in IMAGES[name].locks)
+
+
+def test_packages_are_installed_by_hash_and_from_wheels() -> None:
+    script = (PROJECT_ROOT / "containers/setup.sh").read_text()
+    (install,) = re.findall(r'install="(.*)"', script)
+    assert "--require-hashes" in install and "--no-deps" in install
+    assert "$install --only-binary=:all:" in script
+    # the one exception, by name
+    assert set(re.findall(r"^ +entry (\S+) ", script, re.MULTILINE)) == {"connection-pool"}
+
+
+def test_the_apptainer_definition_has_the_containerfiles_content() -> None:
+    definition = (PROJECT_ROOT / "containers/cu130/bakeoff.def").read_text()
+    text = containerfile("cu130")
+    environment = re.search(r"^%environment(.*?)^%", definition, re.MULTILINE | re.DOTALL).group(1)  # type: ignore[union-attr]
+    expected = re.search(r"^ENV (.*?)\nLABEL", text, re.MULTILINE | re.DOTALL).group(1)  # type: ignore[union-attr]
+    assert variables(environment) == variables(expected)
+    runs = [line.partition("|| ")[2] or line for line in re.findall(r"^RUN (.*)$", text, re.MULTILINE)]
+    runs = [re.sub(r'"?\$\{(\w+)\}"?', r"{{ \1 }}", line) for line in runs]
+    post = re.search(r"^%post(.*?)^%", definition, re.MULTILINE | re.DOTALL).group(1)  # type: ignore[union-attr]
+    assert [line.strip() for line in post.splitlines() if line.strip()] == runs
+
+
+def test_packages_without_a_dated_archive_name_their_version() -> None:
+    for name, image in IMAGES.items():
+        for package in image.packages:
+            assert not package.startswith("cuda-") or re.fullmatch(r"[a-z0-9-]+=[0-9.]+-\d+", package), (
+                f"{name}: {package}"
+            )
+
+
+def test_the_build_context_holds_nothing_but_what_is_copied() -> None:
+    assert (PROJECT_ROOT / ".dockerignore").read_text().split() == ["*", "!containers", "!requirements"]
