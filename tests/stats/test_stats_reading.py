@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -316,3 +317,15 @@ def test_a_gate_that_lets_mutants_live_or_kills_the_honest_makes_the_run_invalid
     assert main(["analyse", str(run)]) == 0
     checks = {check["code"]: check for check in json.loads((run / "analysis.json").read_text())["validity"]}
     assert checks["gate_power"]["status"] == status and checks["gate_power"]["of"] == 56
+
+
+def test_the_search_for_cycles_is_suspended_only_while_documents_are_made(tmp_path, monkeypatch):
+    import gc
+
+    from bakeoff.stats import verbs
+
+    seen = []
+    monkeypatch.setattr(verbs, "analysis_of", lambda *_: seen.append(gc.isenabled()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        verbs.analyse(argparse.Namespace(folder=tmp_path, output=tmp_path / "out", against=[]))
+    assert seen == [False] and gc.isenabled()
