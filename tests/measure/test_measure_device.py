@@ -219,3 +219,17 @@ def test_times_that_add_up_to_more_than_the_cell_took_are_rejected(tmp_path: Pat
     run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
     assert measure(run, env=fake_device(tmp_path, factor={"honest": 1e9})).returncode == 0
     assert (only(run, "honest").outcome, only(run, "honest").reason) == (Outcome.REJECTED, Reason.FORGED_TIME)
+
+
+def test_calls_that_skip_their_work_are_rejected_and_honest_ones_scale(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path,
+        {"honest": None, "lazy": "def run_with(honest, *arguments):\n    honest(*arguments)\n", "tired": None},
+        workloads=["T7_o192"],
+    )
+    assert measure(run, env=fake_device(tmp_path, lazy_after={"lazy": 4, "tired": 7})).returncode == 0
+    lazy, tired, honest = only(run, "lazy"), only(run, "tired"), only(run, "honest")
+    assert (lazy.outcome, lazy.reason) == (Outcome.REJECTED, Reason.SKIPPED_CALLS)
+    assert lazy.detail == "8 calls in a row took 1.00 times as long as 4"
+    assert tired.outcome == Outcome.PASSED and any("not twice as long" in warning for warning in tired.warnings)
+    assert honest.outcome == Outcome.PASSED and not any("in a row" in warning for warning in honest.warnings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -96,6 +97,16 @@ class CudaDevice(Device):
         call["end"].record()
         if self._trace is not None and self._trace.enabled:
             self._spin(1)
+
+    def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
+        start, end = self._event(enable_timing=True), self._event(enable_timing=True)
+        self.lead_in(lead_in_us)
+        start.record()
+        for _ in range(count):
+            call()
+        end.record()
+        self._sync()
+        return float(start.elapsed_time(end)) * 1000
 
     def harvest(self) -> dict[str, list[float]]:
         """wall_us is the host's time inside the call: what the caller waits for, not how long the GPU works."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from bakeoff.measure.records import TIERS
@@ -64,6 +65,10 @@ class Device:
 
     def end(self) -> None:
         """The timed call has been enqueued."""
+        raise RuntimeError(NO_REPEATS)
+
+    def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
+        """Device time of `count` calls in a row, as one interval; returns when they are done."""
         raise RuntimeError(NO_REPEATS)
 
     def harvest(self) -> dict[str, list[float]]:

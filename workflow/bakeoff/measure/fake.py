@@ -5,9 +5,9 @@ file that the environment variable BAKEOFF_FAKE_DEVICE names:
 
     {"faults": [{"kind": "hang", "participant": "x", "workload": "T1_o32"}, ...],   in workers, at the cell's first timed call
      "looks": {"3": {"reasons": 8}, ...},                                           what the monitor sees at its third look
-     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9}}
+     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9}, "lazy_after": {"x": 4}}
 
-`factor` multiplies the times that a participant reports. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
+`factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class FakeDevice(Device):
         self._participant, self._workload, self._tokens = participant, "", 0
         self._number, self._calls, self._is_poisoned = 0, 0, False
         self._factor = float(description.get("factor", {}).get(participant, 1))
+        self._lazy_after = int(description.get("lazy_after", {}).get(participant, 1 << 30))
         self.missing = dict(description.get("missing", {}))
 
     def enter(self, workload: str, tokens: int) -> None:
@@ -70,6 +72,11 @@ class FakeDevice(Device):
 
     def end(self) -> None:
         self._calls += 1
+
+    def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
+        for _ in range(count):
+            call()
+        return sum(self._time(number) for number in range(min(count, self._lazy_after)))
 
     def harvest(self) -> dict[str, list[float]]:
         event = [self._time(self._number + index) for index in range(self._calls)]

@@ -82,6 +82,7 @@ class Reason(StrEnum):
     LEFT_THREAD = "left_thread"
     FORGED_MESSAGE = "forged_message"
     FORGED_TIME = "forged_time"
+    SKIPPED_CALLS = "skipped_calls"
     EDITED_RUN = "edited_run"
     FORBIDDEN_IMPORT = "forbidden_import"
     READ_HARNESS = "read_harness"
@@ -120,6 +121,7 @@ HINTS = {
     Reason.LEFT_THREAD: "end every thread that a call starts before the call returns",
     Reason.FORGED_MESSAGE: "only the harness writes to the result channel",
     Reason.FORGED_TIME: "the reported times contradict the clock of the supervising process",
+    Reason.SKIPPED_CALLS: "every call must do all its work: twice as many calls must take about twice as long",
     Reason.EDITED_RUN: "a solution may write to its scratch folder only",
     Reason.FORBIDDEN_IMPORT: "a solution must not import `bakeoff`; it runs packed, with its own files only",
     Reason.READ_HARNESS: "a solution sees its arguments and its own state only, not the harness or another process",

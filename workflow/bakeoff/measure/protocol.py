@@ -31,6 +31,8 @@ class Robust:
     # Wall time of a cell's timed calls after which no further batch starts, precise or not: the reference needs up to 50 ms a call,
     # and a composition of hundreds of kernels makes as many records.
     budget_s: float = 0.5
+    # Calls in a row that are timed as one, and as many again: the time must scale with their number.
+    scaling_calls: int = 4
     # Variants of the inputs (values) and buffers (addresses) that calls draw from.
     variants: int = 3
     buffers: int = 3

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A delay on the GPU before each call, while the host enqueues it: longer than the host needs, so that the GPU never waits for it.
 LEAD_IN_SHARE, LEAD_IN_EXTRA_US, LEAD_IN_MOST_US = 1.5, 20.0, 1000.0
+# How far the time of 2N calls may be from twice that of N before it is remarked on, and the ratio below which calls were skipped.
+SCALING_TRIES, SCALING_TOLERANCE, LAZY_RATIO = 3, 0.03, 1.5
 Z95 = 1.96
 
 Samples = dict[str, list[float]]
@@ -45,7 +47,10 @@ def timed_calls(device: Device, cell: Cell, protocol: str, keeper: Keeper) -> di
     samples = (
         _fib(device, cell, settings, keeper) if isinstance(settings, Fib) else _robust(device, cell, settings, keeper)
     )
-    return {"tiers": {tier: times for tier, times in samples.items() if times}, "missing_tiers": dict(device.missing)}
+    answer: dict[str, Any] = {"tiers": {tier: times for tier, times in samples.items() if times}}
+    if isinstance(settings, Robust) and not cell.bench.is_reference:
+        answer["warnings"] = _check_scaling(device, cell, settings, samples["wall_us"])
+    return {**answer, "missing_tiers": dict(device.missing)}
 
 
 class _Arena:
@@ -100,6 +105,38 @@ def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
     if spent_s >= settings.budget_s or len(times) >= settings.max_calls:
         return True
     return len(times) >= settings.min_calls and relative_half_width(times) <= settings.precision
+
+
+def _check_scaling(device: Device, cell: Cell, settings: Robust, wall_us: list[float]) -> list[str]:
+    """Twice as many calls in a row must take about twice as long; returns a warning where they do not, and raises where they skip.
+
+    The best of a few tries counts: a hiccup of the host makes one interval longer, never shorter.
+    """
+    inputs, output, count = cell.inputs, cell.output(), settings.scaling_calls
+    output.poison()
+    given = output.view()
+    # All calls are enqueued behind one delay; a call that itself waits for the GPU cannot be.
+    each_us = LEAD_IN_SHARE * min(wall_us) if min(wall_us) < LEAD_IN_MOST_US else 0.0
+    with cell.watch():
+        single, double = (
+            min(
+                device.batch_us(lambda: cell.call(inputs, given), calls, calls * each_us + LEAD_IN_EXTRA_US)
+                for _ in range(SCALING_TRIES)
+            )
+            for calls in (count, 2 * count)
+        )
+    ratio = double / single
+    if ratio < LAZY_RATIO:
+        raise RuleBroken(
+            (
+                Outcome.REJECTED,
+                Reason.SKIPPED_CALLS,
+                f"{2 * count} calls in a row took {ratio:.2f} times as long as {count}",
+            )
+        )
+    if abs(ratio / 2 - 1) <= SCALING_TOLERANCE:
+        return []
+    return [f"{2 * count} calls in a row took {ratio:.2f} times as long as {count}, not twice as long"]
 
 
 def _batch(
