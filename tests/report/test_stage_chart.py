@@ -14,7 +14,7 @@ from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
 from report import constructed
 
-RECT = re.compile(r'<rect class="st (\w+)" x="([\d.]+)" y="([\d.]+)" width="[\d.]+" height="([\d.]+)">')
+RECT = re.compile(r'<rect class="st (\w+)" x="([\d.]+)" y="(-?[\d.]+)" width="[\d.]+" height="([\d.]+)">')
 WORDS = Words(title="t", description="d", x="seq_len", y="span in µs")
 
 

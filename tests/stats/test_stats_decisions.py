@@ -118,9 +118,10 @@ def test_two_blocks_decide_only_what_two_blocks_can():
 def test_an_effect_beyond_any_that_could_be_is_none():
     logs = ratios(*[0.0] * 19, sd=0.01, blocks=2)
     logs[0] = 0.0, 5.0  # one process 150 times slower
+    logs[1] = 0.0, 0.5  # finite, and still no effect that a kernel could have
     decision = paired(logs)
-    assert decision.verdicts[0] == AMBIGUOUS and np.isnan(decision.mde[0])
-    assert np.isfinite(decision.mde[1:]).all() and np.isfinite(np.exp(decision.ratio.high)).all()
+    assert decision.verdicts[:2] == [AMBIGUOUS] * 2 and np.isnan(decision.mde[:2]).all()
+    assert np.isfinite(decision.mde[2:]).all() and np.isfinite(np.exp(decision.ratio.high)).all()
 
 
 @pytest.mark.parametrize(
