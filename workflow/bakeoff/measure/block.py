@@ -131,6 +131,7 @@ class Ledger:
             order=block_order(self.plan, self.block),
             journals=digests,
             outcomes=dict(sorted(outcomes.items())),
+            gpu=None if self.plan.backend == "cpu" else _gpu_of(self.plan, self.block),
             spent=spent,
         )
 

@@ -108,6 +108,8 @@ class Manifest(_Part):
     """Participant: sha256 of the keys and outcomes of its cells."""
     outcomes: dict[str, int]
     """How many cells ended how."""
+    gpu: str | None = None
+    """UUID of the GPU that the block had to itself; null on the cpu backend."""
     spent: Spent
 
 
