@@ -93,7 +93,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [name for name, source in HOSTILE.items() if facts(source)["DEVICE"] != "gpu"])
 def test_a_hostile_solution_is_rejected_with_its_reason_and_its_neighbour_passes(
     runs: dict[str, Path], name: str
 ) -> None:
