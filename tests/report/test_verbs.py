@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from bakeoff.cli import main
 from bakeoff.files import pretty_json
+from bakeoff.report.index import Source, render_index
 from bakeoff.stats.model import Analysis
 from report import constructed
 from report.pages import Page, analysis
@@ -111,3 +112,23 @@ def test_help_names_defaults(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as done:
         main([verb, "--help"])
     assert done.value.code == 0 and "default" in capsys.readouterr().out
+
+
+def test_the_landing_page_answers_who_wins_how_sure_what_was_wrong_and_how_to_run_again() -> None:
+    names = ("2026-02-04_4way", "2026-02-26_4way", "four", "cpu")
+    page = Page.of(render_index([Source(analysis(name), f"{name}/a.json", f"{name}/report.html") for name in names]))
+    assert "triton_v2 leads 13 of 19 workloads, flashinfer_moe leads 6." in page.text
+    assert "from 4,096 tokens on flashinfer_moe" in page.text
+    assert "moved single cells by 0.90× to 1.55× and changed the leader at 3 workloads" in page.text
+    assert "19 of 19 workloads have a winner beyond the noise, over 10 blocks" in page.text
+    audit = analysis("2026-02-26_4way").audit
+    assert audit and "14 figures and 1 conclusion contradicted" in page.text
+    wrong = [claim.text for claim in audit.claims if claim.verdict == "CONTRADICTED"]
+    assert len(wrong) == 15 and all(text in page.one("t-audit_contradicted").text for text in wrong)
+    (command,) = page.all("pre")
+    assert command.text.splitlines() == [
+        "bakeoff check cutedsl_moe_fp8_v3 --workload T14107_o32 --backend cpu --seed 0",
+        "bakeoff audit results/published/2026-02-26_4way",
+    ]
+    titles = [entry.text for entry in page.all("h3")]  # own runs first, then the audited table before the others
+    assert titles == [analysis(name).run.title for name in ("cpu", "four", "2026-02-26_4way", "2026-02-04_4way")]
