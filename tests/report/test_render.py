@@ -239,6 +239,24 @@ def test_a_run_under_two_protocols_shows_both_and_whether_the_order_holds() -> N
     assert "Under each timing protocol" not in Page.of(files("with_peer")["report.html"]).text
 
 
+def test_a_lead_below_2_percent_is_worded_apart_from_an_undecided_one() -> None:
+    a = analysis("four")
+    leader, other, third = "triton_fused_moe_v2", "flashinfer_moe", "cutedsl_moe_fp8_v3"
+    tied = [
+        winner.model_copy(update={"leader": leader, "supported": False, "tied": [other, third], "same": same})
+        for winner, same in zip(a.winners[:3], ([other, third], [other], []), strict=True)
+    ]
+    written = rendering.render(a.model_copy(update={"winners": [*tied, *a.winners[3:]]}))
+    rows = list(csv.DictReader(io.StringIO(written["tables/matrix.csv"].decode())))
+    assert [row["support"] for row in rows[:4]] == ["same", "tied", "tied", "supported"]
+    page = Page.of(written["report.html"])
+    notes = [entry.text for entry in page.all("small")]
+    assert f"within 2 % of {other}, {third}" in notes and f"not decided against {third}" in notes
+    assert "at 1 the lead is shown to be below 2 %, at 2 nothing is decided" in page.text
+    drawn = written["report.html"].decode()
+    assert drawn.count('class="t same"') == 2 * 3 and drawn.count('class="t tie"') == 2 * 3
+
+
 def test_a_lone_solution_leads_nothing() -> None:
     page = Page.of(files("one_solution")["report.html"])
     heads = {entry.text for entry in page.all("th")}

@@ -141,6 +141,15 @@ def test_a_close_race_has_a_leader_and_a_tie_and_no_winner():
     assert [summary.ties for summary in analysis.summaries] == [19, 19, 0]
 
 
+def test_a_lead_shown_to_be_below_2_percent_is_told_from_an_undecided_one():
+    close = {"one": (30.0, 30.0), "two": (30.2, 30.2), "three": (30.1, 30.1)}
+    gaps = {("three", PAIRS[3][0]): list(range(9))}
+    made = Made(speed=close, noise=0.001, outliers=0.0, missing_blocks=gaps)
+    for index, winner in enumerate(analysed(made).winners):
+        assert winner.leader == "two" and not winner.supported and set(winner.tied) == {"one", "three"}
+        assert winner.same == (["one"] if index == 3 else winner.tied)
+
+
 def test_the_leader_must_beat_every_rival_not_only_the_second():
     rivals = {"one": (30.0, 30.0), "two": (29.0, 29.0), "three": (28.9, 28.9)}
     gaps = {("three", PAIRS[3][0]): list(range(9))}  # one block left: undecided against it

@@ -71,7 +71,7 @@ def profile(view: View, words: Words) -> Markup:
 
 
 def winners(view: View, words: Words) -> Markup:
-    """Solutions × workloads: who leads with support, who leads or ties without, who only ran, who has no value."""
+    """Solutions × workloads: who leads with support, who leads or ties without, who is the same, who only ran, who has no value."""
 
     def state(person: Person, workload: str) -> str:
         winner = view.winners.get(workload)
@@ -81,7 +81,9 @@ def winners(view: View, words: Words) -> Markup:
             return "ran"
         if winner.leader == person.name:
             return "win" if winner.supported else "lead"
-        return "tie" if person.name in winner.tied and winner.basis == "blocks" else "ran"
+        if winner.basis != "blocks" or person.name not in winner.tied:
+            return "ran"
+        return "same" if person.name in winner.same else "tie"
 
     return _grid(view, "fig-winners", [*view.contestants], state, words)
 

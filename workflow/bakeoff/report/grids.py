@@ -13,7 +13,7 @@ Row = tuple[int, str, Sequence[str]]
 
 
 def grid(id_: str, columns: Sequence[str], rows: Sequence[Row], words: Words, titles: Mapping[str, str]) -> Markup:
-    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, lead, tie, ran, pass, fail, none.
+    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, lead, same, tie, ran, pass, fail, none.
 
     `titles` words the states for a pointer that rests on a mark.
     """
@@ -72,6 +72,9 @@ def _mark(canvas: Canvas, index: int, x: float, y: float, step: float, state: st
         lines = [tick] if state == "pass" else [cross, [(a, -b) for a, b in cross]]
         outline = "".join(path([(x + a, y + b) for a, b in line]) for line in lines)
         canvas.add("path", inside if state == "fail" else "", class_=f"t {state}", d=outline)
+    elif state == "same":
+        bars = [[(x - size, y + off), (x + size, y + off)] for off in (-size * 0.45, size * 0.45)]
+        canvas.add("path", inside, class_="t same", d="".join(path(bar) for bar in bars))
     elif state == "tie":
         canvas.add("circle", inside, class_="t tie", cx=x, cy=y, r=size * 0.8)
     elif state == "ran":

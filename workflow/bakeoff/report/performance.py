@@ -5,7 +5,7 @@ from __future__ import annotations
 from bakeoff.report import formats as f
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import Person, View
-from bakeoff.stats.model import Estimate, Workload
+from bakeoff.stats.model import Estimate, Winner, Workload
 
 # The published report sets the two prefill-size workloads in bold.
 LARGE_SEQ_LEN = 10_000
@@ -71,10 +71,10 @@ def _matrix_row(view: View, workload: Workload) -> list[Cell]:
         row += value_cells(view, person, workload.id, tone)
     if winner is None or winner.leader is None:
         return [*row, cell(None), *[cell(None)] * 3, cell("none"), cell("")]
-    code = "supported" if winner.supported else "tied" if winner.tied and winner.basis == "blocks" else "alone"
-    rivals = view.labels(winner.tied)
+    code = _support(winner)
+    rivals = view.labels([name for name in winner.tied if (name in winner.same) == (code == "same")])
     names = ", ".join(rivals[:2]) + (f" +{len(rivals) - 2}" if len(rivals) > 2 else "")
-    word = f"{view.word('support', code)} {names}" if code == "tied" else view.word("support", code)
+    word = f"{view.word('support', code)} {names}".rstrip()
     lead, interval = ratio_change(winner.lead) if winner.lead else (f.MISSING, "")
     return [
         *row,
@@ -85,6 +85,15 @@ def _matrix_row(view: View, workload: Workload) -> list[Cell]:
         cell(code),
         cell(" ".join(winner.tied)),
     ]
+
+
+def _support(winner: Winner) -> str:
+    """What a lead rests on. `same` only if the leader and all who are tied with it are shown to be within the margin."""
+    if winner.supported:
+        return "supported"
+    if winner.basis != "blocks" or not winner.tied:
+        return "alone"
+    return "same" if set(winner.tied) == set(winner.same) else "tied"
 
 
 def value_cells(view: View, person: Person, workload: str, tone: str) -> list[Cell]:

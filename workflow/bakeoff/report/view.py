@@ -91,6 +91,12 @@ class View:
         return dict(sorted(counts.items(), key=lambda item: (item[0] != "PASSED", item[0])))
 
     @cached_property
+    def draws(self) -> list[dict[str, int]]:
+        """Per workload whose lead is not supported though blocks could tell: whether all who are tied are shown to be the same."""
+        undecided = [w for w in self.a.winners if w.basis == "blocks" and w.tied]
+        return [{"same": int(set(w.tied) == set(w.same))} for w in undecided]
+
+    @cached_property
     def fates(self) -> dict[str, int]:
         """Cells that passed, failed, are not supported, or did not run; only those that occur."""
         quiet = {code: self.outcomes.get(code, 0) for code in ("UNSUPPORTED", "NOT_RUN")}

@@ -26,6 +26,8 @@ class Winner(Part):
     """True if the leader is FASTER than every other contestant with a value, by the decision rule."""
     tied: list[str] = Field(default_factory=list)
     """Contestants whom the leader is not FASTER than. Empty if supported, and where nothing was decided."""
+    same: list[str] = Field(default_factory=list)
+    """Of `tied`, those shown to be within 2 % of the leader (SAME); against the others nothing was decided."""
     basis: Literal["blocks", "none"]
     """What the answer rests on: the run's blocks, or nothing but lone values (one block, a published table)."""
 

@@ -157,5 +157,6 @@ def _winner(samples: Samples, order: list[int], workload: int, duels: Duels) -> 
         runner_up=names[others[0]] if others else None,
         lead=duels.ratio(leader, others[0], workload) if others else None,
         p_difference=duels.p_difference(leader, others[0], workload) if others else None,
-        supported=decided and not tied, tied=tied, basis="blocks" if decided else "none",
+        supported=decided and not tied, tied=tied,
+        same=[names[other] for other, verdict in verdicts.items() if verdict == Verdict.SAME], basis="blocks" if decided else "none",
     )  # fmt: skip
