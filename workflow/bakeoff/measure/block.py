@@ -177,13 +177,16 @@ class Progress:
             self._open[pair] -= 1
         self._done += 1
         complete = sum(not self._open[each] for each in self._pairs)
-        left = (time.monotonic() - self._begun) / self._done * max(0, self._due - self._done)
+        if self._done == 1:
+            self._begun = time.monotonic()  # imports came before the first cell, and come only once
+        each = (time.monotonic() - self._begun) / max(1, self._done - 1)
+        left = each * max(0, self._due - self._done)
         what = record.protocol or "verify"
         cell = f"{record.participant} {record.workload} {record.family} {what}"
         result = f"{record.outcome}{f' ({record.reason})' if record.reason else ''}"
-        self._tell(
-            f"{self._head}  {complete:>2}/{len(self._pairs)}  {cell:<52} {result}  {left / 60:.0f}:{left % 60:02.0f} left"
-        )
+        minutes, seconds = divmod(round(left), 60)
+        remaining = f"  {minutes}:{seconds:02} left" if self._done > 1 else ""
+        self._tell(f"{self._head}  {complete:>2}/{len(self._pairs)}  {cell:<52} {result}{remaining}")
 
 
 def setting_of(plan: Plan, run: Path, block: int) -> Setting:
