@@ -79,6 +79,9 @@ class Config(Strict):
         "auto",
         description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu backend (no verdicts).",
     )
+    twins: list[str] = Field(
+        [], description="Solutions that enter a second time, as NAME.twin: what such a pair (A/A) shows is noise."
+    )
     timeout_s: Annotated[int, Field(ge=1)] = Field(
         1200, description="Longest time for one cell, in seconds; then it is TIMEOUT."
     )

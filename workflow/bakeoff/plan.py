@@ -55,6 +55,7 @@ class Participant(_Part):
     supported: bool = Field(description="False where the solution declares no such backend: its cells are UNSUPPORTED.")
     rounding: Rounding | None = Field(description="The casts that the backend declares; null for the reference.")
     stages: list[StageRule] = Field(description="Kernel name pattern -> stage, first match wins.")
+    twin_of: str | None = Field(None, description="The solution that this one is again, under another name.")
 
 
 class PlannedWorkload(_Part):
@@ -122,7 +123,9 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     )
     cases = _chosen("workloads", config.workloads, {case.id: case for case in root.workloads(config.definition)})
     harness = harness_digest()
-    participants = [_reference(definition), *(_participant(spec, config) for spec in specs)]
+    entered = {spec.name: _participant(spec, config) for spec in specs}
+    twins = [_twin(who) for who in _chosen("twins", config.twins, entered)]
+    participants = [_reference(definition), *entered.values(), *twins]
     workloads = [_workload(case, config, definition) for case in cases]
     common = {"definition": _definition_digest(definition), "host": host_fingerprint, "image": config.image, "harness": harness,
               "backend": config.backend, "clock_mhz": config.lock_clocks_mhz}  # fmt: skip
@@ -193,6 +196,16 @@ def _participant(spec: SolutionSpec, config: Config) -> Participant:
         design=backend.design if backend else None, digest=digest(pack(spec, config.definition)),
         build=f"build/{spec.name}/solution.json", supported=backend is not None,
         rounding=backend.rounding if backend else None, stages=list(spec.stages),
+    )  # fmt: skip
+
+
+def _twin(who: Participant) -> Participant:
+    """The same packed solution under a second name; it is no contestant, since it cannot win against itself."""
+    return who.model_copy(
+        update={
+            "name": f"{who.name}.twin", "label": f"{who.label} (twin)", "role": "peer", "twin_of": who.name,
+            "digest": sha256_bytes(canonical_json({"twin": who.digest})),
+        }
     )  # fmt: skip
 
 

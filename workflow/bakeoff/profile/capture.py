@@ -136,8 +136,8 @@ def _wanted(plan: Plan, requested: str | None, tell: Say) -> bool:
 
 
 def _participants(plan: Plan, names: Sequence[str] | None) -> list[Participant]:
-    """The solutions to profile, in the run's order; the reference is not one of them."""
-    there = {who.name: who for who in plan.participants if who.role != "reference"}
+    """The solutions to profile, in the run's order; the reference and twins are not among them."""
+    there = {who.name: who for who in plan.participants if who.role != "reference" and who.twin_of is None}
     unknown = [name for name in names or [] if name not in there]
     if unknown:
         raise InputError(

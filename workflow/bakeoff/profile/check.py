@@ -102,7 +102,7 @@ def _due(plan: Plan) -> list[str]:
 
 
 def _solutions(plan: Plan) -> list[Participant]:
-    return [who for who in plan.participants if who.role != "reference" and who.supported]
+    return [who for who in plan.participants if who.role != "reference" and who.supported and who.twin_of is None]
 
 
 def _documents(run: Path, plan: Plan) -> list[SolutionProfile]:

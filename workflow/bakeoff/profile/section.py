@@ -153,7 +153,7 @@ def _coverage(plan: Plan, profiles: dict[str, SolutionProfile]) -> list[Coverage
     ]
     found = []
     for who in plan.participants:
-        if who.role == "reference" or not who.supported:
+        if who.role == "reference" or not who.supported or who.twin_of is not None:
             continue
         profile = profiles.get(who.name)
         cells = profile.cells if profile else []

@@ -21,6 +21,7 @@ from bakeoff.stats.model import (
     Cell,
     Check,
     Estimate,
+    Pair,
     ProtocolSummary,
     RankStability,
     Summary,
@@ -41,10 +42,11 @@ def analyse(data: RunData) -> Analysis:
     """The document of a run or published table, without comparisons and audit."""
     figures = Figures.of(data) if data.performance_shown else None
     won = winners(data.samples, figures.speed, figures.contestants, figures.duels) if figures else []
+    pairs = [pair_model(data.samples, pair) for pair in figures.pairs] if figures else []
     return Analysis(
         run=data.header,
         performance_shown=data.performance_shown,
-        validity=[*_completeness(data), *data.checks],
+        validity=[*_completeness(data), *_twins(data, pairs), *data.checks],
         provenance=data.provenance,
         participants=data.participants,
         workloads=_workloads(data, figures),
@@ -52,7 +54,7 @@ def analyse(data: RunData) -> Analysis:
         verifications=data.verifications,
         summaries=_summaries(data, figures, won),
         winners=won,
-        pairs=[pair_model(data.samples, pair) for pair in figures.pairs] if figures else [],
+        pairs=pairs,
         rank_stability=_ranks(figures),
         profile=performance_profile(data.samples.solutions, np.exp(figures.speedup.value)) if figures else [],
         findings=findings.facts(figures, won) if figures else findings.Findings(),
@@ -172,6 +174,21 @@ def _ranks(figures: Figures | None) -> RankStability | None:
     names = [samples.solutions[row] for row in rows]
     latencies = np.exp(figures.latency.value[rows]) if samples.times_known else None
     return rank_stability(names, np.exp(figures.speedup.value[rows]), latencies)
+
+
+def _twins(data: RunData, pairs: list[Pair]) -> list[Check]:
+    """What the rules make of pure noise: a solution under two names must not be told apart."""
+    originals = {who.name: who.twin_of for who in data.participants if who.twin_of}
+    verdicts = [
+        (pair.a, each)
+        for pair in pairs
+        if originals.get(pair.b) == pair.a or originals.get(pair.a) == pair.b
+        for each in pair.verdicts
+    ]
+    if not verdicts:
+        return []
+    told = [f"{name}/{each.workload}" for name, each in verdicts if each.verdict in ("FASTER", "SLOWER")]
+    return [Check.over(told, code="twins_same", status="warning" if told else "ok", found=len(told), of=len(verdicts))]
 
 
 def _gate_power(data: RunData) -> list[Check]:

@@ -83,6 +83,7 @@ class Check(Part):
         "samples_disturbed",  # samples discarded for throttling or a foreign process
         "tiers_missing",  # time tiers that the host could not record
         "gate_power",  # the strict gate kills enough mutants
+        "twins_same",  # no solution is called faster or slower than itself under another name
         "same_reference",  # the reference was measured in every block
         "values_recorded",  # published tables: what the publication did not record
     ]
@@ -132,6 +133,8 @@ class Participant(Part):
     """sha256 of the packed solution; null in published tables."""
     supported: bool = True
     """False where the solution declares no backend for this run."""
+    twin_of: str | None = None
+    """The solution that this one is again, under another name: what the two show against each other is noise."""
     rounding: Casts | None = None
     """Declared casts; null if unknown."""
 

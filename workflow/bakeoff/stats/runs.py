@@ -180,7 +180,7 @@ def _header(
 def _participant(who: Any) -> Participant:
     return Participant(
         name=who.name, role=who.role, label=who.label, description=who.description, design=who.design,
-        digest=who.digest, supported=who.supported,
+        digest=who.digest, supported=who.supported, twin_of=who.twin_of,
         rounding=Casts(**who.rounding.model_dump(mode="json")) if who.rounding else None,
     )  # fmt: skip
 
