@@ -65,9 +65,9 @@ def test_a_digest_depends_on_every_bit_and_its_place_and_on_a_secret() -> None:
     swapped[:8], swapped[8:16] = data[8:16], data[:8]
     assert int(digest.of(swapped)) != before
     assert int(digest.of(torch.zeros(0))) == 0
-    long = torch.zeros(2 * WORDS, dtype=torch.int64)
+    long = torch.zeros(2 * WORDS["cpu"], dtype=torch.int64)
     long[0] = 1
-    assert int(digest.of(long)) != int(digest.of(long.roll(WORDS)))
+    assert int(digest.of(long)) != int(digest.of(long.roll(WORDS["cpu"])))
 
 
 def test_a_replaced_function_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
