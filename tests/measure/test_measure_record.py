@@ -65,6 +65,25 @@ def test_a_recorded_run_unpacked_and_recorded_again_is_the_same(tmp_path: Path) 
         assert new == old, path
 
 
+def test_profiles_builds_and_gate_power_come_along_and_compiled_code_does_not(tmp_path: Path) -> None:
+    run = unpacked(RECORDED[-1], tmp_path / "run")
+    beside = {
+        "profile/a.json": b"1",
+        "build/a/sm_90a/build.json": b"2",
+        "gate_power.json": b"3",
+        "build/a/sm_90a/kernel.cubin": b"4",
+        "cache/x": b"5",
+    }
+    for name, content in beside.items():
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(content)
+    record_run(run, tmp_path / "target")
+    found = {
+        name: (tmp_path / "target" / name).read_bytes() for name in beside if (tmp_path / "target" / name).exists()
+    }
+    assert found == {name: beside[name] for name in list(beside)[:3]}
+
+
 def test_an_incomplete_run_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     run = unpacked(RECORDED[-1], tmp_path / "run")
     journal = run / "samples/block-01/deepgemm_moe.jsonl"

@@ -17,6 +17,9 @@ from bakeoff.measure.block import block_folder, journal_path
 from bakeoff.measure.journal import COMPRESSED
 from bakeoff.plan import read_plan
 
+# What a run may have beside its samples: profile summaries, resource tables of the compiled kernels, the gates' power.
+OPTIONAL = ("profile/*.json", "build/**/build.json", "gate_power.json")
+
 
 def record_run(run: Path, target: Path) -> None:
     """Write the run to `target`, a new folder. A run whose plan is not complete, or one of the cpu backend, is an InputError."""
@@ -42,8 +45,9 @@ def record_run(run: Path, target: Path) -> None:
                 packed = gzip.compress(read_bytes(journal_path(run, block, who.name)), compresslevel=9, mtime=0)
                 path = journal_path(target, block, who.name)
                 write_atomic(path.with_name(path.name + COMPRESSED), packed)
-        for path in sorted((run / "profile").glob("*.json")):
-            write_atomic(target / "profile" / path.name, read_bytes(path))
+        for pattern in OPTIONAL:
+            for path in sorted(run.glob(pattern)):
+                write_atomic(target / path.relative_to(run), read_bytes(path))
     except OSError as error:
         shutil.rmtree(target, ignore_errors=True)
         raise unwritable(target, error) from error
