@@ -86,7 +86,7 @@ collect_wheels() {
 debian_base() {
     local name=$1 root=$CACHE/base-$1${STANDIN:+-standin} packages suite extra=()
     suite=$(field "$name" base_suite)
-    if [ -n "$suite" ]; then packages=$(items "$name" packages); else suite=bookworm packages="ca-certificates gcc git libc6-dev libgomp1 make"; fi
+    if [ -n "$suite" ]; then packages=$(items "$name" packages); else suite=bookworm packages="ca-certificates gcc git libc6-dev libgomp1 make procps tini"; fi
     if [ -n "${STANDIN:-}" ]; then extra=(--customize-hook="$PWD/containers/standin-python.sh $(field "$name" python) \"\$1\""); packages="$packages $STANDIN_LIBRARIES"; fi
     say "base of $name: Debian $suite"
     debian_sources "$suite" > "$root.sources"
@@ -117,7 +117,7 @@ debian_sources() {
 archive() {
     say "archive of $1"
     rm -f "$CACHE/$1"-*.tar
-    buildah push --quiet --digestfile "$CACHE/$1.digest" "$TAG" "oci-archive:$CACHE/$1.tar" >&2
+    buildah push --quiet --digestfile "$CACHE/$1.digest" "$TAG" "oci-archive:$CACHE/$1.tar:$TAG:latest" >&2
     mv "$CACHE/$1.tar" "$(archive_file "$1")"
     echo "$(archive_file "$1") $(cat "$CACHE/$1.digest")"
 }
@@ -158,4 +158,4 @@ push() {
     echo "$2@$(cat "$CACHE/$1.digest")"
 }
 
-main "$@"
+main "$@"; exit

@@ -38,6 +38,8 @@ gpus=${GPUS:-all}
 if [ -n "$(field "$name" cuda)" ] && [ "$gpus" != none ]; then
     if [ "${runtime##*/}" = podman ]; then options+=(--device "nvidia.com/gpu=$gpus"); else options+=(--gpus "$gpus"); fi
 fi
+# Rootless Podman maps users: this one stays itself, or it could not write the checkout.
+if [ "${runtime##*/}" = podman ] && [ "$(id -u)" != 0 ]; then options+=(--userns=keep-id); fi
 if [ "${COUNTERS:-}" = 1 ]; then options+=(--cap-add=SYS_ADMIN); fi
 if [ -n "${DATASET:-}" ]; then options+=(--volume "$(realpath "$DATASET"):/data/flashinfer-trace:ro"); fi
 

@@ -198,12 +198,14 @@ class TestCu130:
         podman(f'for module in {modules}; do python -c "import $module" || exit 1; done', image=built)
 
     @pytest.mark.parametrize("arch", ["sm_100a", "sm_90a"])
-    def test_every_solution_compiles(self, built: str, arch: str) -> None:
+    def test_every_solution_compiles(self, built: str, arch: str, tmp_path: Path) -> None:
+        copy = copy_project(tmp_path / "checkout")
         for name in sorted(path.parent.name for path in (PROJECT_ROOT / "solutions").glob("[a-z]*/solution.yaml")):
-            record = podman(
-                f"bakeoff build {name} --arch {arch} -o /tmp/out >&2 && cat /tmp/out/build.json", image=built
-            )
-            assert json.loads(record.stdout)["status"] in ("ok", "unsupported"), name
+            build = f"bakeoff build {name} --arch {arch} -o /tmp/out >&2 && cat /tmp/out/build.json"
+            done = call("containers/run.sh", "cu130", "sh", "-c", build, cwd=copy.root, STANDIN="1", GPUS="none")
+            # DeepGEMM has no Blackwell backend here, by its solution.yaml.
+            expected = "unsupported" if (name, arch) == ("deepgemm_moe", "sm_100a") else "ok"
+            assert json.loads(done.stdout)["status"] == expected, name
 
     def test_kernel_libraries_load_against_a_stub_of_the_driver(self, built: str) -> None:
         script = (PROJECT_ROOT / "tests/containers/driver_stub.sh").read_text()
