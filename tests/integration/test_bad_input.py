@@ -45,6 +45,58 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         PLAN,
         ("config.yaml", "timeout_s", "'soon'"),
     ),
+    "a word where a word or a list may stand": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("workloads: all", "workloads: T1_o32")),
+        PLAN,
+        ("config.yaml: field workloads\n", "'all' or a valid list"),
+    ),
+    "a bad entry of a list": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("workloads: all", "workloads: [7]")),
+        PLAN,
+        ("config.yaml: field workloads.0\n", "a valid string"),
+    ),
+    "yes for a number": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("blocks: auto", "blocks: true")),
+        PLAN,
+        ("config.yaml: field blocks\n", "'auto' or a valid integer"),
+    ),
+    "no solution at all": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("solutions: all", "solutions: []")),
+        PLAN,
+        ("config.yaml: field solutions\n", "at least 1"),
+    ),
+    "a key that stands twice": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text + "blocks: 7\n"),
+        PLAN,
+        ("config.yaml", "'blocks' stands twice"),
+    ),
+    "a twin that stands twice": (
+        lambda root: edit(
+            root, "config/config.yaml", lambda text: text + "twins: [triton_fused_moe_v2, triton_fused_moe_v2]\n"
+        ),
+        PLAN,
+        ("twins", "an entry appears twice"),
+    ),
+    "a twin of nobody": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text + "twins: [nobody]\n"),
+        PLAN,
+        ("twins", "nobody", "triton_fused_moe_v2"),
+    ),
+    "an unknown cell to profile": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("cells: all", "cells: [T1_o33]")),
+        PLAN,
+        ("profile.cells", "T1_o33", "T1_o32"),
+    ),
+    "settings that are no JSON": (
+        lambda root: None,
+        ("plan", "--settings", "{blocks: 3}", "--host", f"{RUN}/host.json", "-o", "new/config.json"),
+        ("--settings", "not JSON"),
+    ),
+    "a host file that is none": (
+        lambda root: (root / RUN / "host.json").write_text("{}"),
+        PLAN,
+        ("host.json: field fingerprint\n", "this field"),
+    ),
     "a list entry twice": (
         lambda root: edit(root, "config/config.yaml", lambda text: text.replace("seeds: [2]", "seeds: [2, 2]")),
         PLAN,
@@ -147,9 +199,19 @@ def test_bad_input_is_refused_with_the_place_and_the_remedy(finished: Checkout, 
         assert word in done.stderr, f"{word!r} is not in:\n{done.stderr}"
 
 
-@pytest.mark.parametrize("key", ["backend=sm_90a", "timeout_s=never", "colour=blue"])
+@pytest.mark.parametrize(
+    "key",
+    ["backend=sm_90a", "timeout_s=never", "colour=blue", "workloads=[T1_o33]", "solutions=[nobody]", "definition=wide"],
+)
 def test_snakemake_stops_before_any_job_on_a_bad_setting(checkout: Checkout, key: str) -> None:
     done = checkout.snakemake("-n", config=[key], check=False)
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert key.split("=")[0] in done.stderr and "Traceback" not in done.stderr
     assert not (checkout.root / "results/runs").exists()
+
+
+def test_snakemake_stops_on_a_key_that_stands_twice_in_its_file(checkout: Checkout) -> None:
+    edit(checkout.root, "config/config.yaml", lambda text: text + "blocks: 7\n")
+    done = checkout.snakemake("-n", config=["run=x"], check=False)
+    assert done.returncode == 2
+    assert "'blocks' stands twice" in done.stderr and "Traceback" not in done.stderr

@@ -8,17 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from bakeoff.build.spec import Backend
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, read_bytes, validate
+from bakeoff.files import PROJECT_ROOT, validate, yaml_document
 
 DEFINITIONS = {
     "full": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048",
     "narrow": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256",
 }
+# YAML's true, 1.0 and "1" are no whole numbers.
+Whole = Annotated[int, Field(strict=True)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 # Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
 ARCH_OF_CAPABILITY: dict[tuple[int, int], Backend] = {(9, 0): "sm_90a", (10, 0): "sm_100a"}
@@ -58,34 +59,36 @@ class Config(Strict):
         "synthetic",
         description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace checkout.",
     )
-    solutions: Literal["all"] | list[Name] = Field(
+    solutions: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Solutions to run: all folders of solutions/, or a list of names."
     )
-    workloads: Literal["all"] | list[Name] = Field("all", description="Workload ids (T901_o96, ...), or all 19.")
+    workloads: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
+        "all", description="Workload ids (T901_o96, ...), or all 19."
+    )
     protocols: list[Literal["robust", "fib-0.1.2"]] = Field(
         ["robust"], min_length=1, description="Timing protocols; the first is the primary one, which the report shows."
     )
     families: list[Literal["fib", "realistic"]] = Field(
         ["fib", "realistic"],
         min_length=1,
-        description="Value families that are verified; fib is the one that is timed.",
+        description="Value families that are verified; the first is the one that is timed.",
     )
-    seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field(
+    seeds: list[Annotated[Whole, Field(ge=0, le=2**31 - 1)]] = Field(
         [2],
         min_length=1,
         description="Seeds of the synthetic values; each is verified, the first is timed. Why 2: docs/numerics.md.",
     )
-    blocks: Literal["auto"] | Annotated[int, Field(ge=1, le=100)] = Field(
+    blocks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=100)] = Field(
         "auto",
         description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu backend (no verdicts).",
     )
     twins: list[str] = Field(
         [], description="Solutions that enter a second time, as NAME.twin: what such a pair (A/A) shows is noise."
     )
-    timeout_s: Annotated[int, Field(ge=1)] = Field(
+    timeout_s: Annotated[Whole, Field(ge=1)] = Field(
         1200, description="Longest time for one cell, in seconds; then it is TIMEOUT."
     )
-    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    threads: Literal["auto"] | Annotated[Whole, Field(ge=1)] = Field(
         "auto", description="CPU threads of a worker. auto: all cores on the cpu backend, 1 on a GPU."
     )
     compile: list[Literal["sm_90a", "sm_100a"]] = Field(
@@ -94,8 +97,8 @@ class Config(Strict):
     profile: ProfileConfig = Field(
         default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing."
     )
-    gpus: Annotated[int, Field(ge=1)] = Field(1, description="GPUs of this host to spread whole blocks over.")
-    lock_clocks_mhz: Annotated[int, Field(ge=100)] | None = Field(
+    gpus: Annotated[Whole, Field(ge=1)] = Field(1, description="GPUs of this host to spread whole blocks over.")
+    lock_clocks_mhz: Annotated[Whole, Field(ge=100)] | None = Field(
         None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
     )
     image: str | None = Field(
@@ -104,7 +107,7 @@ class Config(Strict):
     solutions_root: str = Field("solutions", description="Folder of the solutions.")
     traces_root: str = Field("traces", description="Folder of definitions and workloads, in flashinfer-trace layout.")
 
-    @field_validator("solutions", "workloads", "protocols", "families", "seeds", "compile")
+    @field_validator("solutions", "workloads", "protocols", "families", "seeds", "compile", "twins")
     @classmethod
     def _no_duplicates(cls, value: Any) -> Any:
         if isinstance(value, list) and len(set(value)) != len(value):
@@ -114,13 +117,7 @@ class Config(Strict):
 
 def load(path: Path) -> Config:
     """Read and validate a YAML configuration; any mistake is an InputError that names the key."""
-    try:
-        document = yaml.safe_load(read_bytes(path))
-    except yaml.YAMLError as error:
-        raise InputError(
-            path, found=f"not YAML: {error}", expected="a YAML mapping", hint="correct the file"
-        ) from error
-    return parse(document or {}, path)
+    return parse(yaml_document(path) or {}, path)
 
 
 def parse(document: Any, where: str | Path) -> Config:

@@ -1,4 +1,4 @@
-"""Reading and writing files: canonical JSON, digests, atomic writes, and validation errors that name the place.
+"""Reading and writing files: canonical JSON, YAML, digests, atomic writes, and validation errors that name the place.
 
 Side effects: `write_atomic` creates parent folders, and leaves either the old file or the whole new one, also after a power cut.
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from bakeoff.errors import InputError
@@ -96,6 +97,33 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML in which a key may stand only once: a second one would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {repeated[0]!r} stands twice", node.start_mark
+            )
+        return dict(super().construct_mapping(node, deep))
+
+
+def yaml_document(path: Path) -> Any:
+    """One YAML document, not yet validated; what is no YAML, or a key that stands twice, is an InputError."""
+    try:
+        return yaml.load(read_bytes(path), Loader=_UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = f"not YAML: {' '.join(str(error).split())}"
+        raise InputError(path, found, expected="a YAML mapping", hint="correct the file") from error
+
+
+def read_yaml(path: Path, model: type[Model]) -> Model:
+    """One YAML document, validated; errors name the file and the field."""
+    return validate(yaml_document(path), model, path)
+
+
 def read_json(path: Path, model: type[Model]) -> Model:
     """One JSON document, validated; errors name the file, the field, what was found and what was expected."""
     return parse_json(read_bytes(path), model, path)
@@ -109,16 +137,20 @@ def read_jsonl(path: Path, model: type[Model]) -> list[Model]:
 
 def parse_json(data: bytes, model: type[Model], where: str | Path) -> Model:
     """Validate one document; `where` is what an error names first."""
+    return validate(json_document(data, where), model, where)
+
+
+def json_document(data: bytes, where: str | Path) -> Any:
+    """One JSON document, not yet validated; what is no JSON is an InputError."""
     try:
-        value = json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(data)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             where,
             found=f"not JSON ({error}): {data[:60]!r}",
             expected="one JSON document" + (" per line" if ":" in str(where) else ""),
             hint="restore the file, or delete it and run the step that writes it",
         ) from error
-    return validate(value, model, where)
 
 
 def validate(value: Any, model: type[Model], where: str | Path) -> Model:
@@ -126,18 +158,39 @@ def validate(value: Any, model: type[Model], where: str | Path) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _worded(error, where) from error
+        raise _worded(error, value, where) from error
 
 
-def _worded(error: ValidationError, where: str | Path) -> InputError:
-    first, count = error.errors()[0], error.error_count()
-    field = ".".join(str(part) for part in first["loc"]) or "(the document)"
-    more = f" (and {count - 1} more)" if count > 1 else ""
-    expected = {"extra_forbidden": "no such field", "missing": "this field"}.get(first["type"], first["msg"])
-    found = "nothing" if first["type"] == "missing" else f"{first['input']!r}"[:200]
+def _worded(error: ValidationError, value: Any, where: str | Path) -> InputError:
+    """The first field at fault. What fits none of several types has one failure per type: together they say what is expected."""
+    flaws = [(_field(flaw, value), flaw) for flaw in error.errors()]
+    # A list with a bad entry also "is not 'all'": the entry is what is wrong.
+    fields = list(dict.fromkeys(field for field, _ in flaws if not any(_inside(other, field) for other, _ in flaws)))
+    first = [flaw for field, flaw in flaws if field == fields[0]]
+    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+    found = "nothing" if first[0]["type"] == "missing" else f"{first[0]['input']!r}"[:200]
     return InputError(
-        f"{where}: field {field}{more}",
+        f"{where}: field {'.'.join(map(str, fields[0])) or '(the document)'}{more}",
         found=found,
-        expected=expected,
+        expected=" or ".join(dict.fromkeys(map(_expected, first))),
         hint="correct the field; workflow/schemas/ holds every format and config/README.md every configuration key",
     )
+
+
+def _field(flaw: Any, value: Any) -> tuple[int | str, ...]:
+    """The place of a failure in the document; the validator also names the types that it tried, which are no part of it."""
+    field: list[int | str] = []
+    for part in flaw["loc"]:
+        if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
+            field.append(part)
+            value = value[part]
+    return (*field, flaw["loc"][-1]) if flaw["type"] == "missing" else tuple(field)
+
+
+def _inside(field: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(field) > len(other) and field[: len(other)] == other
+
+
+def _expected(flaw: Any) -> str:
+    text = {"extra_forbidden": "no such field", "missing": "this field"}.get(flaw["type"], str(flaw["msg"]))
+    return text.removeprefix("Input should be ").removeprefix("Value error, ")

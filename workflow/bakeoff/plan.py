@@ -22,9 +22,11 @@ from bakeoff.errors import InputError
 from bakeoff.files import (
     PROJECT_ROOT,
     canonical_json,
+    json_document,
     parse_json,
     pretty_json,
     read_bytes,
+    read_json,
     sha256_bytes,
     sha256_tree,
     write_atomic,
@@ -36,6 +38,12 @@ from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 SCHEMA = "bakeoff/plan/1"
 # The rooms whose code decides what a sample or a gate result is.
 HARNESS_ROOMS = ("traces", "moe", "verify", "measure")
+
+
+class HostIdentity(BaseModel):
+    """What a plan needs of host.json."""
+
+    fingerprint: str
 
 
 class _Part(BaseModel):
@@ -114,17 +122,11 @@ class Plan(_Part):
 
 def make_plan(config: Config, host_fingerprint: str) -> Plan:
     """The plan of a resolved configuration on a host."""
-    root = TraceRoot(configuration.under_root(config.traces_root))
-    definition = root.definition(config.definition)
-    specs = _chosen(
-        "solutions",
-        config.solutions,
-        {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))},
-    )
-    cases = _chosen("workloads", config.workloads, {case.id: case for case in root.workloads(config.definition)})
+    definition = TraceRoot(configuration.under_root(config.traces_root)).definition(config.definition)
+    specs, cases = chosen(config)
     harness = harness_digest()
     entered = {spec.name: _participant(spec, config) for spec in specs}
-    twins = [_twin(who) for who in _chosen("twins", config.twins, entered)]
+    twins = [_twin(entered[name]) for name in config.twins]
     participants = [_reference(definition), *entered.values(), *twins]
     workloads = [_workload(case, config, definition) for case in cases]
     common = {"definition": _definition_digest(definition), "host": host_fingerprint, "image": config.image, "harness": harness,
@@ -137,6 +139,17 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         participants=participants, workloads=workloads,
         cells=[cell for who in participants for what in workloads for cell in _cells(who, what, config, common)],
     )  # fmt: skip
+
+
+def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
+    """The solutions and workloads of a resolved configuration; a name that is not there is an InputError. Imports no torch."""
+    there = {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))}
+    cases = TraceRoot(configuration.under_root(config.traces_root)).workloads(config.definition)
+    specs = _chosen("solutions", config.solutions, there)
+    workloads = _chosen("workloads", config.workloads, {case.id: case for case in cases})
+    _chosen("twins", config.twins, {spec.name: spec for spec in specs})
+    _chosen("profile.cells", config.profile.cells, {case.id: case for case in workloads})
+    return specs, workloads
 
 
 def harness_digest() -> str:
@@ -286,11 +299,10 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     config = (
-        configuration.parse(json.loads(args.settings), "--settings")
-        if args.settings
+        configuration.parse(json_document(args.settings.encode(), "--settings"), "--settings")
+        if args.settings is not None
         else configuration.load(args.config)
     )
-    host = json.loads(read_bytes(args.host))
-    made = make_plan(configuration.resolve(config), host["fingerprint"])
+    made = make_plan(configuration.resolve(config), read_json(args.host, HostIdentity).fingerprint)
     write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
     return 0

@@ -7,29 +7,31 @@ HERE = Path(workflow.basedir)
 sys.path.insert(0, str(HERE / "workflow"))
 
 from bakeoff import config as configuration
-from bakeoff.build.spec import discover
 from bakeoff.containers import lock as images, preflight
 from bakeoff.errors import BakeoffError
-from bakeoff.files import canonical_json
+from bakeoff.files import canonical_json, yaml_document
 from bakeoff.measure.host import probe as probe_host
+from bakeoff.plan import chosen
 
 deployment = workflow.deployment_settings
 APPTAINER = any(method.name == "APPTAINER" for method in deployment.deployment_method)
 
 try:
-    ASKED = configuration.parse(config, "config/config.yaml")
+    for path in workflow.configfiles:
+        yaml_document(
+            Path(path)
+        )  # Snakemake lets a second key of a name replace the first
+    ASKED = configuration.parse(config, "config/config.yaml and --config")
     SETTINGS = configuration.resolve(ASKED)
-    SPECS = {
-        spec.name: spec
-        for spec in discover(configuration.under_root(SETTINGS.solutions_root))
-    }
+    SPECS = {spec.name: spec for spec in chosen(SETTINGS)[0]}
     # The image that rules carry, and that they run in with `--sdm apptainer`; otherwise the one that Snakemake itself runs in, if any.
     IMAGE_NAME = images.image_for(SETTINGS.backend)
     IMAGE = images.load().image(IMAGE_NAME)
     if APPTAINER:
         preflight.before(IMAGE_NAME, gpu=SETTINGS.backend != "cpu")
 except BakeoffError as error:
-    sys.exit(f"bakeoff: {error}")
+    print(f"bakeoff: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 if APPTAINER:
     # The host's environment stays outside; the GPU comes in where one is used.
@@ -42,9 +44,7 @@ if SETTINGS.image is None:
     ]
 
 RUN = f"results/runs/{SETTINGS.run}"
-SOLUTIONS = [
-    name for name in SPECS if SETTINGS.solutions == "all" or name in SETTINGS.solutions
-]
+SOLUTIONS = sorted(SPECS)
 # What every rule's shell starts with: the run's folder, and the command line of this checkout, installed or not.
 # In an image the command line is the image's: BAKEOFF_PYTHON is set there, and only there.
 # Doubled braces, because Snakemake formats the prefix together with the command.

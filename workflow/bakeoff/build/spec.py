@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator
 
 from bakeoff.errors import InputError
-from bakeoff.files import read_bytes, validate
+from bakeoff.files import read_yaml
 from bakeoff.moe.rounding import Rounding
 
 SPEC_FILE = "solution.yaml"
@@ -137,7 +136,7 @@ def read_spec(folder: Path) -> SolutionSpec:
             expected="a solution: a folder with that file",
             hint="see solutions/README.md; `bakeoff new-solution NAME` makes a folder that runs, and a folder named _* is ignored",
         )
-    spec = validate(_yaml(path), SolutionSpec, path)
+    spec = read_yaml(path, SolutionSpec)
     spec._folder = folder
     _check_names(path, spec)
     return spec
@@ -161,26 +160,3 @@ def _check_names(path: Path, spec: SolutionSpec) -> None:
 
 def _flaw(path: Path, field: str, found: str, expected: str) -> InputError:
     return InputError(f"{path}: field {field}", found, expected, hint="correct the field; see solutions/README.md")
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key may stand only once: a second one would silently replace the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {repeated[0]!r} stands twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-def _yaml(path: Path) -> Any:
-    try:
-        return yaml.load(read_bytes(path), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        found = f"not YAML: {' '.join(str(error).split())}"
-        raise InputError(
-            path, found, expected="a YAML mapping", hint="correct the file; see solutions/README.md"
-        ) from error
