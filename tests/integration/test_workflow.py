@@ -78,7 +78,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_an_undisturbed_run(
 ) -> None:
     killed = make_checkout("killed")
     moments = random.Random(5)
-    for _ in range(4):
+    for _ in range(3):
         child = subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *SMALL],
             cwd=killed.root,
