@@ -54,7 +54,23 @@ def test_role_and_author_are_taken_over_whatever_they_contain(root: Path, author
 
 
 @pytest.mark.parametrize(
-    "name", ["", "My", "9lives", "a-b", "a b", "../up", "a/b", "_hidden", ".hidden", "common", "reference", "ü"]
+    "name",
+    [
+        "",
+        "My",
+        "9lives",
+        "a-b",
+        "a b",
+        "../up",
+        "a/b",
+        "_hidden",
+        ".hidden",
+        "common",
+        "reference",
+        "ü",
+        "class",
+        "a" * 65,
+    ],
 )
 def test_a_name_that_cannot_be_one_is_refused(root: Path, name: str) -> None:
     before = sorted(root.rglob("*"))

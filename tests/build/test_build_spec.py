@@ -99,6 +99,10 @@ SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "field backends.cpu.rounding.gemm2_output",
     ),
     "compile without a function": (lambda given: _cpu(given).update(compile="cuda.py"), "field backends.cpu.compile"),
+    "compile from a file that is not there": (
+        lambda given: _cpu(given).update(compile="cud.py::compile_kernels"),
+        "field backends.cpu.compile",
+    ),
     "unknown stage": (lambda given: given.update(stages=[{"kernel": "x", "stage": "nap"}]), "field stages.0.stage"),
     "a pattern that is no expression": (
         lambda given: given.update(stages=[{"kernel": "(", "stage": "gemm1"}]),

@@ -67,7 +67,14 @@ def test_a_missing_backend_is_exit_code_0_and_says_so(tmp_path: Path, capsys: Ca
         (("export", "--fib", "unused", "--workloads", "T2_o0"), "T901_o96"),
         (("export", "--fib", "unused", "--solutions", "nobody"), "triton_fused_moe_v2"),
         (("export", "--fib", "unused", "--seed", "-1"), "--seed"),
-        (("new-solution", "No"), "lower case"),
+        (("export", "--fib", "unused", "--seed", "2147483648"), "2147483647"),
+        (("build", "triton_fused_moe_v2", "--timeout", "0"), "--timeout"),
+        (("build", "triton_fused_moe_v2", "--timeout", "nan"), "seconds above 0"),
+        (("check", "triton_fused_moe_v2", "--timeout", "-3"), "--timeout"),
+        (("check", "triton_fused_moe_v2", "--seed", "-1"), "--seed"),
+        (("gate-power", "-o", "unused", "--seed", "two"), "--seed"),
+        (("profile", "unused", "--time-limit", "inf"), "--time-limit"),
+        (("new-solution", "No"), "lower-case"),
     ],
 )
 def test_bad_input_is_exit_code_2_with_the_place_and_the_remedy(

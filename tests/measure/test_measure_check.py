@@ -37,6 +37,14 @@ def test_check_refuses_what_is_not_there(words: list[str], named: str) -> None:
     assert refused.returncode == 2 and named in refused.stderr and "Traceback" not in refused.stderr
 
 
+def test_check_names_the_users_file_and_not_a_copy(tmp_path: Path) -> None:
+    folder = write_solution(tmp_path, "broken")
+    (folder / "solution.py").write_text("def run(:\n")
+    refused = bakeoff("check", str(folder), "--backend", "cpu")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert refused.stderr.startswith(f"bakeoff check: {folder / 'solution.py'}:1\n")
+
+
 def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
     from bakeoff.config import detect_backend
 

@@ -57,6 +57,10 @@ SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     ),
     "an offset within a group": (lambda line: _inputs(line)["local_expert_offset"].update(value=33), "offset.value"),
     "an offset past the last": (lambda line: _inputs(line)["local_expert_offset"].update(value=256), "offset.value"),
+    "more tokens than kernels can count": (
+        lambda line: line["workload"]["axes"].update(seq_len=2**18 + 1),
+        "field workload.axes.seq_len",
+    ),
     "a negative offset": (lambda line: _inputs(line)["local_expert_offset"].update(value=-32), "offset.value"),
     "an offset that is no whole number": (
         lambda line: _inputs(line)["local_expert_offset"].update(value=32.0),
@@ -98,6 +102,16 @@ def test_a_line_that_is_no_json_is_refused_with_its_number(tmp_path: Path) -> No
     root = moe_root(tmp_path, json.dumps(moe_line()) + '\n{"definition": \n')
     with pytest.raises(InputError, match=rf"{NARROW}\.jsonl:2"):
         root.workloads(NARROW)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_in_json_is_refused(tmp_path: Path, value: str) -> None:
+    line = json.dumps(moe_line()).replace('"value": 2.5', f'"value": {value}')
+    assert value in line
+    with pytest.raises(InputError, match=rf"{NARROW}\.jsonl:1") as caught:
+        moe_root(tmp_path, line).workloads(NARROW)
+    assert caught.value.found == value
+    assert caught.value.where.endswith("field workload.inputs.routed_scaling_factor.value")
 
 
 @pytest.mark.parametrize("change", [{}, {"uuid": "another"}])

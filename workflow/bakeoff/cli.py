@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         parser.print_help()
         return 2
-    args = parser.parse_args(words)
     try:
+        args = parser.parse_args(words)
         return int(args.run(args) or 0)
     except BakeoffError as error:
         print(f"bakeoff {verb}: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -141,16 +142,39 @@ def parse_json(data: bytes, model: type[Model], where: str | Path) -> Model:
 
 
 def json_document(data: bytes, where: str | Path) -> Any:
-    """One JSON document, not yet validated; what is no JSON is an InputError."""
+    """One JSON document, not yet validated; what is no JSON, NaN and infinity included, is an InputError."""
+    strange: list[str] = []
+
+    def constant(name: str) -> float:  # Python reads NaN and infinity, which JSON has not
+        strange.append(name)
+        return float(name)
+
     try:
-        return json.loads(data)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        value = json.loads(data, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
         raise InputError(
             where,
             found=f"not JSON ({error}): {data[:60]!r}",
             expected="one JSON document" + (" per line" if ":" in str(where) else ""),
             hint="restore the file, or delete it and run the step that writes it",
         ) from error
+    if strange:
+        raise InputError(
+            f"{where}: field {'.'.join(_not_finite(value) or ())}",
+            found=strange[0],
+            expected="a finite number: no figure may rest on another",
+            hint="restore the file, or delete it and run the step that writes it",
+        )
+    return value
+
+
+def _not_finite(value: Any) -> tuple[str, ...] | None:
+    """The place of the first number that is none."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ()
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = ((str(key), _not_finite(part)) for key, part in parts)
+    return next(((key, *place) for key, place in inner if place is not None), None)
 
 
 def validate(value: Any, model: type[Model], where: str | Path) -> Model:

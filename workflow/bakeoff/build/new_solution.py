@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import re
 import shutil
 from pathlib import Path
@@ -16,11 +17,11 @@ TEMPLATE = "_template"
 
 def new_solution(root: Path, name: str, role: str, author: str) -> SolutionSpec:
     """Make `root`/`name`; an existing folder, or a name that cannot be one, is an InputError and changes nothing."""
-    if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED:
+    if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or keyword.iskeyword(name):
         raise InputError(
             "NAME",
             found=name,
-            expected=f"a Python identifier in lower case, none of {', '.join(RESERVED)}",
+            expected=f"lower-case letters, digits and underscores, a letter first, at most 64; no Python keyword, none of {', '.join(RESERVED)}",
             hint="choose another name",
         )
     folder = root / name

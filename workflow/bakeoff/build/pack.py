@@ -98,9 +98,16 @@ def load_function(package: Path, file_function: str) -> Callable[..., Any]:
     if str(package.parent) not in sys.path:
         sys.path.insert(0, str(package.parent))
     try:
-        function = getattr(importlib.import_module(module_name), name)
+        module = importlib.import_module(module_name)
     except Exception as error:
         raise CheckFailed(f"{file_function} cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        there = ", ".join(sorted(key for key, value in vars(module).items() if inspect.isfunction(value))) or "none"
+        raise CheckFailed(
+            f"{file} has no function {name}\n  found:    functions: {there}\n"
+            "  to do:    define it there, or correct solution.yaml"
+        )
+    function = getattr(module, name)
     if not callable(function):
         raise CheckFailed(f"{file_function} is a {type(function).__name__}; expected a function")
     return function

@@ -20,7 +20,7 @@ SPEC_FILE = "solution.yaml"
 COMMON = "common"
 # Names that mean something else wherever a solution's name appears.
 RESERVED = (COMMON, "reference")
-NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 # Files of a solution's folder that do not travel along.
 NOT_PACKED = (SPEC_FILE, "README.md")
 
@@ -149,9 +149,10 @@ def _check_names(path: Path, spec: SolutionSpec) -> None:
             f"{folder.name}, the folder's name" if spec.name not in RESERVED else f"none of {', '.join(RESERVED)}"
         )
         raise _flaw(path, "name", spec.name, expected)
-    entry = spec.entry_point.split("::")[0]
-    if not (folder / entry).is_file():
-        raise _flaw(path, "entry_point", f"no file {entry}", f"a file in {folder}")
+    compiled = {f"backends.{name}.compile": backend.compile for name, backend in spec.backends.items()}
+    for field, function in {"entry_point": spec.entry_point, **compiled}.items():
+        if function and not (folder / function.split("::")[0]).is_file():
+            raise _flaw(path, field, f"no file {function.split('::')[0]}", f"a file in {folder}")
     for file in spec.common_files():
         if not file.is_file():
             there = sorted(entry.name for entry in file.parent.glob("*.py"))

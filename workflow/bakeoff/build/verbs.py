@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.options import seconds, seed
 
 if TYPE_CHECKING:
     from bakeoff.build.record import BuildRecord
@@ -54,7 +55,11 @@ examples:
         "--cache", type=Path, metavar="DIR", help="where finished builds are kept, by content (default: .cache/build)"
     )
     parser.add_argument(
-        "--timeout", type=float, default=900, metavar="S", help="longest compilation, in seconds (default: 900)"
+        "--timeout",
+        type=seconds("--timeout"),
+        default=900,
+        metavar="S",
+        help="longest compilation, in seconds (default: 900)",
     )
     parser.add_argument(
         "--keep-going", action="store_true", help="exit 0 also if the solution does not build; build.json says so"
@@ -133,7 +138,7 @@ FlashInfer-Bench then runs it on a GPU host with the published tolerances:
     )
     parser.add_argument("--workloads", nargs="+", metavar="ID", help="which workloads, such as T901_o96 (default: all)")
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="routing seed of every workload (default: each one's own)"
+        "--seed", type=seed, metavar="N", help="routing seed of every workload (default: each one's own)"
     )
     parser.add_argument(
         "--traces", type=Path, default=TRACES, metavar="DIR", help="folder of the workloads (default: traces/)"
@@ -148,10 +153,6 @@ def export(args: argparse.Namespace) -> int:
     from bakeoff.build.spec import discover
     from bakeoff.traces.store import TraceRoot
 
-    if args.seed is not None and not 0 <= args.seed < 2**31:
-        raise InputError(
-            "--seed", found=str(args.seed), expected="a whole number from 0 to 2147483647", hint="choose another seed"
-        )
     root, name = TraceRoot(args.traces), _definition(args.definition, args.traces).stem
     cases = _chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name)})
     specs = _chosen("--solutions", args.solutions, {spec.name: spec for spec in discover(args.root)})

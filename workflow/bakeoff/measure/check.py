@@ -7,9 +7,10 @@ outside by both gates, with changed values on some cells.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def run_solution(
     folder: Path, settings: dict[str, Any], timeout_s: float, show: Callable[[Record], None]
 ) -> list[Record]:
     """Verify the solution in `folder` on the workloads of a configuration's `settings`; returns a record per workload."""
-    with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name:
+    with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name, _named(folder, name):
         place = Path(name)
         root = _alone(folder, place / "solutions")
         config = resolve(
@@ -98,6 +99,16 @@ def run_solution(
         collector = Collector(show)
         Block(setting, [Task(who, packed, cells)], collector).run()
     return collector.records
+
+
+@contextlib.contextmanager
+def _named(folder: Path, place: str) -> Iterator[None]:
+    """Errors name the user's file, not the link to it below `place`."""
+    try:
+        yield
+    except InputError as error:
+        where = error.where.replace(f"{place}/solutions/{folder.name}", str(folder))
+        raise InputError(where, error.found, error.expected, error.hint) from error
 
 
 def _alone(folder: Path, root: Path) -> Path:

@@ -6,6 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
+from bakeoff.options import seconds, seed
+
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE",
@@ -76,13 +78,13 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the values (default: the one that runs use)")
+    parser.add_argument("--seed", type=seed, metavar="N", help="seed of the values (default: the one that runs use)")
     parser.add_argument(
         "--dataset", metavar="PATH", help="a flashinfer-trace checkout with the routing inputs (default: synthetic)"
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=seconds("--timeout"),
         default=1200,
         metavar="S",
         help="longest time for one workload, seconds (default: 1200)",

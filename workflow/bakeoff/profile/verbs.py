@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bakeoff.options import seconds
+
 
 def profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json and build/")
@@ -16,7 +18,7 @@ def profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tier", choices=("auto", "nsys", "cupti", "ncu"),
                         help="auto: nsys timeline, else CUPTI, and ncu counters where permitted; ncu: the same, counters required; "
                         "nsys, cupti: that timeline alone (default: what the configuration says)")  # fmt: skip
-    parser.add_argument("--time-limit", type=float, metavar="S",
+    parser.add_argument("--time-limit", type=seconds("--time-limit"), metavar="S",
                         help="start no further cell after S seconds; the next call goes on (default: no limit)")  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
 

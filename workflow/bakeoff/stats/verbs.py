@@ -86,6 +86,11 @@ def compare(args: argparse.Namespace) -> int:
     from bakeoff.stats import text
     from bakeoff.stats.beside import compared
 
+    if args.old.resolve() == args.new.resolve():
+        raise InputError(
+            "A and B", found=f"the same folder, {args.old}", expected="two runs, or a run and a published one",
+            hint="give two folders; what noise alone produces shows in an A/A run (`twins` in config/config.yaml)",
+        )  # fmt: skip
     published = [(folder / "meta.yaml").is_file() for folder in (args.old, args.new)]
     old, new = (args.new, args.old) if published == [False, True] else (args.old, args.new)
     comparison = compared(old, new)

@@ -24,6 +24,10 @@ from bakeoff.traces.models import Definition, RoutingStats, ScalarInput, Trace
 __all__ = ["Case", "RoutingStats", "TraceRoot", "WorkloadNote", "case_id"]
 
 
+# With H = 7168 an element's offset then stays below 2^31, as kernels count them.
+MOST_TOKENS = 2**18
+
+
 class WorkloadNote(BaseModel):
     """The object "bakeoff" of a workload line; every field may be missing."""
 
@@ -153,8 +157,8 @@ def _seq_len(where: str, trace: Trace, definition: Definition) -> int:
     axes, variable = trace.workload.axes, {name for name, axis in definition.axes.items() if axis.type == "var"}
     if axes.keys() != variable:
         raise _flaw(where, "workload.axes", str(sorted(axes)), f"a value for each of {sorted(variable)}")
-    if axes["seq_len"] < 1:
-        raise _flaw(where, "workload.axes.seq_len", str(axes["seq_len"]), "at least one token")
+    if not 1 <= axes["seq_len"] <= MOST_TOKENS:
+        raise _flaw(where, "workload.axes.seq_len", str(axes["seq_len"]), f"1 to {MOST_TOKENS} tokens")
     return axes["seq_len"]
 
 

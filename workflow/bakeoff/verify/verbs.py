@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
+from bakeoff.options import seed
 
 NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
 SAMPLED_ROWS = 16
@@ -42,9 +43,9 @@ def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
     )
     from bakeoff.config import Config
 
-    seed = Config.model_fields["seeds"].get_default(call_default_factory=True)[0]
+    usual = Config.model_fields["seeds"].get_default(call_default_factory=True)[0]
     parser.add_argument(
-        "--seed", type=int, default=seed, help="seed of the values (default: that of a run, %(default)s)"
+        "--seed", type=seed, default=usual, help="seed of the values (default: that of a run, %(default)s)"
     )
     parser.add_argument(
         "--rows", type=int, metavar="N",

@@ -1,0 +1,32 @@
+"""Types of command-line options that a verb cannot use every number for; what they refuse is an InputError."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bakeoff.errors import InputError
+
+LARGEST_SEED = 2**31 - 1
+
+
+def seconds(option: str) -> Callable[[str], float]:
+    """Reads a time limit, in seconds: a finite number above 0."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(option, repr(text), "a number of seconds above 0", hint=f"correct {option}")
+        return value
+
+    return read
+
+
+def seed(text: str) -> int:
+    """Reads a seed: a whole number from 0 to 2147483647."""
+    if not (text.isascii() and text.isdigit() and int(text) <= LARGEST_SEED):
+        raise InputError("--seed", repr(text), f"a whole number from 0 to {LARGEST_SEED}", hint="correct --seed")
+    return int(text)
