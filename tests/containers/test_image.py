@@ -114,7 +114,7 @@ def test_preflight_passes_inside_and_refuses_a_leak_and_another_lock(digest: str
 
 
 def test_the_unit_tests_pass_inside(copy: Checkout) -> None:
-    rooms = "tests/moe tests/traces tests/verify tests/stats tests/containers"
+    rooms = "tests/traces tests/stats tests/containers tests/moe/test_moe_reference.py tests/moe/test_moe_routing.py"
     done = call(
         "containers/run.sh", "cpu", "sh", "-c", f"python -m pytest -q -n 2 -m 'not slow' {rooms}", cwd=copy.root
     )
@@ -173,6 +173,7 @@ def test_the_bill_of_materials_lists_both_kinds_of_packages(digest: str, tmp_pat
 
 @FULL
 def test_all_tests_pass_inside(copy: Checkout) -> None:
+    subprocess.run(["chmod", "-R", "u+w", str(copy.root)], check=True)  # root has no power over a read-only file in there
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=copy.root, check=True)
     subprocess.run(["git", "add", "--all"], cwd=copy.root, check=True)
     done = call("containers/run.sh", "cpu", "make", "test", cwd=copy.root)
