@@ -29,7 +29,7 @@ VERBS = {
         "bakeoff.measure.verbs",
         "a finished GPU run -> a folder to commit: samples compressed, traces made from them",
     ),
-    "verify": ("bakeoff.verify.verbs", "check that a run has every cell it must have, and that each PASSED"),
+    "verify": ("bakeoff.complete", "check that a run has every cell it must have, and that each PASSED"),
     "analyse": ("bakeoff.stats.verbs", "traces -> analysis.json: intervals, verdicts, summaries"),
     "audit": ("bakeoff.stats.verbs", "test every figure and conclusion of a published report"),
     "compare": ("bakeoff.stats.verbs", "compare two runs, or a run with a published one"),

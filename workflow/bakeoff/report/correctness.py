@@ -140,10 +140,6 @@ def _number(value: float | int | None, digits: int = 3) -> Cell:
     )
 
 
-def has_numerics(view: View) -> bool:
-    return any(c.numerics or c.published_gate or c.strict_gate for c in view.a.cells)
-
-
 def numerics(view: View) -> Table:
     """Every judged cell: both gates and how far the output is from the float32 reference."""
     figures = ("matched_ratio_active", "matched_ratio", "relative_l2", "worst_row_l2", "cosine", "calc_diff", "scale")

@@ -1,4 +1,4 @@
-"""The verbs of this room: `gate-power` and `verify`."""
+"""The verb of this room: `gate-power`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,6 @@ from bakeoff.options import seed
 
 NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
 SAMPLED_ROWS = 16
-
-
-def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    from bakeoff.verify import run  # knows the rooms to the right, which gate-power does not need
-
-    run.verify_arguments(parser)
-
-
-def verify(args: argparse.Namespace) -> int:
-    """Check a run against its plan (bakeoff.verify.run)."""
-    from bakeoff.verify import run
-
-    return run.verify(args)
 
 
 def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
