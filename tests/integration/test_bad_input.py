@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bakeoff.errors import InputError
+from bakeoff.files import require_room
 from integration.conftest import Checkout
 
 RUN = "results/runs/cpu"
@@ -208,6 +210,25 @@ def test_snakemake_stops_before_any_job_on_a_bad_setting(checkout: Checkout, key
     assert done.returncode == 2
     assert key.split("=")[0] in done.stderr and "Traceback" not in done.stderr
     assert not (checkout.root / "results/runs").exists()
+
+
+def test_snakemake_stops_where_results_cannot_be_written(checkout: Checkout) -> None:
+    (checkout.root / "results/runs").write_text("a file in the way")
+    done = checkout.snakemake("-n", config=["run=x"], check=False)
+    assert done.returncode == 2
+    assert "bakeoff: results/runs/x\n" in done.stderr and "results/runs is a file" in done.stderr
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_room(tmp_path / "runs/new", megabytes=1)
+    with pytest.raises(InputError, match="at least 1000000000 MB"):
+        require_room(tmp_path / "runs/new", megabytes=10**9)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match="is read-only here"):
+        require_room(tmp_path / "runs/new", megabytes=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_snakemake_stops_on_a_key_that_stands_twice_in_its_file(checkout: Checkout) -> None:

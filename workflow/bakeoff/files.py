@@ -6,10 +6,12 @@ Side effects: `write_atomic` creates parent folders, and leaves either the old f
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,6 +75,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_room(folder: Path, megabytes: int) -> None:
+    """Refuse a folder that cannot be written, or whose disk has too little space; nothing is written to find out."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise unwritable(folder, NotADirectoryError(errno.ENOTDIR, f"{there} is a file"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, PermissionError(errno.EACCES, f"{there} is read-only here"))
+    free = shutil.disk_usage(there).free // 1_000_000
+    if free < megabytes:
+        raise InputError(
+            folder,
+            found=f"{free} MB free on its disk",
+            expected=f"at least {megabytes} MB",
+            hint="free space, then run the same command again: finished cells are kept",
+        )
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

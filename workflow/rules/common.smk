@@ -9,7 +9,7 @@ sys.path.insert(0, str(HERE / "workflow"))
 from bakeoff import config as configuration
 from bakeoff.containers import lock as images, preflight
 from bakeoff.errors import BakeoffError
-from bakeoff.files import canonical_json, yaml_document
+from bakeoff.files import canonical_json, require_room, yaml_document
 from bakeoff.measure.host import probe as probe_host
 from bakeoff.plan import chosen
 
@@ -24,6 +24,9 @@ try:
     ASKED = configuration.parse(config, "config/config.yaml and --config")
     SETTINGS = configuration.resolve(ASKED)
     SPECS = {spec.name: spec for spec in chosen(SETTINGS)[0]}
+    # A step that cannot write its log cannot say why it stops. A run takes a few MB, its compilers' caches more.
+    for folder in ("results/rendered", f"results/runs/{SETTINGS.run}"):
+        require_room(Path(folder), megabytes=100)
     # The image that rules carry, and that they run in with `--sdm apptainer`; otherwise the one that Snakemake itself runs in, if any.
     IMAGE_NAME = images.image_for(SETTINGS.backend)
     IMAGE = images.load().image(IMAGE_NAME)
