@@ -116,7 +116,7 @@ def header(kind: str = "run", **rest: object) -> m.RunHeader:
         "kind": kind, "id": "constructed", "title": "Four FP8 mixture-of-experts kernels", "backend": "sm_90a", "hardware": "NVIDIA H100",
         "definition": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048", "dataset": "synthetic", "protocol": "robust",
         "families": ["fib", "realistic"], "seeds": [0], "blocks": 5, "timeout_s": 1200, "rtol": 0.2, "atol": 0.1,
-        "required_matched_ratio": 0.85, "time_tier": "cupti_span",
+        "required_matched_ratio": 0.85, "time_tier": "cupti_span_us",
     }  # fmt: skip
     return m.RunHeader.model_validate(fields | rest)
 
@@ -140,7 +140,7 @@ def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Ana
         m.Check(code="gate_power", status="ok", found=0.985, of=0.95),
     ]
     return m.Analysis(
-        run=header(id="cpu", backend="cpu", hardware="a CPU", blocks=1, time_tier="wall", definition="moe_narrow"),
+        run=header(id="cpu", backend="cpu", hardware="a CPU", blocks=1, time_tier="wall_us", definition="moe_narrow"),
         performance_shown=False,
         validity=checks,
         provenance=[m.Fact(group="software", key="torch", value="2.13.0"), m.Fact(group="host", key="memory", value=24, unit="GiB")],

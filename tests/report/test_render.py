@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from bakeoff.files import PROJECT_ROOT
 from bakeoff.report import render as rendering
 from bakeoff.report.templates import html_environment
 from bakeoff.stats import model
@@ -316,3 +317,31 @@ def test_twelve_solutions_on_forty_workloads_stay_under_a_megabyte() -> None:
     rows = list(csv.reader(io.StringIO(written["tables/verdicts.csv"].decode())))
     assert len(rows) == 1 + 66 * 40
     assert "the CSV has all of them" in Page.of(written["report.html"]).text
+
+
+def test_a_large_lead_is_said_as_a_factor_and_a_small_one_in_per_cent() -> None:
+    words = html_environment().get_template("words.j2").module
+    large = model.Estimate(value=6.444, low=5.918, high=7.018)
+    small = model.Estimate(value=1.017, low=1.016, high=1.019)
+    assert str(words.ahead(large)) == "6.44× as fast (95 % interval 5.92–7.02×) as"
+    assert str(words.ahead(small)).replace("\xa0", " ") == "1.7 % faster (95 % interval +1.6 % to +1.9 %) than"
+
+
+def test_the_clock_is_said_in_words() -> None:
+    written = files("four")["report.md"].decode()
+    assert "Clock: CUPTI span: from the start of a call" in written and "cupti_span_us" not in written
+
+
+def test_every_word_of_the_outcome_stands_in_the_vocabulary() -> None:
+    page = (PROJECT_ROOT / "docs/vocabulary.md").read_text()
+    for word in (
+        "relative L2",
+        "calc_diff",
+        "leads, wins, ties",
+        "outlier process",
+        "performance profile",
+        "speedup",
+        "minimum detectable effect",
+        "A/A run",
+    ):
+        assert f"| {word} |" in page, word

@@ -151,15 +151,17 @@ def environment(view: View) -> Table:
     return Table("environment", columns, rows)
 
 
-def header_facts(run: RunHeader) -> list[tuple[str, str]]:
+def header_facts(view: View) -> list[tuple[str, str]]:
     """The run's header as (code, text); the template words the codes. What was not recorded is n/a."""
+    run = view.a.run
+    clocks = "; ".join(view.word("clocks", code) for code in run.time_tier.split(", ")) if run.time_tier else f.MISSING
     return [
         ("hardware", run.hardware or f.MISSING),
         ("backend", run.backend),
         ("definition", run.definition),
         ("dataset", run.dataset or f.MISSING),
         ("protocol", run.protocol or f.MISSING),
-        ("time_tier", run.time_tier or f.MISSING),
+        ("time_tier", clocks),
         ("blocks", f.count(run.blocks)),
         ("families", ", ".join(run.families) or f.MISSING),
         ("seeds", ", ".join(map(str, run.seeds)) or f.MISSING),

@@ -109,7 +109,7 @@ def tables(view: View) -> dict[str, Table]:
 
 def _context(view: View) -> dict[str, Any]:
     shown = view.a.performance_shown
-    facts = evidence.header_facts(view.a.run)
+    facts = evidence.header_facts(view)
     example = next(((p.name, w.id) for p in view.people for w in reversed(view.a.workloads)), None)
     return {
         "v": view,
