@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path
     rows = {line.split()[0]: line for line in wrong.stdout.splitlines() if line.startswith("T")}
     assert "PASSED" in rows["T1_o32"] and "INCORRECT_NUMERICAL" in rows["T7_o192"] and "FAIL" in rows["T7_o192"]
     assert "strict_gate" in wrong.stdout and "to do:" in wrong.stdout
+    assert re.search(r"emulation_l2 0\.\d{1,4} \(bound", wrong.stdout)
 
 
 @pytest.mark.parametrize(

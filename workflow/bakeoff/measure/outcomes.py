@@ -129,7 +129,7 @@ HINTS = {
     Reason.EXITED: "a solution must return or raise; it must not end the process",
     Reason.OOM_KILLER: "free memory on the host, or lower the solution's need",
     Reason.ALLOCATION: "free memory on the device, or lower the solution's scratch buffers",
-    Reason.HANG: "look at the stack in the detail, or raise `timeout_s` in the configuration",
+    Reason.HANG: "look at the stack in the detail, or raise the limit: `timeout_s` in the configuration, `--timeout` of `bakeoff check`",
     Reason.POISONED_CONTEXT: "run the cell under `compute-sanitizer` to find the illegal access",
     Reason.NO_BACKEND: "add a backend for this device to solution.yaml, or leave the solution out of `solutions`",
     Reason.MISSING_PACKAGE: "install the package that the detail names",

@@ -197,7 +197,9 @@ class Referee:
         gate = Reason.STRICT_GATE if by_strict else Reason.PUBLISHED_GATE
         checks = (judged.strict if by_strict else judged.published).checks
         failed = "; ".join(
-            f"{name} {check.value} (bound {check.bound})" for name, check in checks.items() if not check.passed
+            f"{name} {f'{check.value:.4g}' if isinstance(check.value, float) else check.value} (bound {check.bound})"
+            for name, check in checks.items()
+            if not check.passed
         )
         values = "" if base is None else " on changed values"
         return _failed(Outcome.INCORRECT_NUMERICAL, gate, f"failed{values}: {failed}")
