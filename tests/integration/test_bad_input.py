@@ -203,7 +203,15 @@ def test_bad_input_is_refused_with_the_place_and_the_remedy(finished: Checkout, 
 
 @pytest.mark.parametrize(
     "key",
-    ["backend=sm_90a", "timeout_s=never", "colour=blue", "workloads=[T1_o33]", "solutions=[nobody]", "definition=wide"],
+    [
+        "backend=sm_90a",
+        "timeout_s=never",
+        "colour=blue",
+        "workloads=[T1_o33]",
+        "solutions=[nobody]",
+        "definition=wide",
+        "dataset=/nowhere",
+    ],
 )
 def test_snakemake_stops_before_any_job_on_a_bad_setting(checkout: Checkout, key: str) -> None:
     done = checkout.snakemake("-n", config=[key], check=False)

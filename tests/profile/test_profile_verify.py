@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bakeoff.errors import CheckFailed
 from bakeoff import complete
+from bakeoff.errors import CheckFailed
 from profile_documents import WORKLOADS, cell, everyone, plan, write_run
 
 V3 = "cutedsl_moe_fp8_v3"

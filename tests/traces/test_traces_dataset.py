@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from bakeoff.errors import InputError
-from bakeoff.traces.dataset import PublicDataset
+from bakeoff.traces.dataset import PublicDataset, _load
 from flashinfer_bench.data import Trace, TraceSet
 from safetensors.torch import save_file
 from traces.minimal_traces import NARROW, moe_line, moe_root
@@ -80,7 +80,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         lambda root: blob(root).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
         ("3-64.safetensors", "LFS pointer", "git lfs pull"),
     ),
-    "truncated blob": (lambda root: os.truncate(blob(root), 2000), ("3-64.safetensors", "not a safetensors file")),
+    "truncated blob": (
+        lambda root: os.truncate(blob(root), 2000),
+        ("3-64.safetensors", "no readable safetensors file"),
+    ),
     "tensor missing": (
         lambda root: save_file({"other": torch.zeros(2)}, blob(root)),
         ("3-64.safetensors", "['other']", "a tensor routing_logits"),
@@ -133,6 +136,16 @@ def test_a_spoilt_data_set_is_refused_with_the_place(checkout: Path, name: str) 
         PublicDataset(checkout).routing_inputs(NARROW, *pair)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_blob_that_cannot_be_read_is_refused_with_its_path(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(InputError, match="Permission denied") as caught:
+        _load(blob(checkout), "routing_logits")
+    assert "3-64.safetensors" in caught.value.where
 
 
 def test_a_spoilt_workload_does_not_hide_another(checkout: Path) -> None:

@@ -32,6 +32,7 @@ from bakeoff.files import (
     write_atomic,
 )
 from bakeoff.moe.rounding import Rounding
+from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.models import Definition
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
@@ -142,7 +143,9 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
 
 
 def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
-    """The solutions and workloads of a resolved configuration; a name that is not there is an InputError. Imports no torch."""
+    """The solutions and workloads of a resolved configuration; a name or a data set that is not there is an InputError. Imports no torch."""
+    if config.dataset != "synthetic":
+        PublicDataset(configuration.under_root(config.dataset))
     there = {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))}
     cases = TraceRoot(configuration.under_root(config.traces_root)).workloads(config.definition)
     specs = _chosen("solutions", config.solutions, there)

@@ -104,15 +104,16 @@ class PublicDataset:
 def _load(path: Path, key: str) -> Tensor:
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb") as stream:
-        if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+    try:
+        with path.open("rb") as stream:
+            pointer = stream.read(len(LFS_POINTER)) == LFS_POINTER
+        if pointer:
             raise InputError(
                 path,
                 found="a Git LFS pointer, not the file itself",
                 expected="a safetensors file",
                 hint="run `git lfs pull` in the data set's folder",
             )
-    try:
         with safe_open(path, framework="pt", device="cpu") as blob:
             if key not in blob.keys():  # noqa: SIM118  (not a mapping)
                 raise InputError(
@@ -122,7 +123,10 @@ def _load(path: Path, key: str) -> Tensor:
                     hint="fetch the blob again",
                 )
             return blob.get_tensor(key)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(
-            path, found=f"not a safetensors file ({error})", expected="a safetensors file", hint="fetch the blob again"
+            path,
+            found=f"no readable safetensors file ({error})",
+            expected="a safetensors file",
+            hint="make it readable, or fetch the blob again",
         ) from error
