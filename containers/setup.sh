@@ -34,8 +34,8 @@ install_python() {
     # The project's command line, of the checkout that is mounted.
     printf '#!/bin/sh\nexec /opt/bakeoff/bin/python -m bakeoff "$@"\n' > /opt/bakeoff/bin/bakeoff
     chmod 755 /opt/bakeoff/bin/bakeoff
-    # Byte code, since the root is read-only later. It holds no time and, with a fixed hash seed, no chance.
-    PYTHONHASHSEED=0 /opt/bakeoff/bin/python -W ignore -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/bakeoff/lib > /dev/null || true
+    # Byte code, since the root is read-only later; -f also replaces what pip left, which holds a time.
+    PYTHONHASHSEED=0 /opt/bakeoff/bin/python -W ignore -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/bakeoff/lib > /dev/null || true
     # What `bakeoff probe` compares with the checkout that it finds in this image.
     cat "$@" | sha256sum | cut -d' ' -f1 > /opt/bakeoff/locks.sha256
 }

@@ -64,6 +64,11 @@ def digest() -> str:
 def copy(digest: str, tmp_path: Path) -> Checkout:
     """A copy of the checkout whose lock file names the image that was just built."""
     made = copy_project(tmp_path / "checkout")
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=made.root, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=made.root, check=True)
+    subprocess.run(
+        ["chmod", "-R", "u+w", str(made.root)], check=True
+    )  # root has no power over a read-only file in there
     path = made.root / "containers/images.lock.yaml"
     entry, rest = path.read_text().split("  cu130:", 1)
     entry = re.sub(r"repository: .*", f"repository: {IMAGE}", re.sub(r"    digest: .*", f"    digest: {digest}", entry))
@@ -73,7 +78,7 @@ def copy(digest: str, tmp_path: Path) -> Checkout:
 
 def test_the_process_is_confined(digest: str) -> None:
     report = podman(
-        "id -u; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; sed 1,2d /proc/net/dev; touch /x /opt/x 2>&1"
+        "id -u; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; sed 1,2d /proc/net/dev; touch /x /opt/x 2>&1 || true"
     ).stdout
     assert report.startswith("1000\n")
     assert re.search(r"CapEff:\s+0{16}\n", report) and re.search(r"NoNewPrivs:\s+1\n", report)
@@ -114,7 +119,7 @@ def test_preflight_passes_inside_and_refuses_a_leak_and_another_lock(digest: str
 
 
 def test_the_unit_tests_pass_inside(copy: Checkout) -> None:
-    rooms = "tests/traces tests/stats tests/containers tests/moe/test_moe_reference.py tests/moe/test_moe_routing.py"
+    rooms = "tests/traces tests/stats tests/containers tests/moe/test_moe_reference.py"
     done = call(
         "containers/run.sh", "cpu", "sh", "-c", f"python -m pytest -q -n 2 -m 'not slow' {rooms}", cwd=copy.root
     )
@@ -173,9 +178,9 @@ def test_the_bill_of_materials_lists_both_kinds_of_packages(digest: str, tmp_pat
 
 @FULL
 def test_all_tests_pass_inside(copy: Checkout) -> None:
-    subprocess.run(["chmod", "-R", "u+w", str(copy.root)], check=True)  # root has no power over a read-only file in there
-    subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=copy.root, check=True)
-    subprocess.run(["git", "add", "--all"], cwd=copy.root, check=True)
+    subprocess.run(
+        ["chmod", "-R", "u+w", str(copy.root)], check=True
+    )  # root has no power over a read-only file in there
     done = call("containers/run.sh", "cpu", "make", "test", cwd=copy.root)
     assert re.search(r"\b\d{4,} passed", done.stdout)
 

@@ -1,10 +1,13 @@
 # Shared by all rules: the resolved settings, the folders, and the command line that the rules call.
+import logging
 import os
 import sys
 from pathlib import Path
 
 HERE = Path(workflow.basedir)
 sys.path.insert(0, str(HERE / "workflow"))
+
+from snakemake.logging import logger
 
 from bakeoff import config as configuration
 from bakeoff.containers import lock as images, preflight
@@ -37,6 +40,10 @@ except BakeoffError as error:
     sys.exit(error.exit_code)
 
 if APPTAINER:
+    # `quiet: [all]` of the profile also hides Snakemake's own errors; a failed pull must show.
+    errors = logging.StreamHandler()
+    errors.setLevel(logging.ERROR)
+    logger.addHandler(errors)
     # The host's environment stays outside; the GPU comes in where one is used.
     flags = ["--cleanenv", *(["--nv"] if SETTINGS.backend != "cpu" else [])]
     deployment.apptainer_args = " ".join(flags + [deployment.apptainer_args])
