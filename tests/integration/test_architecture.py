@@ -65,5 +65,6 @@ def test_the_pipeline_runs_without_snakemake_as_the_page_says(checkout: Checkout
     assert done.returncode == 0, done.stdout + done.stderr
     run = checkout.root / "results/runs/by_hand"
     assert "8/8 cells PASSED" in done.stdout
+    assert "config.json: 5 solutions on 2 workloads, 1 blocks on cpu" in done.stderr
     assert len(json.loads((run / "analysis.json").read_text())["cells"]) == 10
     assert 'href="runs/by_hand/report/report.html"' in (checkout.root / "results/index.html").read_text()

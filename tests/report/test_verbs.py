@@ -68,7 +68,18 @@ def test_another_schema_version_is_refused(tmp_path: Path, capsys: pytest.Captur
     document = json.loads((run / "analysis.json").read_text()) | {"schema": "bakeoff/analysis/2"}
     (run / "analysis.json").write_text(json.dumps(document))
     assert main(["report", str(run)]) == 2
-    assert "field schema" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "field schema" in said and "make it again" in said
+
+
+def test_an_outcome_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = folder(constructed.cpu_run(1, 1), tmp_path / "run")
+    document = json.loads((run / "analysis.json").read_text())
+    document["cells"][0]["outcome"] = "MAYBE"
+    (run / "analysis.json").write_text(json.dumps(document))
+    assert main(["report", str(run)]) == 2
+    said = capsys.readouterr().err
+    assert "field cells.0.outcome" in said and "'MAYBE'" in said and "PASSED" in said
 
 
 def test_a_missing_analysis_and_an_unwritable_target_end_with_2(

@@ -216,7 +216,9 @@ def _worded(error: ValidationError, value: Any, where: str | Path) -> InputError
         f"{where}: field {'.'.join(map(str, fields[0])) or '(the document)'}{more}",
         found=found,
         expected=" or ".join(dict.fromkeys(map(_expected, first))),
-        hint="correct the field; workflow/schemas/ holds every format and config/README.md every configuration key",
+        hint="the file is of another version of bakeoff: make it again with the step that writes it"
+        if fields[0] == ("schema",)
+        else "correct the field; workflow/schemas/ holds every format and config/README.md every configuration key",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -308,4 +309,7 @@ def plan(args: argparse.Namespace) -> int:
     )
     made = make_plan(configuration.resolve(config), read_json(args.host, HostIdentity).fingerprint)
     write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
+    solutions = len(made.participants) - 1
+    what = f"{solutions} solutions on {len(made.workloads)} workloads, {made.blocks} blocks on {made.backend}"
+    print(f"written: {args.output}: {what}", file=sys.stderr)
     return 0

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from bakeoff.measure.outcomes import Outcome
 from bakeoff.stats.model_base import Estimate, Part
 
 Scalar = str | int | float | bool | None
@@ -235,7 +236,7 @@ class Cell(Part):
     """Name of the solution."""
     workload: str
     """Id of the workload."""
-    outcome: str
+    outcome: Outcome
     """PASSED or why not (the closed list of outcomes; the worst over blocks); NOT_RUN for a missing cell."""
     reason: str | None = None
     """Code of the reason, if the outcome has one."""

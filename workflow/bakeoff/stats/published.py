@@ -16,6 +16,7 @@ from pydantic import Field
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes, read_yaml
+from bakeoff.measure.outcomes import Outcome
 from bakeoff.stats.model import Cell, Check, Fact, Part, Participant, RunHeader, Workload
 from bakeoff.stats.rundata import Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
@@ -93,7 +94,7 @@ def load_published(folder: Path) -> RunData:
     meta = read_yaml(folder / "meta.yaml", PublishedMeta)
     names = [who.name for who in meta.participants]
     workloads, samples = _table(folder / "speedups.csv", names)
-    outcome = "PASSED" if meta.passed else "NOT_RUN"
+    outcome = Outcome.PASSED if meta.passed else Outcome.NOT_RUN
     return RunData(
         header=_header(meta, folder.name),
         participants=[Participant(name=who.name, role="contestant", label=who.label, description=who.description) for who in meta.participants],

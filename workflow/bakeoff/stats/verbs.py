@@ -65,7 +65,9 @@ def analyse(args: argparse.Namespace) -> int:
             "-o", found="nothing", expected="a file outside results/published/, which holds only what was published",
             hint=f"add e.g. `-o results/rendered/{args.folder.name}/analysis.json`",
         )  # fmt: skip
-    write_atomic(args.output or args.folder / "analysis.json", document_bytes(analysis_of(args.folder, args.against)))
+    path = args.output or args.folder / "analysis.json"
+    write_atomic(path, document_bytes(analysis_of(args.folder, args.against)))
+    print(f"written: {path}", file=sys.stderr)
     return 0
 
 
