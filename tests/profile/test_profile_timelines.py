@@ -11,7 +11,7 @@ import pytest
 from bakeoff.errors import InputError
 from bakeoff.profile import cupti, nsys
 from bakeoff.profile.stages import break_down
-from bakeoff.profile.timeline import Timeline, calls
+from bakeoff.profile.timeline import Timeline, calls, display_name
 from profile_captures import GEMM, RULES, timeline, write_cupti, write_nsys
 
 
@@ -151,6 +151,13 @@ def test_symbols_are_demangled_as_nsight_shows_them() -> None:
         "_ZN7cutlass6KernelILi4EEEvf",
     )
     assert cupti.demangle("_Zbroken") == "_Zbroken"
+
+
+def test_a_kernel_is_shown_by_its_bare_name() -> None:
+    assert display_name("void (anonymous namespace)::route<int, (Kind)3>(float*, int)") == "route"
+    assert display_name("_ZN7cutlass13device_kernelINS_4gemm6kernelEEEvT_") == "cutlass::device_kernel"
+    assert display_name("k" * 30, width=30) == "k" * 30
+    assert display_name("k" * 31, width=30) == "k" * 29 + "…"
 
 
 def test_commands_ask_for_what_the_readers_need(tmp_path: Path) -> None:

@@ -71,3 +71,10 @@ def test_a_printed_figure_sets_its_own_tolerance(printed, inside, outside):
 @pytest.mark.parametrize("text", ["triton_v2", "x", "~", "1.2.3", "12 x", "1-", "", "12xx", "v3.2"])
 def test_words_are_not_figures(text):
     assert parse(text) is None
+
+
+@pytest.mark.parametrize(("seq_len", "times"), [(9, "0 times"), (8, "2 times")])
+def test_a_row_that_is_not_one_is_refused(seq_len, times):
+    twice = Table({**TABLE.columns, "seq_len": np.array([1.0, 8.0, 8.0, 512.0])}, TABLE.labels)
+    with pytest.raises(ExpressionError, match=f"seq_len {seq_len} stands {times}"):
+        evaluate(f"at(a, {seq_len})", Scope(twice, {}, 1))
