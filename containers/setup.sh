@@ -34,8 +34,9 @@ install_python() {
     # The project's command line, of the checkout that is mounted.
     printf '#!/bin/sh\nexec /opt/bakeoff/bin/python -m bakeoff "$@"\n' > /opt/bakeoff/bin/bakeoff
     chmod 755 /opt/bakeoff/bin/bakeoff
-    # Byte code, since the root is read-only later; -f also replaces what pip left, which holds a time.
-    PYTHONHASHSEED=0 /opt/bakeoff/bin/python -W ignore -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/bakeoff/lib > /dev/null || true
+    # Byte code, since the root is read-only later. -f also replaces what pip left, which holds a time; one process, since with two the
+    # bytes of a module can depend on which modules the same process compiled before it.
+    PYTHONHASHSEED=0 /opt/bakeoff/bin/python -W ignore -m compileall -q -f -j 1 --invalidation-mode unchecked-hash /opt/bakeoff/lib > /dev/null || true
     # What `bakeoff probe` compares with the checkout that it finds in this image.
     cat "$@" | sha256sum | cut -d' ' -f1 > /opt/bakeoff/locks.sha256
 }
