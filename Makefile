@@ -27,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCKED := install --quiet --no-deps --require-hashes
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast test-ci lint types format schemas recorded lock same-locks check-determinism summary bench bench-compare clean
+.PHONY: help setup setup-dev reproduce test test-fast lint types format schemas recorded lock same-locks check-determinism summary bench bench-compare clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,10 @@ setup: $(TO_REPRODUCE)  ## make .venv: what the workflow needs
 setup-dev: $(TO_DEVELOP)  ## the same, and what tests and checks need
 
 reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
-	@$(BIN)/snakemake --cores $(CORES) $(ARGS) || { echo "verdict: FAILED; results: results/index.html says which cells and what to do" >&2; exit 1; }
+	@$(BIN)/snakemake --cores $(CORES) $(ARGS) || { rc=$$?; case $$rc in \
+	  2) ;; \
+	  130|143) echo "interrupted; finished cells are kept: run the same command again" >&2 ;; \
+	  *) echo "verdict: FAILED; what failed stands above, and which cells in results/index.html" >&2 ;; esac; exit $$rc; }
 	@echo "verdict: $$(cat results/verdict.txt); results: results/index.html"
 
 test: $(TO_DEVELOP)  ## all tests
@@ -44,9 +47,6 @@ test: $(TO_DEVELOP)  ## all tests
 
 test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds each
 	@$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
-
-test-ci: $(TO_DEVELOP)  ## all tests but the slow ones
-	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drift, zizmor, actionlint
 	@$(BIN)/ruff check $(SOURCES)
