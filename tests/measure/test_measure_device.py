@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bakeoff.measure.assemble import assemble_run
 from bakeoff.measure.cuda import attribute
+from bakeoff.measure.fake import FakeDevice
 from bakeoff.measure.gpu_state import Sample, disturbance, locked_clocks, summary
 from bakeoff.measure.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
 from bakeoff.measure.protocol import PROTOCOLS, per_process_latency, primary_tier
@@ -228,3 +230,16 @@ def test_calls_that_skip_their_work_are_rejected_and_honest_ones_scale(tmp_path:
     assert lazy.detail == "8 calls in a row took 1.00 times as long as 4"
     assert tired.outcome == Outcome.PASSED and any("not twice as long" in warning for warning in tired.warnings)
     assert honest.outcome == Outcome.PASSED and not any("in a row" in warning for warning in honest.warnings)
+
+
+def test_a_busy_host_does_not_change_how_many_calls_the_test_double_makes() -> None:
+    device = FakeDevice({}, "somebody")
+    device.enter("T1_o32", 1)
+    time.sleep(0.02)
+    assert device.seconds() == 0
+    for _ in range(3):
+        device.begin()
+        device.end()
+    assert device.seconds() == 0
+    spent = sum(device.harvest()["event_us"]) / 1e6
+    assert device.seconds() == pytest.approx(spent) and spent > 0

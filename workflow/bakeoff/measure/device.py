@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,10 @@ class Device:
 
     def trim(self) -> None:
         """Give back memory that nothing uses: other processes need it."""
+
+    def seconds(self) -> float:
+        """The clock that a cell's budget is read from."""
+        return time.monotonic()
 
     # The rest is for devices that repeat. All but `harvest` only enqueue.
 

@@ -85,7 +85,7 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
     device.trace(True)
     chance = random.Random(secrets.randbits(64))
     lead_in_us = _lead_in(_batch(device, arena, chance, settings.warmup_calls, LEAD_IN_MOST_US)[0])
-    begun = time.monotonic()
+    begun = device.seconds()
     while True:
         times, variants, digests = _batch(device, arena, chance, settings.batch_calls, lead_in_us)
         for tier in samples:
@@ -95,7 +95,7 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
         if picked is not None:
             _keep(cell, keeper, arena.outputs[picked], variants[picked], digests[picked])
         primary = samples["cupti_span_us"] or samples["event_us"]
-        if _is_enough(primary, time.monotonic() - begun, settings):
+        if _is_enough(primary, device.seconds() - begun, settings):
             # Making the next cell's inputs takes thousands of kernels; each would leave a record to be read.
             device.trace(False)
             return samples
