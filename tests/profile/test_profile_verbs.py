@@ -29,7 +29,7 @@ def test_profile_exits_with_1_while_cells_are_left(
 ) -> None:
     install(monkeypatch, tmp_path, nsys="nsys")
     run = make_run(tmp_path)
-    assert cli.main(["profile", str(run), "--time-limit", "0"]) == 1
+    assert cli.main(["profile", str(run), "--time-limit", "1e-6"]) == 1
     assert "3 cells are left; run the same command again" in capsys.readouterr().err
     assert cli.main(["profile", str(run)]) == 0
 

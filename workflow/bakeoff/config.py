@@ -107,6 +107,14 @@ class Config(Strict):
     solutions_root: str = Field("solutions", description="Folder of the solutions.")
     traces_root: str = Field("traces", description="Folder of definitions and workloads, in flashinfer-trace layout.")
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        """Snakemake's command line makes text of the numbers in a list: `--config seeds=[1]`."""
+        if not isinstance(value, list):
+            return value
+        return [int(each) if isinstance(each, str) and each.isascii() and each.isdigit() else each for each in value]
+
     @field_validator("solutions", "workloads", "protocols", "families", "seeds", "compile", "twins")
     @classmethod
     def _no_duplicates(cls, value: Any) -> Any:
