@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import sqlite3
 import sys
@@ -22,7 +23,8 @@ from bakeoff.profile import counters, ncu, nsys
 from bakeoff.profile.timeline import Timeline, calls, parse_mark
 
 CSV_COLUMNS = {ncu.ID, ncu.NAME, *counters.wanted("sm_90a").values(), *counters.wanted("sm_100a").values()}
-PRIVATE = (b"/tmp/", b"/work/", b"/home/", b"/root/", b"/opt/torch/")  # where the recording machine keeps things
+# The folders of an absolute path: where the recording machine keeps things. What a distribution installs is the same everywhere.
+FOLDERS = re.compile(rb"(?<![\w./:-])/(?!usr/)[a-z](?:[\w.+-]*/)+")
 LISTED = (
     "Chip ",
     "---",
@@ -126,10 +128,12 @@ def shrink_report(source: Path, target: Path, workloads: Sequence[str]) -> None:
         if not found.get(1) and (mark is None or mark[0] in workloads):
             kept.append(block)
         place = end
-    slim = b"".join(kept)
-    for private in PRIVATE:
-        slim = slim.replace(private, b"/" + b"x" * (len(private) - 2) + b"/")  # lengths stand before all texts
-    target.write_bytes(slim)
+    target.write_bytes(without_folders(b"".join(kept)))
+
+
+def without_folders(data: bytes) -> bytes:
+    """The same bytes with the folders of absolute paths struck out; as long as before, for lengths stand before all texts."""
+    return FOLDERS.sub(lambda found: re.sub(rb"[^/]", b"x", found.group()), data)
 
 
 def shrink_listing(source: Path, target: Path) -> None:
