@@ -53,7 +53,7 @@ lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drif
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/snakefmt --check Snakefile workflow/rules
 	@$(BIN)/codespell README.md containers .github CHANGELOG.md CONTRIBUTING.md docs config $(SOURCES)
-	@$(BIN)/python .ci/lint_workflow.py
+	@$(BIN)/snakemake --lint --quiet host
 	@$(BIN)/bakeoff schemas --check
 	@$(BIN)/zizmor --quiet --offline --no-progress --pedantic .github
 	@$(BIN)/actionlint
@@ -83,7 +83,7 @@ format: $(TO_DEVELOP)  ## rewrite the sources in the project's format
 schemas: $(TO_DEVELOP)  ## regenerate what is generated from the models
 	@$(BIN)/bakeoff schemas
 
-recorded: .venv/.reproduce  ## remake traces and analysis of the recorded runs from their samples
+recorded: $(TO_REPRODUCE)  ## remake traces and analysis of the recorded runs from their samples
 	@for run in results/recorded/*/; do $(BIN)/bakeoff assemble $$run && $(BIN)/bakeoff analyse $$run -o $${run}analysis.json; done
 
 lock:  ## renew every lock file from its input (needs uv)
