@@ -74,6 +74,7 @@ class Ledger:
         self.journals = {who.name: Journal.open(journal_path(run, block, who.name), tell) for who in plan.participants}
         self._due = [cell for cell in cells if not self._done(cell, again)]
         self._progress = Progress(plan, block, cells, self._due, tell)
+        self._setting = replace(setting_of(plan, run, block), tell=tell)
         self._files = {path: _state(path) for path in self._guarded()}
 
     def _done(self, cell: Cell, again: bool) -> bool:
@@ -93,10 +94,9 @@ class Ledger:
                 tasks.append(Task(who, self._solution(who), waiting[name]))
         if not tasks:
             return Spent(total=0, lock=0, timed=0, judged=0)
-        setting = replace(setting_of(self.plan, self.run, self.block), tell=self.tell)
-        block = Block(setting, tasks, self)
+        block = Block(self._setting, tasks, self)
         block.run()
-        shutil.rmtree(setting.scratch, ignore_errors=True)
+        shutil.rmtree(self._setting.scratch, ignore_errors=True)
         return Spent(
             total=0, lock=round(block.lock_s, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3),
             gpu_busy=block.busy_share and round(block.busy_share, 3),
@@ -131,7 +131,7 @@ class Ledger:
             order=block_order(self.plan, self.block),
             journals=digests,
             outcomes=dict(sorted(outcomes.items())),
-            gpu=None if self.plan.backend == "cpu" else _gpu_of(self.plan, self.block),
+            gpu=self._setting.gpu,
             spent=spent,
         )
 
