@@ -15,8 +15,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from bakeoff.files import replace_marked
+
 DOCUMENT = Path(__file__).parents[1] / "docs" / "kernels.md"
-START, END = "<!-- kernel_targets -->", "<!-- /kernel_targets -->"
+MARK = "kernel_targets"
 V3, V3_2, TRITON, DEEPGEMM = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "deepgemm_moe"
 GEMMS = ("gemm1", "gemm2")
 LARGE, SMALL = 901, 80  # tokens: "at T >= 901", "at T <= 80"
@@ -157,9 +159,7 @@ def main() -> None:
     if not args.write:
         print(made)
         return
-    before, rest = DOCUMENT.read_text().split(START)
-    after = rest.split(END)[1]
-    DOCUMENT.write_text(f"{before}{START}\n{made}\n{END}{after}")
+    DOCUMENT.write_text(replace_marked(DOCUMENT.read_text(), MARK, made, DOCUMENT))
 
 
 if __name__ == "__main__":

@@ -92,6 +92,6 @@ def test_the_document_has_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["kernel_targets.py", str(file), "--write"])
     kernel_targets.main()
     once = copy.read_text()
-    assert "| 901 | 110.0 |" in once and once.count(kernel_targets.START) == 1
+    assert "| 901 | 110.0 |" in once and once.count(f"<!-- {kernel_targets.MARK} -->") == 1
     kernel_targets.main()
     assert copy.read_text() == once

@@ -77,6 +77,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def replace_marked(text: str, name: str, made: str, where: Path) -> str:
+    """A page whose part between `<!-- NAME -->` and `<!-- end NAME -->` is replaced; the rest is written by hand."""
+    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed) or start in rest or end in after:
+        raise InputError(
+            where, f"not exactly one {start} ... {end}", "one place for what is generated", "restore the marks"
+        )
+    return f"{before}{start}\n{made}\n{end}{after}"
+
+
 def require_room(folder: Path, megabytes: int) -> None:
     """Refuse a folder that cannot be written, or whose disk has too little space; nothing is written to find out."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -1,7 +1,7 @@
 """CUPTI's records of kernels, copies and fills, read from CUPTI's own buffers.
 
 Entry point: `open_recorder`. The layout of a record comes from cupti-python, which follows the pinned toolkit; the buffers are read
-with ctypes, because an object per record costs 40 to 60 microseconds of the host's time, more than most calls under test take.
+with ctypes, because an object for each of a call's records costs the host more time than most calls under test take.
 libcupti is the one that torch has loaded: two of them in one process would not see each other's work.
 """
 

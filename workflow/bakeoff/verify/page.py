@@ -5,12 +5,11 @@ A table stands between `<!-- NAME -->` and `<!-- end NAME -->`; everything else 
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bakeoff.files import PROJECT_ROOT, read_bytes, read_json, write_atomic
+from bakeoff.files import PROJECT_ROOT, read_bytes, read_json, replace_marked, write_atomic
 from bakeoff.verify.bounds import bounds
 from bakeoff.verify.power import GatePower
 from bakeoff.verify.simulate import FILE, Observation, Simulation
@@ -38,16 +37,8 @@ def generated() -> tuple[Path, bytes]:
         "power": lambda: _power(narrow, full),
         "survivors": lambda: _survivors(narrow, full),
     }.items():
-        text = _replaced(text, name, make)
+        text = replace_marked(text, name, make(), PAGE)
     return PAGE, text.encode()
-
-
-def _replaced(text: str, name: str, make: Callable[[], str]) -> str:
-    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-    found = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
-    if len(found.findall(text)) != 1:
-        raise ValueError(f"{PAGE}: expected one {start} ... {end}")
-    return found.sub(lambda _: f"{start}\n{make()}\n{end}", text)
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
