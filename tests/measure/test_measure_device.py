@@ -14,8 +14,8 @@ from bakeoff.measure.cuda import attribute
 from bakeoff.measure.fake import FakeDevice
 from bakeoff.measure.gpu_state import Sample, disturbance, locked_clocks, summary
 from bakeoff.measure.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
-from bakeoff.measure.protocol import PROTOCOLS, per_process_latency, primary_tier
-from bakeoff.measure.timing import relative_half_width
+from bakeoff.measure.protocol import PROTOCOLS, Robust, per_process_latency, primary_tier
+from bakeoff.measure.timing import _is_enough, relative_half_width
 from bakeoff.traces.models import Status
 from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
 
@@ -66,6 +66,20 @@ def test_the_interval_of_the_median_narrows_with_calls_and_covers_it() -> None:
         width = relative_half_width(ordered) * (ordered[15] + ordered[16]) / 2
         covered += abs((ordered[15] + ordered[16]) / 2 - 100) <= 1.6 * width
     assert covered >= 370
+
+
+@pytest.mark.parametrize(
+    ("times", "spent_s", "enough"),
+    [
+        ([100.0] * 8, 0.1, False),  # precise, but too few
+        ([100.0] * 16, 0.1, True),
+        ([100.0, 110.0] * 8, 0.1, False),  # many enough, not precise
+        ([100.0, 110.0] * 48, 0.1, True),  # no more than this
+        ([100.0, 110.0] * 4, 0.5, True),  # the budget is spent
+    ],
+)
+def test_calls_end_when_precise_or_when_the_budget_is_spent(times: list[float], spent_s: float, enough: bool) -> None:
+    assert _is_enough(times, spent_s, Robust()) is enough
 
 
 def test_latency_is_a_median_under_robust_and_a_mean_under_fib() -> None:

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.measure import host
-from bakeoff.measure.block import setting_of
+from bakeoff.measure.block import Ledger, setting_of
+from bakeoff.measure.records import Spent
 from bakeoff.plan import Plan
 from measure_runs import make_run, plan_of
 
@@ -37,3 +38,11 @@ def test_more_gpus_than_the_host_has_are_refused(tmp_path: Path, monkeypatch: py
     plan, run = plan_with(tmp_path, 3, monkeypatch)
     with pytest.raises(InputError, match="3 are asked for, this host has 2"):
         setting_of(plan, run, 0)
+
+
+def test_the_manifest_says_which_gpu_a_block_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, run = plan_with(tmp_path, 2, monkeypatch)
+    for block, gpu in ((0, "GPU-a"), (1, "GPU-b")):
+        ledger = Ledger(run, plan, block, [], False, print)
+        assert ledger.manifest(Spent(total=0, lock=0, timed=0, judged=0)).gpu == gpu
+        ledger.close()

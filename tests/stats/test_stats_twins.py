@@ -9,6 +9,8 @@ import pytest
 from bakeoff.config import Config, resolve
 from bakeoff.errors import InputError
 from bakeoff.plan import make_plan
+from bakeoff.profile import capture
+from bakeoff.profile import check as profile_check
 from bakeoff.stats.analyse import analyse
 from bakeoff.stats.model import Check
 from bakeoff.stats.runs import load_run
@@ -62,3 +64,10 @@ def test_a_twin_is_the_same_packed_solution_with_cells_of_its_own() -> None:
 def test_an_unknown_twin_is_named() -> None:
     with pytest.raises(InputError, match="config: twins"):
         plan(["no_such_solution"])
+
+
+def test_twins_are_not_profiled() -> None:
+    made = plan(["cutedsl_moe_fp8_v3"])
+    for found in (capture._participants(made, None), profile_check._solutions(made)):
+        names = {who.name for who in found}
+        assert "cutedsl_moe_fp8_v3" in names and TWIN not in names

@@ -169,7 +169,7 @@ class Progress:
         self._pairs = Counter((cell.participant, cell.workload) for cell in cells if cell.participant in contestants)
         self._open = Counter((cell.participant, cell.workload) for cell in due if cell.participant in contestants)
         self._head = f"measure  block {block + 1}/{plan.blocks}"
-        self._due, self._done, self._begun, self._tell = len(due), 0, time.monotonic(), tell
+        self._due, self._done, self._first, self._tell = len(due), 0, 0.0, tell
 
     def show(self, record: Record) -> None:
         pair = (record.participant, record.workload)
@@ -177,9 +177,10 @@ class Progress:
             self._open[pair] -= 1
         self._done += 1
         complete = sum(not self._open[each] for each in self._pairs)
+        now = time.monotonic()
         if self._done == 1:
-            self._begun = time.monotonic()  # imports came before the first cell, and come only once
-        each = (time.monotonic() - self._begun) / max(1, self._done - 1)
+            self._first = now  # imports came before the first cell, and come only once
+        each = (now - self._first) / max(1, self._done - 1)
         left = each * max(0, self._due - self._done)
         what = record.protocol or "verify"
         cell = f"{record.participant} {record.workload} {record.family} {what}"
