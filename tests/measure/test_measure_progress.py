@@ -31,4 +31,4 @@ def test_time_left_counts_from_the_first_cell_and_minutes_have_sixty_seconds(
     for cell in cells:
         progress.show(record(cell))
     assert [line.split("PASSED")[1].strip() for line in told] == ["", "2:00 left", "1:00 left", "0:00 left"]
-    assert [line.split("  ")[2] for line in told] == ["1/4", "2/4", "3/4", "4/4"]
+    assert [line.split("  ")[2].strip() for line in told] == ["1/4", "2/4", "3/4", "4/4"]
