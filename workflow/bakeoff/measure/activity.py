@@ -34,16 +34,12 @@ class Layout:
     def __init__(self, cupti: Any) -> None:
         """cupti: the module cupti.cupti of cupti-python."""
         kinds, kernel = cupti.ActivityKind, cupti.activity_kernel10_dtype
+        dtypes = (kernel, cupti.activity_memcpy6_dtype, cupti.activity_memset4_dtype)
         self.kernel = int(kinds.CONCURRENT_KERNEL)
         self.kinds = (self.kernel, int(kinds.MEMCPY), int(kinds.MEMSET))
         self.name = kernel.fields["name"][1]
-        starts = {
-            dtype.fields["start"][1] for dtype in (kernel, cupti.activity_memcpy6_dtype, cupti.activity_memset4_dtype)
-        }
-        ends = {
-            dtype.fields["end"][1] for dtype in (kernel, cupti.activity_memcpy6_dtype, cupti.activity_memset4_dtype)
-        }
-        (self.start,), (self.end,) = starts, ends  # the same in all three, in every version so far
+        # The same in all three, in every version so far; unpacking fails where they are not.
+        (self.start,), (self.end,) = ({dtype.fields[field][1] for dtype in dtypes} for field in ("start", "end"))
 
 
 class Reader:
