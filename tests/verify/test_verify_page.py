@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from bakeoff.errors import InputError
 from bakeoff.files import read_json
 from bakeoff.verify import page
 from bakeoff.verify.mutants import MUTANTS
@@ -29,7 +30,7 @@ def test_a_page_without_its_marks_is_refused(tmp_path, monkeypatch):
     broken = tmp_path / "numerics.md"
     broken.write_text(page.PAGE.read_text().replace("<!-- end power -->", ""))
     monkeypatch.setattr(page, "PAGE", broken)
-    with pytest.raises(ValueError, match="expected one <!-- power -->"):
+    with pytest.raises(InputError, match="not exactly one <!-- power -->"):
         page.generated()
 
 
