@@ -92,6 +92,24 @@ def write_host(path: Path, host: Host) -> bool:
     return True
 
 
+def visible(gpus: list[Gpu]) -> list[Gpu]:
+    """Those that CUDA_VISIBLE_DEVICES leaves to this process, in its order, read as CUDA reads it: numbers (in the order of the
+    PCI bus) or beginnings of UUIDs; what follows an unknown one does not count. NVML itself lists all that the host has.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return gpus
+    named = {str(number): gpu for number, gpu in enumerate(gpus)}
+    found: list[Gpu] = []
+    for token in chosen.split(","):
+        fits = [gpu for gpu in gpus if token.strip().startswith("GPU-") and gpu.uuid.startswith(token.strip())]
+        one = named.get(token.strip()) or (fits[0] if len(fits) == 1 else None)
+        if one is None or one in found:
+            break
+        found.append(one)
+    return found
+
+
 def _gpus() -> tuple[list[Gpu], str | None, str | None]:
     import pynvml
 
@@ -100,7 +118,7 @@ def _gpus() -> tuple[list[Gpu], str | None, str | None]:
     except pynvml.NVMLError:
         return [], None, None
     try:
-        gpus = [_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
+        gpus = visible([_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())])
         version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
         return gpus, pynvml.nvmlSystemGetDriverVersion(), f"{version // 1000}.{version % 1000 // 10}"
     finally:

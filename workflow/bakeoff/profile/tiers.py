@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from bakeoff.errors import InputError
+from bakeoff.measure import host
 from bakeoff.profile.ncu import PERMISSION_CODE
 from bakeoff.profile.nsys import capture_command
 
@@ -158,14 +159,8 @@ def _no_gpu() -> tuple[str, str]:
 
 
 def _gpu() -> tuple[str | None, str | None]:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return pynvml.nvmlDeviceGetName(handle), pynvml.nvmlDeviceGetUUID(handle)
-    except pynvml.NVMLError:
-        return None, None
+    gpus = host.probe().gpus
+    return (gpus[0].name, gpus[0].uuid) if gpus else (None, None)
 
 
 def _find(tool: str) -> str | None:
