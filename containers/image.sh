@@ -74,13 +74,16 @@ collect_wheels() {
         awk '/^[^ #]/ { inside = index($0, "connection-pool==") == 1 } inside' "$lock" > "$work/source.txt"
         "${download[@]}" --only-binary=:all: --python-version "$python" --implementation cp --abi "cp${python/./}" --abi abi3 --abi none \
             "${tags[@]}" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64 --platform linux_x86_64 \
-            --platform any --retries 1 --extra-index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" -r "$work/wheels.txt"
+            --platform any --retries 1 $(index_of "$lock") -r "$work/wheels.txt"
         if [ -s "$work/source.txt" ]; then "${download[@]}" --no-build-isolation -r "$work/source.txt"; fi
     done
     rm -rf "$work"
     # shellcheck disable=SC2086
     cat $locks | sha256sum > "$folder/.complete"
 }
+
+# The index of torch's makers has the CPU build, and nothing else that is wanted.
+index_of() { if [[ $1 = */torch.lock ]]; then echo "--extra-index-url ${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}"; fi; }
 
 # A base made of Debian packages; prints its image name. A stand-in also gets the image's Python.
 debian_base() {

@@ -3,7 +3,7 @@ IMAGE ?= cpu
 # STANDIN=1: Debian in place of NVIDIA's base, where no registry can be reached.
 export STANDIN TORCH_INDEX
 
-.PHONY: container-tools image sif record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
+.PHONY: container-tools can-build-images image sif record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
   test-container test-containers-full
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -12,6 +12,9 @@ CONTAINER_TOOLS := buildah podman runc skopeo mmdebstrap
 container-tools:  ## install what builds and runs images, on Debian or Ubuntu
 	@command -v $(CONTAINER_TOOLS) | wc -l | grep -qx $(words $(CONTAINER_TOOLS)) || { $(SUDO) apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $(CONTAINER_TOOLS) curl debian-archive-keyring > /dev/null; }
+
+can-build-images:  ## can this machine build images? or the reason
+	@containers/can_build.sh
 
 image: .venv/.reproduce  ## build IMAGE and its archive; prints the digest
 	@containers/image.sh build $(IMAGE) > /dev/null
