@@ -20,7 +20,7 @@ from . import cute_maps as maps
 from .checks import require
 
 CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were written for
-WIDTH = 256  # N must be a multiple of the widest tile
+WIDTH = 512  # N must be a multiple of the widest tile, twice: a cluster's two blocks may take two columns of tiles
 SWAPPED_LIMITS = {192: 16, 1100: 64, 3400: 128}  # tokens of the call -> rows of the token tile
 _COMPILE_LOCK = threading.Lock()  # kernel names are set on the class before each compilation
 

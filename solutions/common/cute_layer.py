@@ -26,7 +26,7 @@ def run_layer(call: MoeCall, backend: str, fp8_epilogue: bool) -> None:
 
     With `fp8_epilogue` GEMM1 writes e4m3 and its scales itself; else it writes bf16, and a kernel of its own quantizes that.
 
-    Raises ValueError for an H that is no multiple of 256, and MissingPackage, before any launch.
+    Raises ValueError for an H or an I that does not fit the GEMMs' tiles, and MissingPackage, before any launch.
     """
     gemm1, gemm2 = _gemms(backend, fp8_epilogue)
     plan = stages.plan_call(call, align=BLOCK)

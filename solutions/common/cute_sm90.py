@@ -11,7 +11,7 @@ For every expert e and every row r of e:  out[r, n] = sum over K blocks k of  a_
 
 Roles: warps 0-7 (two warpgroups) multiply, scale and store; warp 8 loads. No row count is known on the host: each block
 reads m_count and walks its jobs. Rows past m_count[e] are neither trusted nor written.
-Constraints: E <= 32, N a multiple of 256, K and M multiples of 128. See cute_maps for every index used here.
+Constraints: E <= 32, N a multiple of 512, K and M multiples of 128. See cute_maps for every index used here.
 """
 
 from typing import Any

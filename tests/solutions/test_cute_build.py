@@ -170,7 +170,7 @@ def test_the_layer_runs_through_on_tensors_without_data(launched, arch, fp8_epil
 
 
 @pytest.mark.parametrize(
-    ("experts", "n", "k", "rows"), [(33, 512, 512, 128), (32, 384, 512, 128), (32, 512, 192, 128), (32, 512, 512, 100)]
+    ("experts", "n", "k", "rows"), [(33, 512, 512, 128), (32, 768, 512, 128), (32, 512, 192, 128), (32, 512, 512, 100)]
 )
 def test_sizes_that_the_kernels_were_not_built_for_are_refused(experts, n, k, rows):
     with pytest.raises(ValueError, match=f"got E={experts}, N={n}, K={k}, M={rows}; expected"):
