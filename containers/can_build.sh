@@ -21,9 +21,11 @@ store=$(buildah info --format '{{.store.GraphRoot}}' 2> "$work/error") || no "bu
 free=$(($(df --output=avail -k "$store" | tail -n 1) / 1024 / 1024))
 [ "$free" -ge "$NEEDED_GIB" ] || no "found $free GiB free in $store, expected $NEEDED_GIB"
 
-# Under apt's own settings (mirrors, proxies), since mmdebstrap uses them as well.
-read -r site release < <(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 2> /dev/null | sort -u) || no "apt names no archive"
-/usr/lib/apt/apt-helper download-file "${site}dists/$release/InRelease" "$work/InRelease" > "$work/error" 2>&1 ||
+# The archive that containers/image.sh takes packages from, where no dated one can be reached; under apt's own settings (mirrors, proxies).
+sources=/etc/apt/sources.list.d/debian.sources
+read -r site release < <(awk '/^(URIs|Suites):/ && !seen[$1]++ { print $2 }' "$sources" 2> /dev/null | paste -sd' ')
+[ -n "${release:-}" ] || no "$sources names no archive"
+/usr/lib/apt/apt-helper download-file "${site%/}/dists/$release/InRelease" "$work/InRelease" > "$work/error" 2>&1 ||
     no "$site does not answer: $(said)"
 
 # `true` and its libraries, in a container of the kind that a build uses.

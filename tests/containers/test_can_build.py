@@ -21,7 +21,7 @@ TOOLS = (
     "tail",
     "tr",
     "cut",
-    "sort",
+    "paste",
     "ldd",
     "grep",
     "true",
@@ -46,7 +46,7 @@ class Machine:
         self.double(
             "buildah", f'case $1 in info) echo {root} ;; from) echo a-container ;; *) echo "$@" >> {root}/calls ;; esac'
         )
-        self.double("apt-get", f'echo "file://{self.archive}/ bookworm"')
+        self.double("awk", f"echo file://{self.archive}/; echo bookworm")
         self.double("df", "echo Avail; echo 99999999")
 
     def double(self, name: str, script: str) -> None:
@@ -89,8 +89,8 @@ REFUSED = 'case $1 in info) echo / ;; from) echo a-container ;; run) printf "mou
 LACKS = {
     "a store": ("buildah", "echo no space for a store >&2; exit 125", "no space for a store"),
     "disk": ("df", "echo Avail; echo 3145728", "found 3 GiB free"),
-    "an archive": ("apt-get", "exit 0", "apt names no archive"),
-    "a network": ("apt-get", "echo file:///nonexistent/ bookworm", "file:///nonexistent/ does not answer"),
+    "an archive": ("awk", "exit 2", "debian.sources names no archive"),
+    "a network": ("awk", "echo file:///nonexistent/; echo bookworm", "file:///nonexistent/ does not answer"),
     "namespaces": ("buildah", REFUSED, "a container does not start: mount: denied"),
 }
 
