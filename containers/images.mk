@@ -46,7 +46,7 @@ reproduce-in-container:  ## the whole workflow inside IMAGE: no network, read-on
 	@containers/run.sh $(IMAGE) make reproduce CORES=$(CORES) ARGS="$(ARGS)"
 
 test-container: .venv/.develop  ## build the CPU image and run tests inside it
-	@BAKEOFF_CONTAINER_TESTS=small $(BIN)/python -m pytest tests/containers/test_image.py
+	@BAKEOFF_CONTAINER_TESTS=small $(BIN)/python -m pytest tests/containers/test_image.py -v --durations=0
 
 test-containers-full: .venv/.develop  ## every image built and run as far as a machine without a GPU can; about 20 GB of disk
-	@BAKEOFF_CONTAINER_TESTS=full $(BIN)/python -m pytest tests/containers/test_image.py -v
+	@BAKEOFF_CONTAINER_TESTS=full $(BIN)/python -m pytest tests/containers/test_image.py -v --durations=0
