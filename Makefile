@@ -93,7 +93,7 @@ same-locks:
 	@$(BIN)/bakeoff preflight
 
 clean:  ## delete what a run made (not .venv, not committed results)
-	@rm -rf results/runs results/rendered results/index.html .snakemake .cache
+	@rm -rf results/runs results/rendered results/index.html results/verdict.txt .snakemake .cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"make: found Python {sys.version.split()[0]}, expected 3.11 or later; set PYTHON=python3.12, say")'

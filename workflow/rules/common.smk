@@ -1,13 +1,7 @@
 # Shared by all rules: the resolved settings, the folders, and the command line that the rules call.
-import logging
 import os
 import sys
 from pathlib import Path
-
-HERE = Path(workflow.basedir)
-sys.path.insert(0, str(HERE / "workflow"))
-
-from snakemake.logging import logger
 
 from bakeoff import config as configuration
 from bakeoff.containers import lock as images, preflight
@@ -16,6 +10,7 @@ from bakeoff.files import canonical_json, require_room, yaml_document
 from bakeoff.measure.host import probe as probe_host
 from bakeoff.plan import chosen
 
+HERE = Path(workflow.basedir)
 deployment = workflow.deployment_settings
 APPTAINER = any(method.name == "APPTAINER" for method in deployment.deployment_method)
 
@@ -40,10 +35,6 @@ except BakeoffError as error:
     sys.exit(error.exit_code)
 
 if APPTAINER:
-    # `quiet: [all]` of the profile also hides Snakemake's own errors; a failed pull must show.
-    errors = logging.StreamHandler()
-    errors.setLevel(logging.ERROR)
-    logger.addHandler(errors)
     # The host's environment stays outside; the GPU comes in where one is used.
     flags = ["--cleanenv", *(["--nv"] if SETTINGS.backend != "cpu" else [])]
     deployment.apptainer_args = " ".join(flags + [deployment.apptainer_args])
