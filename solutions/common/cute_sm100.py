@@ -28,7 +28,6 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         self.sums = min(form.tile_y, maps.BLOCK)  # of a result thread
         self.accumulators = maps.accumulator_stages(form)
         self.store_warps = 4 * (form.tile_y // self.sums)
-        self.producer_warp = self.store_warps
         self.mma_warp = self.store_warps + 1
         # 128 sums a thread are too many for an even share of the registers, and setmaxnreg works on whole warpgroups:
         # in the plain form the loader and the product warp get two idle companions.
@@ -42,30 +41,19 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         shape = (maps.BLOCK, self.form.tile_y)
         return sm100.make_trivial_tiled_mma(E4M3, E4M3, k_major, k_major, F32, tcgen05.CtaGroup.ONE, shape)
 
-    @cute.kernel
-    def kernel(
+    @cute.jit
+    def roles(
         self,
-        loads: tuple[Any, ...],
-        layouts: tuple[cute.ComposedLayout, cute.ComposedLayout],
         mma: cute.TiledMma,
-        tensors: tuple[cute.Tensor, ...],
-        k: I32,
+        loads: tuple[Any, ...],
+        smem: Any,
+        place: Bundle,
+        problem: Bundle,
+        warp: I32,
+        thread: I32,
     ) -> None:
-        thread, _, _ = cute.arch.thread_idx()
-        warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
-        smem, place = self.allocate(*layouts, self.accumulators)
+        """Load, issue products or collect results, by the warp's number; tensor memory belongs to the product warp."""
         holder = smem.allocate_array(I32, 1)
-        problem = self.problem(tensors, k)
-        if warp == 0:
-            self.build_schedule(problem, place.table)
-        if warp == self.producer_warp:
-            self.prefetch(loads)
-            with cute.arch.elect_one():
-                self.init_ring(place)
-                for s in cutlass.range_constexpr(self.accumulators):
-                    cute.arch.mbarrier_init(place.done + s, 1)
-                    cute.arch.mbarrier_init(place.free + s, self.store_warps)
-                cute.arch.mbarrier_init_fence()
         if warp == self.mma_warp:
             cute.arch.alloc_tmem(maps.tmem_columns(self.form), holder)
             ptx.tmem_fence_before_signal()
@@ -73,11 +61,10 @@ class BlackwellGroupedGemm(GroupedGemmBase):
         ptx.tmem_fence_after_signal()
         self.sync_cluster()
         tmem = cute.arch.retrieve_tmem_ptr(F32, alignment=16, ptr_to_buffer_holding_addr=holder)
-
         if warp >= self.store_warps:
             if cutlass.const_expr(self.big):
                 cute.arch.setmaxregister_decrease(72)
-            if warp == self.producer_warp:
+            if warp == self.store_warps:
                 self.produce(loads, place, problem)
             if warp == self.mma_warp:
                 self.multiply(mma, tmem, place, problem)
@@ -91,7 +78,6 @@ class BlackwellGroupedGemm(GroupedGemmBase):
             ptx.tmem_fence_after_signal()
             cute.arch.relinquish_tmem_alloc_permit()
             cute.arch.dealloc_tmem(tmem, maps.tmem_columns(self.form))
-        self.sync_cluster()  # a block must not leave while its partner may still write to its memory
 
     # --- products -------------------------------------------------------------------------------------------------
 

@@ -25,15 +25,12 @@ from . import cute_maps as maps
 from . import cute_ptx as ptx
 from .cute_tiles import E4M3, F32, I32, U32, Bundle, GroupedGemmBase
 
-CONSUMER_WARPS = 8
-PRODUCER_WARP = 8
-
 
 class HopperGroupedGemm(GroupedGemmBase):
     """One form of the kernel. Calling it (inside `cute.compile`) records the launch."""
 
-    store_warps = CONSUMER_WARPS
-    empty_arrivals = CONSUMER_WARPS
+    store_warps = 8  # two warpgroups, which multiply as well
+    empty_arrivals = 8
 
     def __init__(self, form: maps.Form) -> None:
         super().__init__(form)
@@ -51,39 +48,29 @@ class HopperGroupedGemm(GroupedGemmBase):
         k_major = cute.nvgpu.OperandMajorMode.K
         return sm90.make_trivial_tiled_mma(E4M3, E4M3, k_major, k_major, F32, (2, 1, 1), (64, self.wave_n))
 
-    @cute.kernel
-    def kernel(
+    @cute.jit
+    def roles(
         self,
-        loads: tuple[Any, ...],
-        layouts: tuple[cute.ComposedLayout, cute.ComposedLayout],
         mma: cute.TiledMma,
-        tensors: tuple[cute.Tensor, ...],
-        k: I32,
+        loads: tuple[Any, ...],
+        smem: Any,
+        place: Bundle,
+        problem: Bundle,
+        warp: I32,
+        thread: I32,
     ) -> None:
-        thread, _, _ = cute.arch.thread_idx()
-        warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
-        _, place = self.allocate(*layouts)
-        problem = self.problem(tensors, k)
-        if warp == 0:
-            self.build_schedule(problem, place.table)
-        if warp == PRODUCER_WARP:
-            self.prefetch(loads)
-            with cute.arch.elect_one():
-                self.init_ring(place)
-                cute.arch.mbarrier_init_fence()
+        """Load or multiply, by the warp's number."""
         cute.arch.sync_threads()
         self.sync_cluster()
-
-        if warp >= CONSUMER_WARPS:
+        if warp >= self.store_warps:
             if cutlass.const_expr(self.big):
                 cute.arch.setmaxregister_decrease(40)
-            if warp == PRODUCER_WARP:
+            if warp == self.store_warps:
                 self.produce(loads, place, problem)
         else:
             if cutlass.const_expr(self.big):
                 cute.arch.setmaxregister_increase(232)
             self.consume(mma, place, problem, thread)
-        self.sync_cluster()  # a block must not leave while its partner may still write to its memory
 
     # --- products -------------------------------------------------------------------------------------------------
 

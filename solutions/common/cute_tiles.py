@@ -41,13 +41,14 @@ class GroupedGemmBase:
     """
 
     threads: int  # threads of a block
-    store_warps: int  # warps that hold results: they write them
+    store_warps: int  # warps that hold results, the first ones: they write them; the next one loads
+    accumulators = 0  # in tensor memory
     store_barrier = 1  # named barrier of those warps
     empty_arrivals: int  # arrivals from one block that free a slot of the ring
-    # What the chip's class adds: the kernel of (loads, operand layouts, tiled MMA, tensors, K), the matrix instruction,
-    # and how a thread's sums of a swapped tile go to the staging buffer.
-    kernel: Any
+    # What the chip's class adds: the matrix instruction; the warps' roles, once tables and barriers are on their way; and
+    # how a thread's sums of a swapped tile go to the staging buffer.
     tiled_mma: Any
+    roles: Any
     stage_sums: Any
 
     def __init__(self, form: maps.Form) -> None:
@@ -79,6 +80,29 @@ class GroupedGemmBase:
             min_blocks_per_mp=1,
             stream=stream,
         )
+
+    @cute.kernel
+    def kernel(
+        self,
+        loads: tuple[Any, ...],
+        layouts: tuple[cute.ComposedLayout, cute.ComposedLayout],
+        mma: cute.TiledMma,
+        tensors: tuple[cute.Tensor, ...],
+        k: I32,
+    ) -> None:
+        thread, _, _ = cute.arch.thread_idx()
+        warp = cute.arch.make_warp_uniform(cute.arch.warp_idx())
+        smem, place = self.allocate(*layouts)
+        problem = self.problem(tensors, k)
+        if warp == 0:
+            self.build_schedule(problem, place.table)
+        if warp == self.store_warps:
+            self.prefetch(loads)
+            with cute.arch.elect_one():
+                self.init_ring(place)
+                cute.arch.mbarrier_init_fence()
+        self.roles(mma, loads, smem, place, problem, warp, thread)
+        self.sync_cluster()  # a block must not leave while its partner may still write to its memory
 
     def problem(self, tensors: Any, k: Any) -> Bundle:
         """The kernel's tensors by name, and the numbers of column tiles and K blocks."""
@@ -112,14 +136,14 @@ class GroupedGemmBase:
             loads += list(cpasync.make_tiled_tma_atom(op, y, y_layout, (form.tile_y, maps.BLOCK), parts))[:2]
         return tuple(loads)
 
-    def allocate(self, x_layout: Any, y_layout: Any, accumulators: int = 0) -> tuple[Any, Bundle]:
+    def allocate(self, x_layout: Any, y_layout: Any) -> tuple[Any, Bundle]:
         """Shared memory of a block: the allocator, and the tensors and barriers in it.
 
-        With `accumulators` there are barriers for that many accumulators in tensor memory: done and free.
+        Accumulators in tensor memory have barriers of their own: done and free.
         """
         form = self.form
         smem = SmemAllocator()
-        pairs = {"done": accumulators, "free": accumulators} if accumulators else {}
+        pairs = dict.fromkeys(("done", "free"), self.accumulators) if self.accumulators else {}
         place = Bundle(
             x=smem.allocate_tensor(E4M3, x_layout.outer, byte_alignment=1024, swizzle=x_layout.inner),
             y=smem.allocate_tensor(E4M3, y_layout.outer, byte_alignment=1024, swizzle=y_layout.inner),
@@ -134,10 +158,13 @@ class GroupedGemmBase:
         return smem, place
 
     def init_ring(self, place: Bundle) -> None:
-        """Initialise the ring's barriers; one thread calls this."""
+        """Initialise the barriers of the ring and of the accumulators; one thread calls this."""
         for s in range(self.form.stages):
             cute.arch.mbarrier_init(place.full + s, 1)
             cute.arch.mbarrier_init(place.empty + s, self.empty_arrivals * self.form.cluster)
+        for s in range(self.accumulators):
+            cute.arch.mbarrier_init(place.done + s, 1)
+            cute.arch.mbarrier_init(place.free + s, self.store_warps)
 
     @cute.jit
     def release(self, barrier: cute.Pointer) -> None:

@@ -88,6 +88,12 @@ def _true_rows(m_indptr, m_count):
 
 
 @triton.jit
+def _row_of(index, upto, gap):
+    """Row of the index-th true row."""
+    return (index + tl.sum(tl.where(upto <= index, gap, 0), axis=0)).to(tl.int64)
+
+
+@triton.jit
 def _quantize(y):
     """y: (blocks, 128) f32. Returns e4m3 data and the scales (blocks,) f32, amax / 448 (tiny where all are zero)."""
     scale = tl.maximum(tl.max(tl.abs(y), axis=1), 1e-30) / FP8_MAX
@@ -111,7 +117,7 @@ def quantize_rows(
     column = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
     for step in range(tl.program_id(0), total, tl.num_programs(0)):
         index = total - 1 - step  # the GEMM wrote the last rows last: they are still in the L2 cache
-        row = (index + tl.sum(tl.where(upto <= index, gap, 0), axis=0)).to(tl.int64)
+        row = _row_of(index, upto, gap)
         at = row * (BLOCKS * BLOCK) + column
         y = tl.load(h + at, mask=block[:, None] < BLOCKS, other=0.0, eviction_policy="evict_first").to(tl.float32)
         data, scale = _quantize(y)
@@ -144,7 +150,7 @@ def swiglu_rows(
     inside = block[:, None] < BLOCKS
     for step in range(tl.program_id(0), total, tl.num_programs(0)):
         index = total - 1 - step  # the GEMM wrote the last rows last: they are still in the L2 cache
-        row = (index + tl.sum(tl.where(upto <= index, gap, 0), axis=0)).to(tl.int64)
+        row = _row_of(index, upto, gap)
         at = row * (2 * BLOCKS * BLOCK) + column
         up = tl.load(h + at, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
         gate = tl.load(h + at + BLOCKS * BLOCK, mask=inside, other=0.0, eviction_policy="evict_first").to(tl.float32)
