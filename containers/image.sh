@@ -122,7 +122,13 @@ archive() {
     rm -f "$CACHE/$1"-*.tar
     buildah push --quiet --digestfile "$CACHE/$1.digest" "$TAG" "oci-archive:$CACHE/$1.tar:$TAG:latest" >&2
     mv "$CACHE/$1.tar" "$(archive_file "$1")"
-    echo "$(archive_file "$1") $(cat "$CACHE/$1.digest")"
+    # The name that run.sh looks for.
+    local digest; digest=$(cat "$CACHE/$1.digest")
+    buildah tag "$TAG" "localhost/bakeoff-$1:${digest:7:12}"
+    if [ -z "${STANDIN:-}" ] && [ "$digest" != "$(field "$1" digest)" ]; then
+        say "  its digest is not the one of $LOCK_FILE: make record-image IMAGE=$1 writes it there, and what runs $1 takes this image then"
+    fi
+    echo "$(archive_file "$1") $digest"
 }
 
 sif() {

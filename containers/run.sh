@@ -18,21 +18,37 @@ runtime=${RUNTIME:-$(command -v podman || command -v docker || true)}
 [ -n "$runtime" ] || fail "neither podman nor docker on PATH" "one of them" "install one, or run without a container: make reproduce"
 if [ "${runtime##*/}" = podman ] && command -v runc > /dev/null; then export CONTAINERS_CONF=$PWD/containers/containers.conf; fi
 
-# The published image by its digest; else the one built here, if it is the one of the lock file.
+# load ARCHIVE IMAGE: an OCI archive into the runtime's store. Docker's own `load` reads another format.
+load() {
+    say "loading $1"
+    if [ "${runtime##*/}" = podman ]; then
+        "$runtime" tag "$("$runtime" load --quiet --input "$1" | sed -n 's/^Loaded image: *//p')" "$2"
+    else
+        command -v skopeo > /dev/null || fail "no skopeo on PATH" "skopeo, which copies the image into Docker's store" "make container-tools"
+        skopeo copy --quiet "oci-archive:$1" "docker-daemon:$2"
+    fi
+}
+
+# The published image by its digest; else the one built here whose archive has the digest of the lock file: its tag says so.
 digest=$(field "$name" digest) repository=$(field "$name" repository)
 if [ -n "$repository" ]; then
     image=$repository@$digest
+elif [ -n "${STANDIN:-}" ]; then
+    image=localhost/bakeoff-$name:standin
+    "$runtime" image inspect "$image" > /dev/null 2>&1 || fail "no image $image" "the image" "STANDIN=1 make image IMAGE=$name"
+    digest=$("$runtime" image inspect --format '{{.Id}}' "$image") digest=sha256:${digest#sha256:}
 else
-    image=localhost/bakeoff-$name${STANDIN:+:standin}
-    if ! "$runtime" image inspect "$image" > /dev/null 2>&1; then
-        archive=.cache/images/$name-${digest:7:12}.tar
-        [ -z "${STANDIN:-}" ] && [ -f "$archive" ] || fail "no image $image, and $name is published nowhere" "the image" "${STANDIN:+STANDIN=1 }make image IMAGE=$name"
-        "$runtime" load --quiet --input "$archive" > /dev/null
+    image=localhost/bakeoff-$name:${digest:7:12}
+    archive=.cache/images/$name-${digest:7:12}.tar
+    if [ -z "$digest" ] || ! "$runtime" image inspect "$image" > /dev/null 2>&1; then
+        [ -n "$digest" ] && [ -f "$archive" ] || fail "no image with the digest ${digest:-(none yet)} here, and $name is published nowhere" \
+            "that image, or its archive $archive" "make image IMAGE=$name; if what it prints has another digest (a later Debian), also make record-image IMAGE=$name"
+        load "$archive" "$image"
     fi
 fi
 
 options=(--rm --read-only --network=none --cap-drop=all --security-opt=no-new-privileges --user "$(id -u):$(id -g)"
-    --env "BAKEOFF_IMAGE_DIGEST=${digest:-$("$runtime" image inspect --format '{{.Digest}}' "$image")}"
+    --env "BAKEOFF_IMAGE_DIGEST=$digest"
     --tmpfs /tmp:rw,exec,nosuid,size=8g --volume "$PWD:/bakeoff" --workdir /bakeoff)
 gpus=${GPUS:-all}
 if [ -n "$(field "$name" cuda)" ] && [ "$gpus" != none ]; then

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -120,18 +121,24 @@ def test_the_verb_refuses_a_gpu_on_a_host_without_one() -> None:
 
 
 def run_script(
-    tmp_path: Path, *words: str, runtime: str | None, **environment: str
+    tmp_path: Path,
+    *words: str,
+    runtime: str | None,
+    root: Path = PROJECT_ROOT,
+    skopeo: str = "exit 1",
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """containers/run.sh with a runtime of the test's own on PATH, and no other."""
+    """containers/run.sh of a checkout, with a runtime of the test's own on PATH, and no other."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for tool in ("bash", "sh", "dirname", "awk", "grep", "id", "tr", "paste", "realpath", "cat"):
         (folder / tool).symlink_to(f"/usr/bin/{tool}")
-    if runtime is not None:
-        (folder / "docker").write_text(f"#!/bin/sh\n{runtime}\n")
-        (folder / "docker").chmod(0o755)
+    for name, script in (("docker", runtime), ("skopeo", skopeo)):
+        if script is not None:
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name).chmod(0o755)
     return subprocess.run(
-        [str(PROJECT_ROOT / "containers/run.sh"), *words],
+        [str(root / "containers/run.sh"), *words],
         env={"PATH": str(folder), **environment},
         capture_output=True,
         text=True,
@@ -153,14 +160,55 @@ def test_run_without_the_image_says_how_to_build_it(tmp_path: Path) -> None:
     assert done.returncode == 2 and "make image IMAGE=published-2026-02" in done.stderr
 
 
+def locked_checkout(tmp_path: Path) -> tuple[Path, str]:
+    """A checkout with an archive of the locked CPU image, DIGEST, and the name that this image has in a runtime's store."""
+    root = tmp_path / "checkout"
+    shutil.copytree(PROJECT_ROOT / "containers", root / "containers")
+    path = root / "containers/images.lock.yaml"
+    entry, rest = path.read_text().split("  cu130:", 1)
+    entry = re.sub(r"    digest: .*", f"    digest: {DIGEST}", re.sub(r"repository: .*", "repository: null", entry))
+    path.write_text(f"{entry}  cu130:{rest}")
+    short = "a" * 12
+    (root / ".cache/images").mkdir(parents=True)
+    (root / f".cache/images/cpu-{short}.tar").write_text("")
+    return root, f"localhost/bakeoff-cpu:{short}"
+
+
+STORE = 'case $1 in image) grep -qx -- "$3" {store} ;; *) echo "$@" ;; esac'
+
+
+def test_a_local_image_of_another_digest_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("localhost/bakeoff-cpu\nlocalhost/bakeoff-cpu:latest\n")
+    root, _ = locked_checkout(tmp_path)
+    (archive,) = (root / ".cache/images").glob("*.tar")
+    archive.unlink()
+    done = run_script(tmp_path, "cpu", "true", root=root, runtime=STORE.format(store=tmp_path / "store"))
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"no image with the digest {DIGEST}" in done.stderr and "make record-image IMAGE=cpu" in done.stderr
+
+
+def test_docker_gets_the_locked_image_from_its_archive_once(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.touch()
+    root, image = locked_checkout(tmp_path)
+    copy = f'echo "$@" >&2; echo "${{4#docker-daemon:}}" >> {store}'
+    done = run_script(tmp_path, "cpu", "true", root=root, runtime=STORE.format(store=store), skopeo=copy)
+    assert done.returncode == 0 and f"docker-daemon:{image}" in done.stderr
+    assert done.stdout.rstrip().endswith(f"{image} true") and f"BAKEOFF_IMAGE_DIGEST={DIGEST}" in done.stdout
+    shutil.rmtree(tmp_path / "bin")
+    again = run_script(tmp_path, "cpu", "true", root=root, runtime=STORE.format(store=store), skopeo=copy)
+    assert again.returncode == 0 and again.stderr == ""
+
+
 def test_a_runtime_without_the_nvidia_toolkit_is_explained(tmp_path: Path) -> None:
     refusal = '[ "$1" = image ] && exit 0; echo "could not select device driver" >&2; exit 125'
-    done = run_script(tmp_path, "cu130", "true", runtime=refusal)
+    done = run_script(tmp_path, "cu130", "true", runtime=refusal, STANDIN="1")
     assert done.returncode == 125 and "install nvidia-container-toolkit" in done.stderr
 
 
 def test_run_asks_for_no_privileges(tmp_path: Path) -> None:
-    done = run_script(tmp_path, "cu130", "make", "reproduce", runtime='[ "$1" = image ] && exit 0; echo "$@"', GPUS="0")
+    runtime = '[ "$1" = image ] && exit 0; echo "$@"'
+    done = run_script(tmp_path, "cu130", "make", "reproduce", runtime=runtime, GPUS="0", STANDIN="1")
     for option in ("--read-only", "--network=none", "--cap-drop=all", "--security-opt=no-new-privileges", "--gpus 0"):
         assert option in done.stdout
     assert "--privileged" not in done.stdout and "--cap-add" not in done.stdout
