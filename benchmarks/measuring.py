@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.files import replace_marked
-from bakeoff.measure.block import block_folder, journal_path
-from bakeoff.measure.journal import read_journal
-from bakeoff.measure.records import Record
+from bakeoff.measure.samples.journal import block_folder, journal_path, read_journal
+from bakeoff.measure.samples.records import Record
 from bakeoff.plan import Plan, read_plan
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurement.md"
@@ -32,31 +31,58 @@ def blocks(run: Path, plan: Plan) -> list[str]:
         json.loads((block_folder(run, block) / "manifest.json").read_bytes())["spent"] for block in range(plan.blocks)
     ]
     busy = [one["gpu_busy"] for one in spent if one.get("gpu_busy") is not None]
+    verified = [verified_share(one, records(run, plan, block)) for block, one in enumerate(spent)]
     rows = [
         ["blocks", str(plan.blocks), "10"],
         [f"wall time of the first {FIVE} blocks", f"{sum(one['total'] for one in spent[:FIVE]):.0f} s", "540 s"],
         ["wall time of a block", between([one["total"] for one in spent], "s"), ""],
         ["lock held in a block", between([one["lock"] for one in spent], "s"), ""],
-        ["GPU busy under the lock, by NVML", between([100 * one for one in busy], "%"), "70 %"],
-        ["answers and verdicts, in a block", between([one["judged"] for one in spent], "s"), ""],
+        ["under the lock: a kernel ran, by NVML", between([100 * one for one in busy], "%"), ""],
+        ["under the lock: something was being verified", between([100 * one for one in verified], "%"), ""],
+        ["under the lock: idle, neither of the two", idle(spent, verified), "30 %"],
     ]
     return table(["what", "measured", "goal"], rows)
 
 
-def cells(records: Iterable[Record], tokens: dict[str, int]) -> list[str]:
+def verified_share(spent: dict[str, Any], found: list[Record]) -> float:
+    """Share of the time under the lock in which something was verified; of older runs, as far as journals tell."""
+    seconds = spent.get("verified")
+    if seconds is None:
+        parts = (one.spent_s.get(what, 0.0) for one in found for what in ("checks", "outputs"))
+        seconds = sum(parts) + spent["judged"]
+    return float(seconds / spent["lock"])
+
+
+def idle(spent: list[dict[str, Any]], verified: list[float]) -> str:
+    """As the blocks counted it; of older runs the bounds, since kernels also run while something is verified."""
+    counted = [100 * one["idle"] for one in spent if one.get("idle") is not None]
+    if counted:
+        return between(counted, "%")
+    known = [
+        (one["gpu_busy"], share) for one, share in zip(spent, verified, strict=True) if one.get("gpu_busy") is not None
+    ]
+    least, most = ([100 * (1 - join(pair)) for pair in known] for join in (sum, max))
+    return f"between {min(least):.0f} and {max(most):.0f} %" if known else "n/a"
+
+
+def records(run: Path, plan: Plan, block: int) -> list[Record]:
+    return [record for who in plan.participants for record in read_journal(journal_path(run, block, who.name))]
+
+
+def cells(found: Iterable[Record], tokens: dict[str, int]) -> list[str]:
     """A small cell's seconds, by participant."""
     by_name: dict[str, list[Record]] = {}
-    for record in records:
+    for record in found:
         if record.kind == "measure" and tokens[record.workload] <= SMALL and record.spent_s:
             by_name.setdefault(record.participant, []).append(record)
     rows = []
-    for name, found in sorted(by_name.items()):
+    for name, own in sorted(by_name.items()):
         parts = {
-            what: statistics.fmean(one.spent_s.get(what, 0.0) for one in found)
+            what: statistics.fmean(one.spent_s.get(what, 0.0) for one in own)
             for what in ("inputs", "checks", "calls", "outputs")
         }
-        count = statistics.fmean(len(one.tiers["event_us"]) for one in found)
-        total = statistics.fmean(one.seconds for one in found)
+        count = statistics.fmean(len(one.tiers["event_us"]) for one in own)
+        total = statistics.fmean(one.seconds for one in own)
         rest = total - sum(parts.values())
         seconds = [
             f"{value:.3f}"
@@ -101,17 +127,12 @@ def page(run: Path) -> str:
     """Everything."""
     plan = read_plan(run)
     tokens = {workload.id: workload.seq_len for workload in plan.workloads}
-    records = [
-        record
-        for block in range(plan.blocks)
-        for who in plan.participants
-        for record in read_journal(journal_path(run, block, who.name))
-    ]
+    found = [record for block in range(plan.blocks) for record in records(run, plan, block)]
     analysis = json.loads((run / "analysis.json").read_bytes())
-    discarded = sum(record.discarded for record in records)
+    discarded = sum(record.discarded for record in found)
     lines = [
         *blocks(run, plan),
-        *cells(records, tokens),
+        *cells(found, tokens),
         *pairs(analysis),
         f"Discarded calls: {discarded}. Run: `{run.resolve().name}`.",
     ]

@@ -16,8 +16,8 @@ from bakeoff.build.spec import read_spec
 from bakeoff.config import Config, resolve
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.measure.host import probe, write_host
-from bakeoff.measure.journal import read_journal
-from bakeoff.measure.records import Record
+from bakeoff.measure.samples.journal import read_journal
+from bakeoff.measure.samples.records import Record
 from bakeoff.plan import Plan, make_plan, read_plan
 from bakeoff.traces.models import document
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bakeoff.measure.activity import BUFFER, CuptiError, Layout, Reader, Recorder, open_recorder
+from bakeoff.measure.device.activity import BUFFER, CuptiError, Layout, Reader, Recorder, open_recorder
 
 KERNEL, COPY, FILL = 10, 1, 2
 SIZES = {KERNEL: 216, COPY: 96, FILL: 88}  # bytes of a record, CUDA 13.0

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from bakeoff.measure.assemble import assemble_run
-from bakeoff.measure.outcomes import Outcome, Reason
-from bakeoff.measure.protocol import block_cells, block_order
+from bakeoff.measure.samples.assemble import assemble_run
+from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.samples.protocol import block_cells, block_order
 from measure_runs import (
     bakeoff,
     command,
@@ -53,8 +53,9 @@ def test_a_block_records_every_cell_once_passes_and_a_second_run_measures_nothin
     assert manifest["outcomes"] == {"PASSED": len(plan.cells)} and manifest["order"] == block_order(plan, 0)
     assert "block 1/1" in done.stderr and "2/2" in done.stderr and "left" in done.stderr
     before = lines_of(run)
-    assert measure(run).returncode == 0
-    assert lines_of(run) == before
+    again = measure(run)
+    assert again.returncode == 0 and lines_of(run) == before
+    assert f"block 1/1  complete: all {len(plan.cells)} cells are recorded, {len(plan.cells)} PASSED" in again.stderr
 
 
 def test_assemble_and_verify_accept_a_complete_run_and_name_what_is_wrong_with_another(tmp_path: Path) -> None:

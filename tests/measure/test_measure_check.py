@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from bakeoff.measure.children import ProtocolError
-from bakeoff.measure.messages import Done, Ready, understand
+from bakeoff.measure.wire.channel import ProtocolError
+from bakeoff.measure.wire.messages import Done, Ready, understand
 from measure_runs import bakeoff, write_solution
 
 TOO_LARGE = "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        arguments[-1].mul_(1.1)\n"
@@ -21,6 +21,14 @@ def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path
     wrong = bakeoff(*words, "T1_o32", "--workload", "T7_o192")
     assert wrong.returncode == 1 and "1 of 2 workloads PASSED" in wrong.stdout
     rows = {line.split()[0]: line for line in wrong.stdout.splitlines() if line.startswith("T")}
+    head = (
+        next(line for line in wrong.stdout.splitlines() if line.startswith("workload"))
+        .replace("rel. L2", "rel.L2")
+        .replace("worst row", "worst")
+        .split()
+    )
+    scales = {name: float(row.split()[head.index("scale")]) for name, row in rows.items()}
+    assert scales["T1_o32"] == pytest.approx(1, abs=0.02) and scales["T7_o192"] > 1.02
     assert "PASSED" in rows["T1_o32"] and "INCORRECT_NUMERICAL" in rows["T7_o192"] and "FAIL" in rows["T7_o192"]
     assert "strict_gate" in wrong.stdout and "to do:" in wrong.stdout
     assert re.search(r"emulation_l2 0\.\d{1,4} \(bound", wrong.stdout)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bakeoff.measure.assemble import assemble_run
-from bakeoff.measure.cuda import attribute
-from bakeoff.measure.fake import FakeDevice
-from bakeoff.measure.gpu_state import Sample, disturbance, locked_clocks, summary
-from bakeoff.measure.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
-from bakeoff.measure.protocol import PROTOCOLS, Robust, per_process_latency, primary_tier
-from bakeoff.measure.timing import _is_enough, relative_half_width
+from bakeoff.measure.device.cuda import attribute
+from bakeoff.measure.device.fake import FakeDevice
+from bakeoff.measure.device.gpu_state import Sample, disturbance, locked_clocks, summary
+from bakeoff.measure.samples.assemble import assemble_run
+from bakeoff.measure.samples.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
+from bakeoff.measure.samples.protocol import PROTOCOLS, Robust, per_process_latency, primary_tier
+from bakeoff.measure.worker.timing import _is_enough, relative_half_width
 from bakeoff.traces.models import Status
 from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
 
@@ -129,7 +129,7 @@ def test_the_summary_keeps_ranges_and_reasons() -> None:
 
 
 def test_locked_clocks_are_restored_whatever_happens() -> None:
-    from bakeoff.measure.fake import FakeMonitor
+    from bakeoff.measure.device.fake import FakeMonitor
 
     monitor = FakeMonitor({})
     with pytest.raises(KeyError), locked_clocks(monitor, 1200) as refused:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.measure import host
-from bakeoff.measure.block import Ledger, setting_of
-from bakeoff.measure.records import Spent
+from bakeoff.measure.ledger import Ledger, setting_of
+from bakeoff.measure.samples.records import Spent
 from bakeoff.plan import Plan
 from measure_runs import make_run, plan_of
 

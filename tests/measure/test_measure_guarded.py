@@ -7,10 +7,10 @@ import time
 
 import pytest
 import torch
-from bakeoff.measure.guarded import FENCE, WORDS, Digest, Functions, OutputBuffer, check_threads
-from bakeoff.measure.outcomes import Outcome, Reason
-from bakeoff.measure.variants import WEIGHTS, Variant, roll_weights
-from bakeoff.measure.worker import classify
+from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.wire.variants import WEIGHTS, Variant, roll_weights
+from bakeoff.measure.worker.__main__ import classify
+from bakeoff.measure.worker.guarded import FENCE, WORDS, Digest, Functions, OutputBuffer, check_threads
 
 
 def poisoned(tokens: int = 3, hidden: int = 128) -> OutputBuffer:

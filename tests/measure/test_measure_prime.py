@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bakeoff.measure.block import setting_of
-from bakeoff.measure.children import descendants
-from bakeoff.measure.prime import prime
-from bakeoff.measure.sessions import Session, Setting, Task
+from bakeoff.measure.ledger import setting_of
+from bakeoff.measure.supervisor.children import descendants
+from bakeoff.measure.supervisor.prime import prime
+from bakeoff.measure.supervisor.sessions import Session, Setting, Task
+from bakeoff.measure.supervisor.workers import Workers
 from measure_runs import make_run, plan_of
 
 pytestmark = pytest.mark.timeout(900)
@@ -52,12 +53,14 @@ def test_workers_are_kept_warm_and_stopped_and_one_that_fails_is_left_to_the_blo
 ) -> None:
     setting, tasks, told = prepared(tmp_path)
     before = set(descendants(os.getpid()))
-    ended += prime(setting, tasks)
+    workers = Workers(setting)
+    prime(workers, tasks)
+    ended += workers.sessions
     assert sorted(session.task.participant.name for session in ended) == ["compiles", "reference"]
     cache = setting.folder / "cache"
     assert sorted(path.name for path in (cache / "compiles").glob("kernel-*")) == ["kernel-1", "kernel-7"]
     assert set(descendants(os.getpid())) - before == {session.child.pid for session in ended}
-    assert all(session.ready and session.warm and session.frozen and session.clock is None for session in ended)
+    assert all(session.ready and not session.warming and session.frozen and session.clock is None for session in ended)
     assert all(_stopped(session) for session in ended)
     assert len(told) == 1 and "compiles" in told[0] and "crashes" in told[0]
     assert {task.participant.name: task.starts for task in tasks} == {"compiles": 1, "crashes": 0, "reference": 1}
@@ -66,8 +69,9 @@ def test_workers_are_kept_warm_and_stopped_and_one_that_fails_is_left_to_the_blo
 
 def test_nothing_is_prepared_where_times_do_not_count_or_nothing_is_due(tmp_path: Path) -> None:
     setting, tasks, told = prepared(tmp_path)
-    assert prime(replace(setting, overlaps=True), tasks) == []
-    assert prime(setting, []) == []
+    for workers, due in ((Workers(replace(setting, overlaps=True)), tasks), (Workers(setting), [])):
+        prime(workers, due)
+        assert workers.sessions == []
     assert told == []
 
 

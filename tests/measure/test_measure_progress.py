@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bakeoff.measure import block
-from bakeoff.measure.block import Progress
-from bakeoff.measure.outcomes import Outcome
-from bakeoff.measure.records import Record
+from bakeoff.measure import ledger
+from bakeoff.measure.ledger import Progress
+from bakeoff.measure.samples.outcomes import Outcome
+from bakeoff.measure.samples.records import Record
 from bakeoff.plan import Cell
 from measure_runs import make_run, plan_of
 
@@ -25,7 +25,7 @@ def test_time_left_counts_from_the_first_cell_and_minutes_have_sixty_seconds(
     cells = [cell for cell in plan.cells if cell.participant == "honest"]
     # Imports take 500 s before the first cell; then each takes 59.8 s.
     clock = iter([500.0, 559.8, 619.6, 679.4])
-    monkeypatch.setattr(block.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(ledger.time, "monotonic", lambda: next(clock))
     told: list[str] = []
     progress = Progress(plan, 0, cells, cells, told.append)
     for cell in cells:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json
-from bakeoff.measure.assemble import assemble_run
-from bakeoff.measure.record import record_run
+from bakeoff.measure.samples.assemble import assemble_run
+from bakeoff.measure.samples.record import record_run
 from measure_runs import bakeoff
 
 RECORDED = sorted(path.parent for path in (PROJECT_ROOT / "results/recorded").glob("*/config.json"))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from bakeoff.measure.outcomes import Outcome
-from bakeoff.measure.referee import Referee
-from bakeoff.measure.variants import Variant
+from bakeoff.measure.samples.outcomes import Outcome
+from bakeoff.measure.supervisor.referee import Referee
+from bakeoff.measure.wire.variants import Variant
 
 SEED = 2
 OWN, SECRET = Variant(SEED), Variant(2**30 + 5, 1, 3)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from bakeoff.measure.children import Slots, descendants
-from bakeoff.measure.outcomes import Reason
-from bakeoff.measure.sandbox import Audit, landlock_version
+from bakeoff.measure.samples.outcomes import Reason
+from bakeoff.measure.supervisor import children, workers
+from bakeoff.measure.supervisor.children import Slots, descendants
+from bakeoff.measure.worker.__main__ import map_slots
+from bakeoff.measure.worker.sandbox import Audit, landlock_version
 from measure_runs import environment
 
 landlock = pytest.mark.skipif(
@@ -24,7 +29,7 @@ def confined(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process that may write to tmp_path/own only."""
     (tmp_path / "own").mkdir()
     (tmp_path / "file").write_text("before")
-    head = "import os, sys; from pathlib import Path; from bakeoff.measure import sandbox\nroot = Path(sys.argv[1])\nprint(sandbox.restrict_writes([root / 'own']))\n"
+    head = "import os, sys; from pathlib import Path; from bakeoff.measure.worker import sandbox\nroot = Path(sys.argv[1])\nprint(sandbox.restrict_writes([root / 'own']))\n"
     words = [sys.executable, "-c", head + code, str(tmp_path)]
     return subprocess.run(words, env=environment(), text=True, capture_output=True, check=False)
 
@@ -83,7 +88,7 @@ def test_audit_notes_attempts_inside_its_context_only(tmp_path: Path) -> None:
 
 
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
-    child = "import os, sys, time; from bakeoff.measure import sandbox; sandbox.tie_to_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(600)"
+    child = "import os, sys, time; from bakeoff.measure.wire.channel import tie_to_parent; tie_to_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(600)"
     parent = f"import os, subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid())], start_new_session=True); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", parent], env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout
@@ -108,3 +113,29 @@ def test_nobody_can_shrink_the_shared_memory_under_a_reader() -> None:
         with pytest.raises(PermissionError):
             os.ftruncate(slots.descriptor, size)
     slots.close()
+
+
+def test_processes_of_a_cell_are_looked_up_once_however_many_workers_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each look reads a file for every process of the host, while the GPU has nothing to do."""
+    looks: list[int] = []
+    tree = {os.getpid(): [], 10: [], 11: [], 12: []}
+    monkeypatch.setattr(workers, "process_tree", lambda: looks.append(1) or tree)
+    monkeypatch.setattr(children, "process_tree", lambda: looks.append(1) or tree)
+    crew: Any = object.__new__(workers.Workers)
+    crew.sessions = [SimpleNamespace(child=SimpleNamespace(pid=pid)) for pid in (10, 11, 12)]
+    crew._own = set()
+    assert crew.left_processes(crew.sessions[0]) == ""
+    assert len(looks) == 1
+
+
+def test_outputs_have_their_memory_before_the_first_cell() -> None:
+    slots = Slots(2, 1 << 20)
+    try:
+        with map_slots(slots.descriptor):
+            maps = Path("/proc/self/smaps").read_text()
+            place = maps[maps.index("bakeoff-outputs") :]
+            assert re.search(r"Rss: +(\d+) kB", place).group(1) == "2048"  # type: ignore[union-attr]
+    finally:
+        slots.close()

@@ -109,7 +109,7 @@ def test_the_harness_digest_covers_the_protocols(monkeypatch: pytest.MonkeyPatch
     )
     monkeypatch.setattr(planning, "PROJECT_ROOT", tmp_path)
     assert planning.harness_digest() == before
-    path = tmp_path / "workflow/bakeoff/measure/protocol.py"
+    path = tmp_path / "workflow/bakeoff/measure/samples/protocol.py"
     path.write_text(path.read_text().replace("max_calls: int = 96", "max_calls: int = 97"))
     assert planning.harness_digest() != before
     path = tmp_path / "workflow/bakeoff/report/svg.py"

@@ -10,17 +10,17 @@ import pytest
 import torch
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.moe import inputs as moe_inputs
+from bakeoff.moe import values
 from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import make_activations, make_inputs, make_routing, make_weights, routing_stats
+from bakeoff.moe.inputs import make_inputs, make_routing, routing_stats
 from bakeoff.moe.reference import dequantize
 from bakeoff.moe.routing import route
 from bakeoff.moe.seeds import choose_seed
+from bakeoff.moe.values import FAMILIES, make_activations, make_weights
 from bakeoff.traces.store import TraceRoot
 from moe.moe_cases import NARROW, TINY, SmallCase
 
 ROOT = TraceRoot(PROJECT_ROOT / "traces")
-FAMILIES = moe_inputs.FAMILIES
 # sha256 over the bytes of all eight tensors of TINY, 5 tokens, offset 64, seed 3.
 PINNED = {
     "fib": "5608a6193f33b03cc650f66c4203408e39c8aef878ce4c2547333e0d1409d86d",
@@ -86,7 +86,7 @@ def test_one_expert_drawn_alone_is_the_expert_of_the_whole(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_slice_size_does_not_change_the_values(family, monkeypatch):
     before = make_inputs(TINY, SmallCase(9), family, 0)
-    monkeypatch.setattr(moe_inputs, "CHUNK", {"cpu": 1})
+    monkeypatch.setattr(values, "CHUNK", {"cpu": 1})
     assert same(before, make_inputs(TINY, SmallCase(9), family, 0))
 
 
@@ -138,9 +138,9 @@ def test_realistic_values_are_normal_under_amax_scales():
 
 
 def test_realistic_quantization_agrees_with_float_arithmetic():
-    drawn = moe_inputs.draw(moe_inputs.stream_key("q"), torch.arange(64)).view(1, 1, 64, 128)
-    codes, _ = moe_inputs._quantize(drawn)
-    z = torch.tensor(moe_inputs.generator._signed(), dtype=torch.float64)[drawn]
+    drawn = values.draw(values.stream_key("q"), torch.arange(64)).view(1, 1, 64, 128)
+    codes, _ = values._quantize(drawn)
+    z = torch.tensor(values.generator._signed(), dtype=torch.float64)[drawn]
     amax = z.abs().amax(dim=3, keepdim=True)
     expected = (z / amax * 448).float().to(torch.float8_e4m3fn)
     found = codes.view(torch.float8_e4m3fn).float()
@@ -165,7 +165,7 @@ def test_no_token_of_the_workloads_is_ambiguous():
 
 
 def test_without_the_redraw_rule_tokens_would_be_ambiguous(monkeypatch):
-    monkeypatch.setattr(moe_inputs, "REDRAW_GAP", -1)
+    monkeypatch.setattr(values, "REDRAW_GAP", -1)
     logits, bias = make_routing(NARROW, SmallCase(11948, 128))
     share = float(route(logits, bias, 2.5, NARROW).ambiguous.float().mean())
     assert 0.005 < share < 0.05
@@ -174,7 +174,7 @@ def test_without_the_redraw_rule_tokens_would_be_ambiguous(monkeypatch):
 def test_redrawing_one_token_leaves_the_others_alone(monkeypatch):
     case = SmallCase(901, 96)
     after = make_routing(NARROW, case)[0]
-    monkeypatch.setattr(moe_inputs, "REDRAW_GAP", -1)
+    monkeypatch.setattr(values, "REDRAW_GAP", -1)
     before, bias = make_routing(NARROW, case)
     changed = (before != after).any(dim=1)
     ambiguous = route(before, bias, 2.5, NARROW).ambiguous

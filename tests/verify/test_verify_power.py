@@ -11,6 +11,7 @@ from bakeoff.files import PROJECT_ROOT, canonical_json
 from bakeoff.moe.emulate import DequantizedWeights
 from bakeoff.moe.inputs import make_inputs
 from bakeoff.moe.reference import run
+from bakeoff.moe.values import make_weights
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify import power
 from bakeoff.verify.mutants import MUTANTS, Honest, Shared, transposed_w2_scale
@@ -142,7 +143,7 @@ def test_a_gate_that_rejects_everything_is_found_out(monkeypatch):
 
 def test_sampled_rows_are_rows_of_the_whole():
     case = dict(cases(up_to=901))["T901_o96"]
-    weights = power.moe_inputs.make_weights(NARROW, "fib", 0)
+    weights = make_weights(NARROW, "fib", 0)
     whole, routed = power._inputs(NARROW, case, "fib", 0, weights, None, "cpu")
     sampled, some = power._inputs(NARROW, case, "fib", 0, weights, 12, "cpu")
     tokens = power._sample(NARROW, routed, case.offset, 12)

@@ -9,8 +9,9 @@ import torch
 from bakeoff.build.pack import load_entry, pack, stage
 from bakeoff.build.spec import discover
 from bakeoff.files import PROJECT_ROOT, read_json
-from bakeoff.moe import inputs as moe_inputs
+from bakeoff.moe.inputs import make_routing
 from bakeoff.moe.rounding import EXACT
+from bakeoff.moe.values import make_activations, make_weights
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify import simulate
 from bakeoff.verify.bounds import bounds
@@ -93,8 +94,8 @@ def test_a_correct_output_that_fails_is_reported(monkeypatch, tmp_path):
 def test_the_solutions_themselves_pass_at_the_full_width(tmp_path):
     case = CASES["T7_o192"]
     outputs, active = simulate.forward(FULL, case, "fib", 0, {"exact": EXACT, **ROUNDINGS})
-    logits, bias = moe_inputs.make_routing(FULL, case)
-    states, scale = moe_inputs.make_activations(FULL, case, "fib", 0)
+    logits, bias = make_routing(FULL, case)
+    states, scale = make_activations(FULL, case, "fib", 0)
     pairs = simulate.pairs_of(
         FULL,
         {
@@ -126,6 +127,6 @@ def weights_of(experts: list[int]) -> dict[str, torch.Tensor]:
         for name, shape in shapes.items()
     }
     for expert in experts:
-        for name, tensor in moe_inputs.make_weights(FULL, "fib", 0, experts=range(expert, expert + 1)).items():
+        for name, tensor in make_weights(FULL, "fib", 0, experts=range(expert, expert + 1)).items():
             made[name][expert] = tensor[0]
     return made

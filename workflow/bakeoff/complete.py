@@ -13,8 +13,8 @@ from typing import Any
 
 from bakeoff.errors import CheckFailed
 from bakeoff.files import read_jsonl
-from bakeoff.measure.outcomes import Outcome, fib_status
-from bakeoff.measure.records import Verification
+from bakeoff.measure.samples.outcomes import Outcome, fib_status
+from bakeoff.measure.samples.records import Verification
 from bakeoff.plan import Plan, read_plan
 from bakeoff.profile.check import check as check_profile
 from bakeoff.profile.check import describe as describe_profile

@@ -22,7 +22,7 @@ MODELS = {
     "build": ("bakeoff.build.record", "BuildRecord"),
     "plan": ("bakeoff.plan", "Plan"),
     "host": ("bakeoff.measure.host", "Host"),
-    "sample": ("bakeoff.measure.records", "Record"),
+    "sample": ("bakeoff.measure.samples.records", "Record"),
     "profile": ("bakeoff.profile.summary", "SolutionProfile"),
     "claims": ("bakeoff.stats.claims", "Claims"),
     "analysis": ("bakeoff.stats.model", "Analysis"),

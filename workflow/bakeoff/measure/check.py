@@ -19,16 +19,16 @@ from bakeoff.build.spec import COMMON, SPEC_FILE, read_spec
 from bakeoff.config import Config, resolve, under_root
 from bakeoff.errors import InputError
 from bakeoff.files import validate
-from bakeoff.measure.block import say, setting_of
-from bakeoff.measure.outcomes import SENTENCES, Outcome
-from bakeoff.measure.records import Record
-from bakeoff.measure.sessions import Task
-from bakeoff.measure.supervisor import Block
+from bakeoff.measure.ledger import say, setting_of
+from bakeoff.measure.samples.outcomes import SENTENCES, Outcome
+from bakeoff.measure.samples.records import Record
+from bakeoff.measure.supervisor.block import Block
+from bakeoff.measure.supervisor.sessions import Task
 from bakeoff.plan import make_plan
 from bakeoff.traces.models import document
 
-COLUMNS = ("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff")
-HEAD = f"{'workload':<12} {'outcome':<20} {'published':>9} {'strict':>7} {'matched':>8} {'rel. L2':>8} {'worst row':>9} {'calc_diff':>9} {'seconds':>8}"
+COLUMNS = ("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale")
+HEAD = f"{'workload':<12} {'outcome':<20} {'published':>9} {'strict':>7} {'matched':>8} {'rel. L2':>8} {'worst row':>9} {'calc_diff':>9} {'scale':>7} {'seconds':>8}"
 
 
 class Collector:
@@ -137,7 +137,7 @@ def _row(record: Record) -> str:
     figures = ["-" if record.numerics.get(name) is None else f"{record.numerics[name]:.4f}" for name in COLUMNS]
     return (
         f"{record.workload:<12} {record.outcome:<20} {gates[0]:>9} {gates[1]:>7} "
-        f"{figures[0]:>8} {figures[1]:>8} {figures[2]:>9} {figures[3]:>9} {record.seconds:>8.2f}"
+        f"{figures[0]:>8} {figures[1]:>8} {figures[2]:>9} {figures[3]:>9} {figures[4]:>7} {record.seconds:>8.2f}"
     )
 
 

@@ -37,7 +37,7 @@ def measure_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> int:
-    from bakeoff.measure.block import measure_block
+    from bakeoff.measure.ledger import measure_block
 
     measure_block(args.folder, args.block, args.again)
     return 0
@@ -48,7 +48,7 @@ def assemble_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def assemble(args: argparse.Namespace) -> int:
-    from bakeoff.measure.assemble import assemble_run
+    from bakeoff.measure.samples.assemble import assemble_run
 
     assemble_run(args.folder)
     return 0
@@ -61,7 +61,7 @@ def record_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def record(args: argparse.Namespace) -> int:
-    from bakeoff.measure.record import record_run
+    from bakeoff.measure.samples.record import record_run
 
     record_run(args.folder, args.output)
     return 0

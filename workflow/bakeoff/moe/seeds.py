@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
+from bakeoff.moe import routing
 from bakeoff.moe.emulate import emulate
 from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import Tensors, make_inputs, make_weights, routing_stats
 from bakeoff.moe.reference import run
 from bakeoff.moe.rounding import Rounding
+from bakeoff.moe.values import Tensors, draw_routing, in_order, make_activations, make_weights
+
+if TYPE_CHECKING:
+    from bakeoff.traces.models import RoutingStats
 
 SEED_LIMIT = 10_000
 VALUE_SEEDS = (0, 1, 2)
@@ -59,15 +64,20 @@ def choose_seed(geometry: Geometry, seq_len: int, offset: int) -> int:
 
 
 def _typical(geometry: Geometry, probe: _Probe) -> bool:
-    found = routing_stats(geometry, probe)
+    found = _stats(geometry, probe)
     share = geometry.top_groups / geometry.groups
     pairs = geometry.top_k * geometry.local_experts / geometry.experts
     close = abs(found.active_tokens / probe.seq_len - share) <= 1 / 8
     return close and abs(found.local_pairs / probe.seq_len - pairs) <= 1 / 4
 
 
+def _stats(geometry: Geometry, probe: _Probe) -> RoutingStats:
+    logits, bias = draw_routing(geometry, probe, probe.seed)
+    return routing.stats(routing.route(logits, bias, probe.factor, geometry), probe.offset, geometry)
+
+
 def _typical_single(geometry: Geometry, probe: _Probe) -> bool:
-    if routing_stats(geometry, probe).local_pairs != 2:
+    if _stats(geometry, probe).local_pairs != 2:
         return False
     # At the narrow width, where a row is noisiest.
     narrow = replace(geometry, hidden=512, intermediate=256)
@@ -76,7 +86,9 @@ def _typical_single(geometry: Geometry, probe: _Probe) -> bool:
 
 def _matched_ratio(geometry: Geometry, probe: _Probe, seed: int) -> float:
     """Least share of elements within 20 % of the reference under the coarsest roundings, on `fib` values."""
-    inputs = make_inputs(geometry, probe, "fib", seed, weights=_narrow_weights(geometry, seed))
+    states = make_activations(geometry, probe, "fib", seed)
+    weights = _narrow_weights(geometry, seed)
+    inputs = in_order(draw_routing(geometry, probe, probe.seed), states, weights, probe.offset, probe.factor)
     reference = run(**inputs).float()
     errors = ((emulate(geometry, inputs, rounding).float() - reference).abs() for rounding in COARSEST)
     return min(float((error <= 0.2 * reference.abs()).float().mean()) for error in errors)

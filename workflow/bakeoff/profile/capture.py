@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_json, write_atomic
-from bakeoff.measure import locks
-from bakeoff.measure.block import say
+from bakeoff.measure.device import locks
+from bakeoff.measure.ledger import say
 from bakeoff.plan import Participant, Plan, read_plan
 from bakeoff.profile.check import coverage
 from bakeoff.profile.ledger import Ledger

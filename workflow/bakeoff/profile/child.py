@@ -8,7 +8,6 @@ profile solutions that you would run yourself.
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
 import time
@@ -24,8 +23,8 @@ from bakeoff.files import read_json
 from bakeoff.profile.timeline import mark_name
 
 if TYPE_CHECKING:
-    from bakeoff.measure.cell import Bench
-    from bakeoff.measure.device import Device
+    from bakeoff.measure.device.base import Device
+    from bakeoff.measure.worker.bench import Bench
 
 DETAIL = 2000  # characters of a traceback that are kept
 # The GPU is kept busy for this long before a marked call, while the host enqueues it, as in a measurement: gaps are then the GPU's own.
@@ -147,12 +146,12 @@ def open_marker(job: Job) -> Marker:
 
 def prepare(job: Job) -> Bench:
     """The worker's bench with the solution in it."""
-    from bakeoff.measure.cell import Bench
-    from bakeoff.measure.participant import load
-    from bakeoff.measure.sandbox import Audit
+    from bakeoff.measure.worker.bench import Bench
+    from bakeoff.measure.worker.participant import load
+    from bakeoff.measure.worker.sandbox import Audit
 
-    description = {**job.model_dump(), "slot_size": 0}
-    bench = Bench(description, _device(job), mmap.mmap(-1, mmap.PAGESIZE))
+    description = job.model_dump()
+    bench = Bench(description, _device(job))
     audit = Audit([Path(job.scratch), Path(job.cache)])
     bench.adopt(load(description, audit), audit)
     return bench
@@ -160,13 +159,13 @@ def prepare(job: Job) -> Bench:
 
 def _device(job: Job) -> Device:
     """The backend's device; on a GPU without tracing of its own, since only one user of CUPTI fits into a process."""
-    from bakeoff.measure.device import FAKE_DEVICE, open_device
+    from bakeoff.measure.device.opening import FAKE_DEVICE, open_device
 
     if job.backend == "cpu" or os.environ.get(FAKE_DEVICE):
         return open_device(job.backend, job.threads, job.participant)
     import torch
 
-    from bakeoff.measure.cuda import CudaDevice
+    from bakeoff.measure.device.cuda import CudaDevice
 
     torch.set_num_threads(job.threads)
     torch.set_grad_enabled(False)
@@ -189,7 +188,7 @@ def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
 
 def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> Done:
     """One workload, and what came of it."""
-    from bakeoff.measure.variants import Variant
+    from bakeoff.measure.wire.variants import Variant
 
     try:
         own = {"workload": workload, "family": job.family, "seed": job.seed, "variants": [Variant(job.seed).document()]}

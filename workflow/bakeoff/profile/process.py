@@ -19,7 +19,7 @@ from pathlib import Path
 from bakeoff.config import under_root
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
-from bakeoff.measure.children import environment
+from bakeoff.measure.supervisor.children import environment
 from bakeoff.plan import Participant, Plan
 from bakeoff.profile import counters, ncu, nsys
 from bakeoff.profile.child import Done, Job

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bakeoff.measure.outcomes import Outcome
+from bakeoff.measure.samples.outcomes import Outcome
 from bakeoff.stats.model_base import Estimate, Part
 
 Scalar = str | int | float | bool | None

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from bakeoff.build.record import BuildRecord
 from bakeoff.errors import InputError
 from bakeoff.files import parse_json, read_bytes, read_json, validate
-from bakeoff.measure import records
 from bakeoff.measure.host import Host
-from bakeoff.measure.outcomes import Outcome
+from bakeoff.measure.samples import records
+from bakeoff.measure.samples.outcomes import Outcome
 from bakeoff.plan import Plan, PlannedWorkload, read_plan
 from bakeoff.profile import section as profile
 from bakeoff.stats import environment

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from bakeoff.moe import inputs as moe_inputs
 from bakeoff.moe.emulate import DequantizedWeights, Inputs
 from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import Case, Family, Tensors
+from bakeoff.moe.inputs import Case, make_inputs
 from bakeoff.moe.rounding import EXACT, Rounding
 from bakeoff.moe.routing import Routing, active_tokens, local_pairs, route
+from bakeoff.moe.values import Family, Tensors, make_weights
 from bakeoff.verify.gates import Judgement, judge
 from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
 
@@ -122,7 +122,7 @@ def gate_power(
     cells: list[_Cell] = []
     done = 0
     for family in families:
-        weights = moe_inputs.make_weights(geometry, family, seed, device)
+        weights = make_weights(geometry, family, seed, device)
         shared = _shared(weights)
         for name, case in cases:
             inputs, routed = _inputs(geometry, case, family, seed, weights, rows, device)
@@ -212,7 +212,7 @@ def _inputs(
     rows: int | None,
     device: torch.device | str,
 ) -> tuple[Inputs, Routing]:
-    inputs = moe_inputs.make_inputs(geometry, case, family, seed, device, weights=weights)
+    inputs = make_inputs(geometry, case, family, seed, device, weights=weights)
     routed = _route(geometry, inputs)
     if rows is None or rows >= case.seq_len:
         return inputs, routed

@@ -20,9 +20,10 @@ from pydantic import BaseModel, ConfigDict
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
 from bakeoff.moe.emulate import DequantizedWeights, Emulator, Inputs, pairs_of
 from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import FAMILIES, Case, Family, make_activations, make_routing, make_weights
+from bakeoff.moe.inputs import Case, make_routing
 from bakeoff.moe.rounding import EXACT, Rounding
 from bakeoff.moe.routing import Pairs, active_tokens
+from bakeoff.moe.values import FAMILIES, Family, make_activations, make_weights
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify.bounds import bounds
 from bakeoff.verify.gates import Numerics, compare, judge

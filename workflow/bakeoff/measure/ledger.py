@@ -16,29 +16,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from bakeoff.errors import InputError
-from bakeoff.files import canonical_json, pretty_json, sha256_bytes, write_atomic
-from bakeoff.measure import host, locks
-from bakeoff.measure.device import FAKE_DEVICE
-from bakeoff.measure.journal import Journal
-from bakeoff.measure.outcomes import HINTS, UNFINISHED, Outcome, Reason
-from bakeoff.measure.protocol import block_cells, block_order
-from bakeoff.measure.records import Manifest, Record, Spent
-from bakeoff.measure.sessions import Setting, Task, utc_now
-from bakeoff.measure.supervisor import Block
+from bakeoff.files import canonical_json, pretty_json, read_json, sha256_bytes, write_atomic
+from bakeoff.measure import host
+from bakeoff.measure.device import locks
+from bakeoff.measure.device.opening import FAKE_DEVICE
+from bakeoff.measure.samples.journal import Journal, block_folder, journal_path
+from bakeoff.measure.samples.outcomes import HINTS, UNFINISHED, Outcome, Reason
+from bakeoff.measure.samples.protocol import block_cells, block_order
+from bakeoff.measure.samples.records import Manifest, Record, Spent
+from bakeoff.measure.supervisor.block import Block
+from bakeoff.measure.supervisor.sessions import Setting, Task, utc_now
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Participant, Plan, read_plan
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify.bounds import bounds
 
 Say = Callable[[str], None]
-
-
-def block_folder(run: Path, block: int) -> Path:
-    return run / "samples" / f"block-{block:02d}"
-
-
-def journal_path(run: Path, block: int, participant: str) -> Path:
-    return block_folder(run, block) / f"{participant}.jsonl"
 
 
 def say(text: str) -> None:
@@ -57,7 +50,9 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
         ledger = Ledger(run, plan, block, cells, again, tell)
         try:
             spent = ledger.complete()
-            manifest = ledger.manifest(spent.model_copy(update={"total": round(time.monotonic() - begun, 3)}))
+            manifest = ledger.manifest(
+                spent if spent.total else spent.model_copy(update={"total": round(time.monotonic() - begun, 3)})
+            )
             write_atomic(
                 block_folder(run, block) / "manifest.json", pretty_json(manifest.model_dump(mode="json", by_alias=True))
             )
@@ -92,15 +87,19 @@ class Ledger:
                     self.add(_unsupported(cell, self.block, self.plan.backend))
             elif waiting[name]:
                 tasks.append(Task(who, self._solution(who), waiting[name]))
+        if not self._due:
+            self.tell(self._complete())
         if not tasks:
-            return Spent(total=0, lock=0, timed=0, judged=0)
+            return self._spent_before()
         block = Block(self._setting, tasks, self)
         block.run()
         shutil.rmtree(self._setting.scratch, ignore_errors=True)
-        return Spent(
-            total=0, lock=round(block.lock_s, 3), timed=round(block.timed_s, 3), judged=round(block.judged_s, 3),
-            gpu_busy=block.busy_share and round(block.busy_share, 3),
-        )  # fmt: skip
+        return block.usage.spent()
+
+    def _spent_before(self) -> Spent:
+        """Where the time of a finished block went: what its manifest says."""
+        path = block_folder(self.run, self.block) / "manifest.json"
+        return read_json(path, Manifest).spent if path.is_file() else Spent(total=0, lock=0, timed=0, judged=0)
 
     def add(self, record: Record) -> None:
         """Journal a record, then show progress."""
@@ -119,8 +118,8 @@ class Ledger:
 
     def manifest(self, spent: Spent) -> Manifest:
         """The block's manifest; every cell is there by now."""
-        finals = {cell: self.journals[cell.participant].last(cell.key) for cell in self.cells}
-        outcomes = Counter(record.outcome.value if record else Outcome.NOT_RUN.value for record in finals.values())
+        finals = self._finals()
+        outcomes = _outcomes(finals)
         digests = {
             name: sha256_bytes(canonical_json([(cell.key, record.outcome if record else None)
                                                for cell, record in finals.items() if cell.participant == name]))
@@ -134,6 +133,16 @@ class Ledger:
             gpu=self._setting.gpu,
             spent=spent,
         )
+
+    def _finals(self) -> dict[Cell, Record | None]:
+        return {cell: self.journals[cell.participant].last(cell.key) for cell in self.cells}
+
+    def _complete(self) -> str:
+        """What is said of a block in which nothing is left to do."""
+        passed = _outcomes(self._finals())[Outcome.PASSED.value]
+        others = "" if passed == len(self.cells) else "; --again measures the others once more"
+        head = f"measure  block {self.block + 1}/{self.plan.blocks}"
+        return f"{head}  complete: all {len(self.cells)} cells are recorded, {passed} PASSED{others}"
 
     def close(self) -> None:
         for journal in self.journals.values():
@@ -228,6 +237,10 @@ def _check_host(run: Path, plan: Plan) -> None:
             expected="the same GPU, driver, CPU and packages for all blocks of a run",
             hint="run `bakeoff probe` and `bakeoff plan` again (Snakemake does): cells of the earlier host are then measured anew",
         )  # fmt: skip
+
+
+def _outcomes(finals: dict[Cell, Record | None]) -> Counter[str]:
+    return Counter(record.outcome.value if record else Outcome.NOT_RUN.value for record in finals.values())
 
 
 def _unsupported(cell: Cell, block: int, backend: str) -> Record:

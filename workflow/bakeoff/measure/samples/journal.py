@@ -15,9 +15,17 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_bytes, sync_folder, unwritable
-from bakeoff.measure.records import Record, parse_line, seal
+from bakeoff.measure.samples.records import Record, parse_line, seal
 
 COMPRESSED = ".gz"
+
+
+def block_folder(run: Path, block: int) -> Path:
+    return run / "samples" / f"block-{block:02d}"
+
+
+def journal_path(run: Path, block: int, participant: str) -> Path:
+    return block_folder(run, block) / f"{participant}.jsonl"
 
 
 class Journal:

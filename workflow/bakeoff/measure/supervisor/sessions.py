@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bakeoff.measure.children import Child, ProtocolError, Slots, environment, shared_caches
-from bakeoff.measure.messages import Done, Ready
-from bakeoff.measure.outcomes import HINTS, Outcome, Reason
-from bakeoff.measure.protocol import Robust
-from bakeoff.measure.records import Record
-from bakeoff.measure.variants import Variant
+from bakeoff.measure.samples.outcomes import HINTS, Outcome, Reason
+from bakeoff.measure.samples.protocol import Robust
+from bakeoff.measure.samples.records import Record
+from bakeoff.measure.supervisor.children import Child, Slots, environment, shared_caches
+from bakeoff.measure.wire.channel import ProtocolError
+from bakeoff.measure.wire.messages import Done, Ready
+from bakeoff.measure.wire.variants import Variant
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Participant
 
@@ -201,7 +202,7 @@ class Session:
         self.flight: Flight | None = None
         self.judging = 0  # outputs of this worker that wait for the referee
         self.retired = False
-        self.warm = False  # it has run once on every workload that it is due on
+        self.warming = False  # it is running once on every workload that it is due on
         self.missing_tiers: dict[str, str] = {}
         self.warnings: list[str] = []
         self._oom_kills = _oom_kills()
@@ -227,11 +228,16 @@ class Session:
         """When patience ends; None while nothing is expected of the worker."""
         if self.flight:
             return self.flight.deadline
-        return None if self.ready else self.deadline
+        return self.deadline if self.warming or not self.ready else None
 
     def oom_kills_rose(self) -> bool:
         """Whether the kernel has ended a process for lack of memory since this worker began."""
         return _oom_kills() > self._oom_kills
+
+    def release(self) -> None:
+        """Give the shared memory back, once the worker has ended and all its outputs are judged."""
+        if self.retired and not self.judging:
+            self.close()
 
     def close(self) -> None:
         self.child.close()

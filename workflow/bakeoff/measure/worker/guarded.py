@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from bakeoff.measure.outcomes import Outcome, Reason
+from bakeoff.measure.samples.outcomes import Outcome, Reason
 
 Finding = tuple[Outcome, Reason | None, str]
 

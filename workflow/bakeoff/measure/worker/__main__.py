@@ -16,19 +16,19 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.measure import sandbox
-from bakeoff.measure.children import Channel
-from bakeoff.measure.outcomes import Outcome, Reason
+from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.wire.channel import Channel, tie_to_parent
+from bakeoff.measure.worker import sandbox
 
 if TYPE_CHECKING:
-    from bakeoff.measure.cell import Bench
+    from bakeoff.measure.worker.commands import Commands
 
 DETAIL = 4000  # characters of a traceback that are kept
 
 
 def main(arguments: list[str]) -> None:
     parent, commands, results, slots = (int(word) for word in arguments)
-    sandbox.tie_to_parent(parent)
+    tie_to_parent(parent)
     sandbox.prefer_for_oom_killer()
     os.set_inheritable(slots, False)
     faulthandler.enable()
@@ -37,24 +37,26 @@ def main(arguments: list[str]) -> None:
     job = channel.receive()
     if job is None:
         return
-    bench = _prepare(channel, job, slots)
-    while bench is not None:
+    worker = _prepare(channel, job, slots)
+    while worker is not None:
         command = channel.receive()
         if command is None:
             return
-        if not _obey(channel, bench, command):
+        if not _obey(channel, worker, command):
             return
 
 
-def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Bench | None:
+def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | None:
     """Import everything, confine the process, load the solution; answers `ready` or `failed`."""
-    from bakeoff.measure.cell import Bench
-    from bakeoff.measure.participant import load
+    from bakeoff.measure.worker.bench import Bench
+    from bakeoff.measure.worker.commands import Commands
+    from bakeoff.measure.worker.participant import load
 
     writable = [Path(folder) for folder in job["writable"]]
     if job["backend"] == "cpu":
         sandbox.limit_memory()
-    bench = Bench.of(job, mmap.mmap(slots, 0))
+    bench = Bench.of(job)
+    worker = Commands(bench, map_slots(slots), int(job["slot_size"]))  # before foreign code can touch any of it
     unconfined = (
         "switched off by BAKEOFF_UNCONFINED"
         if os.environ.get("BAKEOFF_UNCONFINED")
@@ -70,22 +72,27 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Bench | None:
         channel.send({"say": "failed", **_answer(outcome, reason, _text(error))})
         return None
     channel.send({"say": "ready", "unconfined": unconfined, "missing_tiers": bench.device.missing})
-    return bench
+    return worker
 
 
-def _obey(channel: Channel, bench: Bench, command: dict[str, Any]) -> bool:
+def map_slots(descriptor: int) -> mmap.mmap:
+    """The outputs' shared memory, with all its pages in place: the first touch of a large output would cost time under the lock."""
+    return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
+
+
+def _obey(channel: Channel, worker: Commands, command: dict[str, Any]) -> bool:
     """Run one command and answer it; returns whether the process is still fit for another."""
     try:
         if command["do"] == "run":
-            answer = bench.run(command, channel)
+            answer = worker.run(command, channel)
         else:
-            answer = bench.probe(command) if command["do"] == "probe" else bench.warm(command)
+            answer = worker.probe(command) if command["do"] == "probe" else worker.warm(command)
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result
         outcome, reason = classify(error)
         answer = _answer(outcome, reason, _text(error))
-        if bench.device.poisoned():
+        if worker.bench.device.poisoned():
             answer = _answer(Outcome.CRASHED, Reason.POISONED_CONTEXT, _text(error))
-        bench.forget()
+        worker.bench.forget()
     channel.send({"say": "done", "id": command["id"], "token": command["token"], **answer})
     return answer.get("reason") != Reason.POISONED_CONTEXT
 

@@ -7,25 +7,26 @@ time, and hands records to `Recorder.add`. A crash, a hang or a broken rule cost
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import selectors
 import signal
 import time
-from pathlib import Path
 from typing import Any, Protocol
 
-from bakeoff.measure import locks, sandbox
-from bakeoff.measure.children import ProtocolError, descendants, end_orphans
-from bakeoff.measure.gpu_state import disturbance, locked_clocks, open_monitor, summary
-from bakeoff.measure.judge import Judge
-from bakeoff.measure.messages import Batch, Done, Failed, Message, Ready, understand
-from bakeoff.measure.outcomes import Outcome, Reason
-from bakeoff.measure.prime import prime
-from bakeoff.measure.protocol import SMALL_TOKENS
-from bakeoff.measure.records import Record
-from bakeoff.measure.sessions import START_S, Flight, Session, Setting, Task
-from bakeoff.measure.variants import Variant
+from bakeoff.measure.device import locks
+from bakeoff.measure.device.gpu_state import disturbance, locked_clocks, summary
+from bakeoff.measure.device.opening import open_monitor
+from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.samples.protocol import SMALL_TOKENS
+from bakeoff.measure.samples.records import Record
+from bakeoff.measure.supervisor.children import become_subreaper
+from bakeoff.measure.supervisor.judge import Judge
+from bakeoff.measure.supervisor.prime import prime
+from bakeoff.measure.supervisor.sessions import START_S, Flight, Session, Setting, Task
+from bakeoff.measure.supervisor.usage import Usage
+from bakeoff.measure.supervisor.workers import Workers
+from bakeoff.measure.wire.channel import ProtocolError
+from bakeoff.measure.wire.messages import Batch, Done, Failed, Message, Ready
+from bakeoff.measure.wire.variants import Variant
 
 KILL_GRACE_S = 1.0  # time for a hanging worker to print its stack
 PROBES = 2  # cells of each participant that run a second time on changed values
@@ -48,33 +49,26 @@ class Block:
     def __init__(self, setting: Setting, tasks: list[Task], recorder: Recorder) -> None:
         self.setting, self.tasks, self.recorder = setting, tasks, recorder
         self._monitor = open_monitor(setting.backend, setting.gpu)
-        self._selector = selectors.DefaultSelector()
-        self._sessions: list[Session] = []
+        self._workers = Workers(setting)
         self._count = 0
-        self._baseline = set(descendants(os.getpid()))
-        # Every process of the block so far: NVML may list one for a moment after it has ended.
-        self._pids: set[int] = set()
         self._held = contextlib.ExitStack()  # the device's lock and what else is undone at the end
-        self._admitted = False
         self._refused: str | None = None  # why the clock cannot be locked
-        self._lock_taken = 0.0
-        self.timed_s = self.judged_s = self.lock_s = 0.0
-        self.busy_share: float | None = None
+        self.usage = Usage()
 
     def run(self) -> None:
         """Run everything; on any exception all children are ended first."""
-        sandbox.become_subreaper()
+        become_subreaper()
         try:
-            self._judge = self._start_judge()
-            for session in prime(self.setting, self.tasks):
-                self._adopt(session)
+            self._judge = Judge(self.setting)
+            self._workers.trust(self._judge.child, self._hear_referee)
+            prime(self._workers, self.tasks)
             if self.setting.gpu is None:
                 self._admit()
             for number, task in enumerate(self.tasks):
                 self._current = task
                 self._run_task(task, self.tasks[number + 1 : number + 2] if self.setting.overlaps else [])
             while self._judge.waiting:
-                self._wait()
+                self._workers.wait(self)
         finally:
             self._end_all()
 
@@ -83,32 +77,31 @@ class Block:
     def _run_task(self, task: Task, following: list[Task]) -> None:
         self._choose_probes(task)
         while True:
-            session = self._session_of(task)
+            session = self._workers.of(task)
             if not task.cells and (session is None or session.flight is None):
                 break
-            session = session or self._start(task)
+            session = session or self._workers.start(task)
             session.wake()
             for later in following if session.ready else []:
-                if later.cells and self._session_of(later) is None:
-                    self._start(later)
-            if session.ready and not self._admitted:
+                if later.cells and self._workers.of(later) is None:
+                    self._workers.start(later)
+            if session.ready and self.usage.taken is None:
                 self._admit()
             if self._refused is not None:
                 self._not_run(session, Reason.CLOCK_LOCK_REFUSED, f"the SM clock cannot be locked: {self._refused}")
                 continue
             self._send_next(session)
-            self._wait()
+            self._workers.wait(self)
         if session:
-            self._retire(session)
+            self._workers.retire(session)
 
     def _admit(self) -> None:
         """Take the device for this block; only now may the referee work on it."""
-        self._admitted = True
         if self.setting.gpu:
             self._held.enter_context(
                 locks.hold(locks.gpu_lock(self.setting.gpu), f"GPU {self.setting.gpu}", self.setting.tell)
             )
-        self._lock_taken = time.monotonic()
+        self.usage.taken = time.monotonic()
         self._monitor.start()
         self._refused = self._held.enter_context(locked_clocks(self._monitor, self.setting.lock_clocks_mhz))
         self._judge.admit(self.tasks)
@@ -120,19 +113,6 @@ class Block:
         small = [cell.key for cell in task.cells if self.setting.tokens[cell.workload] <= SMALL_TOKENS]
         small = small or [min(task.cells, key=lambda cell: self.setting.tokens[cell.workload]).key]
         task.probes = set(secrets.SystemRandom().sample(small, min(PROBES, len(small))))
-
-    def _session_of(self, task: Task) -> Session | None:
-        return next((session for session in self._sessions if session.task is task), None)
-
-    def _start(self, task: Task) -> Session:
-        return self._adopt(Session(task, self.setting))
-
-    def _adopt(self, session: Session) -> Session:
-        self._sessions.append(session)
-        self._pids.add(session.child.pid)
-        for descriptor in (session.child.results, session.child.output):
-            self._selector.register(descriptor, selectors.EVENT_READ, session)
-        return session
 
     def _send_next(self, session: Session) -> None:
         task, free = session.task, session.slots.free
@@ -155,36 +135,8 @@ class Block:
 
     # -- events
 
-    def _wait(self) -> None:
-        """Wait for the next message, death or deadline, and act on it."""
-        clocks = [session.clock for session in self._sessions if session.clock is not None]
-        timeout = max(0.0, min(clocks) - time.monotonic()) if clocks else None
-        for key, _ in self._selector.select(timeout):
-            if key.data is None:
-                self._hear_referee(key.fd)
-            elif key.data in self._sessions:
-                self._hear(key.data, key.fd)
-        for session in list(self._sessions):
-            if session.clock is not None and time.monotonic() >= session.clock:
-                self._time_out(session)
-
-    def _hear(self, session: Session, descriptor: int) -> None:
-        if descriptor == session.child.output:
-            if session.child.drain():
-                self._selector.unregister(descriptor)
-            return
-        try:
-            messages, closed = session.child.messages()
-            for message in messages:
-                if not session.retired:
-                    self._obey(session, understand(message))
-        except ProtocolError as error:
-            self._fail(session, Outcome.REJECTED, Reason.FORGED_MESSAGE, str(error))
-            return
-        if closed and not session.retired:
-            self._died(session)
-
-    def _obey(self, session: Session, message: Message) -> None:
+    def hear(self, session: Session, message: Message) -> None:
+        """A worker answered."""
         if isinstance(message, Ready) and not session.ready:
             session.take_ready(message)
             if session.task is not self._current:
@@ -223,14 +175,15 @@ class Block:
 
     def _done(self, session: Session, flight: Flight, message: Done) -> None:
         """A worker has finished what it was asked; its outputs go to the referee."""
-        self.timed_s += time.monotonic() - flight.sent
+        self.usage.timed += time.monotonic() - flight.sent
+        self.usage.verifying += message.verified
         flight.answer = flight.answer or message
         if message.outcome is not None:
             if message.outcome == Outcome.REJECTED or not self._disturbed(session, flight, blamed=True):
                 session.flight = None
                 self._finish(session, flight, message.outcome, message.reason, message.detail)
             if message.reason == Reason.POISONED_CONTEXT:
-                self._retire(session)  # nothing can run in that process any more
+                self._workers.retire(session)  # nothing can run in that process any more
             return
         flight.take_outputs(message)
         if flight.claims_more_than(time.monotonic() - flight.begun):
@@ -245,7 +198,7 @@ class Block:
             return
         if self._disturbed(session, flight, blamed=False):
             return
-        left = self._left_processes(session)
+        left = self._workers.left_processes(session)
         if left:
             session.flight = None
             self._finish(session, flight, Outcome.REJECTED, Reason.LEFT_PROCESS, f"processes outlive the call: {left}")
@@ -261,7 +214,7 @@ class Block:
         samples = self._monitor.since(flight.begun)
         flight.gpu_state = summary(samples)
         found = (
-            disturbance(samples, self._pids, self._monitor.baseline(), blamed)
+            disturbance(samples, self._workers.pids, self._monitor.baseline(), blamed)
             if flight.cell.kind == "measure"
             else None
         )
@@ -293,16 +246,12 @@ class Block:
         flight.sent = time.monotonic()
         session.child.send({"do": "probe", **flight.identity, "slots": [slot], "variants": flight.variant_documents()})
 
-    def _hear_referee(self, descriptor: int) -> None:
-        if descriptor == self._judge.child.output:
-            if self._judge.child.drain():
-                self._selector.unregister(descriptor)
-            return
+    def _hear_referee(self) -> None:
         for session, flight, verdict in self._judge.verdicts():
             # Counted down one by one: several verdicts may arrive at once, and the last one alone releases a retired worker.
             session.judging -= 1
             self._finish(session, flight, Outcome(verdict["outcome"]), _reason(verdict), verdict["detail"], verdict)
-            self._release(session)
+            session.release()
 
     # -- ends
 
@@ -326,10 +275,10 @@ class Block:
         """End a worker. The cell in flight ends with it; a worker that never got ready takes all its cells along."""
         flight, now = session.flight, time.monotonic()
         if flight and self._disturbed(session, flight, blamed=True):
-            self._retire(session)
+            self._workers.retire(session)
             return
         session.flight = None
-        self._retire(session)
+        self._workers.retire(session)
         if flight:
             self._finish(session, flight, outcome, reason, detail)
             return
@@ -339,14 +288,18 @@ class Block:
             flight = Flight(session.task.cells.popleft(), session.task, [], [], {}, self.setting.clock(), now, now)
             self._finish(session, flight, outcome, reason, f"while the solution was being prepared: {detail}")
 
-    def _time_out(self, session: Session) -> None:
+    def garbled(self, session: Session, error: ProtocolError) -> None:
+        self._fail(session, Outcome.REJECTED, Reason.FORGED_MESSAGE, str(error))
+
+    def late(self, session: Session) -> None:
+        """A worker has not answered in time."""
         limit = self.setting.timeout_s if session.flight else max(START_S, self.setting.timeout_s)
         status = session.child.end(KILL_GRACE_S)
         how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"it then exited with code {status}"
         detail = f"no answer within {limit:g} s; {how}\n{session.child.printed()}".strip()
         self._fail(session, Outcome.TIMEOUT, Reason.HANG, detail)
 
-    def _died(self, session: Session) -> None:
+    def gone(self, session: Session) -> None:
         """A worker is gone without being asked to."""
         out_of_memory = session.oom_kills_rose()
         status, flight = session.child.end(), session.flight
@@ -370,64 +323,22 @@ class Block:
             task.lost = flight.cell.key
             task.cells.appendleft(flight.cell)
             session.flight = None
-        self._retire(session)
+        self._workers.retire(session)
         return True
-
-    def _retire(self, session: Session) -> None:
-        """End a worker; outputs that wait for the referee stay readable until they are judged."""
-        session.child.end()
-        for descriptor in (session.child.results, session.child.output):
-            with contextlib.suppress(KeyError):
-                self._selector.unregister(descriptor)
-        self._sessions.remove(session)
-        session.retired = True
-        self._release(session)
-        self._end_strangers()
-
-    def _release(self, session: Session) -> None:
-        if session.retired and not session.judging:
-            session.close()
-
-    def _left_processes(self, session: Session) -> str:
-        """Names of processes that a worker started and that are still there, after ending them."""
-        left = list(descendants(session.child.pid))
-        names = [_name_of(process) for process in left]
-        for process in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        return ", ".join([*names, *(f"{process} (left its group)" for process in self._end_strangers())])
-
-    def _end_strangers(self) -> list[int]:
-        return end_orphans({session.child.pid for session in self._sessions} | {self._judge.child.pid} | self._baseline)
-
-    def _start_judge(self) -> Judge:
-        judge = Judge(self.setting)
-        self._pids.add(judge.child.pid)
-        for descriptor in (judge.child.results, judge.child.output):
-            self._selector.register(descriptor, selectors.EVENT_READ, None)
-        return judge
 
     def _end_all(self) -> None:
         waiting = self._judge.waiting.values() if hasattr(self, "_judge") else []
-        for session in {*self._sessions, *(session for session, _ in waiting)}:
-            session.child.end()
+        for session in {session for session, _ in waiting if session.retired}:
             session.close()
+        self._workers.close()
         if hasattr(self, "_judge"):
             self._judge.close()
-            self.judged_s = self._judge.seconds
-        self._selector.close()
+            self.usage.judged = self._judge.seconds
+            self.usage.verifying += self._judge.at_work
         self._monitor.stop()
         self._held.close()
-        self.lock_s = time.monotonic() - self._lock_taken if self._admitted else 0.0
-        self.busy_share = self._monitor.busy_share()
+        self.usage.released, self.usage.looks = time.monotonic(), self._monitor.looks()
 
 
 def _reason(message: dict[str, Any]) -> Reason | None:
     return Reason(message["reason"]) if message.get("reason") else None
-
-
-def _name_of(process: int) -> str:
-    try:
-        return f"{process} ({Path(f'/proc/{process}/comm').read_text().strip()})"
-    except OSError:
-        return str(process)

@@ -1,6 +1,6 @@
-"""What a worker may touch: it dies with its supervisor, and writes to its own folders only, where the kernel can enforce that.
+"""What a worker may touch: it writes to its own folders only, where the kernel can enforce that.
 
-Entry points: `tie_to_parent`, `become_subreaper`, `limit_memory`, `restrict_writes` (Landlock), `Audit` (what Python code tried).
+Entry points: `prefer_for_oom_killer`, `limit_memory`, `restrict_writes` (Landlock), `Audit` (what Python code tried).
 Each changes the calling process for good. Known limits: Landlock needs Linux 5.13; without it `restrict_writes` returns why, and
 only `Audit` and the supervisor's checks of the run's files remain. `Audit` sees Python code, not native code.
 """
@@ -11,18 +11,17 @@ import contextlib
 import ctypes
 import os
 import resource
-import signal
 import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bakeoff.measure.outcomes import Reason
+from bakeoff.measure.samples.outcomes import Reason
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
+_PR_SET_NO_NEW_PRIVS = 38
 # System call numbers are the same on x86-64 and arm64; linux/landlock.h has the bits.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
@@ -32,18 +31,6 @@ _SCOPE_ABSTRACT_SOCKET, _SCOPE_SIGNAL = 1 << 0, 1 << 1
 _NET_BIND, _NET_CONNECT = 1 << 0, 1 << 1
 # Device files that CUDA and the C library write to; nothing else under /dev, where disks are.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "nvidia*", "nvidia-caps/*", "dri/*")
-
-
-def tie_to_parent(parent: int) -> None:
-    """Die when the parent dies, also by SIGKILL; exits at once if it is already gone."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def become_subreaper() -> None:
-    """Adopt orphaned descendants, so that a process that escapes from its group can be found and ended."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def prefer_for_oom_killer() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bakeoff.build.pack import load_entry, stage
 from bakeoff.files import read_json
-from bakeoff.measure.sandbox import Audit
+from bakeoff.measure.worker.sandbox import Audit
 from bakeoff.traces.models import Definition, Solution
 
 Call = Callable[..., None]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, sha256_bytes, validate
-from bakeoff.measure.outcomes import Outcome, Reason
+from bakeoff.measure.samples.outcomes import Outcome, Reason
 
 TIERS = ("wall_us", "event_us", "cupti_busy_us", "cupti_span_us")
 
@@ -95,6 +95,10 @@ class Spent(_Part):
     """The referee was at work: answers and verdicts."""
     gpu_busy: float | None = None
     """Share of the time under the lock in which the GPU ran a kernel, by NVML's utilization; null where nobody tells."""
+    verified: float | None = None
+    """Under the lock, something was being verified: guarded calls, outputs on their way, answers and verdicts; null in older runs."""
+    idle: float | None = None
+    """Share of the time under the lock with no kernel running and nothing being verified; null where nobody tells."""
 
 
 class Manifest(_Part):

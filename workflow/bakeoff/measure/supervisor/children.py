@@ -1,6 +1,6 @@
 """Child processes of a block and the channels to them: JSON lines over pipes that nothing else holds.
 
-Entry points: `Child.spawn` (in the supervisor), `Channel` (in the child), `Slots` (shared memory for outputs).
+Entry points: `Child.spawn`, `Slots` (shared memory for outputs), `descendants`. The other end of a channel is `wire.channel`.
 A child leads its own session, so that one signal ends it with all that stayed in its group; its standard output goes where its
 standard error goes, and the supervisor keeps the end of that.
 """
@@ -8,57 +8,25 @@ standard error goes, and the supervisor keeps the end of that.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import mmap
 import os
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.measure.wire.channel import ProtocolError
 
 MAX_LINE = (
     64 << 20
 )  # a message of a full block of calls is below 1 MB; a child that sends more is not speaking the protocol
 KEPT_OUTPUT = 16 << 10
-
-
-class ProtocolError(Exception):
-    """The child sent something that is no message of the harness."""
-
-
-class Channel:
-    """The child's end: `send` to the supervisor, `receive` its next command."""
-
-    def __init__(self, commands: int, results: int) -> None:
-        self._commands, self._results = commands, results
-        self._buffer = b""
-        for descriptor in (commands, results):
-            os.set_inheritable(descriptor, False)
-
-    def send(self, message: dict[str, Any]) -> None:
-        data = json.dumps(message).encode() + b"\n"
-        while data:
-            data = data[os.write(self._results, data) :]
-
-    def receive(self) -> dict[str, Any] | None:
-        """The next command; None when the supervisor has closed the channel."""
-        while b"\n" not in self._buffer:
-            data = os.read(self._commands, 1 << 16)
-            if not data:
-                return None
-            self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
-        return dict(json.loads(line))
-
-    def waiting(self) -> bool:
-        """Whether a command has arrived, or the channel is closed."""
-        return b"\n" in self._buffer or bool(select.select([self._commands], [], [], 0)[0])
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 class Child:
@@ -145,7 +113,7 @@ class Child:
             while self.process.poll() is None and time.monotonic() < deadline:
                 self.drain()
                 time.sleep(0.02)
-        for descendant in list(descendants(self.pid)):
+        for descendant in descendants(self.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(descendant, signal.SIGKILL)
         self._signal(signal.SIGKILL)
@@ -169,26 +137,41 @@ class Child:
             os.killpg(self.pid, number)
 
 
-def descendants(root: int) -> Iterator[int]:
-    """Process ids of all living descendants of a process, children first."""
-    parents: dict[int, list[int]] = {}
+def become_subreaper() -> None:
+    """Adopt orphaned descendants, so that a process that escapes from its group can be found and ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+Tree = dict[int, list[int]]  # process id -> its living children
+
+
+def process_tree() -> Tree:
+    """One look at all processes: a look reads a file for each process of the host, which takes milliseconds."""
+    tree: Tree = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
                 if fields[0] not in "ZX":
-                    parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    waiting = list(parents.get(root, []))
+                    tree.setdefault(int(fields[1]), []).append(int(entry.name))
+    return tree
+
+
+def descendants(root: int, tree: Tree | None = None) -> list[int]:
+    """Process ids of all living descendants of a process, in `tree` or, without one, now."""
+    tree = process_tree() if tree is None else tree
+    found: list[int] = []
+    waiting = list(tree.get(root, []))
     while waiting:
-        process = waiting.pop()
-        yield process
-        waiting += parents.get(process, [])
+        found.append(process := waiting.pop())
+        waiting += tree.get(process, [])
+    return found
 
 
-def end_orphans(own: set[int]) -> list[int]:
+def end_orphans(own: set[int], tree: Tree) -> list[int]:
     """End descendants of this process that are neither in `own` nor below one of them: what escaped from a worker's group."""
-    below = {process for child in own for process in descendants(child)} | own
-    strangers = [process for process in descendants(os.getpid()) if process not in below]
+    below = {process for child in own for process in descendants(child, tree)} | own
+    strangers = [process for process in descendants(os.getpid(), tree) if process not in below]
     for process in strangers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)

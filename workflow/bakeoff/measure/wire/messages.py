@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bakeoff.measure.children import ProtocolError
-from bakeoff.measure.outcomes import Outcome, Reason
+from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.wire.channel import ProtocolError
 
 Microseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=20_000)]
 
 
@@ -63,9 +64,8 @@ class Done(_Message):
     outputs: list[Output] = []
     tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[Microseconds]] = {}
     missing_tiers: dict[str, Text] = {}
-    spent_s: dict[
-        Literal["inputs", "checks", "calls", "outputs"], Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    ] = {}
+    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], Seconds] = {}
+    verified: Annotated[list[tuple[Seconds, Seconds]], Field(max_length=100)] = []
     discarded: Annotated[int, Field(ge=0)] = 0
     warnings: list[Text] = []
 

@@ -1,6 +1,6 @@
 """The trusted child that judges outputs: it makes its own inputs, runs the reference, and compares what workers left in shared memory.
 
-Started by the supervisor as `python -m bakeoff.measure.referee PARENT COMMANDS RESULTS`. What is expected of a workload is computed
+Started by the supervisor as `python -m bakeoff.measure.supervisor.referee PARENT COMMANDS RESULTS`. What is expected of a workload is computed
 once and used for all participants; while nothing waits to be judged it works ahead. No solution's code ever runs here.
 """
 
@@ -17,17 +17,16 @@ from typing import Any
 
 import torch
 
-from bakeoff.measure import sandbox
-from bakeoff.measure.children import Channel
-from bakeoff.measure.outcomes import Outcome, Reason
-from bakeoff.measure.records import finite
-from bakeoff.measure.variants import Variant, activations, roll_weights
+from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.samples.records import finite
+from bakeoff.measure.wire.channel import Channel, tie_to_parent
+from bakeoff.measure.wire.variants import Variant, activations, roll_weights
 from bakeoff.moe import reference, routing
 from bakeoff.moe.ambiguity import Ambiguity
 from bakeoff.moe.emulate import DequantizedWeights, Emulator, Inputs
 from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import make_weights
 from bakeoff.moe.rounding import EXACT, Rounding
+from bakeoff.moe.values import make_weights
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify.gates import Judgement, judge
@@ -218,7 +217,7 @@ def _distance(output: torch.Tensor, expected: torch.Tensor) -> float:
 
 def main(arguments: list[str]) -> None:
     parent, commands, results = (int(word) for word in arguments)
-    sandbox.tie_to_parent(parent)
+    tie_to_parent(parent)
     channel = Channel(commands, results)
     job = channel.receive()
     if job is None:

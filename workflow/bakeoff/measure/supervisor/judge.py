@@ -5,11 +5,12 @@ Entry point: `Judge`. The referee is one trusted child for a whole block.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from bakeoff.measure.children import Child, environment
-from bakeoff.measure.sessions import Flight, Session, Setting, Task
-from bakeoff.measure.variants import Variant
+from bakeoff.measure.supervisor.children import Child, environment
+from bakeoff.measure.supervisor.sessions import Flight, Session, Setting, Task
+from bakeoff.measure.wire.variants import Variant
 
 
 class Judge:
@@ -20,15 +21,18 @@ class Judge:
         folder.mkdir(parents=True, exist_ok=True)
         # Started at once, so that it imports while workers do; it waits for `admit` before it touches the device.
         variables = environment(setting.threads, folder, folder, setting.gpu)
-        self.child = Child.spawn("bakeoff.measure.referee", [], variables, folder)
+        self.child = Child.spawn("bakeoff.measure.supervisor.referee", [], variables, folder)
         self.idle = False
         self.waiting: dict[int, tuple[Session, Flight]] = {}
         self.seconds = 0.0
+        self.at_work: list[tuple[float, float]] = []  # when it was, from the first question to the last answer
+        self._asked: float | None = None
         self._setting = setting
 
     def admit(self, tasks: list[Task]) -> None:
         """Let the referee begin: it computes what the tasks' cells must give, as far as nothing else waits."""
         setting = self._setting
+        self._asked = time.monotonic()
         cells = {(cell.workload, cell.family, cell.seed, cell.kind): cell for task in tasks for cell in task.cells}
         roundings = [task.participant.rounding for task in tasks if task.participant.rounding]
         self.child.send(
@@ -51,6 +55,7 @@ class Judge:
     def submit(self, session: Session, flight: Flight) -> None:
         """Ask for a verdict on a cell's outputs."""
         session.judging += 1
+        self._asked = self._asked or time.monotonic()
         self.waiting[flight.identity["id"]] = (session, flight)
         rounding, cell = flight.task.participant.rounding, flight.cell
         self.child.send(
@@ -78,6 +83,9 @@ class Judge:
                 session, flight = self.waiting.pop(message["id"])
                 self.seconds += message["seconds"]
                 found.append((session, flight, message))
+        if self._asked and self.idle and not self.waiting:
+            self.at_work.append((self._asked, time.monotonic()))
+            self._asked = None
         if closed:
             self.child.end()
             raise RuntimeError(f"the referee died; it printed:\n{self.child.printed()}")

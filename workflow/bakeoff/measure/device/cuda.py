@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from bakeoff.measure.activity import CuptiError, Interval, Recorder, open_recorder
-from bakeoff.measure.device import Device
-from bakeoff.measure.timing import now_us
+from bakeoff.measure.device.activity import CuptiError, Interval, Recorder, open_recorder
+from bakeoff.measure.device.base import Device, now_us
 
 CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
 # torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's own clock.

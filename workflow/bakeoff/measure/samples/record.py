@@ -12,9 +12,8 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_bytes, unwritable, write_atomic
-from bakeoff.measure.assemble import assemble_run, collect
-from bakeoff.measure.block import block_folder, journal_path
-from bakeoff.measure.journal import COMPRESSED
+from bakeoff.measure.samples.assemble import assemble_run, collect
+from bakeoff.measure.samples.journal import COMPRESSED, block_folder, journal_path
 from bakeoff.plan import read_plan
 
 # What a run may have beside its samples: profile summaries, resource tables of the compiled kernels, the gates' power.

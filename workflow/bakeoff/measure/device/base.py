@@ -1,22 +1,22 @@
 """The device under a worker: where tensors live, what can be timed there, and whether it is still sound.
 
-Entry point: `open_device`. `Device` itself is the CPU: tensors in host memory, wall time only. The GPU is in `cuda`, a test double
-with injected faults in `fake`; both are imported only where they are asked for.
+`Device` itself is the CPU: tensors in host memory, wall time only. The GPU is in `cuda`, a test double with injected faults in `fake`;
+`opening` chooses among them.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from bakeoff.measure.records import TIERS
+from bakeoff.measure.samples.records import TIERS
 
-# Names the file that describes a fake device; only tests set it.
-FAKE_DEVICE = "BAKEOFF_FAKE_DEVICE"
 NO_REPEATS = "the cpu backend times single calls by the wall clock; repeated and traced calls need a GPU"
+
+
+def now_us() -> float:
+    """The host's clock, in microseconds."""
+    return time.perf_counter_ns() / 1000
 
 
 class Device:
@@ -79,21 +79,3 @@ class Device:
     def harvest(self) -> dict[str, list[float]]:
         """Times by tier, in microseconds, of all calls since the last harvest; the device is idle."""
         raise RuntimeError(NO_REPEATS)
-
-
-def open_device(backend: str, threads: int, participant: str) -> Device:
-    """The device of a backend, ready for work; on a GPU this creates the CUDA context."""
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
-    description = os.environ.get(FAKE_DEVICE)
-    if description:
-        from bakeoff.measure.fake import FakeDevice
-
-        return FakeDevice(json.loads(Path(description).read_text()), participant)
-    if backend == "cpu":
-        return Device()
-    from bakeoff.measure.cuda import CudaDevice
-
-    return CudaDevice()

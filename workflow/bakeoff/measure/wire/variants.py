@@ -15,7 +15,7 @@ from bakeoff.moe.geometry import Geometry
 if TYPE_CHECKING:
     import torch
 
-    from bakeoff.moe.inputs import Family
+    from bakeoff.moe.values import Family
     from bakeoff.traces.dataset import PublicDataset
     from bakeoff.traces.store import Case
 
@@ -52,7 +52,8 @@ def activations(
     dataset: PublicDataset | None,
 ) -> dict[str, torch.Tensor | int | float]:
     """A variant's inputs without the weights: routing_logits, routing_bias, hidden_states, its scale, offset and factor."""
-    from bakeoff.moe.inputs import make_activations, make_routing
+    from bakeoff.moe.inputs import make_routing
+    from bakeoff.moe.values import make_activations
 
     logits, bias = make_routing(geometry, case, device, dataset)
     states, scale = make_activations(geometry, case, family, variant.seed, device)

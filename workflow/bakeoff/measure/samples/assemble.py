@@ -15,12 +15,11 @@ from typing import Any
 from bakeoff.config import under_root
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, read_json, write_atomic
-from bakeoff.measure.block import journal_path
 from bakeoff.measure.host import Host
-from bakeoff.measure.journal import read_journal
-from bakeoff.measure.outcomes import Outcome, fib_status
-from bakeoff.measure.protocol import per_process_latency, primary_tier
-from bakeoff.measure.records import Record, Verification
+from bakeoff.measure.samples.journal import journal_path, read_journal
+from bakeoff.measure.samples.outcomes import Outcome, fib_status
+from bakeoff.measure.samples.protocol import per_process_latency, primary_tier
+from bakeoff.measure.samples.records import Record, Verification
 from bakeoff.plan import Plan, read_plan
 from bakeoff.traces.models import Correctness, Environment, Evaluation, Performance, Trace, Workload, line
 from bakeoff.traces.store import TraceRoot

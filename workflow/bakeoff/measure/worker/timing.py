@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 import random
 import secrets
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bakeoff.measure.guarded import Finding, OutputBuffer
-from bakeoff.measure.outcomes import Outcome, Reason
-from bakeoff.measure.protocol import PROTOCOLS, Fib, Robust
-from bakeoff.measure.variants import in_order
+from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.samples.protocol import PROTOCOLS, Fib, Robust
+from bakeoff.measure.wire.variants import in_order
+from bakeoff.measure.worker.guarded import Finding, OutputBuffer
 
 if TYPE_CHECKING:
-    from bakeoff.measure.cell import Cell, Keeper
-    from bakeoff.measure.device import Device
+    from bakeoff.measure.device.base import Device
+    from bakeoff.measure.worker.bench import Cell, Keeper
 
 # A delay on the GPU before each call, while the host enqueues it: longer than the host needs, so that the GPU never waits for it.
 LEAD_IN_SHARE, LEAD_IN_EXTRA_US, LEAD_IN_MOST_US = 1.5, 20.0, 1000.0
@@ -235,7 +234,3 @@ def relative_half_width(times: list[float]) -> float:
 
 def _no_samples() -> Samples:
     return {"wall_us": [], "event_us": [], "cupti_busy_us": [], "cupti_span_us": []}
-
-
-def now_us() -> float:
-    return time.perf_counter_ns() / 1000

@@ -5,7 +5,8 @@ file that the environment variable BAKEOFF_FAKE_DEVICE names:
 
     {"faults": [{"kind": "hang", "participant": "x", "workload": "T1_o32"}, ...],   in workers, at the cell's first timed call
      "looks": {"3": {"reasons": 8}, ...},                                           what the monitor sees at its third look
-     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9}, "lazy_after": {"x": 4}}
+     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9}, "lazy_after": {"x": 4},
+     "busy": 0.5                                                            what the monitor sees of kernels at every look}
 
 `factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
 """
@@ -14,18 +15,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from bakeoff.measure.device import FAKE_DEVICE, Device
-from bakeoff.measure.gpu_state import Monitor, Sample
+from bakeoff.measure.device.base import Device
+from bakeoff.measure.device.gpu_state import Monitor, Sample
 
 WAIT_S = 0.02  # what a wait for the device takes: late work has the time to show
 
@@ -121,11 +120,17 @@ class FakeMonitor(Monitor):
     def __init__(self, description: dict[str, Any]) -> None:
         self._looks, self._refusal = description.get("looks", {}), description.get("clocks")
         self._count = 0
+        self._busy: float | None = description.get("busy")
+        self._started = 0.0
         self.locked: int | None = None
 
-    @classmethod
-    def of_environment(cls) -> FakeMonitor:
-        return cls(json.loads(Path(os.environ[FAKE_DEVICE]).read_text()))
+    def start(self) -> None:
+        self._started = time.monotonic()
+
+    def looks(self) -> list[tuple[float, float]]:
+        """One each millisecond, all alike."""
+        count = 0 if self._busy is None else int((time.monotonic() - self._started) * 1000)
+        return [(self._started + number / 1000, self._busy or 0.0) for number in range(count)]
 
     def since(self, moment: float) -> list[Sample]:
         self._count += 1

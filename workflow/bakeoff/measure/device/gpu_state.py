@@ -8,7 +8,6 @@ disturbance is not seen here.
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
 import threading
 import time
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from bakeoff.measure.outcomes import Reason
+from bakeoff.measure.samples.outcomes import Reason
 
 PERIOD_S = 0.05  # a look takes about a millisecond of the driver's time
 # Clock event reasons (nvml.h). A power cap is how a GPU works under full load and is recorded; the others mean a sick host.
@@ -109,9 +108,9 @@ class Monitor:
         """Samples from `moment` (time.monotonic()) on, at least one."""
         return []
 
-    def busy_share(self) -> float | None:
-        """Share of the time since `start` in which a kernel ran; None where nobody tells."""
-        return None
+    def looks(self) -> list[tuple[float, float]]:
+        """When the GPU was looked at since `start`, and in which share of the time around it a kernel ran; empty if nobody tells."""
+        return []
 
     def baseline(self) -> Sample:
         """The state before the first cell."""
@@ -135,7 +134,7 @@ class NvmlMonitor(Monitor):
         pynvml.nvmlInit()
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         self._samples: list[Sample] = []
-        self._busy: list[float] = []
+        self._busy: list[tuple[float, float]] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._events = self._register_xids()
         self._baseline = self._look()
@@ -157,8 +156,8 @@ class NvmlMonitor(Monitor):
             self._samples = [sample for sample in self._samples if sample.moment >= moment - 60]
         return samples
 
-    def busy_share(self) -> float | None:
-        return statistics.fmean(self._busy) if self._busy else None
+    def looks(self) -> list[tuple[float, float]]:
+        return self._busy
 
     def baseline(self) -> Sample:
         return self._baseline
@@ -178,7 +177,7 @@ class NvmlMonitor(Monitor):
         while not self._ended.wait(PERIOD_S):
             sample = self._look()
             if sample.busy is not None:
-                self._busy.append(sample.busy)
+                self._busy.append((sample.moment, sample.busy))
             with self._lock:
                 self._samples.append(sample)
 
@@ -231,14 +230,3 @@ def locked_clocks(monitor: Monitor, mhz: int | None) -> Iterator[str | None]:
     finally:
         if mhz is not None and refused is None:
             monitor.unlock_clocks()
-
-
-def open_monitor(backend: str, uuid: str | None) -> Monitor:
-    """The monitor of a backend; a fake one where a test asks for it."""
-    from bakeoff.measure.device import FAKE_DEVICE
-
-    if os.environ.get(FAKE_DEVICE):
-        from bakeoff.measure.fake import FakeMonitor
-
-        return FakeMonitor.of_environment()
-    return Monitor() if backend == "cpu" or uuid is None else NvmlMonitor(uuid)
