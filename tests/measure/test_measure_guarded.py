@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import random
+import signal
+import sys
 import threading
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.supervisor.sessions import Flight
+from bakeoff.measure.wire.channel import ProtocolError
 from bakeoff.measure.wire.variants import WEIGHTS, Variant, roll_weights
 from bakeoff.measure.worker.__main__ import classify
-from bakeoff.measure.worker.guarded import FENCE, WORDS, Digest, Functions, OutputBuffer, check_threads
+from bakeoff.measure.worker.guarded import FENCE, WORDS, Digest, Functions, Hooks, OutputBuffer, check_threads
+from bakeoff.measure.worker.timing import _draw
+from torch.overrides import TorchFunctionMode
 
 
 def poisoned(tokens: int = 3, hidden: int = 128) -> OutputBuffer:
@@ -126,3 +135,47 @@ def test_an_exception_of_a_solution_has_a_meaning(
     outer = RuntimeError("wrapped")
     outer.__cause__ = error
     assert classify(outer, importing) == expected
+
+
+def test_what_would_run_code_outside_the_call_is_noticed_until_it_is_undone() -> None:
+    hooks = Hooks()
+    assert hooks.check() is None
+    mode, library = _Mode(), torch.library.Library("aten", "IMPL")
+    before = sys.getprofile(), sys.gettrace()
+    undo = {
+        "sys.setprofile": (lambda: sys.setprofile(print), lambda: sys.setprofile(before[0])),
+        "sys.settrace": (lambda: sys.settrace(lambda *_: None), lambda: sys.settrace(before[1])),
+        "signal.setitimer": (
+            lambda: signal.setitimer(signal.ITIMER_PROF, 1000),
+            lambda: signal.setitimer(signal.ITIMER_PROF, 0),
+        ),
+        "a torch function mode": (lambda: mode.__enter__(), lambda: mode.__exit__(None, None, None)),
+        "torch.library": (lambda: library.impl("roll", lambda *_: None, "AutogradCPU"), library._destroy),
+    }
+    for what, (leave, take_back) in undo.items():
+        leave()
+        found = hooks.check()
+        take_back()
+        assert found and found[1] == Reason.LEFT_HOOK and found[2].endswith(what), what
+    assert hooks.check() is None
+
+
+def test_the_supervisor_asks_for_an_output_on_changed_values() -> None:
+    """Which values a batch had is what the worker says; one that never had changed ones hides a memory."""
+    flight: Any = object.__new__(Flight)
+    flight.outputs, flight.variants, flight.kept = [], [Variant(1), Variant(2)], [0, 0]
+    with pytest.raises(ProtocolError, match="changed values"):
+        flight.check_changed()
+    flight.kept = [0, 1]
+    flight.check_changed()
+
+
+def test_a_batch_never_has_the_workloads_own_values_alone() -> None:
+    draws = iter([0, 0, 0, 0, 1, 0])
+    zeros: Any = SimpleNamespace(randrange=lambda limit: next(draws))
+    assert _draw(zeros, 2, 3) == [1, 0]
+    assert _draw(random.Random(0), 3, 1) == [0, 0, 0]
+
+
+class _Mode(TorchFunctionMode):
+    pass

@@ -78,6 +78,7 @@ class Reason(StrEnum):
     REPLACED_OUTPUT = "replaced_output"
     WROTE_OUTSIDE_OUTPUT = "wrote_outside_output"
     REPLACED_FUNCTION = "replaced_function"
+    LEFT_HOOK = "left_hook"
     LEFT_PROCESS = "left_process"
     LEFT_THREAD = "left_thread"
     FORGED_MESSAGE = "forged_message"
@@ -117,6 +118,7 @@ HINTS = {
     Reason.REPLACED_OUTPUT: "write into the given `output`; do not resize it or give it other storage",
     Reason.WROTE_OUTSIDE_OUTPUT: "check the bounds of stores: bytes around `output` were changed",
     Reason.REPLACED_FUNCTION: "do not assign to functions of torch, time or the interpreter",
+    Reason.LEFT_HOOK: "undo before the call returns what runs code outside it: profile and trace functions, timers, torch modes, operators",
     Reason.LEFT_PROCESS: "end every process that the solution starts before the call returns",
     Reason.LEFT_THREAD: "end every thread that a call starts before the call returns",
     Reason.FORGED_MESSAGE: "only the harness writes to the result channel",

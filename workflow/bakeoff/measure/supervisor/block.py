@@ -185,6 +185,7 @@ class Block:
             if message.reason == Reason.POISONED_CONTEXT:
                 self._workers.retire(session)  # nothing can run in that process any more
             return
+        flight.check_changed()
         flight.take_outputs(message)
         if flight.claims_more_than(time.monotonic() - flight.begun):
             session.flight = None

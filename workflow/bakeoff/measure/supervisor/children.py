@@ -26,6 +26,7 @@ MAX_LINE = (
     64 << 20
 )  # a message of a full block of calls is below 1 MB; a child that sends more is not speaking the protocol
 KEPT_OUTPUT = 16 << 10
+READS = 64  # of 64 KiB at a time: a child that never stops writing must not keep the supervisor from its clock
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -69,7 +70,7 @@ class Child:
     def messages(self) -> tuple[list[dict[str, Any]], bool]:
         """Everything that has arrived, and whether the channel has closed; raises ProtocolError."""
         closed = False
-        while True:
+        for _ in range(READS):
             try:
                 data = os.read(self.results, 1 << 16)
             except BlockingIOError:
@@ -85,7 +86,7 @@ class Child:
 
     def drain(self) -> bool:
         """Read what the child printed, keeping the end; returns whether the stream is closed."""
-        while True:
+        for _ in range(READS):
             try:
                 data = os.read(self.output, 1 << 16)
             except BlockingIOError:
@@ -93,6 +94,7 @@ class Child:
             if not data:
                 return True
             self._printed = (self._printed + data)[-KEPT_OUTPUT:]
+        return False
 
     def freeze(self) -> None:
         """Stop the child's group: a prepared worker must not use the machine while another one is measured."""

@@ -150,6 +150,11 @@ class Flight:
         tiers = self.answer.tiers if self.answer else {}
         return max((sum(times) for times in tiers.values()), default=0.0) / 1e6 > seconds
 
+    def check_changed(self) -> None:
+        """ProtocolError if a timed cell never offered the output of a call on changed values: its worker chose them."""
+        if not self.outputs and len(self.variants) > 1 and not any(self.kept):
+            raise ProtocolError("no timed call had changed values")
+
     def take_outputs(self, message: Done) -> None:
         """Note where the outputs lie; ProtocolError if they are not those that the worker was asked for."""
         first = (

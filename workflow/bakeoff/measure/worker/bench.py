@@ -14,9 +14,10 @@ import torch
 
 from bakeoff.measure.device.base import Device
 from bakeoff.measure.device.opening import open_device
+from bakeoff.measure.samples.outcomes import Outcome
 from bakeoff.measure.wire.channel import Channel
 from bakeoff.measure.wire.variants import Variant, activations, in_order, roll_weights
-from bakeoff.measure.worker.guarded import Digest, Functions, OutputBuffer
+from bakeoff.measure.worker.guarded import Digest, Finding, Functions, Hooks, OutputBuffer
 from bakeoff.measure.worker.participant import Call
 from bakeoff.measure.worker.sandbox import Audit
 from bakeoff.moe.geometry import Geometry
@@ -86,7 +87,7 @@ class Bench:
         self.cases = {case.id: case for case in root.workloads(job["definition"])}
         self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
         self.digest = Digest(device.torch_name)
-        self.functions = Functions()
+        self.functions, self.hooks = Functions(), Hooks()
         self._weights: tuple[tuple[str, int], dict[str, torch.Tensor]] | None = None
         self._second: dict[str, torch.Tensor] | None = None
         self.cell: Cell | None = None
@@ -99,6 +100,12 @@ class Bench:
     def adopt(self, function: Call, audit: Audit) -> None:
         """Take the participant in; importing it may already have broken a rule."""
         self.function, self.audit = function, audit
+
+    def rules_broken(self) -> Finding | None:
+        """What the participant has tried, replaced or left behind so far."""
+        if self.audit.violation:
+            return (Outcome.REJECTED, *self.audit.violation)
+        return self.functions.check() or self.hooks.check()
 
     def forget(self) -> None:
         """Drop what a failed cell may have damaged."""

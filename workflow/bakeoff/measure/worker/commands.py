@@ -80,7 +80,7 @@ class Commands:
             except RuleBroken as broken:
                 return self._found(broken.finding)
             lap("calls")
-            finding = self._rules_broken() or self._changed(cell.digests, cell.inputs)
+            finding = self.bench.rules_broken() or self._changed(cell.digests, cell.inputs)
             if finding:
                 return self._found(finding)
             lap("checks")
@@ -131,7 +131,7 @@ class Commands:
             wall_us = (time.perf_counter_ns() - start) / 1000
         # On a GPU a library may start its own threads in the process's first call; late work is caught by the outputs' digests there.
         finding = (
-            self._rules_broken()
+            self.bench.rules_broken()
             or output.check_tensor(given)
             or output.check_fence()
             or (check_threads(threads) if self._calls or not self.bench.device.repeats else None)
@@ -156,11 +156,6 @@ class Commands:
                 f"two calls on equal inputs differ by {distance:.4f} (relative L2)",
             )
         return None
-
-    def _rules_broken(self) -> Finding | None:
-        if self.bench.audit.violation:
-            return (Outcome.REJECTED, *self.bench.audit.violation)
-        return self.bench.functions.check()
 
     def _changed(self, before: torch.Tensor, inputs: list[Any]) -> Finding | None:
         names = [name for name, value in zip(INPUTS, inputs, strict=True) if isinstance(value, torch.Tensor)]

@@ -1,6 +1,6 @@
 """One call under guard: the output is poisoned and fenced, inputs have a digest, functions must stay what they were.
 
-Entry points: `OutputBuffer`, `Digest`, `Functions`. Each `check` returns a finding (outcome, reason, sentence) or None.
+Entry points: `OutputBuffer`, `Digest`, `Functions`, `Hooks`. Each `check` returns a finding (outcome, reason, sentence) or None.
 The handles to torch are taken here, before a solution is imported; code in the same process can still find them (docs/integrity.md).
 """
 
@@ -9,7 +9,10 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import random
 import secrets
+import signal
+import sys
 import threading
 import time
 from typing import Any
@@ -104,6 +107,8 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
     time: ("perf_counter_ns", "perf_counter", "monotonic", "time"),
     os: ("read", "write", "kill", "_exit"),
     json: ("loads", "dumps"),
+    random.Random: ("randrange", "_randbelow", "getrandbits", "random", "__init__"),
+    secrets: ("randbits", "randbelow"),
     builtins: tuple(name for name, value in vars(builtins).items() if callable(value)),
     threading: ("enumerate", "Thread"),
     torch: ("empty", "zeros", "cat", "stack", "frombuffer", "randint", "empty_like"),
@@ -131,6 +136,55 @@ class Functions:
                     f"{place.__name__}.{name} is no longer the function it was",
                 )
         return None
+
+
+# Operators that inputs, digests and outputs go through; torch.library can put Python code behind any of them.
+OPERATORS = (
+    "copy_", "clone", "fill_", "zero_", "sum", "mul", "add", "add_", "ne", "stack", "cat", "roll", "view", "slice", "_to_copy", "empty",
+)  # fmt: skip
+# The dispatch keys that calls on plain tensors go through; parts of torch register others (Meta, FuncTorch, ...) when they are imported.
+KEYS = ("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "Autograd", "ADInplaceOrView", "BackendSelect",
+        "CompositeExplicitAutograd", "CompositeImplicitAutograd")  # fmt: skip
+
+
+class Hooks:
+    """A snapshot of what would run foreign code in the middle of the harness's own: a call must leave none behind."""
+
+    def __init__(self) -> None:
+        self._count, self._operators = -1, frozenset[str]()
+        self._known = self._look()
+
+    def check(self) -> Finding | None:
+        for what, seen in self._look().items():
+            if seen != self._known[what]:
+                return Outcome.REJECTED, Reason.LEFT_HOOK, f"the call left behind what it set by {what}"
+        return None
+
+    def _look(self) -> dict[str, Any]:
+        monitoring = getattr(sys, "monitoring", None)  # Python 3.12 and later
+        timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+        return {
+            "sys.setprofile": sys.getprofile(),
+            "sys.settrace": sys.gettrace(),
+            "sys.monitoring": [monitoring.get_tool(tool) for tool in range(6)] if monitoring else [],
+            "signal.setitimer": [signal.getitimer(timer)[0] > 0 for timer in timers],
+            "a torch function mode": torch._C._len_torch_function_stack(),
+            "a torch dispatch mode": torch._C._len_torch_dispatch_stack(),
+            "torch.library": self._overridden(),
+        }
+
+    def _overridden(self) -> frozenset[str]:
+        """Operators of torch's own with an implementation from Python: "aten/<operator>[.<overload>]/<dispatch key>"."""
+        # Libraries add operators of their own; thousands of names are looked through only where some have.
+        if len(torch.library._impls) != self._count:
+            self._count = len(torch.library._impls)
+            parts = ((name, *name.split("/")) for name in torch.library._impls if name.count("/") == 2)
+            self._operators = frozenset(
+                name
+                for name, library, operator, key in parts
+                if library == "aten" and key in KEYS and operator.split(".")[0] in OPERATORS
+            )
+        return self._operators
 
 
 def check_threads(before: set[threading.Thread]) -> Finding | None:

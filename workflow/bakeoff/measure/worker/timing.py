@@ -143,7 +143,7 @@ def _batch(
 ) -> tuple[Samples, list[int], torch.Tensor]:
     """Enqueue some calls and wait for them; returns their times, which variant each used, and the digest of each output."""
     cell, digests = arena.cell, []
-    variants = [chance.randrange(len(cell.variants)) for _ in range(calls)]
+    variants = _draw(chance, calls, len(cell.variants))
     with cell.watch():
         for variant, output in zip(variants, arena.outputs, strict=False):
             inputs = arena.inputs(variant, chance.randrange(arena.places))
@@ -160,7 +160,22 @@ def _batch(
             if finding:
                 raise RuleBroken(finding)
         device.synchronize()
+    _check_rules(cell)
     return device.harvest(), variants, torch.stack(digests)
+
+
+def _draw(chance: random.Random, calls: int, variants: int) -> list[int]:
+    """Which values each call gets; the workload's own never all the time, for the supervisor asks for others."""
+    while True:
+        drawn = [chance.randrange(variants) for _ in range(calls)]
+        if any(drawn) or variants == 1:
+            return drawn
+
+
+def _check_rules(cell: Cell) -> None:
+    finding = cell.bench.rules_broken()
+    if finding:
+        raise RuleBroken(finding)
 
 
 def _check_batch(arena: _Arena, calls: int) -> None:
@@ -193,6 +208,7 @@ def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
         arguments = [*in_order(parts, rolled if variant.experts else cell.weights), output]
         with cell.watch():
             last = _fib_trial(device, cell, settings, arguments)
+        _check_rules(cell)
         for tier, times in device.harvest().items():
             samples[tier] += times
         if keeper.offer([number]) is not None:
