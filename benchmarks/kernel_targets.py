@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ class Run:
             for cell in analysis["cells"]
             if cell["outcome"] == "PASSED" and cell["latency_us"]
         }
+        floors = {one["id"]: one["floor"] for one in analysis["workloads"] if one["floor"]}
+        self.floor = {name: floor["us"] for name, floor in floors.items() if floor["bound"] == "memory"}
         section = analysis["profiles"] or {"cells": []}
         self.profile = {(cell["solution"], cell["workload"]): cell for cell in section["cells"]}
 
@@ -44,6 +47,21 @@ class Run:
         """v3.2's latency over the least one."""
         found = [self.latency[name, workload] for name in self.solutions if (name, workload) in self.latency]
         return self.latency[V3_2, workload] / min(found) if (V3_2, workload) in self.latency else None
+
+    def against_floor(self, solution: str) -> tuple[float, float, float, dict[int, float]] | None:
+        """Least squares over T <= 80, latency = fixed + slope * floor, both us; cells bound by memory alone.
+
+        Returns fixed, slope, the largest residual, and how much more cells of larger T take than the line says.
+        """
+        cells = [(name, self.floor[name], self.latency[solution, name]) for name in self.workloads
+                 if name in self.floor and (solution, name) in self.latency]  # fmt: skip
+        small = [(floor, us) for name, floor, us in cells if self.tokens[name] <= SMALL]
+        if len(small) < 3:
+            return None
+        slope, fixed = statistics.linear_regression(*zip(*small, strict=True))
+        above = {self.tokens[name]: us - fixed - slope * floor for name, floor, us in cells}
+        worst = max(abs(us) for tokens, us in above.items() if tokens <= SMALL)
+        return fixed, slope, worst, {tokens: us for tokens, us in above.items() if tokens > SMALL}
 
     def verdict(self, workload: str) -> str | None:
         """v3.2 against v3."""
@@ -79,7 +97,7 @@ def tables(run: Run) -> list[str]:
     for name in run.workloads:
         times = [text(run.latency.get((solution, name)), ".1f") for solution in run.solutions]
         rows.append([str(run.tokens[name]), *times, text(run.to_best(name), ".3f"), run.verdict(name) or "-"])
-    lines = ["Latency, µs:", "", *map(line, rows)]
+    lines = ["Latency, µs:", "", *map(line, rows), *floor_table(run)]
     if run.profile:
         header = [
             "T",
@@ -100,6 +118,21 @@ def tables(run: Run) -> list[str]:
             rows.append([str(run.tokens[name]), *times, text(run.rate(name), ".2f"), *rest])
         lines += ["", "Time of both GEMMs, and what stands around them, µs:", "", *map(line, rows)]
     return lines
+
+
+def floor_table(run: Run) -> list[str]:
+    """What a call takes besides the bytes of its floor; nothing where the run lacks small workloads or floors."""
+    fits = {name: fit for name in run.solutions if (fit := run.against_floor(name))}
+    if not fits:
+        return []
+    larger = sorted({tokens for *_, above in fits.values() for tokens in above})
+    header = ["up to T = 80", "fixed", "times the floor", "largest residual", *(f"T = {t} above" for t in larger)]
+    rows = [header, ["---"] * len(header)]
+    for name, (fixed, slope, worst, above) in fits.items():
+        more = [text(above.get(tokens), ".1f") for tokens in larger]
+        rows.append([name, text(fixed, ".1f"), text(slope, ".3f"), text(worst, ".1f"), *more])
+    intro = "A call's latency as a fixed time and a multiple of its floor, fitted up to T = 80, and what a larger T takes beyond it, µs:"
+    return ["", intro, "", *map(line, rows)]
 
 
 def targets(run: Run) -> list[str]:

@@ -44,7 +44,7 @@ def analysis(latency=None, stages=None, verdict="SLOWER"):
 
     return {
         "participants": [{"name": name, "supported": True} for name in latency],
-        "workloads": [{"id": name, "seq_len": tokens} for name, tokens in reversed(TOKENS.items())],
+        "workloads": [{"id": name, "seq_len": tokens, "floor": None} for name, tokens in reversed(TOKENS.items())],
         "cells": cells,
         "pairs": [{"a": V3, "b": V3_2, "verdicts": [{"workload": name, "verdict": verdict} for name in TOKENS]}],
         "profiles": {"cells": [profiled(solution, workload) for solution in gemms for workload in TOKENS]},
@@ -95,3 +95,25 @@ def test_the_document_has_its_place(tmp_path, monkeypatch):
     assert "| 901 | 110.0 |" in once and once.count(f"<!-- {kernel_targets.MARK} -->") == 1
     kernel_targets.main()
     assert copy.read_text() == once
+
+
+def test_a_latency_is_split_into_a_fixed_time_and_a_multiple_of_the_floor():
+    made = analysis()
+    floors = {1: 10.0, 16: 100.0, 80: 400.0, 901: 420.0, 11948: 500.0}
+    made["workloads"] = [
+        {"id": f"T{t}", "seq_len": t, "floor": {"us": us, "bound": "memory" if t < 1000 else "compute"}}
+        for t, us in floors.items()
+    ]
+    made["profiles"] = None
+    extra = {16: 1.5, 901: 30.0}  # a residual, and what the largest memory-bound cell takes beyond the line
+    made["cells"] = [
+        {"solution": V3_2, "workload": f"T{t}", "outcome": "PASSED", "latency_us": {"value": 40 + 1.2 * us + extra.get(t, 0)}}
+        for t, us in floors.items()
+    ]  # fmt: skip
+    fixed, slope, worst, above = kernel_targets.Run(made).against_floor(V3_2)
+    assert (fixed, slope) == (pytest.approx(40.7, abs=0.2), pytest.approx(1.199, abs=0.001))
+    assert 0.5 < worst < 1.5 and above == {901: pytest.approx(30, abs=0.5)}
+    row = next(one for one in lines(made)[0] if one.startswith(f"| {V3_2} | 4"))
+    assert row == f"| {V3_2} | {fixed:.1f} | {slope:.3f} | {worst:.1f} | {above[901]:.1f} |"
+    assert kernel_targets.Run(made).against_floor(V3) is None, "no cells of it"
+    assert kernel_targets.floor_table(kernel_targets.Run(analysis())) == []
