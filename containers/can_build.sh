@@ -25,7 +25,7 @@ free=$(($(df --output=avail -k "$store" | tail -n 1) / 1024 / 1024))
 sources=/etc/apt/sources.list.d/debian.sources
 read -r site release < <(awk '/^(URIs|Suites):/ && !seen[$1]++ { print $2 }' "$sources" 2> /dev/null | paste -sd' ')
 [ -n "${release:-}" ] || no "$sources names no archive"
-/usr/lib/apt/apt-helper download-file "${site%/}/dists/$release/InRelease" "$work/InRelease" > "$work/error" 2>&1 ||
+/usr/lib/apt/apt-helper -o APT::Sandbox::User=root download-file "${site%/}/dists/$release/InRelease" "$work/InRelease" > "$work/error" 2>&1 ||
     no "$site does not answer: $(said)"
 
 # `true` and its libraries, in a container of the kind that a build uses.

@@ -40,8 +40,8 @@ main() {
 }
 
 build() {
-    local name=$1 base packages="" network=none
-    collect_wheels "$name"
+    local name=$1 base packages="" network=none wheels
+    collect_wheels "$name" & wheels=$!
     if [ -n "$(field "$name" base_suite)" ] || [ -n "${STANDIN:-}" ]; then
         base=$(debian_base "$name")
     else
@@ -49,6 +49,7 @@ build() {
         packages=$(items "$name" packages)
         network=host
     fi
+    wait "$wheels"
     say "image $TAG"
     buildah bud --quiet --isolation=oci --runtime=runc --layers=false --timestamp "$SOURCE_DATE_EPOCH" --network="$network" \
         --build-arg BASE="$base" --build-arg SNAPSHOT="$SNAPSHOT" --build-arg APT_PACKAGES="$packages" \

@@ -119,12 +119,19 @@ def test_preflight_passes_inside_and_refuses_a_leak_and_another_lock(digest: str
     assert other.returncode == 2 and "the locks of this checkout" in other.stderr
 
 
-def test_the_unit_tests_pass_inside(copy: Checkout) -> None:
-    rooms = "tests/traces tests/stats tests/containers tests/moe/test_moe_reference.py"
+def test_unit_tests_pass_inside(copy: Checkout) -> None:
+    """A part: what reads traces, routes tokens and guards the images. All of them run in test_all_tests_pass_inside."""
+    rooms = "tests/traces tests/moe/test_moe_reference.py tests/containers"
     done = call(
         "containers/run.sh", "cpu", "sh", "-c", f"python -m pytest -q -n 2 -m 'not slow' {rooms}", cwd=copy.root
     )
     assert re.search(r"\b\d{3,} passed", done.stdout)
+
+
+def test_gpu_kernels_compile_inside(copy: Checkout) -> None:
+    build = "bakeoff build triton_fused_moe_v2 --arch sm_100a -o /tmp/out >&2 && cat /tmp/out/build.json"
+    made = json.loads(call("containers/run.sh", "cpu", "sh", "-c", build, cwd=copy.root).stdout)
+    assert made["status"] == "ok" and len(made["kernels"]) == 4
 
 
 def test_snakemake_runs_every_rule_in_the_image(copy: Checkout, tmp_path: Path) -> None:
