@@ -59,6 +59,9 @@ def test_a_listing_is_read_as_a_whole() -> None:
             96,
         ),
         ("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r12], %r3;", None),
+        ("mov.b32 \t%r3, 64;\n\tmov.b32 \t%r33, 7;\n\ttcgen05.alloc.cta_group::1.b32 \t[%r12], %r3;", 64),
+        ("mov.b32 %r3, 64;\nshl.b32 %r3, %r3, 1;\ntcgen05.alloc.cta_group::1.b32 [%r12], %r3;", None),
+        ("mov.b32 %r3, %r4;\ntcgen05.alloc.cta_group::1.b32 [%r12], %r3;", None),
     ],
 )
 def test_tensor_memory_is_read_off_the_ptx_where_it_is_a_constant(ptx: str, columns: int | None) -> None:

@@ -38,6 +38,7 @@ def test_a_form_compiles_to_its_matrix_instructions_without_spills(arch, form, t
     (tmp_path / "k.cubin").write_bytes(cubin)
     used = inspect_cubin(tmp_path / "k.cubin", ptx)
     assert used.stack_bytes == used.spill_bytes == 0
+    assert used.tmem_columns == (maps.tmem_columns(form) if arch == "sm_100a" else 0)
     # One K block is 128 wide: four instructions of K = 32 for each pass over the tile. Hopper needs two passes for 256.
     passes = max(1, form.tile_y // 128) if arch == "sm_90a" else 1
     assert used.mma == {"wgmma" if arch == "sm_90a" else "tcgen05": 4 * passes}

@@ -29,7 +29,7 @@ MMA_FAMILIES = {
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 _INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)")
 _LOCAL = re.compile(r"(LDL|STL)((?:\.[A-Z0-9_]+)*)$")
-_TMEM = re.compile(r"tcgen05\.alloc\S*\s+\[[^\]]*\],\s*(\d+)\s*;")
+_TMEM = re.compile(r"tcgen05\.alloc\S*\s+\[[^\]]*\],\s*(\d+|%\w+)\s*;")
 
 
 class Resources(BaseModel):
@@ -99,8 +99,18 @@ def _local_bytes(name: str) -> int:
 def _tmem_columns(ptx: str) -> int | None:
     if "tcgen05.alloc" not in ptx:
         return 0
-    found = [int(columns) for columns in _TMEM.findall(ptx)]
-    return sum(found) if len(found) == len(re.findall(r"tcgen05\.alloc", ptx)) else None
+    found = [_constant(columns, ptx) for columns in _TMEM.findall(ptx)]
+    known = [columns for columns in found if columns is not None]
+    return sum(known) if len(known) == len(re.findall(r"tcgen05\.alloc", ptx)) else None
+
+
+def _constant(operand: str, ptx: str) -> int | None:
+    """Value of a number, or of a register that is written once in the PTX, with a number; else None."""
+    if not operand.startswith("%"):
+        return int(operand)
+    written = re.findall(rf"^\s*(?:@\S+\s+)?(\S+)\s+{re.escape(operand)}\s*,\s*([^;]*);", ptx, re.MULTILINE)
+    numbers = [int(value) for opcode, value in written if opcode.startswith("mov.") and value.strip().isdigit()]
+    return numbers[0] if len(numbers) == len(written) == 1 else None
 
 
 def find_tool(name: str) -> Path:
