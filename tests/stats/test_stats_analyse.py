@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,28 @@ def test_a_published_table_has_leaders_and_no_winners(published):
         for entry in found.verdicts
     )
     assert all(entry.latency_us is None for entry in published.cells)
+
+
+def test_equal_highest_speedups_of_a_table_share_the_lead(tmp_path):
+    folder = Path(shutil.copytree(PUBLISHED / "2026-02-26_4way", tmp_path / "2026-02-26_4way"))
+    table = (folder / "speedups.csv").read_text()
+    assert "34.66" in table
+    (folder / "speedups.csv").write_text(
+        table.replace("29.88", "34.66")
+    )  # T = 1: flashinfer_moe is as fast as the winner
+    analysis = analysis_of(folder)
+    assert (analysis.winners[0].leader, analysis.winners[0].level) == ("flashinfer_moe", ["triton_fused_moe_v2"])
+    assert all(winner.level == [] for winner in analysis.winners[1:])
+    leads = {summary.solution: summary.leads for summary in analysis.summaries}
+    assert (leads["flashinfer_moe"], leads["triton_fused_moe_v2"]) == (7, 13)
+    ranked = next(ranking for ranking in analysis.rank_stability.rankings if ranking.aggregate == "leads")
+    assert {place.solution: place.value for place in ranked.order} == leads
+    claims = {claim.id: claim for claim in analysis.audit.claims}
+    assert claims["raw.1.winner"].computed == ["flashinfer_moe = triton_v2"] and claims[
+        "summary.wins.flashinfer"
+    ].computed == ["7/19"]
+    repeat = next(entry for entry in analysis.findings.previous if entry.relation == "repeat")
+    assert repeat.flipped == ["T32_o32", "T52_o160", "T54_o128"]
 
 
 def test_the_second_published_run_flips_three_leaders(published):
@@ -335,6 +358,8 @@ def test_times_of_different_tiers_are_not_compared(tmp_path):
     assert all(entry.verdict for entry in pair(analysis, "cutedsl_moe_fp8_v3", "triton_fused_moe_v2").verdicts)
     assert not any(winner.supported for winner in analysis.winners)
     assert analysis.run.time_tier == "cupti_span_us, event_us"
+    # flashinfer_moe leads and has no ratio to the second, so what separates the third from the second has no place either.
+    assert analysis.findings.ranking.order[0].solution == "flashinfer_moe" and analysis.findings.ranking.steps == []
 
 
 SCRIPT = (

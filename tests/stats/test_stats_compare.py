@@ -189,6 +189,37 @@ def test_a_workload_with_other_inputs_is_not_comparable_between_runs(tmp_path):
     assert all(cell.reasons == ["inputs"] for cell in cells)
 
 
+def test_times_of_another_clock_are_not_comparable_between_runs(tmp_path):
+    old, new = (loaded(Made(name=name, seed=seed), tmp_path) for name, seed in (("old", 1), ("new", 2)))
+    tier = new.samples.tier.copy()
+    tier[new.samples.solutions.index("flashinfer_moe"), 3] = "event_us"
+    cells = compare(old, replace(new, samples=replace(new.samples, tier=tier))).cells
+    assert [(cell.solution, cell.workload, cell.reasons) for cell in cells if cell.verdict == "NOT COMPARABLE"] == [
+        ("flashinfer_moe", old.samples.workloads[3], ["clock"])
+    ]
+
+
+def test_a_wrong_output_on_other_values_than_the_timed_ones_is_a_wrong_output(tmp_path):
+    old, new = (loaded(Made(name=name, seed=seed), tmp_path) for name, seed in (("old", 1), ("new", 2)))
+    entries = [
+        entry.model_copy(update={"failed": ["T7_o192", "T14_o0"], "wrong": ["T7_o192"]})
+        if (entry.solution, entry.family) == ("flashinfer_moe", "realistic") else entry
+        for entry in new.verifications
+    ]  # fmt: skip
+    assert compare(old, replace(new, verifications=entries)).wrong == ["flashinfer_moe/T7_o192 (realistic, seed 0)"]
+    assert compare(replace(old, verifications=entries), new).wrong == []
+
+
+def test_a_wrong_timed_output_is_listed_once(tmp_path):
+    outcomes = {
+        ("flashinfer_moe", 7): ("INCORRECT_NUMERICAL", "strict_gate"),
+        ("flashinfer_moe", 14): ("CRASHED", "signal"),
+    }
+    old, new = (loaded(Made(name=name, outcomes=found), tmp_path) for name, found in (("old", {}), ("new", outcomes)))
+    assert [entry.wrong for entry in new.verifications if entry.solution == "flashinfer_moe"] == [["T7_o192"]] * 2
+    assert compare(old, new).wrong == ["flashinfer_moe/T7_o192"]
+
+
 def test_one_block_runs_are_not_comparable_with_each_other(tmp_path):
     old, new = (loaded(Made(name=name, seed=seed, blocks=1), tmp_path) for name, seed in (("old", 1), ("new", 2)))
     found = compare(old, new)

@@ -40,7 +40,7 @@ def test_deviations_follow_the_reading():
 @pytest.mark.parametrize("expression", [
     "__import__('os')", "().__class__", "a.__class__", "open('x')", "lambda: 1", "[x for x in a]", "'text'", "True", "a[0]", "a[1:2]", "{}", "(1, 2)",
     "f'{a}'", "2 ** 9", "9 % 2", "a @ b", "1 if a else 2", "a := 1", "mean(column=a)", "unknown", "other.unknown", "missing.a", "mean()", "at(a, 512)",
-    "at(a, 7)", "wins(3)", "1 / 0", "mean(a[seq_len > 1000])", "a > 1 and b > 1", "1 < a < 2", "a is b", "1 in a", "", "1 +", "max", "1e999", "~1",
+    "at(a, 7)", "wins(3)", "wins(nobody)", "wins(seq_len)", "1 / 0", "mean(a[seq_len > 1000])", "a > 1 and b > 1", "1 < a < 2", "a is b", "1 in a", "", "1 +", "max", "1e999", "~1",
     "[1, 2][0]", "a[b == 2][seq_len > 1]", "1" + " + 1" * 200, "-" * 399 + "a", "0 - a[seq_len == 512]",
 ])  # fmt: skip
 def test_anything_else_is_refused_with_an_expression_error(expression):
@@ -59,6 +59,9 @@ def test_anything_else_is_refused_with_an_expression_error(expression):
     ("10-15x", [9.5, 12, 15.5], [9.49, 15.51]),
     ("~2.5-3x", [2.4, 3.1], [2.39, 3.11]),
     ("10–15x", [9.5, 15.5], [9.4, 15.6]),
+    ("10–15×", [9.5, 15.5], [9.49, 15.51]),
+    ("~2.5×", [2.4, 2.6], [2.39, 2.61]),
+    ("−1.5%", [-0.0155, -0.0145], [-0.0156, 0.015]),
     ("13/19", [13], [12.9, 13.1, 14]),
     ("0", [0.5, -0.5], [0.51]),
 ])  # fmt: skip

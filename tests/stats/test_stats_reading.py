@@ -59,6 +59,21 @@ def test_no_time_is_taken_that_is_none(run, value, field):
     assert "block 1" in message or "per_block.1" in message
 
 
+@pytest.mark.parametrize(("field", "value"), [
+    ("latency_us", True), ("latency_us", "12.5"), ("reference_us", True), ("reference_us", "12.5"), ("block", "1"), ("block", True), ("block", 1.5),
+])  # fmt: skip
+def test_a_time_is_a_number_and_a_block_a_whole_one(run, field, value):
+    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][1].update({field: value}))
+    message = refused(run)
+    assert "traces.jsonl:1" in message and f"per_block.1.{field}" in message
+
+
+@pytest.mark.parametrize("block", [-1, 3])
+def test_a_block_that_was_not_planned_is_refused(run, block):
+    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][1].update(block=block))
+    assert f"block {block} of" in refused(run) and "blocks 0 to 2" in refused(run)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -3.0, True, "12"])
 def test_samples_refuse_what_is_no_time(value):
     with pytest.raises(InputError, match="finite time above 0"):
@@ -240,6 +255,27 @@ def test_compare_exits_with_1_only_for_a_regression_or_a_wrong_output(tmp_path, 
         new = write(Made(name=name, seed=2, **changes), tmp_path / name)
         assert main(["compare", str(old), str(new)]) == code, name
         assert words in capsys.readouterr().out
+
+
+def test_compare_exits_with_1_for_a_wrong_output_on_other_values_than_the_timed_ones(tmp_path, capsys):
+    old, new = (write(Made(name=name, seed=1), tmp_path / name) for name in ("old", "new"))
+    entries = [json.loads(line) for line in (new / "verification.jsonl").read_text().splitlines()]
+    chosen = next(entry for entry in entries if entry["family"] == "realistic")
+    chosen.update(outcome="INCORRECT_NUMERICAL", reason="strict_gate")
+    (new / "verification.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert main(["compare", str(old), str(new)]) == 1
+    assert f"WRONG OUTPUT {chosen['solution']}/{chosen['workload']} (realistic, seed 0)" in capsys.readouterr().out
+    assert main(["compare", str(new), str(old)]) == 0
+
+
+def test_a_copy_of_a_run_differs_nowhere(tmp_path, capsys):
+    old = write(Made(name="old", seed=1), tmp_path / "old")
+    shutil.copytree(old, tmp_path / "copy")
+    assert main(["compare", str(old), str(tmp_path / "copy"), "-o", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert set(found["counts"]) <= {"SAME", "AMBIGUOUS"} and {cell["ratio"]["value"] for cell in found["cells"]} == {
+        1.0
+    }
 
 
 def test_a_run_is_not_compared_with_itself(tmp_path, capsys):

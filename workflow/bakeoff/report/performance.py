@@ -124,7 +124,7 @@ def published_matrix(view: View) -> Table:
     rows = []
     for number, workload in enumerate(view.a.workloads, 1):
         winner = view.winners.get(workload.id)
-        leader = winner.leader if winner else None
+        leaders = [winner.leader, *winner.level] if winner and winner.leader else []
         row = [
             cell(number),
             cell(workload.seq_len, tone="strong" if workload.seq_len >= LARGE_SEQ_LEN else ""),
@@ -133,11 +133,11 @@ def published_matrix(view: View) -> Table:
         for person in people:
             value = view.speedup(person.name, workload.id)
             row.append(
-                cell(value.value, f.published(value.value), tone="strong" if person.name == leader else "")
+                cell(value.value, f.published(value.value), tone="strong" if person.name in leaders else "")
                 if value
                 else cell(None)
             )
-        rows.append([*row, cell(leader, view.label(leader)) if leader else cell(None)])
+        rows.append([*row, cell(" = ".join(leaders), " = ".join(view.labels(leaders))) if leaders else cell(None)])
     return Table("published_form", columns, rows)
 
 

@@ -17,10 +17,9 @@ from scipy import special
 from bakeoff.stats.intervals import LEVEL, Floats, block_means
 from bakeoff.stats.model import CellComparison, Comparison, Estimate, Verdict
 from bakeoff.stats.pairs import ratio_estimate
-from bakeoff.stats.rundata import RunData
+from bakeoff.stats.rundata import WRONG, RunData
 from bakeoff.stats.verdicts import Decision, unpaired
 
-WRONG = frozenset({"INCORRECT_SHAPE", "INCORRECT_DTYPE", "INCORRECT_NUMERICAL", "REJECTED"})
 Key = tuple[str, str]
 
 
@@ -52,13 +51,23 @@ def compare(old: RunData, new: RunData, between: Between | None = None) -> Compa
     cells = _against_published(old, new, between, reasons) if published and between else _against_run(old, new, reasons)
     counts = Counter(cell.verdict for cell in cells)
     supported = [f"{cell.solution}/{cell.workload}" for cell in cells if _regressed(cell)]
-    wrong = [f"{cell.solution}/{cell.workload}" for cell in new.cells if cell.outcome in WRONG]
     return Comparison(
         old=old.header.id, new=new.header.id, rule="published" if published else "runs", not_comparable=reasons,
         between_run_sd=between.sd if published and between else None,
         between_run_cells=between.cells if published and between else None,
-        counts=dict(sorted(counts.items())), regressions=supported, wrong=wrong, cells=cells,
+        counts=dict(sorted(counts.items())), regressions=supported, wrong=wrong_outputs(new), cells=cells,
     )  # fmt: skip
+
+
+def wrong_outputs(data: RunData) -> list[str]:
+    """Cells with a wrong output, then the verifications of other values in which a cell that passed itself has one."""
+    timed = [f"{cell.solution}/{cell.workload}" for cell in data.cells if cell.outcome in WRONG]
+    others = [
+        (f"{entry.solution}/{workload}", f" ({entry.family}, seed {entry.seed})")
+        for entry in data.verifications
+        for workload in entry.wrong
+    ]
+    return timed + [name + values for name, values in others if name not in timed]
 
 
 def _reasons(old: RunData, new: RunData) -> list[str]:
@@ -97,7 +106,8 @@ class Side:
     level: Floats
     latency: Floats
     outcome: list[str | None]
-    times_known: bool
+    clock: list[str]
+    """Which time it is; of another one neither latency nor speedup is compared."""
 
     @classmethod
     def of(cls, data: RunData, keys: Sequence[Key]) -> Side:
@@ -108,9 +118,10 @@ class Side:
         rows = [place.get(key, -1) if data.performance_shown else -1 for key in keys]
         speedup = np.concatenate([data.samples.log_speedup.reshape(len(place), -1), blank])[rows]
         latency = np.concatenate([data.samples.log_time.reshape(len(place), -1), blank])[rows]
+        clocks = dict(zip(place, data.samples.tier.ravel().tolist(), strict=True))
         return cls(
-            speedup, block_means(speedup).mean, latency, [outcomes.get(key) for key in keys], data.samples.times_known
-        )
+            speedup, block_means(speedup).mean, latency, [outcomes.get(key) for key in keys], [clocks.get(key, "") for key in keys]
+        )  # fmt: skip
 
     def lacks(self, row: int) -> str | None:
         """Why there is no figure: `missing`, or `failed`; None if there is one."""
@@ -162,13 +173,20 @@ def _lacking(before: Side, after: Side, row: int) -> list[str]:
     return sorted({why for why in (before.lacks(row), after.lacks(row)) if why})
 
 
+def _other_clock(before: Side, after: Side, row: int) -> list[str]:
+    return [] if before.clock[row] == after.clock[row] else ["clock"]
+
+
 def _against_run(old: RunData, new: RunData, reasons: list[str]) -> list[CellComparison]:
     """Verdicts new against old, one Holm family per solution; a cell whose inputs changed is not comparable."""
     cells = []
     for solution in old.samples.solutions:
         keys = [(solution, workload) for workload in old.samples.workloads]
         before, after = Side.of(old, keys), Side.of(new, keys)
-        why = [reasons or _changed(old, new, key) or _lacking(before, after, row) for row, key in enumerate(keys)]
+        why = [
+            reasons or _changed(old, new, key) or _lacking(before, after, row) or _other_clock(before, after, row)
+            for row, key in enumerate(keys)
+        ]
         blank = np.array([bool(found) for found in why])
         speedup = unpaired(*(np.where(blank[:, None], np.nan, side.speedup) for side in (before, after)))
         latency = unpaired(*(np.where(blank[:, None], np.nan, -side.latency) for side in (before, after)))

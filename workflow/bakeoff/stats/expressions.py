@@ -5,6 +5,7 @@ Entry point: `evaluate`. A Python expression, restricted to what stands here; it
 Values: numbers, texts, columns (one number per workload), and lists of them.
 Names: each solution's short name and `seq_len`, `offset` are columns; `NAME.column` is a column of another table.
 Operators: + - * / on numbers and columns; comparisons (chained too), `and`, `or`, `not`; COLUMN[CONDITION] keeps the rows where it holds.
+Equal highest values are shared: `wins` counts the row for each of them, and `winner` names them all, "a = b".
 Functions: see `_FUNCTIONS` and `Scope.functions`; `std` and `cv` take the divisor of the reading that is tried.
 """
 
@@ -58,8 +59,8 @@ class Scope:
             "cv": lambda column: _kept(column).std(ddof=self.taken) / _kept(column).mean(),
             "at": lambda column, seq_len: _present(column[table.row(seq_len)], seq_len),
             "row": lambda seq_len: [table.columns[name][table.row(seq_len)] for name in table.labels],
-            "winner": lambda seq_len: table.labels.get(_leader(table, table.row(seq_len)) or "", "none"),
-            "wins": lambda name: sum(_leader(table, row) == name for row in range(len(table.columns["seq_len"]))),
+            "winner": lambda seq_len: _winner(table, table.row(seq_len)),
+            "wins": lambda name: _wins(table, name),
         }
 
 
@@ -109,9 +110,20 @@ def _present(value: float, seq_len: float) -> float:
     return value
 
 
-def _leader(table: Table, row: int) -> str | None:
+def _leaders(table: Table, row: int) -> list[str]:
+    """Whoever has the row's highest value: several, if it stands there several times."""
     values = {name: table.columns[name][row] for name in table.labels if not np.isnan(table.columns[name][row])}
-    return max(values, key=lambda name: values[name]) if values else None
+    return [name for name, value in values.items() if value == max(values.values())]
+
+
+def _winner(table: Table, row: int) -> str:
+    return " = ".join(table.labels[name] for name in _leaders(table, row)) or "none"
+
+
+def _wins(table: Table, name: str) -> int:
+    if name not in table.labels:
+        raise ExpressionError(f"no solution {name}; there are: {', '.join(table.labels)}")
+    return sum(name in _leaders(table, row) for row in range(len(table.columns["seq_len"])))
 
 
 def _count(column: Any) -> float:

@@ -29,7 +29,7 @@ from bakeoff.stats.model import (
     VersionFinding,
     Winner,
 )
-from bakeoff.stats.pairs import log_ratios, overall_ratio
+from bakeoff.stats.pairs import EQUAL, log_ratios, overall_ratio
 from bakeoff.stats.summaries import count_wins, geometric_mean
 from bakeoff.stats.verdicts import paired
 
@@ -64,13 +64,15 @@ def _ranking(figures: Figures, speedups: Floats, won: list[Winner]) -> RankingFi
     names = figures.samples.solutions
     means = {row: geometric_mean(speedups[row, common]) for row in rows}
     order = sorted(rows, key=lambda row: -means[row])
-    steps = [
+    # Two neighbours timed by different clocks have no ratio. The steps after it would stand beside the wrong names.
+    ratios = (
         overall_ratio(log_ratios(figures.samples, before, after)[common]) for before, after in itertools.pairwise(order)
-    ]
+    )
+    steps = [step for step in itertools.takewhile(lambda step: step is not None, ratios) if step is not None]
     counts = {names[row]: count_wins(names[row], won) for row in rows}
     return RankingFinding(
         order=[Ranked(solution=names[row], value=means[row], rank=place) for place, row in enumerate(order, 1)],
-        steps=[step for step in steps if step is not None],
+        steps=steps,
         leads={name: count["leads"] for name, count in counts.items()},
         wins={name: count["wins"] for name, count in counts.items()},
         undecided=sum(not winner.supported for winner in won),
@@ -159,7 +161,9 @@ def _flipped(cells: Sequence[CellComparison]) -> list[str]:
     for cell in cells:
         if cell.old is not None and cell.new is not None:
             rows.setdefault(cell.workload, []).append((cell.old, cell.new))
-    leaders = {
-        workload: [int(np.argmax(side)) for side in zip(*pairs, strict=True)] for workload, pairs in rows.items()
-    }
-    return [workload for workload, (old, new) in leaders.items() if old != new]
+    return [workload for workload, pairs in rows.items() if not _shared_leader(np.array(pairs))]
+
+
+def _shared_leader(pairs: Floats) -> bool:
+    """Whether one row of (old, new) is highest in both columns; equal values lead together."""
+    return bool((pairs >= pairs.max(axis=0) * (1 - EQUAL)).all(axis=1).any())

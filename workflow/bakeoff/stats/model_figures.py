@@ -16,6 +16,8 @@ class Winner(Part):
     """Id of the workload."""
     leader: str | None
     """Highest speedup, whatever the noise: the published tables' "Winner". Null if no contestant has a value."""
+    level: list[str] = Field(default_factory=list)
+    """Contestants with exactly the leader's speed, as tables of two decimals have them: the lead is theirs as well, the leader is only the first of them in the run's order."""
     runner_up: str | None = None
     """Second highest."""
     lead: Estimate | None = None

@@ -287,6 +287,8 @@ class Verification(Part):
     """Of these, PASSED under both gates."""
     failed: list[str] = Field(default_factory=list)
     """Workloads that did not pass, or are missing."""
+    wrong: list[str] = Field(default_factory=list)
+    """Of `failed`, those with a wrong output."""
     worst_relative_l2: float | None = None
     """Largest relative L2 error."""
     worst_calc_diff: float | None = None

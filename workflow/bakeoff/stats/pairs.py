@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import special
 
-from bakeoff.stats.intervals import BlockMeans, Floats, block_means, mean_interval
+from bakeoff.stats.intervals import LEVEL, BlockMeans, Floats, block_means
 from bakeoff.stats.model import Estimate, Pair, PairVerdict, Verdict, Winner
 from bakeoff.stats.samples import Samples
 from bakeoff.stats.verdicts import Decision, paired
 
+# Speedups that agree to this share are one value: they come from the same printed or measured numbers.
+EQUAL = 1e-9
 _MIRROR = {Verdict.FASTER: Verdict.SLOWER, Verdict.SLOWER: Verdict.FASTER}
 
 
@@ -63,21 +67,41 @@ def overall_ratio(logs: Floats) -> Estimate | None:
     if not rows.any():
         return None
     value = float(per_workload.mean[rows].mean())
-    spread = mean_interval(_block_effects(logs, per_workload)[None])
-    return ratio_estimate(value, value + spread.low[0], value + spread.high[0])
+    half = _overall_half(logs[rows], block_means(logs[rows]))
+    return ratio_estimate(value, value - half, value + half)
 
 
-def _block_effects(logs: Floats, per_workload: BlockMeans) -> Floats:
-    """How far each block lies from the overall mean, from the workloads that it has; NaN where it has less than half of them.
+def _overall_half(logs: Floats, means: BlockMeans) -> float:
+    """Half the 95 % interval of the mean of `means`; NaN where no workload has two blocks. Every row of `logs` has a value.
 
-    With all samples there, this is the block's mean less the mean over blocks. A workload with one block shows no deviation.
+    A block moves the result by the sum of what it moves each workload's mean by; the squares of these sums add up to the variance.
+    With all samples there that is the variance of the block means over n, with n - 1 degrees of freedom.
     """
-    repeated = per_workload.count > 1
-    away = (logs - per_workload.mean[:, None])[repeated]
-    present = (~np.isnan(away)).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        effects = np.nansum(away, axis=0) / np.where(2 * present >= max(1, repeated.sum()), present, np.nan)
-    return effects - np.nanmean(effects) if (~np.isnan(effects)).any() else effects
+    repeated = means.count > 1
+    if not repeated.any():
+        return np.nan
+    count, workloads = means.count[repeated][:, None], len(logs)
+    # A deviation from a mean of n is short by (n - 1) / n in the square.
+    moved = (logs[repeated] - means.mean[repeated][:, None]) * np.sqrt(count / (count - 1)) / (count * workloads)
+    variance = float((np.nansum(moved, axis=0) ** 2).sum())
+    # A lone block shows no deviation of its own; it is taken to scatter like the others' blocks.
+    variance += float((~repeated).sum() * (means.sd[repeated] ** 2).mean()) / workloads**2
+    freedom = min(_block_freedom(~np.isnan(logs[repeated])), _workload_freedom(means.error[repeated], count[:, 0]))
+    return float(special.stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(variance))
+
+
+def _block_freedom(present: NDArray[np.bool_]) -> float:
+    """Effective number of blocks less 1: where some blocks hold more of the samples than others, fewer count."""
+    share = (present / present.sum(axis=1, keepdims=True)).sum(axis=0)
+    weight = share**2
+    return max(1.0, float(weight.sum() ** 2 / (weight**2).sum()) - 1)
+
+
+def _workload_freedom(errors: Floats, count: NDArray[np.int64]) -> float:
+    """Satterthwaite's degrees of freedom of the sum of the workloads' variances: few, where one noisy workload has few blocks."""
+    variances = errors**2
+    spread = float((variances**2 / (count - 1)).sum())
+    return float(variances.sum() ** 2 / spread) if spread > 0 else 1.0
 
 
 def pair_model(samples: Samples, pair: PairDecision) -> Pair:
@@ -140,11 +164,12 @@ def rivals(values: Floats, contestants: list[int], workload: int) -> list[int]:
 def winners(samples: Samples, values: Floats, contestants: list[int], duels: Duels) -> list[Winner]:
     """Leader and, where supported, winner of every workload."""
     return [
-        _winner(samples, rivals(values, contestants, index), index, duels) for index in range(len(samples.workloads))
+        _winner(samples, values[:, index], rivals(values, contestants, index), index, duels)
+        for index in range(len(samples.workloads))
     ]
 
 
-def _winner(samples: Samples, order: list[int], workload: int, duels: Duels) -> Winner:
+def _winner(samples: Samples, speeds: Floats, order: list[int], workload: int, duels: Duels) -> Winner:
     names = samples.solutions
     if not order:
         return Winner(workload=samples.workloads[workload], leader=None, supported=False, basis="none")
@@ -154,6 +179,7 @@ def _winner(samples: Samples, order: list[int], workload: int, duels: Duels) -> 
     tied = [names[other] for other, verdict in verdicts.items() if decided and verdict != Verdict.FASTER]
     return Winner(
         workload=samples.workloads[workload], leader=names[leader],
+        level=[names[other] for other in others if speeds[leader] - speeds[other] <= EQUAL],
         runner_up=names[others[0]] if others else None,
         lead=duels.ratio(leader, others[0], workload) if others else None,
         p_difference=duels.p_difference(leader, others[0], workload) if others else None,

@@ -1,6 +1,7 @@
 """Printed figures: what they allow. The printed form sets its own tolerance, never the claim.
 
-Entry point: `parse`. `31.21x`, `~6.3x`, `20.8%`, `+7.1%`, `13/19`, `~96K`, and ranges such as `10-15x` or `~2.5-3x`.
+Entry point: `parse`. `31.21x` (or `31.21×`), `~6.3x`, `20.8%`, `+7.1%`, `13/19`, `~96K`, and ranges such as `10-15x` or `~2.5–3×`.
+A "%" is a share of one, so its digits and tolerance are percentage points: 20.8% is 0.208 within 0.0005.
 Half a unit of the last printed digit, one unit after a "~"; a range holds every value, with the tolerance of its finest digit.
 """
 
@@ -9,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NUMBER = r"[+-]?\d+(?:\.\d+)?"
-_FORM = re.compile(rf"(?P<about>~)?(?P<low>{_NUMBER})(?:[-–](?P<high>{_NUMBER}))?(?P<unit>x|%|K|)(?:/(?P<of>\d+))?")
-_SCALE = {"": 1.0, "x": 1.0, "%": 0.01, "K": 1000.0}
+_NUMBER = r"[+−-]?\d+(?:\.\d+)?"
+_FORM = re.compile(rf"(?P<about>~)?(?P<low>{_NUMBER})(?:[-–](?P<high>{_NUMBER}))?(?P<unit>x|×|%|K|)(?:/(?P<of>\d+))?")
+_SCALE = {"": 1.0, "x": 1.0, "×": 1.0, "%": 0.01, "K": 1000.0}
 # Recomputed values carry rounding of binary fractions; printed ones are decimal.
 ROUNDING = 1e-9
 
@@ -44,7 +45,7 @@ def parse(text: str) -> Printed | None:
     found = _FORM.fullmatch(text)
     if not found:
         return None
-    low, high = found["low"], found["high"] or found["low"]
+    low, high = (number.replace("−", "-") for number in (found["low"], found["high"] or found["low"]))
     digits, scale = max(_digits(low), _digits(high)), _SCALE[found["unit"]]
     half_or_whole = 1.0 if found["about"] else 0.5
     of = int(found["of"]) if found["of"] else None

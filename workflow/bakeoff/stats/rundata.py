@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bakeoff.measure.samples.outcomes import Outcome
 from bakeoff.profile.section import ProfileSection
 from bakeoff.stats.model import (
     Build,
@@ -20,6 +21,9 @@ from bakeoff.stats.model import (
     Workload,
 )
 from bakeoff.stats.samples import Samples
+
+# What makes `bakeoff compare` fail: the output is wrong, or a rule was broken that makes it worthless.
+WRONG = frozenset({Outcome.INCORRECT_SHAPE, Outcome.INCORRECT_DTYPE, Outcome.INCORRECT_NUMERICAL, Outcome.REJECTED})
 
 
 @dataclass(frozen=True)

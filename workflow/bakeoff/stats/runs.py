@@ -34,7 +34,7 @@ from bakeoff.stats.model import (
     Verification,
     Workload,
 )
-from bakeoff.stats.rundata import Peer, RunData
+from bakeoff.stats.rundata import WRONG, Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
 from bakeoff.traces.models import Definition, Evaluation, Trace
 
@@ -43,9 +43,9 @@ PUBLISHED = "2026-02-26_4way"
 
 
 class BlockTimes(BaseModel):
-    """One block of a cell, as `bakeoff assemble` writes it."""
+    """One block of a cell, as `bakeoff assemble` writes it. Strict: true is no time, and neither is a text of digits."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     block: int
     latency_us: float | None
@@ -123,7 +123,15 @@ def _notes(path: Path, plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str,
         if key in seen:
             raise _flaw(where, f"a second trace of {key[0]}/{key[1]}, after {seen[key]}", "one trace per cell")
         seen[key] = where
-        yield key, (where, _note(trace.evaluation, where))
+        note = _note(trace.evaluation, where)
+        unplanned = [entry.block for entry in note.per_block if not 0 <= entry.block < plan.blocks]
+        if unplanned:
+            raise _flaw(
+                where,
+                f"block {unplanned[0]} of {key[0]}/{key[1]}",
+                f"blocks 0 to {plan.blocks - 1}, as config.json says",
+            )
+        yield key, (where, note)
 
 
 def _note(evaluation: Evaluation, where: str) -> Note:
@@ -238,6 +246,7 @@ def _verification(key: tuple[str, str, int], due: list[str], found: dict[str, re
     return Verification(
         solution=key[0], family=key[1], seed=key[2], due=len(due), passed=len(passed),
         failed=[name for name in due if name not in passed],
+        wrong=[name for name in due if name in found and found[name].outcome in WRONG],
         worst_relative_l2=max(column("relative_l2"), default=None), worst_calc_diff=max(column("calc_diff"), default=None),
         least_matched_active=min(column("matched_ratio_active"), default=None),
         widest_scale=max(column("scale"), key=lambda scale: abs(scale - 1), default=None),

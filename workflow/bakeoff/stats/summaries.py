@@ -12,10 +12,7 @@ import numpy as np
 
 from bakeoff.stats.intervals import Floats
 from bakeoff.stats.model import Estimate, ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
-from bakeoff.stats.pairs import overall_ratio
-
-# Speedups that agree to this share are one value: they come from the same printed or measured numbers.
-EQUAL = 1e-9
+from bakeoff.stats.pairs import EQUAL, overall_ratio
 
 
 def summarize(
@@ -50,12 +47,16 @@ def _std(values: Floats, taken: int) -> float | None:
 
 
 def count_wins(solution: str, winners: Sequence[Winner]) -> dict[str, int]:
-    """Leads, supported wins and ties of one contestant."""
-    leads = [winner for winner in winners if winner.leader == solution]
+    """Leads (shared ones count for everyone who shares them), supported wins and ties of one contestant."""
+    leads = [winner for winner in winners if winner.leader == solution or solution in winner.level]
     ties = [
         w for w in winners if w.basis == "blocks" and not w.supported and (w.leader == solution or solution in w.tied)
     ]
-    return {"leads": len(leads), "wins": sum(winner.supported for winner in leads), "ties": len(ties)}
+    return {
+        "leads": len(leads),
+        "wins": sum(winner.supported and winner.leader == solution for winner in leads),
+        "ties": len(ties),
+    }
 
 
 def performance_profile(solutions: Sequence[str], speedups: Floats) -> list[ProfileCurve]:
