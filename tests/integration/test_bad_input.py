@@ -65,7 +65,39 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
     "no solution at all": (
         lambda root: edit(root, "config/config.yaml", lambda text: text.replace("solutions: all", "solutions: []")),
         PLAN,
-        ("config.yaml: field solutions\n", "at least 1"),
+        ("config.yaml: field solutions\n", "at least 1 of them"),
+    ),
+    "a key without its value": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("blocks: auto", "blocks:")),
+        PLAN,
+        ("config.yaml: field blocks\n", "an empty value"),
+    ),
+    "a run named like a date": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("run: auto", "run: 2026-02-26")),
+        PLAN,
+        ("config.yaml: field run\n", "2026-02-26 (a date, unless it stands in quotes)"),
+    ),
+    "a run whose name leaves its folder": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("run: auto", "run: ../x")),
+        PLAN,
+        ("config.yaml: field run\n", "text that matches ^[A-Za-z0-9]"),
+    ),
+    "a data set without a name": (
+        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("dataset: synthetic", "dataset: ''")),
+        PLAN,
+        ("config.yaml: field dataset\n", "text that is not empty"),
+    ),
+    "a time limit beyond a week": (
+        lambda root: edit(
+            root, "config/config.yaml", lambda text: text.replace("timeout_s: 1200", "timeout_s: 1" + "0" * 27)
+        ),
+        PLAN,
+        ("config.yaml: field timeout_s\n", "less than or equal to 604800"),
+    ),
+    "configuration nested without end": (
+        lambda root: (root / "config/config.yaml").write_text("run: " + "[" * 3000 + "]" * 3000),
+        PLAN,
+        ("config.yaml",),
     ),
     "a key that stands twice": (
         lambda root: edit(root, "config/config.yaml", lambda text: text + "blocks: 7\n"),

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from bakeoff.files import PROJECT_ROOT
+from bakeoff.files import PROJECT_ROOT, read_json
+from bakeoff.report import formats
 from bakeoff.report import render as rendering
 from bakeoff.report.templates import html_environment
+from bakeoff.report.view import View
 from bakeoff.stats import model
 from report import constructed
 from report.pages import NAMES, Page, analysis, cells, files, table_text
@@ -128,8 +130,43 @@ def test_the_published_page_says_what_the_audit_found() -> None:
     text = Page.of(files("2026-02-26_4way")["report.html"]).text
     assert f"{audit.contradicted}/{len(audit.claims)}" in text and f"{audit.contradicted} contradicted" in text
     claims = {row[0]: row for row in table_text("2026-02-26_4way", "audit_contradicted")}
-    assert any("31.1500x" in row[3] for row in claims.values())
+    assert any("31.1500x" in row[2] for row in claims.values())
     assert len(claims) - 1 <= audit.contradicted
+
+
+def test_the_first_screen_of_a_measured_run_gives_times() -> None:
+    view = View(analysis("four"), rendering.lexicon(html_environment()))
+    first = next(iter(view.a.findings.ranking.order)).solution  # type: ignore[union-attr]
+    low, high = view.latency_ends(first) or (None, None)
+    assert low and high and view.workloads[low.workload].seq_len < view.workloads[high.workload].seq_len
+    page = Page.of(files("four")["report.html"]).text
+    times = f"{formats.duration(low.latency_us.value)} to {formats.duration(high.latency_us.value)}"  # type: ignore[union-attr]
+    assert times.replace(formats.SPACE, " ") in page
+
+
+def test_captions_say_what_a_drawing_shows() -> None:
+    text = " ".join(Page.of(files("2026-02-26_4way")["report.html"]).text.split())
+    assert "triton_v2 keeps least of its speedup (15 %), cutedsl_v3 most (97 %)" in text
+    assert "flashinfer_moe never takes more than 1.35× the time of the fastest, cutedsl_v3 up to 4.42×" in text
+
+
+def test_a_peer_stands_beside_the_ranking() -> None:
+    run = PROJECT_ROOT / "results/recorded/2026-11-23_h100/analysis.json"
+    text = rendering.render(read_json(run, model.Analysis))["report.md"].decode()
+    assert re.search(r"The peer \*\*deepgemm_moe\*\*, not ranked, stands at [\d.]+×: cutedsl_v3.2 is [\d.]+", text)
+
+
+def test_what_a_page_says_twice_is_folded_in_runs_and_open_where_it_was_published() -> None:
+    def folded(name: str) -> str:
+        return "".join(re.findall(r"<details>.*?</details>", files(name)["report.html"].decode(), re.S))
+
+    for table in ("t-published_form", "t-published_summary"):
+        assert f'id="{table}"' in folded("four") and f'id="{table}"' not in folded("2026-02-26_4way")
+        assert f'id="{table}"' in files("2026-02-26_4way")["report.html"].decode()
+
+
+def test_a_cpu_run_does_not_remark_that_it_has_no_gpu_clocks() -> None:
+    assert "Clock missing" not in files("cpu")["report.html"].decode()
 
 
 def test_a_cpu_run_shows_correctness_and_no_performance() -> None:

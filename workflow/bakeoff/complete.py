@@ -85,7 +85,9 @@ def verify_run(run: Path) -> str:
     ]
     if found:
         more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
-        raise CheckFailed("\n  ".join([f"{len(found)} findings in {run}", *found[:SHOWN], *more]))
+        raise CheckFailed(
+            "\n  ".join([f"{len(found)} finding{'s' if len(found) > 1 else ''} in {run}", *found[:SHOWN], *more])
+        )
     contestants = sum(who.role == "contestant" for who in plan.participants)
     peers = sum(who.role == "peer" for who in plan.participants)
     count, values = len(plan.workloads), len(plan.families) * len(plan.seeds)

@@ -57,6 +57,7 @@ class Config(Strict):
     )
     dataset: str = Field(
         "synthetic",
+        min_length=1,
         description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace checkout.",
     )
     solutions: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
@@ -85,7 +86,7 @@ class Config(Strict):
     twins: list[str] = Field(
         [], description="Solutions that enter a second time, as NAME.twin: what such a pair (A/A) shows is noise."
     )
-    timeout_s: Annotated[Whole, Field(ge=1)] = Field(
+    timeout_s: Annotated[Whole, Field(ge=1, le=7 * 24 * 3600)] = Field(
         1200, description="Longest time for one cell, in seconds; then it is TIMEOUT."
     )
     threads: Literal["auto"] | Annotated[Whole, Field(ge=1)] = Field(
@@ -97,7 +98,10 @@ class Config(Strict):
     profile: ProfileConfig = Field(
         default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing."
     )
-    gpus: Annotated[Whole, Field(ge=1)] = Field(1, description="GPUs of this host to spread whole blocks over.")
+    gpus: Annotated[Whole, Field(ge=1)] = Field(
+        1,
+        description="GPUs of this host to spread whole blocks over; `CUDA_VISIBLE_DEVICES` says which, as for any CUDA program.",
+    )
     lock_clocks_mhz: Annotated[Whole, Field(ge=100)] | None = Field(
         None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
     )

@@ -6,6 +6,7 @@ Side effects: `write_atomic` creates parent folders, and leaves either the old f
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import hashlib
 import json
@@ -146,7 +147,7 @@ def yaml_document(path: Path) -> Any:
     """One YAML document, not yet validated; what is no YAML, or a key that stands twice, is an InputError."""
     try:
         return yaml.load(read_bytes(path), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         found = f"not YAML: {' '.join(str(error).split())}"
         raise InputError(path, found, expected="a YAML mapping", hint="correct the file") from error
 
@@ -223,10 +224,9 @@ def _worded(error: ValidationError, value: Any, where: str | Path) -> InputError
     fields = list(dict.fromkeys(field for field, _ in flaws if not any(_inside(other, field) for other, _ in flaws)))
     first = [flaw for field, flaw in flaws if field == fields[0]]
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
-    found = "nothing" if first[0]["type"] == "missing" else f"{first[0]['input']!r}"[:200]
     return InputError(
         f"{where}: field {'.'.join(map(str, fields[0])) or '(the document)'}{more}",
-        found=found,
+        found="nothing" if first[0]["type"] == "missing" else _found(first[0]["input"]),
         expected=" or ".join(dict.fromkeys(map(_expected, first))),
         hint="the file is of another version of bakeoff: make it again with the step that writes it"
         if fields[0] == ("schema",)
@@ -248,6 +248,25 @@ def _inside(field: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
     return len(field) > len(other) and field[: len(other)] == other
 
 
+def _found(value: Any) -> str:
+    """A value as its file's writer knows it: YAML makes nothing of an empty value, and a date of what looks like one."""
+    if value is None:
+        return "an empty value"
+    if isinstance(value, datetime.date):
+        return f"{value} (a date, unless it stands in quotes)"
+    try:
+        return repr(value)[:200]
+    except RecursionError:
+        return "values nested too deeply to show"
+
+
 def _expected(flaw: Any) -> str:
-    text = {"extra_forbidden": "no such field", "missing": "this field"}.get(flaw["type"], str(flaw["msg"]))
+    context = flaw.get("ctx", {})
+    text = {
+        "extra_forbidden": "no such field",
+        "missing": "this field",
+        "string_pattern_mismatch": f"text that matches {context.get('pattern')}",
+        "string_too_short": "text that is not empty",
+        "too_short": f"at least {context.get('min_length')} of them",
+    }.get(flaw["type"], str(flaw["msg"]))
     return text.removeprefix("Input should be ").removeprefix("Value error, ")

@@ -84,7 +84,9 @@ def remarks(view: View) -> Table:
     columns = [Column("kind", head=True), Column("remark"), Column("count", numeric=True), Column("cells")]
     causes: dict[tuple[str, str], list[str]] = {}
     for c in view.a.cells:
-        found = [("missing_tier", f"{tier}: {why}") for tier, why in sorted(c.missing_tiers.items())]
+        # Without performance no clock is asked for: that a GPU's are not there is no news of a cell.
+        tiers = sorted(c.missing_tiers.items()) if view.a.performance_shown else []
+        found = [("missing_tier", f"{tier}: {why}") for tier, why in tiers]
         found += [("warning", text) for text in c.warnings]
         found += [("discarded", f"{c.discarded}")] if c.discarded else []
         found += [("outlier_blocks", f"block {', '.join(map(str, c.outlier_blocks))}")] if c.outlier_blocks else []

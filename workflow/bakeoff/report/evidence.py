@@ -14,9 +14,10 @@ _TONES = {"REPRODUCED": "good", "SAME": "good", "FASTER": "good", "DIFFERS": "ba
 def claims(view: View, verdict: ClaimVerdict) -> Table:
     """The claims of one verdict, in the report's order."""
     testable = verdict is not ClaimVerdict.NOT_TESTABLE
-    columns = [Column("claim", head=True), Column("note", shown=False), Column("place")]
+    columns = [Column("claim", head=True), Column("note", shown=False)]
     columns += [Column(key, numeric=True, shown=testable) for key in ("printed", "computed", "tolerance")]
     columns += [
+        Column("place"),
         Column("needs", shown=not testable),
         *[Column(key, shown=False) for key in ("verdict", "id", "expression")],
     ]
@@ -25,10 +26,10 @@ def claims(view: View, verdict: ClaimVerdict) -> Table:
         [
             cell(c.text, note=c.note or ""),
             cell(c.note),
-            cell(c.place),
             cell(c.printed, c.printed or "–"),
             cell(" | ".join(c.computed), " / ".join(c.computed) or "–", tone=tone),
             cell(c.tolerance, c.tolerance or "–"),
+            cell(c.place),
             cell(c.needs, ticked=True) if c.needs else cell(None),
             cell(c.verdict.value),
             cell(c.id),

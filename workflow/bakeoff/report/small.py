@@ -18,7 +18,7 @@ def validity(view: View) -> Table:
         Column("status"),
         Column("found", numeric=True),
         Column("of", numeric=True),
-        Column("items"),
+        Column("items", shown=any(check.items or check.more for check in view.a.validity)),
     ]
     rows = []
     published = view.words["checks_published"] if view.kind == "published" else {}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from bakeoff.stats.model import Analysis, Cell, Estimate, Pair, Summary, Winner, Workload
+from bakeoff.stats.model import Analysis, Cell, Estimate, Pair, ProfileCurve, Summary, Winner, Workload
 
 Lexicon = Mapping[str, Mapping[str, str]]
 
@@ -131,6 +131,19 @@ class View:
     def speedup(self, solution: str, workload: str) -> Estimate | None:
         found = self.cells.get((solution, workload))
         return found.speedup if found else None
+
+    def latency_ends(self, solution: str) -> tuple[Cell, Cell] | None:
+        """A solution's cells of the smallest and the largest workload that has a time; None if it has no two."""
+        timed = [
+            found
+            for w in sorted(self.a.workloads, key=lambda w: w.seq_len)
+            if (found := self.cells.get((solution, w.id))) and found.latency_us
+        ]
+        return (timed[0], timed[-1]) if len(timed) > 1 else None
+
+    def factor_everywhere(self, curve: ProfileCurve) -> float | None:
+        """The factor within which a solution is of the fastest on every workload; None if a cell is missing."""
+        return next((x for x, share in zip(curve.factors, curve.shares, strict=True) if share >= 1), None)
 
     def tick(self, workload: str) -> str:
         """A workload's name on an axis: its seq_len where that is enough, otherwise its id."""
