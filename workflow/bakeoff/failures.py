@@ -2,7 +2,7 @@
 
 The profiles ask Snakemake to be quiet about host, rules, progress and reasons. Two things are wrong with that alone: it still
 says much that is no news, and a failed step counts as a rule and stays hidden. (`quiet: all` would hide every error.)
-`listen` mends both; `--quiet`, `--verbose` and dry runs keep Snakemake's own words.
+`listen` mends both. Dry runs, and `--quiet host` on the command line, keep Snakemake's own words.
 """
 
 from __future__ import annotations
