@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -242,6 +243,55 @@ def test_sigkill_at_any_moment_ends_in_the_same_bytes_and_measures_no_finished_c
     assert done.returncode == 0, done.stderr
     for name, content in kept.items():
         assert lines_of(run)[name].startswith(content)
+    keys = [record.key for name in ("honest", "other", "reference") for record in records(run, name)]
+    assert sorted(keys) == sorted(cell.key for cell in plan_of(run).cells)
+    assemble_run(run)
+    assert {name: (run / name).read_bytes() for name in expected} == expected
+
+
+# Ends its own supervisor at one step of journalling one record.
+DIES_AT = """
+import os, signal, sys
+from bakeoff.cli import main
+from bakeoff.measure.samples import journal
+step, due = sys.argv[1], int(sys.argv[2])
+
+class Os:
+    writes = 0
+    def __getattr__(self, name):
+        return getattr(os, name)
+    def die(self, here):
+        if self.writes == due and here == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def write(self, descriptor, data):
+        self.writes += 1
+        self.die("before")
+        if self.writes == due and step == "torn":
+            os.write(descriptor, data[: len(data) // 2])
+            self.die("torn")
+        written = os.write(descriptor, data)
+        self.die("written")
+        return written
+    def fsync(self, descriptor):
+        os.fsync(descriptor)
+        self.die("synced")
+
+journal.os = Os()
+main(["measure", sys.argv[3], "--block", "0"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "kept"), [("before", 2), ("torn", 2), ("written", 3), ("synced", 3)])
+def test_sigkill_at_each_step_of_the_journal_loses_one_record_at_most(
+    tmp_path: Path, undisturbed: tuple[Path, dict[str, str], dict[str, bytes], float], step: str, kept: int
+) -> None:
+    folder, env, expected, _ = undisturbed
+    run = plan_run(tmp_path / "run", folder / "solutions")
+    done = subprocess.run([sys.executable, "-c", DIES_AT, step, "3", str(run)], env=environment(env), check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert sum(content.count(b"\n") for content in lines_of(run).values()) == kept
+    assert measure(run, env=env).returncode == 0
     keys = [record.key for name in ("honest", "other", "reference") for record in records(run, name)]
     assert sorted(keys) == sorted(cell.key for cell in plan_of(run).cells)
     assemble_run(run)

@@ -139,3 +139,19 @@ def test_outputs_have_their_memory_before_the_first_cell() -> None:
             assert re.search(r"Rss: +(\d+) kB", place).group(1) == "2048"  # type: ignore[union-attr]
     finally:
         slots.close()
+
+
+def test_the_harness_is_hidden_during_each_call_also_what_it_has_loaded_since() -> None:
+    code = (
+        "import sys, types, bakeoff.files\n"
+        "from bakeoff.measure.worker.sandbox import Audit\n"
+        "audit = Audit([])\n"
+        "for fresh in ('bakeoff.first', 'bakeoff.second', None, 'bakeoffs'):\n"
+        "    if fresh:\n"
+        "        sys.modules[fresh] = types.ModuleType(fresh)\n"
+        "    with audit:\n"
+        "        seen = [name for name in sys.modules if name.startswith('bakeoff')]\n"
+        "    print(seen, 'bakeoff.files' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), text=True, capture_output=True, check=True)
+    assert done.stdout.splitlines() == ["[] True", "[] True", "[] True", "['bakeoffs'] True"]

@@ -103,7 +103,6 @@ class Reason(StrEnum):
     ECC_ERROR = "ecc_error"
     XID_ERROR = "xid_error"
     CLOCK_LOCK_REFUSED = "clock_lock_refused"
-    LOST_WORKER = "lost_worker"
 
 
 HINTS = {
@@ -140,5 +139,4 @@ HINTS = {
     Reason.ECC_ERROR: "reset or replace the GPU (`nvidia-smi -q -d ECC`), then run again",
     Reason.XID_ERROR: "read the kernel log (`dmesg | grep Xid`), then run again",
     Reason.CLOCK_LOCK_REFUSED: "run as a user who may set clocks, or remove `lock_clocks_mhz` from the configuration",
-    Reason.LOST_WORKER: "run the same command again",
 }
