@@ -146,11 +146,17 @@ def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
         build(small.spec(tmp_path, gpu_description(), cuda=text), tmp_path, "sm_90a")
 
 
-def test_a_missing_compile_file_is_named(tmp_path: Path) -> None:
-    record, _ = build(small.spec(tmp_path, gpu_description()), tmp_path, "sm_90a")
-    assert (
-        record.status == "failed" and record.message and "cuda.py::compile_kernels cannot be imported" in record.message
-    )
+def test_a_missing_compile_file_is_refused_before_the_build(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"backends\.sm_90a\.compile(.|\n)*no file cuda\.py"):
+        small.spec(tmp_path, gpu_description())
+
+
+def test_a_compile_file_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    text = "import no_such_package\ndef compile_kernels(arch):\n    yield {}\n"
+    record, _ = build(small.spec(tmp_path, gpu_description(), cuda=text), tmp_path, "sm_90a")
+    assert record.status == "failed" and record.message
+    assert "cuda.py::compile_kernels cannot be imported: ModuleNotFoundError" in record.message
+    assert "no_such_package" in record.message
 
 
 def test_an_entry_point_with_another_signature_fails_the_build(tmp_path: Path) -> None:
