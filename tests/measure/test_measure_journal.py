@@ -77,6 +77,15 @@ def test_a_torn_last_line_is_an_error_for_readers_that_must_not_repair(tmp_path:
         read_journal(path)
 
 
+@pytest.mark.parametrize("name", ["s.jsonl", "s.jsonl.gz"])
+def test_a_folder_in_a_journals_place_is_an_error_and_no_journal_is_none(tmp_path: Path, name: str) -> None:
+    assert read_journal(tmp_path / "s.jsonl") == []
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError) as caught:
+        read_journal(tmp_path / "s.jsonl")
+    assert name in str(caught.value)
+
+
 def test_damage_in_the_middle_is_an_error_that_names_file_and_line_also_on_resume(tmp_path: Path) -> None:
     path = filled(tmp_path / "a.jsonl", "abc")
     lines = path.read_bytes().split(b"\n")

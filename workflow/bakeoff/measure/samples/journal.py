@@ -75,8 +75,8 @@ class Journal:
 def read_journal(path: Path) -> list[Record]:
     """Every record of a journal that is not being written, compressed or not; any damage is an InputError. No file: no records."""
     packed = path.with_name(path.name + COMPRESSED)
-    if path.is_file() or not packed.is_file():
-        return _parse(path, read_bytes(path), repair=False)[0] if path.is_file() else []
+    if path.exists() or not packed.exists():
+        return _parse(path, read_bytes(path), repair=False)[0] if path.exists() else []
     try:
         data = gzip.decompress(read_bytes(packed))
     except (OSError, EOFError, zlib.error) as error:
