@@ -60,13 +60,17 @@ build() {
 
 # The locked wheels, once per lock: the build itself then needs no network.
 collect_wheels() {
-    local name=$1 folder=.cache/wheels/$1 locks python tags=() minor
+    local name=$1 folder=.cache/wheels/$1 locks python tags=() minor made_by
     locks=$(items "$name" locks)
     # shellcheck disable=SC2086
-    if [ "$(cat $locks | sha256sum)" = "$(cat "$folder/.complete" 2>/dev/null)" ]; then return; fi
+    # Which of a release's wheels are taken is decided below: those of another rule are no use.
+    made_by=$(cat $locks | cat - <(declare -f collect_wheels) | sha256sum)
+    if [ "$made_by" = "$(cat "$folder/.complete" 2>/dev/null)" ]; then return; fi
+    rm -rf "${folder:?}"/*
     say "wheels of $name"
     python=$(field "$name" python)
-    for minor in $(seq 5 28); do tags+=(--platform "manylinux_2_${minor}_x86_64"); done
+    # As pip itself would: of several wheels of one release, the one for the latest glibc.
+    for minor in $(seq 28 -1 5); do tags+=(--platform "manylinux_2_${minor}_x86_64"); done
     mkdir -p "$folder"
     local download=(.venv/bin/python -m pip --disable-pip-version-check download --quiet --no-deps --require-hashes --dest "$folder")
     local work; work=$(mktemp -d)
@@ -79,8 +83,7 @@ collect_wheels() {
         if [ -s "$work/source.txt" ]; then "${download[@]}" --no-build-isolation -r "$work/source.txt"; fi
     done
     rm -rf "$work"
-    # shellcheck disable=SC2086
-    cat $locks | sha256sum > "$folder/.complete"
+    echo "$made_by" > "$folder/.complete"
 }
 
 # The index of torch's makers has the CPU build, and nothing else that is wanted.

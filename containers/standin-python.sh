@@ -3,7 +3,8 @@
 # Usage: standin-python.sh VERSION ROOT
 set -euo pipefail
 version=$1 root=$2
-prefix=$("python$version" -c 'import sys; print(sys.base_prefix)') || {
+# PYENV_VERSION: pyenv's commands only work for a version that is chosen.
+prefix=$(PYENV_VERSION=$version "python$version" -c 'import sys; print(sys.base_prefix)') || {
     echo "standin-python.sh: found no working python$version on PATH, expected one to copy; install it (pyenv, say) or set PATH" >&2
     exit 2
 }
