@@ -10,6 +10,7 @@ the quantized values, 1 in 20 may differ by more than one step. Their bits are t
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -101,6 +102,21 @@ class Stages:
             same("rows", a.view(torch.uint8)[self.rows()], self.call.hidden_states.view(torch.uint8)[self.source()])
             wanted = self.call.hidden_states_scale[:, self.source()].t()
             same(f"{layout} scales", self.scales(scale, 4, layout), wanted)
+        self.check_permute_of_three_blocks()
+
+    def check_permute_of_three_blocks(self) -> None:
+        """A row that is no power of two long, as the full definition's 56 blocks: nothing lands beyond it."""
+        data, scale = self.call.hidden_states[:, :384].contiguous(), self.call.hidden_states_scale[:3].contiguous()
+        call = replace(self.call, hidden_states=data, hidden_states_scale=scale)
+        a = torch.full((self.plan.rows + 1, 384), 0x55, dtype=torch.uint8)
+        a_scale = torch.full((4, self.plan.rows), -7.0)
+        self.triton.permute(call, self.plan, a, a_scale)
+        rows, source = self.rows(), self.source()
+        wanted, wanted_scale = torch.full_like(a, 0x55), torch.full_like(a_scale, -7.0)
+        wanted[rows] = data.view(torch.uint8)[source]
+        wanted_scale[:3, rows] = scale[:, source]
+        same("rows of three blocks", a, wanted)
+        same("scales of three blocks", a_scale, wanted_scale)
 
     def check_activation(self) -> None:
         plan, rows = self.plan, self.rows()
