@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, sha256_bytes
 from bakeoff.measure import host
-from bakeoff.measure.device import locks
 from bakeoff.measure.host import Host, probe, write_host
 from measure_runs import bakeoff, environment
 
@@ -74,7 +74,7 @@ def test_the_verb_writes_and_prints_the_same_document(tmp_path: Path) -> None:
 def test_a_lock_is_held_by_one_process_and_free_again_when_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     code = (
-        "import sys, time; from pathlib import Path; from bakeoff.measure.device.locks import hold\n"
+        "import sys, time; from pathlib import Path; from bakeoff.locks import hold\n"
         "with hold(Path(sys.argv[1]), 'it'):\n    print('held', flush=True); time.sleep(600)"
     )
     owner = subprocess.Popen(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from bakeoff import locks
 from bakeoff.cli import main
+from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json
 from bakeoff.moe.emulate import DequantizedWeights
 from bakeoff.moe.inputs import make_inputs
 from bakeoff.moe.reference import run
 from bakeoff.moe.values import make_weights
 from bakeoff.traces.store import TraceRoot
-from bakeoff.verify import power
+from bakeoff.verify import power, verbs
 from bakeoff.verify.mutants import MUTANTS, Honest, Shared, transposed_w2_scale
 from moe.moe_cases import NARROW, SmallCase
 
@@ -185,3 +188,15 @@ def test_options_that_cannot_be_used_are_input_errors(options, message, tmp_path
     assert main(["gate-power", *options, "-o", str(tmp_path / "x.json")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x.json").exists()
+
+
+def test_on_a_gpu_its_lock_is_held_on_a_cpu_none(tmp_path, monkeypatch):
+    taken = tmp_path / "GPU-7.lock"
+    monkeypatch.setattr(locks, "gpu_lock", lambda uuid: tmp_path / f"{uuid}.lock")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="7", name="H100"))
+    with verbs._alone("cpu"):
+        assert not taken.exists()
+    with verbs._alone("cuda"), pytest.raises(InputError, match="at work on"), locks.hold(taken, "it"):
+        pass
+    with locks.hold(taken, "it"):
+        pass

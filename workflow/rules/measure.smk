@@ -29,8 +29,12 @@ rule gate_power:
         f"{RUN}/gate_power.json",
     log:
         f"{RUN}/logs/gate_power.log",
+    resources:
+        gpu=0 if SETTINGS.backend == "cpu" else 1,
     params:
         definition=SETTINGS.definition,
+        # A GPU run is of the full definition: the reference and all its mutants are too much for a CPU.
+        device="cpu" if SETTINGS.backend == "cpu" else "cuda",
         chosen=(
             ""
             if SETTINGS.workloads == "all"
@@ -38,7 +42,7 @@ rule gate_power:
         ),
     shell:
         "echo 'gate-power  planted mistakes against both gates' >&2; "
-        "bakeoff gate-power --definition {params.definition} {params.chosen} -o {output} 2> >(tee {log} >&2)"
+        "bakeoff gate-power --definition {params.definition} --device {params.device} {params.chosen} -o {output} 2> >(tee {log} >&2)"
 
 
 rule assemble:

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, pretty_json, read_json, sha256_bytes, write_atomic
 from bakeoff.measure import host
-from bakeoff.measure.device import locks
 from bakeoff.measure.device.opening import FAKE_DEVICE
 from bakeoff.measure.samples.journal import Journal, block_folder, journal_path
 from bakeoff.measure.samples.outcomes import HINTS, UNFINISHED, Outcome, Reason

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_json, write_atomic
-from bakeoff.measure.device import locks
 from bakeoff.measure.ledger import say
 from bakeoff.plan import Participant, Plan, read_plan
 from bakeoff.profile.check import coverage

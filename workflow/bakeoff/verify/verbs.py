@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
+from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
 from bakeoff.options import seed
@@ -71,19 +73,31 @@ def gate_power(args: argparse.Namespace) -> int:
         if done % max(1, total // 9) == 0 or done == total:
             print(f"gate-power  {done:3} of {total} cells, last {cell}", file=sys.stderr, flush=True)
 
-    found = power.gate_power(
-        geometry,
-        cases,
-        args.families,
-        seed=args.seed,
-        rows=rows or None,
-        device=args.device,
-        progress=progress,
-    )
+    with _alone(args.device):
+        found = power.gate_power(
+            geometry,
+            cases,
+            args.families,
+            seed=args.seed,
+            rows=rows or None,
+            device=args.device,
+            progress=progress,
+        )
     write_atomic(args.output, pretty_json(found.model_dump(mode="json", by_alias=True)))
     print(power.summary(found))
     # The aim holds for all workloads together: with T = 1 alone, a wrong choice of experts may change nothing.
     return 0 if args.workloads or power.sufficient(found) else 1
+
+
+def _alone(device: str) -> contextlib.AbstractContextManager[None]:
+    """A GPU that is measured on computes nothing else meanwhile, so its lock is taken here as well."""
+    if device == "cpu":
+        return contextlib.nullcontext()
+    import torch
+
+    found = torch.cuda.get_device_properties(0)
+    path = locks.gpu_lock(f"GPU-{found.uuid}")
+    return locks.hold(path, f"GPU {found.name}", lambda text: print(f"gate-power  {text}", file=sys.stderr, flush=True))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ import signal
 import time
 from typing import Any, Protocol
 
-from bakeoff.measure.device import locks
+from bakeoff import locks
 from bakeoff.measure.device.gpu_state import disturbance, locked_clocks, summary
 from bakeoff.measure.device.opening import open_monitor
 from bakeoff.measure.samples.outcomes import Outcome, Reason
