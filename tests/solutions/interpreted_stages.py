@@ -162,6 +162,13 @@ class Stages:
         self.check_codes(pairs.token, pairs.expert, pairs.weight)
 
 
+def check_ties(stages: Stages) -> None:
+    """All experts and groups tie: the lowest groups, and in them the lowest experts."""
+    alike = {name: torch.zeros_like(getattr(stages.call, name)) for name in ("routing_logits", "routing_bias")}
+    stages.triton.route(replace(stages.call, **alike, expert_offset=0), stages.plan)
+    same("rows where all tie", stages.plan.m_count, torch.tensor([stages.plan.tokens] * 8 + [0] * 24))
+
+
 def same(name: str, found: torch.Tensor, wanted: torch.Tensor) -> None:
     if not torch.equal(found.to(wanted.dtype), wanted):
         sys.exit(f"{name}: found {found.flatten()[:40].tolist()}, expected {wanted.flatten()[:40].tolist()}")
@@ -180,4 +187,5 @@ if __name__ == "__main__":
     stages = Stages(int(sys.argv[1]), int(sys.argv[2]))
     for check in ("routing", "permute", "activation", "combine", "given_choice"):
         getattr(stages, f"check_{check}")()
+    check_ties(stages)
     print(f"{len(stages.rows())} pairs")
