@@ -45,6 +45,9 @@ def test_the_table_above_describes_valid_arguments(run, good):
 def test_a_wrong_dtype_is_a_type_error_that_names_the_argument(run, good, name):
     with pytest.raises(TypeError, match=rf"^{name} is torch.float64; expected {good[name].dtype}"):
         call(run, good, **{name: torch.zeros(good[name].shape, dtype=torch.float64)})
+    same_size = {1: torch.uint8, 2: torch.float16, 4: torch.int32}[good[name].dtype.itemsize]
+    with pytest.raises(TypeError, match=rf"^{name} is {same_size}; expected {good[name].dtype}"):
+        call(run, good, **{name: torch.zeros(good[name].shape, dtype=same_size)})
 
 
 @pytest.mark.parametrize("name", TENSORS)
@@ -79,6 +82,9 @@ def test_a_transposed_view_is_refused_with_its_strides(run, good, name):
     wrong = good[name].transpose(-1, -2).contiguous().transpose(-1, -2)
     with pytest.raises(ValueError, match=rf"^{name} has strides"):
         call(run, good, **{name: wrong})
+    padded = torch.zeros(*good[name].shape[:-1], good[name].shape[-1] + 16, dtype=good[name].dtype)
+    with pytest.raises(ValueError, match=rf"^{name} has strides"):
+        call(run, good, **{name: padded[..., :-16]})
 
 
 @pytest.mark.parametrize("name", TENSORS)
