@@ -13,6 +13,9 @@ BLOCKS ?= 10
 # Further arguments for Snakemake, say ARGS="--config blocks=2".
 ARGS ?=
 
+# What .venv holds: cpu, or cu130 (Python 3.12, CUDA 13 and the kernel libraries; several GB) where a Hopper or Blackwell GPU answers.
+ENVIRONMENT ?= $(if $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -E '^(9|10)\.0'),cu130,cpu)
+
 # In one of the project's container images the environment is there already, and is only compared with the checkout's locks.
 ifdef BAKEOFF_IMAGE
 BIN := /opt/bakeoff/bin
@@ -99,12 +102,17 @@ clean:  ## delete what a run made (not .venv, not committed results)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"make: found Python {sys.version.split()[0]}, expected 3.11 or later; set PYTHON=python3.12, say")'
 	@$(PYTHON) -m venv .venv || { echo "make: python3 has no venv module; on Debian/Ubuntu: apt-get install python3-venv" >&2; rm -rf .venv; exit 2; }
 
-.venv/.torch: .venv/bin/python Makefile
+# Another environment than the one that is there is installed over it.
+.venv/.environment-%: .venv/bin/python
+	@rm -f .venv/.environment-* .venv/.torch && touch $@
+
+.venv/.torch: .venv/.environment-cpu Makefile
 	@echo "setup 1/3: torch $(TORCH_VERSION), CPU build"
 	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION) 2> .venv/torch.log \
 	  || { echo "setup: $(TORCH_INDEX) gave no torch; asking the configured index"; $(PIP) install --quiet --no-deps torch==$(TORCH_VERSION); }
 	@touch $@
 
+ifeq ($(ENVIRONMENT),cpu)
 .venv/.reproduce: .venv/.torch requirements/cpu.lock pyproject.toml
 	@echo "setup 2/3: the locked packages"
 	@$(PIP) $(LOCKED) -r requirements/cpu.lock
@@ -112,6 +120,15 @@ clean:  ## delete what a run made (not .venv, not committed results)
 	@echo "setup 3/3: bakeoff itself"
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+else
+.venv/.reproduce: .venv/.environment-$(ENVIRONMENT) containers/$(ENVIRONMENT)/requirements.lock pyproject.toml
+	@$(BIN)/python -c 'import sys; sys.version_info[:2] == (3, 12) or sys.exit(f"make: found Python {sys.version.split()[0]} in .venv, expected 3.12, which the packages for GPUs are locked for; remove .venv and set PYTHON=python3.12, or run `make reproduce-in-container IMAGE=$(ENVIRONMENT)`, or set ENVIRONMENT=cpu and ARGS=\"--config backend=cpu\"")'
+	@echo "setup 1/2: the locked packages for GPUs ($(ENVIRONMENT)), several GB"
+	@$(PIP) $(LOCKED) --only-binary=:all: -r containers/$(ENVIRONMENT)/requirements.lock
+	@echo "setup 2/2: bakeoff itself"
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+endif
 
 .venv/.develop: .venv/.reproduce requirements/dev.lock
 	@echo "setup: test and check tools"
