@@ -45,11 +45,12 @@ reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
 	  *) echo "verdict: FAILED; what failed stands above, and which cells in results/index.html" >&2 ;; esac; exit $$rc; }
 	@echo "verdict: $$(cat results/verdict.txt); results: results/index.html"
 
+# More processes than cores: many tests wait for what hangs to be ended. Neighbours share what a module sets up, so they stay together.
 test: $(TO_DEVELOP)  ## all tests
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds each
-	@$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not browser"
 
 lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drift, zizmor, actionlint
 	@$(BIN)/ruff check $(SOURCES)
