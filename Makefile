@@ -45,12 +45,15 @@ reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
 	  *) echo "verdict: FAILED; what failed stands above, and which cells in results/index.html" >&2 ;; esac; exit $$rc; }
 	@echo "verdict: $$(cat results/verdict.txt); results: results/index.html"
 
-# More processes than cores: many tests wait for what hangs to be ended. Neighbours share what a module sets up, so they stay together.
+# More processes than cores: many tests wait for what hangs to be ended. One thread each: threads of several processes that wait for each
+# other by spinning took most of the machine. Neighbours share what a module sets up, so they stay together.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+
 test: $(TO_DEVELOP)  ## all tests
-	@$(BIN)/python -m pytest -n 3 --dist worksteal
+	@$(PYTEST)
 
 test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds each
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not browser"
+	@$(PYTEST) -m "not slow and not browser"
 
 lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drift, zizmor, actionlint
 	@$(BIN)/ruff check $(SOURCES)
