@@ -220,7 +220,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return folder, env, {name: (run / name).read_bytes() for name in ("traces.jsonl", "verification.jsonl")}, seconds
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])  # the moments drawn; those around a record are gone through one by one below
 @pytest.mark.parametrize("victim", ["supervisor", "worker"])
 def test_sigkill_at_any_moment_ends_in_the_same_bytes_and_measures_no_finished_cell_twice(
     tmp_path: Path, undisturbed: tuple[Path, dict[str, str], dict[str, bytes], float], seed: int, victim: str
