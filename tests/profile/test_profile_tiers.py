@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bakeoff.errors import InputError
@@ -106,6 +107,13 @@ def test_a_tools_version_is_its_number(printed: str, number: str | None, tmp_pat
     tool.write_text(f"#!/bin/sh\ncat <<'EOF'\n{printed}\nEOF\n")
     tool.chmod(0o755)
     assert tiers._version(str(tool)) == number
+
+
+def test_the_first_gpu_that_is_left_to_this_process_is_profiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [SimpleNamespace(name="NVIDIA H100", uuid=uuid) for uuid in ("GPU-b", "GPU-a")]
+    monkeypatch.setattr(tiers.host, "probe", lambda: SimpleNamespace(gpus=left))
+    facts = tiers.gather(trial=False)
+    assert (facts.gpu, facts.gpu_uuid) == ("NVIDIA H100", "GPU-b")
 
 
 def test_this_host_can_be_asked() -> None:

@@ -307,7 +307,7 @@ def translate(line: tuple[str, str, list[str]], program: Program) -> Step:
         return Step(name, negated, program.labels[operands[0]], lambda warp, mask: None)
     make = next((make for prefix, make in INSTRUCTIONS.items() if opcode.startswith(prefix)), None)
     if make is None:
-        raise NotImplementedError(f"PTX instruction {opcode} {', '.join(operands)}")
+        raise ValueError(f"an instruction that this machine does not have: {opcode} {', '.join(operands)}")
     return Step(name, negated, None, make(opcode, operands))
 
 

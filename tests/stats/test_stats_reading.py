@@ -136,9 +136,10 @@ def test_a_run_of_another_schema_version_is_refused(run):
     assert "bakeoff/plan/9" in refused(run)
 
 
+@pytest.mark.parametrize("content", ["[1, 2", "[" * 100_000, '{"counted": NaN}', "7"])
 @pytest.mark.parametrize("name", ["host.json", "gate_power.json"])
-def test_a_malformed_side_document_is_refused_with_its_name(run, name):
-    (run / name).write_text("[1, 2")
+def test_a_malformed_side_document_is_refused_with_its_name(run, name, content):
+    (run / name).write_text(content)
     assert name in refused(run)
 
 

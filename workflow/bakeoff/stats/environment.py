@@ -5,12 +5,11 @@ Entry points: `facts`, `plan_facts`, `hardware`, `axes`, `floor`, `read_gate_pow
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from bakeoff import config as configuration
 from bakeoff.errors import InputError
-from bakeoff.files import read_bytes, validate
+from bakeoff.files import json_document, read_bytes, validate
 from bakeoff.measure.host import Gpu, Host
 from bakeoff.plan import Plan, PlannedWorkload
 from bakeoff.stats.model import Fact, Floor, GatePower
@@ -105,13 +104,13 @@ def read_gate_power(path: Path) -> GatePower | None:
     """gate_power.json; none if the mutants were not run."""
     if not path.is_file():
         return None
+    document = json_document(read_bytes(path), path)
     try:
-        document = json.loads(read_bytes(path))
         known = {name: document[name] for name in GatePower.model_fields}
         known["mutants"] = [
             {**mutant, "mistake": document["mistakes"].get(mutant["name"])} for mutant in document["mutants"]
         ]
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
             path, found=f"{type(error).__name__}: {error}", expected="what `bakeoff gate-power` writes",
             hint="run `bakeoff gate-power` again",

@@ -1,0 +1,37 @@
+"""What README says of committed results is what those results say."""
+
+from __future__ import annotations
+
+import re
+
+from bakeoff.files import PROJECT_ROOT, read_json
+from bakeoff.stats.audit import audit_report
+from bakeoff.stats.model import Analysis, ClaimVerdict
+
+README = " ".join((PROJECT_ROOT / "README.md").read_text().split())
+RECORDED = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100/analysis.json"))[-1]
+PUBLISHED = PROJECT_ROOT / "results/published/2026-02-26_4way"
+
+
+def test_the_recorded_run_says_what_the_first_screen_says() -> None:
+    analysis = read_json(RECORDED, Analysis)
+    ranking = analysis.findings.ranking
+    assert ranking is not None
+    first, second = ranking.order[:2]
+    leads, wins = ranking.leads[first.solution], ranking.wins[first.solution]
+    same = len(analysis.workloads) - wins
+    ahead = f"{(ranking.steps[0].value - 1) * 100:.1f} % ahead of `{second.solution}`"
+    assert f"`{first.solution}` leads all {leads} workloads: {first.value:.2f}× the reference" in README
+    assert leads == len(analysis.workloads) and ahead in README
+    assert (
+        f"On {wins} workloads the lead is beyond the noise; on the other {same} it is shown to be below 2 %" in README
+    )
+    assert sum(bool(winner.tied) and winner.tied == winner.same for winner in analysis.winners) == same
+
+
+def test_the_audit_says_what_the_first_screen_says() -> None:
+    claims = audit_report(PUBLISHED, PUBLISHED / "claims.yaml").claims
+    wrong = [claim for claim in claims if claim.verdict is ClaimVerdict.CONTRADICTED]
+    figures = sum(claim.kind == "figure" for claim in wrong)
+    said = re.search(r"(\d+) of its figures and one conclusion contradict its own table", README)
+    assert said and int(said[1]) == figures == len(wrong) - 1
