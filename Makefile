@@ -27,7 +27,9 @@ TO_REPRODUCE := .venv/.reproduce
 TO_DEVELOP := .venv/.develop
 endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-LOCKED := install --quiet --no-deps --require-hashes
+# Without byte code: Python makes it for what is imported, pip for everything, which took almost half of the time.
+INSTALL := install --quiet --no-deps --no-compile
+LOCKED := $(INSTALL) --require-hashes
 SOURCES := workflow tests solutions benchmarks
 
 .PHONY: help setup setup-dev reproduce test test-fast lint types format schemas recorded lock same-locks check-determinism summary bench bench-compare clean
@@ -112,17 +114,17 @@ clean:  ## delete what a run made (not .venv, not committed results)
 
 .venv/.torch: .venv/.environment-cpu Makefile
 	@echo "setup 1/3: torch $(TORCH_VERSION), CPU build"
-	@$(PIP) install --quiet --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION) 2> .venv/torch.log \
-	  || { echo "setup: $(TORCH_INDEX) gave no torch; asking the configured index"; $(PIP) install --quiet --no-deps torch==$(TORCH_VERSION); }
+	@$(PIP) $(INSTALL) --retries 1 --timeout 20 --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION) 2> .venv/torch.log \
+	  || { echo "setup: $(TORCH_INDEX) gave no torch; asking the configured index"; $(PIP) $(INSTALL) torch==$(TORCH_VERSION); }
 	@touch $@
 
 ifeq ($(ENVIRONMENT),cpu)
 .venv/.reproduce: .venv/.torch requirements/cpu.lock pyproject.toml
 	@echo "setup 2/3: the locked packages"
 	@$(PIP) $(LOCKED) -r requirements/cpu.lock
-	@$(PIP) install --quiet --no-deps triton==$(TRITON_VERSION)
+	@$(PIP) $(INSTALL) triton==$(TRITON_VERSION)
 	@echo "setup 3/3: bakeoff itself"
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) $(INSTALL) --no-build-isolation --editable .
 	@touch $@
 else
 .venv/.reproduce: .venv/.environment-$(ENVIRONMENT) containers/$(ENVIRONMENT)/requirements.lock pyproject.toml
@@ -130,14 +132,14 @@ else
 	@echo "setup 1/2: the locked packages for GPUs ($(ENVIRONMENT)), several GB"
 	@$(PIP) $(LOCKED) --only-binary=:all: -r containers/$(ENVIRONMENT)/requirements.lock
 	@echo "setup 2/2: bakeoff itself"
-	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) $(INSTALL) --no-build-isolation --editable .
 	@touch $@
 endif
 
 .venv/.develop: .venv/.reproduce requirements/dev.lock
 	@echo "setup: test and check tools"
 	@$(PIP) $(LOCKED) -r requirements/dev.lock
-	@$(PIP) install --quiet --no-deps flashinfer-bench==0.1.2
+	@$(PIP) $(INSTALL) flashinfer-bench==0.1.2
 	@touch $@
 
 include containers/images.mk
