@@ -7,6 +7,7 @@ import random
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from bakeoff.measure.device.cuda import attribute
@@ -15,7 +16,7 @@ from bakeoff.measure.device.gpu_state import Sample, disturbance, locked_clocks,
 from bakeoff.measure.samples.assemble import assemble_run
 from bakeoff.measure.samples.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
 from bakeoff.measure.samples.protocol import PROTOCOLS, Robust, per_process_latency, primary_tier
-from bakeoff.measure.worker.timing import _is_enough, relative_half_width
+from bakeoff.measure.worker.timing import RuleBroken, _check_scaling, _is_enough, relative_half_width
 from bakeoff.traces.models import Status
 from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
 
@@ -244,6 +245,31 @@ def test_calls_that_skip_their_work_are_rejected_and_honest_ones_scale(tmp_path:
     assert lazy.detail == "8 calls in a row took 1.00 times as long as 4"
     assert tired.outcome == Outcome.PASSED and any("not twice as long" in warning for warning in tired.warnings)
     assert honest.outcome == Outcome.PASSED and not any("in a row" in warning for warning in honest.warnings)
+
+
+class _Hiccup:
+    """A device on which the first intervals of four calls last as long as those of eight, or all of them."""
+
+    def __init__(self, slow: int) -> None:
+        self.slow, self.tries = slow, 0
+
+    def batch_us(self, call: object, count: int, lead_in_us: float) -> float:
+        self.tries += count == 4
+        return 800.0 if count == 4 and self.tries <= self.slow else 100.0 * count
+
+
+@pytest.mark.parametrize(("slow", "tries"), [(0, 3), (2, 3), (4, 5)])
+def test_a_hiccup_of_the_host_is_not_taken_for_skipped_calls(slow: int, tries: int) -> None:
+    device = _Hiccup(slow)
+    assert _check_scaling(device, MagicMock(), Robust(), [50.0]) == []
+    assert device.tries == tries, "calls that look skipped are tried again, others are not"
+
+
+def test_calls_that_stay_skipped_are_rejected_however_often_they_are_tried() -> None:
+    device = _Hiccup(1000)
+    with pytest.raises(RuleBroken) as broken:
+        _check_scaling(device, MagicMock(), Robust(), [50.0])
+    assert broken.value.finding[1] == Reason.SKIPPED_CALLS and device.tries == 7
 
 
 def test_a_busy_host_does_not_change_how_many_calls_the_test_double_makes() -> None:

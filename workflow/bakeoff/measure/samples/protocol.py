@@ -28,9 +28,9 @@ class Robust:
     # Half of the 95 % interval of the median, as a share of the median, at which a cell is precise enough: blocks differ by
     # 0.3 % and more, so that sharper cells would not sharpen a verdict.
     precision: float = 0.002
-    # Wall time of a cell's timed calls after which no further batch starts, precise or not: the reference needs up to 50 ms a call,
+    # Wall time of a cell's timed calls after which no further batch starts, precise or not: the reference needs 20 ms and more a call,
     # and a composition of hundreds of kernels makes as many records.
-    budget_s: float = 0.5
+    budget_s: float = 0.25
     # Calls in a row that are timed as one, and as many again: the time must scale with their number.
     scaling_calls: int = 4
     # Variants of the inputs (values) and buffers (addresses) that calls draw from.
