@@ -21,7 +21,13 @@ from bakeoff.measure.samples.records import Record
 from bakeoff.plan import Plan, make_plan, read_plan
 from bakeoff.traces.models import document
 
-SOLUTIONS = PROJECT_ROOT / "solutions"
+SOLUTIONS, TRACES = PROJECT_ROOT / "solutions", PROJECT_ROOT / "traces"
+NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
+SMALL = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h256_i128"
+SMALL_AXES = {
+    "hidden_size": 256, "intermediate_size": 128, "gemm1_out_size": 256, "num_hidden_blocks": 2, "num_intermediate_blocks": 1,
+    "num_gemm1_out_blocks": 2,
+}  # fmt: skip
 PARAMETERS = (
     "routing_logits, routing_bias, hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, "
     "gemm2_weights, gemm2_weights_scale, local_expert_offset, routed_scaling_factor, output"
@@ -51,6 +57,21 @@ def write_solution(root: Path, name: str, attack: str | None = None, files: dict
     return folder
 
 
+def small_traces(folder: Path) -> Path:
+    """A traces folder whose one definition, SMALL, is a quarter of the narrow one: what is tested is the harness, not the layer."""
+    definition = json.loads((TRACES / "definitions" / "moe" / f"{NARROW}.json").read_text())
+    for axis, value in SMALL_AXES.items():
+        definition["axes"][axis]["value"] = value
+    lines = (TRACES / "workloads" / "moe" / f"{NARROW}.jsonl").read_text().replace(NARROW, SMALL)
+    for file, content in (
+        (f"definitions/moe/{SMALL}.json", json.dumps({**definition, "name": SMALL})),
+        (f"workloads/moe/{SMALL}.jsonl", lines),
+    ):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text(content)
+    return folder
+
+
 def make_run(folder: Path, solutions: dict[str, str | None], **settings: Any) -> Path:
     """A run folder, ready for `measure`: host.json, config.json and build/. solutions: name -> attack or None."""
     root = folder / "solutions"
@@ -60,8 +81,14 @@ def make_run(folder: Path, solutions: dict[str, str | None], **settings: Any) ->
 
 
 def plan_run(run: Path, root: Path, **settings: Any) -> Path:
-    """(Re)plan and (re)pack a run from a solutions folder."""
+    """(Re)plan and (re)pack a run from a solutions folder, on `small_traces` unless it names a definition."""
+    small = (
+        {}
+        if "definition" in settings
+        else {"traces_root": str(small_traces(root.parent / "traces")), "definition": SMALL}
+    )
     chosen = {
+        **small,
         "backend": "cpu",
         "solutions_root": str(root),
         "workloads": ["T1_o32", "T7_o192"],

@@ -303,7 +303,7 @@ def _kill(process: subprocess.Popen[bytes], victim: str) -> None:
         return
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     for child in children.read_text().split() if children.exists() else []:
-        if b"bakeoff.measure.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+        if Path(f"/proc/{child}/comm").read_text() == "worker\n":
             os.kill(int(child), signal.SIGKILL)
 
 

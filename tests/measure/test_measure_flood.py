@@ -16,7 +16,7 @@ PRINTS = "import os\ndef run_with(*arguments):\n    while True:\n        os.writ
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[Child]:
-    child = Child.spawn("this", [], environment(), tmp_path)
+    child = Child.spawn("this", environment(), tmp_path)
     yield child
     child.end()
     child.close()

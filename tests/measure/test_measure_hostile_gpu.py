@@ -40,7 +40,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, source in ATTACKS.items():
         solution(folder / "solutions", name, f"{source}\n\nrun_with = hostile\n")
         solution(folder / "solutions", f"{name}_neighbour", f"{source}\n\nrun_with = neighbour\n")
-    run = plan_run(folder / "run", folder / "solutions", backend="auto", workloads=["T80_o96"], blocks=1, timeout_s=200)
+    run = plan_run(
+        folder / "run",
+        folder / "solutions",
+        definition="auto",
+        backend="auto",
+        workloads=["T80_o96"],
+        blocks=1,
+        timeout_s=200,
+    )
     done = measure(run)
     assert done.returncode == 0, done.stderr
     return run

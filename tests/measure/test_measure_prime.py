@@ -53,7 +53,7 @@ def test_workers_are_kept_warm_and_stopped_and_one_that_fails_is_left_to_the_blo
 ) -> None:
     setting, tasks, told = prepared(tmp_path)
     before = set(descendants(os.getpid()))
-    workers = Workers(setting)
+    workers = Workers(setting, None)
     prime(workers, tasks)
     ended += workers.sessions
     assert sorted(session.task.participant.name for session in ended) == ["compiles", "reference"]
@@ -69,7 +69,7 @@ def test_workers_are_kept_warm_and_stopped_and_one_that_fails_is_left_to_the_blo
 
 def test_nothing_is_prepared_where_times_do_not_count_or_nothing_is_due(tmp_path: Path) -> None:
     setting, tasks, told = prepared(tmp_path)
-    for workers, due in ((Workers(replace(setting, overlaps=True)), tasks), (Workers(setting), [])):
+    for workers, due in ((Workers(replace(setting, overlaps=True), None), tasks), (Workers(setting, None), [])):
         prime(workers, due)
         assert workers.sessions == []
     assert told == []

@@ -18,8 +18,9 @@ from bakeoff.measure.device.opening import open_monitor
 from bakeoff.measure.samples.outcomes import Outcome, Reason
 from bakeoff.measure.samples.protocol import SMALL_TOKENS
 from bakeoff.measure.samples.records import Record
-from bakeoff.measure.supervisor.children import become_subreaper
+from bakeoff.measure.supervisor.children import become_subreaper, environment
 from bakeoff.measure.supervisor.judge import Judge
+from bakeoff.measure.supervisor.nursery import Nursery
 from bakeoff.measure.supervisor.prime import prime
 from bakeoff.measure.supervisor.sessions import START_S, Flight, Session, Setting, Task
 from bakeoff.measure.supervisor.usage import Usage
@@ -49,7 +50,6 @@ class Block:
     def __init__(self, setting: Setting, tasks: list[Task], recorder: Recorder) -> None:
         self.setting, self.tasks, self.recorder = setting, tasks, recorder
         self._monitor = open_monitor(setting.backend, setting.gpu)
-        self._workers = Workers(setting)
         self._count = 0
         self._held = contextlib.ExitStack()  # the device's lock and what else is undone at the end
         self._refused: str | None = None  # why the clock cannot be locked
@@ -58,11 +58,17 @@ class Block:
     def run(self) -> None:
         """Run everything; on any exception all children are ended first."""
         become_subreaper()
+        setting, nursery = self.setting, None
+        if setting.gpu is None:
+            setting.scratch.mkdir(parents=True, exist_ok=True)
+            nursery = Nursery(environment(setting.threads, setting.scratch, setting.scratch, None), setting.scratch)
+            self._held.callback(nursery.close)
+        self._workers = Workers(setting, nursery)
         try:
-            self._judge = Judge(self.setting)
+            self._judge = Judge(setting, nursery)
             self._workers.trust(self._judge.child, self._hear_referee)
             prime(self._workers, self.tasks)
-            if self.setting.gpu is None:
+            if setting.gpu is None:
                 self._admit()
             for number, task in enumerate(self.tasks):
                 self._current = task

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.measure.supervisor.nursery import Forked, Nursery
 from bakeoff.measure.wire.channel import ProtocolError
 
 MAX_LINE = (
@@ -33,30 +34,37 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 class Child:
     """One child process, seen from the supervisor."""
 
-    def __init__(self, process: subprocess.Popen[bytes], commands: int, results: int) -> None:
-        assert process.stdout is not None
-        self.process, self.commands, self.results, self.output = process, commands, results, process.stdout.fileno()
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, commands: int, results: int, output: int) -> None:
+        self.process, self.commands, self.results, self.output = process, commands, results, output
         self._printed = b""
         self._buffer = b""
+        for descriptor in (results, output):
+            os.set_blocking(descriptor, False)
 
     @classmethod
     def spawn(
-        cls, module: str, arguments: list[str], environment: dict[str, str], folder: Path, keep: tuple[int, ...] = ()
-    ) -> Child:
-        """Start `python -m module PARENT COMMANDS RESULTS arguments...` in `folder`; `keep` are descriptors it inherits."""
+        cls, module: str, environment: dict[str, str], folder: Path, keep: tuple[int, ...] = (), nursery: Nursery | None = None
+    ) -> Child:  # fmt: skip
+        """Start `python -m module PARENT COMMANDS RESULTS keep...` in `folder`; `keep` are descriptors that it inherits.
+
+        With a nursery the process is forked there, otherwise it is a new interpreter.
+        """
         command_read, command_write = os.pipe()
         result_read, result_write = os.pipe()
-        words = [sys.executable, "-P", "-m", module, str(os.getpid()), str(command_read), str(result_write), *arguments]
-        process = subprocess.Popen(
-            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            pass_fds=(command_read, result_write, *keep), start_new_session=True,
-        )  # fmt: skip
-        os.close(command_read)
-        os.close(result_write)
-        child = cls(process, command_write, result_read)
-        for descriptor in (child.results, child.output):
-            os.set_blocking(descriptor, False)
-        return child
+        output_read, output_write = os.pipe()
+        theirs = [command_read, result_write, output_write]
+        process: subprocess.Popen[bytes] | Forked
+        if nursery:
+            process = Forked(nursery.fork(module, environment, folder, [*theirs, *keep]))
+        else:
+            numbers = (os.getpid(), command_read, result_write, *keep)
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, *map(str, numbers)], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+                stdout=output_write, stderr=subprocess.STDOUT, pass_fds=numbers[1:], start_new_session=True,
+            )  # fmt: skip
+        for descriptor in theirs:
+            os.close(descriptor)
+        return cls(process, command_write, result_read, output_read)
 
     @property
     def pid(self) -> int:
@@ -124,11 +132,9 @@ class Child:
         return status
 
     def close(self) -> None:
-        for descriptor in (self.commands, self.results):
+        for descriptor in (self.commands, self.results, self.output):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-        if self.process.stdout:
-            self.process.stdout.close()
 
     def printed(self) -> str:
         """The end of what the child printed."""

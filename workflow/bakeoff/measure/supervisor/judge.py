@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from bakeoff.measure.supervisor.children import Child, environment
+from bakeoff.measure.supervisor.nursery import Nursery
 from bakeoff.measure.supervisor.sessions import Flight, Session, Setting, Task
 from bakeoff.measure.wire.variants import Variant
 
@@ -16,12 +17,12 @@ from bakeoff.measure.wire.variants import Variant
 class Judge:
     """A referee process, and the cells that wait for it. `idle`: it has worked ahead on all that it was told of."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, nursery: Nursery | None) -> None:
         folder = setting.scratch / "_referee"
         folder.mkdir(parents=True, exist_ok=True)
         # Started at once, so that it imports while workers do; it waits for `admit` before it touches the device.
         variables = environment(setting.threads, folder, folder, setting.gpu)
-        self.child = Child.spawn("bakeoff.measure.supervisor.referee", [], variables, folder)
+        self.child = Child.spawn("bakeoff.measure.supervisor.referee", variables, folder, nursery=nursery)
         self.idle = False
         self.waiting: dict[int, tuple[Session, Flight]] = {}
         self.seconds = 0.0

@@ -19,6 +19,7 @@ from bakeoff.measure.samples.outcomes import HINTS, Outcome, Reason
 from bakeoff.measure.samples.protocol import Robust
 from bakeoff.measure.samples.records import Record
 from bakeoff.measure.supervisor.children import Child, Slots, environment, shared_caches
+from bakeoff.measure.supervisor.nursery import Nursery
 from bakeoff.measure.wire.channel import ProtocolError
 from bakeoff.measure.wire.messages import Done, Ready
 from bakeoff.measure.wire.variants import Variant
@@ -174,7 +175,7 @@ class Flight:
 class Session:
     """A worker process with its shared memory."""
 
-    def __init__(self, task: Task, setting: Setting) -> None:
+    def __init__(self, task: Task, setting: Setting, nursery: Nursery | None) -> None:
         self.task, self.ready, self.frozen = task, False, False
         task.starts += 1
         scratch = setting.scratch / task.participant.name
@@ -186,7 +187,7 @@ class Session:
         self.slots = Slots(3 if setting.overlaps else 4, 2 * rows * setting.geometry.hidden)
         variables = environment(setting.threads, scratch, cache, setting.gpu)
         self.child = Child.spawn(
-            "bakeoff.measure.worker", [str(self.slots.descriptor)], variables, scratch, keep=(self.slots.descriptor,)
+            "bakeoff.measure.worker.__main__", variables, scratch, (self.slots.descriptor,), nursery
         )
         self.child.send(
             {

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bakeoff.measure.supervisor.children import Child, Tree, descendants, end_orphans, process_tree
+from bakeoff.measure.supervisor.nursery import Nursery
 from bakeoff.measure.supervisor.sessions import Session, Setting, Task
 from bakeoff.measure.wire.channel import ProtocolError
 from bakeoff.measure.wire.messages import Message, understand
@@ -40,8 +41,8 @@ class Listener(Protocol):
 class Workers:
     """All workers of a block, and the trusted children beside them."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, setting: Setting, nursery: Nursery | None) -> None:
+        self.setting, self._nursery = setting, nursery
         self.sessions: list[Session] = []
         # Every process of the block so far: NVML may list one for a moment after it has ended.
         self.pids: set[int] = set()
@@ -50,7 +51,7 @@ class Workers:
 
     def start(self, task: Task) -> Session:
         """A new worker for a participant."""
-        session = Session(task, self.setting)
+        session = Session(task, self.setting, self._nursery)
         self.sessions.append(session)
         self.pids.add(session.child.pid)
         for descriptor in (session.child.results, session.child.output):

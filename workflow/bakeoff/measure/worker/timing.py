@@ -120,29 +120,23 @@ def _check_scaling(device: Device, cell: Cell, settings: Robust, wall_us: list[f
     given = output.view()
     # All calls are enqueued behind one delay; a call that itself waits for the GPU cannot be.
     each_us = LEAD_IN_SHARE * min(wall_us) if min(wall_us) < LEAD_IN_MOST_US else 0.0
-    single = double = math.inf
+    single = double = ratio = math.inf
     with cell.watch():
         for pause_s in (0.0,) * SCALING_TRIES + SUSPECT_PAUSES_S:
-            if pause_s:
-                if double / single >= LAZY_RATIO:
-                    break
-                time.sleep(pause_s)
+            if abs(ratio / 2 - 1) <= SCALING_TOLERANCE:
+                return []
+            if pause_s and ratio >= LAZY_RATIO:
+                break
+            time.sleep(pause_s)
             single, double = (
                 min(best, device.batch_us(lambda: cell.call(inputs, given), calls, calls * each_us + LEAD_IN_EXTRA_US))
                 for best, calls in ((single, count), (double, 2 * count))
             )
-    ratio = double / single
+            ratio = double / single
+    told = f"{2 * count} calls in a row took {ratio:.2f} times as long as {count}"
     if ratio < LAZY_RATIO:
-        raise RuleBroken(
-            (
-                Outcome.REJECTED,
-                Reason.SKIPPED_CALLS,
-                f"{2 * count} calls in a row took {ratio:.2f} times as long as {count}",
-            )
-        )
-    if abs(ratio / 2 - 1) <= SCALING_TOLERANCE:
-        return []
-    return [f"{2 * count} calls in a row took {ratio:.2f} times as long as {count}, not twice as long"]
+        raise RuleBroken((Outcome.REJECTED, Reason.SKIPPED_CALLS, told))
+    return [] if abs(ratio / 2 - 1) <= SCALING_TOLERANCE else [f"{told}, not twice as long"]
 
 
 def _batch(
