@@ -52,6 +52,12 @@ options=(--rm --read-only --network=none --cap-drop=all --security-opt=no-new-pr
     --tmpfs /tmp:rw,exec,nosuid,size=8g --volume "$PWD:/bakeoff" --workdir /bakeoff)
 gpus=${GPUS:-all}
 if [ -n "$(field "$name" cuda)" ] && [ "$gpus" != none ]; then
+    # One measurement per GPU, whichever container it runs in: workflow/bakeoff/locks.py.
+    locks=/tmp/bakeoff-gpu-locks
+    [ -d "$locks" ] || mkdir -m 1777 "$locks"
+    options+=(--volume "$locks:$locks")
+fi
+if [ -n "$(field "$name" cuda)" ] && [ "$gpus" != none ]; then
     if [ "${runtime##*/}" = podman ]; then options+=(--device "nvidia.com/gpu=$gpus"); else options+=(--gpus "$gpus"); fi
 fi
 # Rootless Podman maps users: this one stays itself, or it could not write the checkout.

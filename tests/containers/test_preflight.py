@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from bakeoff import locks
 from bakeoff.containers import lock, preflight
 from bakeoff.containers.preflight import Driver
 from bakeoff.errors import InputError
@@ -131,7 +132,7 @@ def run_script(
     """containers/run.sh of a checkout, with a runtime of the test's own on PATH, and no other."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for tool in ("bash", "sh", "dirname", "awk", "grep", "id", "tr", "paste", "realpath", "cat"):
+    for tool in ("bash", "sh", "dirname", "awk", "grep", "id", "tr", "paste", "realpath", "cat", "mkdir"):
         (folder / tool).symlink_to(f"/usr/bin/{tool}")
     for name, script in (("docker", runtime), ("skopeo", skopeo)):
         if script is not None:
@@ -209,7 +210,7 @@ def test_a_runtime_without_the_nvidia_toolkit_is_explained(tmp_path: Path) -> No
 def test_run_asks_for_no_privileges(tmp_path: Path) -> None:
     runtime = '[ "$1" = image ] && exit 0; echo "$@"'
     done = run_script(tmp_path, "cu130", "make", "reproduce", runtime=runtime, GPUS="0", STANDIN="1")
-    for option in ("--read-only", "--network=none", "--cap-drop=all", "--security-opt=no-new-privileges", "--gpus 0"):
+    for option in ("--read-only", "--network=none", "--cap-drop=all", "--security-opt=no-new-privileges", "--gpus 0", f"--volume {locks.GPU_LOCKS}:{locks.GPU_LOCKS}"):
         assert option in done.stdout
     assert "--privileged" not in done.stdout and "--cap-add" not in done.stdout
     assert done.stdout.rstrip().endswith("make reproduce")

@@ -14,13 +14,15 @@ from pathlib import Path
 from bakeoff.errors import InputError
 from bakeoff.files import unwritable
 
+GPU_LOCKS = Path("/tmp/bakeoff-gpu-locks")
+
 
 @contextlib.contextmanager
 def hold(path: Path, what: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
     """Hold the lock file `path`. If another process has it: wait after saying so through `waiting`, or, without it, InputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _open(path)
     except OSError as error:
         raise unwritable(path, error) from error
     try:
@@ -30,6 +32,16 @@ def hold(path: Path, what: str, waiting: Callable[[str], None] | None = None) ->
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """The lock file, made if need be, for every user to open. Kernels refuse O_CREAT on another user's file in a folder for all."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with contextlib.suppress(PermissionError):  # somebody else made it at this moment
+        os.fchmod(descriptor, 0o666)
+    return descriptor
 
 
 def _acquire(descriptor: int, path: Path, what: str, waiting: Callable[[str], None] | None) -> None:
@@ -47,5 +59,11 @@ def _acquire(descriptor: int, path: Path, what: str, waiting: Callable[[str], No
 
 
 def gpu_lock(uuid: str) -> Path:
-    """The lock file of a GPU: the same for every user and run of this host, hence not in a folder that settings can move."""
-    return Path("/tmp") / f"bakeoff-{uuid}.lock"
+    """The lock file of a GPU: the same for every user, container and run of this host, hence not in a folder that settings can move.
+
+    Side effect: makes the folder, which containers/run.sh shares with the containers that it starts.
+    """
+    with contextlib.suppress(FileExistsError):
+        GPU_LOCKS.mkdir()
+        GPU_LOCKS.chmod(0o1777)
+    return GPU_LOCKS / f"{uuid}.lock"

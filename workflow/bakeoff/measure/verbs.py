@@ -64,6 +64,7 @@ def record(args: argparse.Namespace) -> int:
     from bakeoff.measure.samples.record import record_run
 
     record_run(args.folder, args.output)
+    print(f"written: {args.output}\nnext: make recorded, which writes its traces and analysis; then commit the folder")
     return 0
 
 

@@ -30,7 +30,7 @@ from bakeoff.profile.timeline import calls
 # Modules that decide what a cell's profile says; a change there makes it stale.
 SOURCES = ("profile/child.py", "profile/counters.py", "profile/cupti.py", "profile/ncu.py", "profile/nsys.py", "profile/process.py",
            "profile/stages.py", "profile/summary.py", "profile/timeline.py", "measure/worker/bench.py", "measure/device/cuda.py",
-           "measure/worker/participant.py")  # fmt: skip
+           "measure/worker/participant.py", "measure/wire/variants.py")  # fmt: skip
 
 
 class Ledger:

@@ -1,0 +1,41 @@
+"""Locks between processes of different users and containers of one host."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bakeoff import locks
+from measure_runs import environment
+
+HOLD = "import sys; from pathlib import Path; from bakeoff import locks\nwith locks.hold(Path(sys.argv[1]), 'the GPU'): print('held')"
+
+
+def test_the_lock_of_a_gpu_is_for_every_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "GPU_LOCKS", tmp_path / "locks")
+    path = locks.gpu_lock("GPU-1")
+    assert locks.gpu_lock("GPU-1") == path and locks.gpu_lock("GPU-2") != path
+    with locks.hold(path, "GPU-1"):
+        pass
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o1777 and stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_users_lock_is_held_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = locks.gpu_lock(f"test-{os.getpid()}")
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", HOLD, str(path)]
+    try:
+        with locks.hold(path, "the GPU"):
+            refused = subprocess.run(words, env=environment(), text=True, capture_output=True)
+        assert f"process {os.getpid()} is at work" in refused.stderr, refused.stderr
+        path.unlink()
+        first = subprocess.run(words, env=environment(), text=True, capture_output=True)
+        assert first.stdout == "held\n", first.stderr
+        with locks.hold(path, "the GPU"):
+            assert path.stat().st_uid == 65534
+    finally:
+        path.unlink(missing_ok=True)
