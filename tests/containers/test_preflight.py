@@ -210,7 +210,14 @@ def test_a_runtime_without_the_nvidia_toolkit_is_explained(tmp_path: Path) -> No
 def test_run_asks_for_no_privileges(tmp_path: Path) -> None:
     runtime = '[ "$1" = image ] && exit 0; echo "$@"'
     done = run_script(tmp_path, "cu130", "make", "reproduce", runtime=runtime, GPUS="0", STANDIN="1")
-    for option in ("--read-only", "--network=none", "--cap-drop=all", "--security-opt=no-new-privileges", "--gpus 0", f"--volume {locks.GPU_LOCKS}:{locks.GPU_LOCKS}"):
+    for option in (
+        "--read-only",
+        "--network=none",
+        "--cap-drop=all",
+        "--security-opt=no-new-privileges",
+        "--gpus 0",
+        f"--volume {locks.GPU_LOCKS}:{locks.GPU_LOCKS}",
+    ):
         assert option in done.stdout
     assert "--privileged" not in done.stdout and "--cap-add" not in done.stdout
     assert done.stdout.rstrip().endswith("make reproduce")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bakeoff.build.spec import discover
 from bakeoff.files import PROJECT_ROOT
-from measure_runs import fake_device, measure, only, plan_run, records, write_solution
+from measure_runs import fake_device, measure, once, only, plan_run, records, write_solution
 
 HOSTILE = {path.stem: path.read_text() for path in sorted((PROJECT_ROOT / "tests/hostile").glob("*.py"))}
 
@@ -88,7 +88,11 @@ def drop_cells(run: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {device: run_all(tmp_path_factory.mktemp(device), device) for device in ("cpu", "fake")}
+    return {
+        device: once(tmp_path_factory, f"hostile-{device}", lambda folder, device=device: run_all(folder, device))
+        / "run"
+        for device in ("cpu", "fake")
+    }
 
 
 @pytest.mark.slow
