@@ -60,6 +60,8 @@ for how in ways:
     child.drain()
     print(json.dumps({"me": os.getpid(), "said": said, "printed": child.printed(), "status": status, "again": child.process.poll()}))
     child.close()
+threads = Path(f"/proc/{nursery.pid}/status").read_text().partition("Threads:")[2].split()[0]
+print(json.dumps({"threads": int(threads)}))
 nursery.close()
 print(json.dumps({"left": descendants(os.getpid())}))
 """
@@ -67,16 +69,21 @@ print(json.dumps({"left": descendants(os.getpid())}))
 
 def start(folder: Path, *ways: str) -> subprocess.Popen[str]:
     (folder / "said.py").write_text(CHILD)
-    variables = {**environment(), "HOME": "/somewhere", "PYTHONPATH": f"{environment()['PYTHONPATH']}:{folder}"}
+    variables = {
+        **environment(),
+        "HOME": "/somewhere",
+        "OMP_NUM_THREADS": "2",
+        "PYTHONPATH": f"{environment()['PYTHONPATH']}:{folder}",
+    }
     words = [sys.executable, "-c", PARENT, str(folder), *ways]
     return subprocess.Popen(words, env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_a_forked_process_is_the_supervisors_child_with_its_own_surroundings(tmp_path: Path) -> None:
     out, error = start(tmp_path, "return", "exit", "signal", "raise").communicate(timeout=120)
-    *ends, left = [json.loads(line) for line in out.splitlines()]
+    *ends, threads, left = [json.loads(line) for line in out.splitlines()]
     assert [end["status"] for end in ends] == [0, 7, -signal.SIGABRT, 1], error
-    assert left == {"left": []}
+    assert (threads, left) == ({"threads": 1}, {"left": []})
     for end in ends:
         said = end["said"]
         assert said["parent"] == end["me"] and said["session"], "one signal to its group ends it"

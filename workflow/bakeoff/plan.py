@@ -260,7 +260,12 @@ def _backend(config: Config) -> Backend:
 
 
 def _title(config: Config) -> str:
-    return "CPU run: correctness only" if config.backend == "cpu" else f"GPU run {config.run} on {config.backend}"
+    chips = {"sm_90a": "Hopper", "sm_100a": "Blackwell"}
+    return (
+        f"FP8 mixture-of-experts kernels on {chips[config.backend]}"
+        if config.backend in chips
+        else "CPU run: correctness only"
+    )
 
 
 def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, Any]) -> list[Any]:
