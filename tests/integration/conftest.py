@@ -46,7 +46,8 @@ class Checkout:
         return self.run("snakemake", "--cores", "2", *words, "--config", *config, **options)  # type: ignore[arg-type]
 
     def files(self, pattern: str) -> dict[str, bytes]:
-        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in sorted(self.root.glob(pattern))}
+        found = (path for path in sorted(self.root.glob(pattern)) if path.is_file())
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
 
 
 def copy_project(target: Path) -> Checkout:
