@@ -27,7 +27,7 @@ TO_REPRODUCE := .venv/.reproduce
 TO_DEVELOP := .venv/.develop
 endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# With byte code: the solutions' processes write none, and each would compile torch anew, 2.5 s of it.
+# With byte code: the solutions' processes write none, and each would compile torch anew.
 INSTALL := install --quiet --no-deps --compile
 LOCKED := $(INSTALL) --require-hashes
 SOURCES := workflow tests solutions benchmarks

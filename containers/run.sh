@@ -56,8 +56,6 @@ if [ -n "$(field "$name" cuda)" ] && [ "$gpus" != none ]; then
     locks=/tmp/bakeoff-gpu-locks
     [ -d "$locks" ] || mkdir -m 1777 "$locks"
     options+=(--volume "$locks:$locks")
-fi
-if [ -n "$(field "$name" cuda)" ] && [ "$gpus" != none ]; then
     if [ "${runtime##*/}" = podman ]; then options+=(--device "nvidia.com/gpu=$gpus"); else options+=(--gpus "$gpus"); fi
 fi
 # Rootless Podman maps users: this one stays itself, or it could not write the checkout.

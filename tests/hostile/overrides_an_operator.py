@@ -3,6 +3,7 @@
 import warnings
 
 import torch
+from torch import library as operators
 
 EXPECTED = ("REJECTED", "left_hook")
 DEVICE = "cpu"
@@ -12,7 +13,7 @@ _state = []
 def hostile(honest, *arguments):
     honest(*arguments)
     if not _state:
-        library = torch.library.Library("aten", "IMPL")
+        library = operators.Library("aten", "IMPL")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             library.impl("copy_", lambda target, source, non_blocking=False: target.set_(source), "CPU")
@@ -22,7 +23,7 @@ def hostile(honest, *arguments):
 def neighbour(honest, *arguments):
     """Has an operator of its own."""
     if not _state:
-        library = torch.library.Library("neighbourly", "DEF")
+        library = operators.Library("neighbourly", "DEF")
         library.define("twice(Tensor x) -> Tensor")
         library.impl("twice", lambda x: x + x, "CPU")
         _state.append(library)

@@ -16,7 +16,7 @@ import yaml
 from bakeoff import locks
 from bakeoff.build.pack import pack
 from bakeoff.build.spec import read_spec
-from bakeoff.config import Config, resolve
+from bakeoff.config import DEFINITIONS, Config, resolve
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.measure.host import probe, write_host
 from bakeoff.measure.samples.journal import read_journal
@@ -25,7 +25,7 @@ from bakeoff.plan import Plan, make_plan, read_plan
 from bakeoff.traces.models import document
 
 SOLUTIONS, TRACES = PROJECT_ROOT / "solutions", PROJECT_ROOT / "traces"
-NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
+NARROW = DEFINITIONS["narrow"]
 SMALL = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h256_i128"
 SMALL_AXES = {
     "hidden_size": 256, "intermediate_size": 128, "gemm1_out_size": 256, "num_hidden_blocks": 2, "num_intermediate_blocks": 1,

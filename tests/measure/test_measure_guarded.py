@@ -19,6 +19,7 @@ from bakeoff.measure.wire.variants import WEIGHTS, Variant, roll_weights
 from bakeoff.measure.worker.__main__ import classify
 from bakeoff.measure.worker.guarded import FENCE, WORDS, Digest, Functions, Hooks, OutputBuffer, check_threads
 from bakeoff.measure.worker.timing import _draw
+from torch import library as operators
 from torch.overrides import TorchFunctionMode
 
 
@@ -140,7 +141,7 @@ def test_an_exception_of_a_solution_has_a_meaning(
 def test_what_would_run_code_outside_the_call_is_noticed_until_it_is_undone() -> None:
     hooks = Hooks()
     assert hooks.check() is None
-    mode, library = _Mode(), torch.library.Library("aten", "IMPL")
+    mode, library = _Mode(), operators.Library("aten", "IMPL")
     before = sys.getprofile(), sys.gettrace()
     undo = {
         "sys.setprofile": (lambda: sys.setprofile(print), lambda: sys.setprofile(before[0])),
@@ -150,7 +151,7 @@ def test_what_would_run_code_outside_the_call_is_noticed_until_it_is_undone() ->
             lambda: signal.setitimer(signal.ITIMER_PROF, 0),
         ),
         "a torch function mode": (lambda: mode.__enter__(), lambda: mode.__exit__(None, None, None)),
-        "torch.library": (lambda: library.impl("roll", lambda *_: None, "AutogradCPU"), library._destroy),
+        "an overridden operator": (lambda: library.impl("roll", lambda *_: None, "AutogradCPU"), library._destroy),
     }
     for what, (leave, take_back) in undo.items():
         leave()

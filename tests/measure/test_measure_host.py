@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from bakeoff import locks
-from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, sha256_bytes
 from bakeoff.measure import host
 from bakeoff.measure.host import Host, probe, write_host
@@ -75,13 +74,16 @@ def test_a_lock_is_held_by_one_process_and_free_again_when_that_is_killed(tmp_pa
     path = tmp_path / "a.lock"
     code = (
         "import sys, time; from pathlib import Path; from bakeoff.locks import hold\n"
-        "with hold(Path(sys.argv[1]), 'it'):\n    print('held', flush=True); time.sleep(600)"
+        "with hold(Path(sys.argv[1]), 'it', sys.exit):\n    print('held', flush=True); time.sleep(600)"
     )
     owner = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], env=environment(), stdout=subprocess.PIPE, text=True
     )
     assert owner.stdout and owner.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match=f"process {owner.pid} is at work on it"), locks.hold(path, "it"):
+    with (
+        pytest.raises(SystemExit, match=f"process {owner.pid}, which is at work on it"),
+        locks.hold(path, "it", sys.exit),
+    ):
         pass
     owner.kill()
     owner.wait()

@@ -13,14 +13,14 @@ import pytest
 from bakeoff import locks
 from measure_runs import environment
 
-HOLD = "import sys; from pathlib import Path; from bakeoff import locks\nwith locks.hold(Path(sys.argv[1]), 'the GPU'): print('held')"
+HOLD = "import sys; from pathlib import Path; from bakeoff import locks\nwith locks.hold(Path(sys.argv[1]), 'the GPU', sys.exit): print('held')"
 
 
 def test_the_lock_of_a_gpu_is_for_every_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "GPU_LOCKS", tmp_path / "locks")
     path = locks.gpu_lock("GPU-1")
     assert locks.gpu_lock("GPU-1") == path and locks.gpu_lock("GPU-2") != path
-    with locks.hold(path, "GPU-1"):
+    with locks.hold(path, "GPU-1", sys.exit):
         pass
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o1777 and stat.S_IMODE(path.stat().st_mode) == 0o666
 
@@ -35,13 +35,13 @@ def test_another_users_lock_is_held_and_waited_for() -> None:
         pytest.skip("cannot become another user here, or that one cannot read this checkout")
     path = locks.gpu_lock(f"test-{os.getpid()}")
     try:
-        with locks.hold(path, "the GPU"):
+        with locks.hold(path, "the GPU", sys.exit):
             refused = as_nobody("-c", HOLD, str(path))
-        assert f"process {os.getpid()} is at work" in refused.stderr, refused.stderr
+        assert f"process {os.getpid()}, which is at work" in refused.stderr, refused.stderr
         path.unlink()
         first = as_nobody("-c", HOLD, str(path))
         assert first.stdout == "held\n", first.stderr
-        with locks.hold(path, "the GPU"):
+        with locks.hold(path, "the GPU", sys.exit):
             assert path.stat().st_uid == 65534
     finally:
         path.unlink(missing_ok=True)

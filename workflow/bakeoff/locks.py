@@ -11,22 +11,24 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bakeoff.errors import InputError
 from bakeoff.files import unwritable
 
 GPU_LOCKS = Path("/tmp/bakeoff-gpu-locks")
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock file `path`. If another process has it: wait after saying so through `waiting`, or, without it, InputError."""
+def hold(path: Path, what: str, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock file `path`. If another process has it, wait, after saying so through `waiting`.
+
+    It may be one that a killed Snakemake left at work: starting again at once must end well.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _open(path)
     except OSError as error:
         raise unwritable(path, error) from error
     try:
-        _acquire(descriptor, path, what, waiting)
+        _acquire(descriptor, what, waiting)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -44,16 +46,11 @@ def _open(path: Path) -> int:
     return descriptor
 
 
-def _acquire(descriptor: int, path: Path, what: str, waiting: Callable[[str], None] | None) -> None:
+def _acquire(descriptor: int, what: str, waiting: Callable[[str], None]) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    except BlockingIOError:
         owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        if waiting is None:
-            raise InputError(
-                path, found=f"process {owner} is at work on {what}", expected="one process at a time",
-                hint="wait for it, or end it, then run the same command again: finished cells are kept",
-            ) from error  # fmt: skip
         waiting(f"waiting for process {owner}, which is at work on {what}")
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 

@@ -46,7 +46,6 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
     plan = read_plan(run)
     cells = block_cells(plan, block)
     _check_host(run, plan)
-    # The other one may outlive its workflow: a killed Snakemake leaves it at work. What it finishes is not measured again.
     with locks.hold(block_folder(run, block) / ".lock", f"block {block} of {run}", tell):
         ledger = Ledger(run, plan, block, cells, again, tell)
         try:

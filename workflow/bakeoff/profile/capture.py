@@ -46,7 +46,7 @@ def profile_run(
     _tell_tiers(tiers, chosen, tell)
     left = 0
     with (
-        locks.hold(run / "profile" / ".lock", f"the profile of {run}"),
+        locks.hold(run / "profile" / ".lock", f"the profile of {run}", tell),
         locks.hold(locks.gpu_lock(facts.gpu_uuid or "none"), f"GPU {facts.gpu}", tell),
     ):
         ceilings = _ceilings(run, tell)

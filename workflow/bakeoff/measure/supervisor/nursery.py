@@ -1,7 +1,7 @@
 """Where a block without a GPU gets its processes from: one that has imported torch, and forks.
 
 Entry points: `Nursery` (in the supervisor), `main` (`python -m bakeoff.measure.supervisor.nursery PARENT SOCKET`). Importing torch costs
-two seconds of a core for each process, more than most cells; times on the CPU are not compared, so that processes may come from one
+each process more than most cells do; times on the CPU are not compared, so that processes may come from one
 image there. On a GPU each process starts afresh. No foreign code ever runs in the nursery itself: a solution is imported after the fork.
 """
 
@@ -15,7 +15,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -148,7 +147,6 @@ def _become(parent: int, request: dict[str, Any], descriptors: list[int]) -> NoR
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])
-        tempfile.tempdir = None
         sys.argv = [request["module"]]
         importlib.import_module(request["module"]).main([str(number) for number in (parent, commands, results, *rest)])
         status = 0

@@ -170,7 +170,7 @@ class Hooks:
             "signal.setitimer": [signal.getitimer(timer)[0] > 0 for timer in timers],
             "a torch function mode": torch._C._len_torch_function_stack(),
             "a torch dispatch mode": torch._C._len_torch_dispatch_stack(),
-            "torch.library": self._overridden(),
+            "an overridden operator": self._overridden(),
         }
 
     def _overridden(self) -> frozenset[str]:
