@@ -159,3 +159,29 @@ def test_on_a_gpu_every_process_is_a_new_interpreter(
     with pytest.raises(Seen) as seen:
         block.Block(setting, [], SimpleNamespace()).run()  # type: ignore[arg-type]
     assert seen.value.args == (forks,)
+
+
+# A block as on a GPU host: without a nursery.
+FRESH = """
+import sys
+from bakeoff.cli import main
+from bakeoff.measure.supervisor import block
+class Absent:
+    def __init__(self, *_): pass
+    def __bool__(self): return False
+    def close(self): pass
+block.Nursery = Absent
+sys.exit(main(["measure", sys.argv[1], "--block", "0"]))
+"""
+
+
+def test_new_interpreters_come_to_the_same_results(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, {"honest": None}, workloads=["T7_o192"]) for name in ("forked", "fresh")]
+    assert measure(runs[0]).returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, str(runs[1])], env=environment(), text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    forked, fresh = (only(run, "honest") for run in runs)
+    assert fresh.outcome == Outcome.PASSED
+    assert (fresh.key, fresh.gates, fresh.numerics) == (forked.key, forked.gates, forked.numerics)
