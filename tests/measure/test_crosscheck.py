@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +64,22 @@ def test_files_without_a_common_cell_are_no_agreement(tmp_path: Path) -> None:
     ours, theirs = write(tmp_path / "ours", OURS), write(tmp_path / "theirs", {("c", 1): 1.0})
     done = subprocess.run([sys.executable, str(SCRIPT), str(ours), str(theirs)], capture_output=True, text=True)
     assert done.returncode == 2 and "no cell in common" in done.stderr
+
+
+def test_what_the_page_says_of_flashinfer_bench_follows_from_the_kept_files() -> None:
+    kept = PROJECT_ROOT / "results/interop/fib-0.1.2/2026-11-23_h100"
+    page = (PROJECT_ROOT / "docs/measurement.md").read_text()
+    lines = re.findall(r"'(\w+)' for workload (\S+): (\w+) with ([\d.]+)x", (kept / "flashinfer-bench.log").read_text())
+    assert {status for _, _, status, _ in lines} == {"PASSED"}
+    speedups = {(solution, workload): float(value) for solution, workload, _, value in lines}
+    name = "cutedsl_moe_fp8_v3_2"
+    workloads = sorted({workload for _, workload in speedups})
+    ratios = [speedups[f"{name}_twin", workload] / speedups[name, workload] for workload in workloads]
+    assert (
+        f"| {min(ratios):.2f} to {max(ratios):.2f}, median {statistics.median(ratios):.2f} over {len(ratios)} workloads |"
+        in page
+    )
+    assert f"{len(ratios)} of {len(ratios)} that it reached" in page
+    ours = json.loads((kept / "robust.manifest.json").read_text())
+    assert f"included: {ours['spent']['total']:.0f} s, 5 solutions" in page and ours["outcomes"] == {"PASSED": 6 * 19}
+    assert "rc=137 188 s" in (kept / "timing.txt").read_text() and "cut off at 188 s" in page
