@@ -16,7 +16,7 @@ from bakeoff.measure.device.gpu_state import Sample, disturbance, locked_clocks,
 from bakeoff.measure.samples.assemble import assemble_run
 from bakeoff.measure.samples.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
 from bakeoff.measure.samples.protocol import PROTOCOLS, Robust, per_process_latency, primary_tier
-from bakeoff.measure.worker.timing import RuleBroken, _check_scaling, _is_enough, relative_half_width
+from bakeoff.measure.worker.timing import SCALING_TRIES, RuleBroken, _check_scaling, _is_enough, relative_half_width
 from bakeoff.traces.models import Status
 from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
 
@@ -250,12 +250,12 @@ def test_calls_that_skip_their_work_are_rejected_and_honest_ones_scale(tmp_path:
 class _Hiccup:
     """A device on which the first intervals of four calls last as long as those of eight, or all of them."""
 
-    def __init__(self, slow: int) -> None:
-        self.slow, self.tries = slow, 0
+    def __init__(self, slow: int, power: float = 1.0) -> None:
+        self.slow, self.power, self.tries = slow, power, 0
 
     def batch_us(self, call: object, count: int, lead_in_us: float) -> float:
         self.tries += count == 4
-        return 800.0 if count == 4 and self.tries <= self.slow else 100.0 * count
+        return 800.0 if count == 4 and self.tries <= self.slow else 100.0 * count**self.power
 
 
 @pytest.mark.parametrize(("slow", "tries"), [(0, 1), (2, 3), (4, 5), (6, 7)])
@@ -263,6 +263,12 @@ def test_a_hiccup_of_the_host_is_not_taken_for_skipped_calls(slow: int, tries: i
     device = _Hiccup(slow)
     assert _check_scaling(device, MagicMock(), Robust(), [50.0]) == []
     assert device.tries == tries, "calls that look skipped are tried again, others are not"
+
+
+def test_calls_that_wait_for_the_host_are_remarked_on_after_a_few_tries() -> None:
+    device = _Hiccup(0, power=0.85)
+    (warning,) = _check_scaling(device, MagicMock(), Robust(), [50.0])
+    assert "not twice as long" in warning and device.tries == SCALING_TRIES
 
 
 def test_calls_that_stay_skipped_are_rejected_however_often_they_are_tried() -> None:

@@ -24,8 +24,6 @@ from bakeoff.measure.wire.channel import tie_to_parent
 
 # What every child of a block imports anyway, and nothing of what only one side may see.
 PRELOADED = ("torch", "bakeoff.moe.values", "bakeoff.traces.store", "bakeoff.measure.wire.variants")
-# NumPy's BLAS starts threads when it is imported; only a process of one thread may fork and go on as if nothing had been.
-SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1"}
 MAX_REQUEST = 1 << 20
 _PR_SET_NAME = 15  # linux/prctl.h
 ADOPTED_S = 10.0  # time within which an orphan becomes the supervisor's child; the kernel needs microseconds
@@ -40,7 +38,7 @@ class Nursery:
         with theirs:
             words = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(theirs.fileno())]
             self._process = subprocess.Popen(
-                words, cwd=folder, env={**environment, **SINGLE_THREADED}, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
+                words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
             )  # fmt: skip
 
     @property
