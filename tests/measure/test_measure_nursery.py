@@ -46,7 +46,7 @@ from bakeoff.measure.supervisor.children import Child, become_subreaper, descend
 from bakeoff.measure.supervisor.nursery import Nursery
 become_subreaper()
 folder, ways = Path(sys.argv[1]), sys.argv[2:]
-nursery = Nursery({**os.environ, "WORD": "nursery's", "ONLY": "nursery's"}, folder)
+nursery = Nursery({**os.environ, "WORD": "nursery's", "ONLY": "nursery's"}, folder.parent)
 for how in ways:
     if how == "orphan":
         nursery._process.kill(); nursery._process.wait()
