@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
+import re
+import statistics
 import sys
 
 import pytest
@@ -117,3 +120,19 @@ def test_a_latency_is_split_into_a_fixed_time_and_a_multiple_of_the_floor():
     assert row == f"| {V3_2} | {fixed:.1f} | {slope:.3f} | {worst:.1f} | {above[901]:.1f} |"
     assert kernel_targets.Run(made).against_floor(V3) is None, "no cells of it"
     assert kernel_targets.floor_table(kernel_targets.Run(analysis())) == []
+
+
+def test_how_far_the_composition_waits_for_the_host_follows_from_the_recorded_samples() -> None:
+    """What docs/kernels.md says of flashinfer_moe beside its tables: CUPTI's busy time, the median over blocks of the processes' medians."""
+    run = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100"))[-1]
+    page = " ".join((PROJECT_ROOT / "docs" / "kernels.md").read_text().split())
+    said = re.search(r"at T = 80 its kernels take (\d+) of \d+ µs, at T = 14107 (\d+) of \d+ µs", page)
+    assert said
+    for busy, workload in zip(said.groups(), ("T80_o96", "T14107_o32"), strict=True):
+        medians = [
+            statistics.median(record["tiers"]["cupti_busy_us"])
+            for journal in run.glob("samples/block-*/flashinfer_moe.jsonl.gz")
+            for record in map(json.loads, gzip.decompress(journal.read_bytes()).splitlines())
+            if (record["workload"], record["kind"]) == (workload, "measure")
+        ]
+        assert len(medians) > 1 and abs(statistics.median(medians) - int(busy)) <= 0.51
