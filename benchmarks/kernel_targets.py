@@ -30,7 +30,9 @@ class Run:
 
     def __init__(self, analysis: dict[str, Any]) -> None:
         self.analysis = analysis
-        self.solutions = [one["name"] for one in analysis["participants"] if one["supported"]]
+        self.solutions = [
+            one["name"] for one in analysis["participants"] if one["supported"] and not one.get("twin_of")
+        ]
         self.tokens = {one["id"]: one["seq_len"] for one in analysis["workloads"]}
         self.workloads = sorted(self.tokens, key=lambda name: self.tokens[name])
         self.latency = {

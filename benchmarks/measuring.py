@@ -30,39 +30,18 @@ def blocks(run: Path, plan: Plan) -> list[str]:
     spent = [
         json.loads((block_folder(run, block) / "manifest.json").read_bytes())["spent"] for block in range(plan.blocks)
     ]
-    busy = [one["gpu_busy"] for one in spent if one.get("gpu_busy") is not None]
-    verified = [verified_share(one, records(run, plan, block)) for block, one in enumerate(spent)]
+    busy, idle = ([100 * one[what] for one in spent if one[what] is not None] for what in ("gpu_busy", "idle"))
+    verified = [100 * one["verified"] / one["lock"] for one in spent]
     rows = [
         ["blocks", str(plan.blocks), "10"],
         [f"wall time of the first {FIVE} blocks", f"{sum(one['total'] for one in spent[:FIVE]):.0f} s", "540 s"],
         ["wall time of a block", between([one["total"] for one in spent], "s"), ""],
         ["lock held in a block", between([one["lock"] for one in spent], "s"), ""],
-        ["under the lock: a kernel ran, by NVML", between([100 * one for one in busy], "%"), ""],
-        ["under the lock: something was being verified", between([100 * one for one in verified], "%"), ""],
-        ["under the lock: idle, neither of the two", idle(spent, verified), "30 %"],
+        ["under the lock: a kernel ran, by NVML", between(busy, "%"), ""],
+        ["under the lock: something was being verified", between(verified, "%"), ""],
+        ["under the lock: idle, neither of the two", between(idle, "%"), "30 %"],
     ]
     return table(["what", "measured", "goal"], rows)
-
-
-def verified_share(spent: dict[str, Any], found: list[Record]) -> float:
-    """Share of the time under the lock in which something was verified; of older runs, as far as journals tell."""
-    seconds = spent.get("verified")
-    if seconds is None:
-        parts = (one.spent_s.get(what, 0.0) for one in found for what in ("checks", "outputs"))
-        seconds = sum(parts) + spent["judged"]
-    return float(seconds / spent["lock"])
-
-
-def idle(spent: list[dict[str, Any]], verified: list[float]) -> str:
-    """As the blocks counted it; of older runs the bounds, since kernels also run while something is verified."""
-    counted = [100 * one["idle"] for one in spent if one.get("idle") is not None]
-    if counted:
-        return between(counted, "%")
-    known = [
-        (one["gpu_busy"], share) for one, share in zip(spent, verified, strict=True) if one.get("gpu_busy") is not None
-    ]
-    least, most = ([100 * (1 - join(pair)) for pair in known] for join in (sum, max))
-    return f"between {min(least):.0f} and {max(most):.0f} %" if known else "n/a"
 
 
 def records(run: Path, plan: Plan, block: int) -> list[Record]:

@@ -117,3 +117,19 @@ def test_damage_to_a_compressed_journal_is_named(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(gzip.decompress(whole).replace(b'"PASSED"', b'"PASSES"', 1)))
     with pytest.raises(InputError, match=r"reference\.jsonl\.gz:1"):
         assemble_run(copy)
+
+
+def test_traces_of_a_data_set_run_carry_the_data_sets_own_workload(tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(RECORDED[-1], copy)
+    plan = json.loads((copy / "config.json").read_text())
+    traces = [json.loads(line) for line in (copy / "traces.jsonl").read_text().splitlines()]
+    theirs = {**traces[0]["workload"], "uuid": "theirs"}
+    (what,) = (one for one in plan["workloads"] if one["uuid"] == traces[0]["workload"]["uuid"])
+    what.update(uuid="theirs", source=theirs)
+    (copy / "config.json").write_bytes(pretty_json(plan))
+    assemble_run(copy)
+    again = [json.loads(line)["workload"] for line in (copy / "traces.jsonl").read_text().splitlines()]
+    assert again[0] == theirs and [one for one in again if one["uuid"] != "theirs"] == [
+        trace["workload"] for trace in traces if trace["workload"]["uuid"] != traces[0]["workload"]["uuid"]
+    ]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bakeoff import plan as planning
 from bakeoff.config import Config, resolve
+from bakeoff.files import PROJECT_ROOT
+from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Plan, make_plan
+from bakeoff.traces.dataset import ROUTING_INPUTS
 from measure_runs import write_solution
+from safetensors.torch import save_file
 
 HOST = "0" * 64
+FULL = Geometry(7168, 2048).name
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +136,51 @@ def test_an_edited_workload_makes_its_own_cells_stale(root: Path, monkeypatch: p
 
     monkeypatch.setattr(planning, "_workload", edited)
     assert stale(before, planned(root)) == {cell for cell in everything(before) if cell[1] == "T7_o192"}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two workloads as a data set lays them out, under uuids of its own."""
+    folder = tmp_path_factory.mktemp("dataset")
+    shutil.copytree(PROJECT_ROOT / "traces/definitions", folder / "definitions")
+    lines = folder / "workloads/moe" / f"{FULL}.jsonl"
+    lines.parent.mkdir(parents=True)
+    for line in (PROJECT_ROOT / "traces/workloads/moe" / f"{FULL}.jsonl").read_text().splitlines():
+        trace = json.loads(line)
+        tokens = trace["workload"]["axes"]["seq_len"]
+        trace["workload"]["uuid"] = f"the data set's T{tokens}"
+        for name in ROUTING_INPUTS:
+            source = {"type": "safetensors", "path": f"./blob/T{tokens}.safetensors", "tensor_key": name}
+            trace["workload"]["inputs"][name] = source
+        with lines.open("a") as stream:
+            stream.write(json.dumps(trace) + "\n")
+        write_blob(folder, tokens)
+    return folder
+
+
+def write_blob(folder: Path, tokens: int, change: float = 0.0) -> None:
+    logits, bias = torch.linspace(-1, 1, tokens * 256).reshape(tokens, 256), torch.zeros(256, dtype=torch.bfloat16)
+    logits[-1, -1] += change
+    (folder / "blob").mkdir(exist_ok=True)
+    save_file({"routing_logits": logits, "routing_bias": bias}, folder / f"blob/T{tokens}.safetensors")
+
+
+def test_a_data_set_names_its_workloads_itself(root: Path, checkout: Path) -> None:
+    ours, theirs = planned(root), planned(root, dataset=str(checkout))
+    assert [what.source for what in ours.workloads] == [None, None] and all(what.seed for what in ours.workloads)
+    for what in theirs.workloads:
+        assert what.uuid == f"the data set's T{what.seq_len}" and what.source and what.seed is None
+        assert what.source.uuid == what.uuid and what.source.inputs["routing_bias"].type == "safetensors"
+    assert stale(ours, theirs) == everything(ours)
+
+
+def test_a_moved_data_set_makes_nothing_stale_and_another_revision_the_changed_workload(
+    root: Path, checkout: Path, tmp_path: Path
+) -> None:
+    before, moved = planned(root, dataset=str(checkout)), tmp_path / "moved"
+    shutil.copytree(checkout, moved)
+    assert stale(before, planned(root, dataset=str(moved))) == set()
+    write_blob(moved, 7, change=1e-6)  # decides nothing: the routing's figures stay the same
+    after = planned(root, dataset=str(moved))
+    assert [what.stats for what in after.workloads] == [what.stats for what in before.workloads]
+    assert stale(before, after) == {at for at in everything(before) if at[1] == "T7_o192"}

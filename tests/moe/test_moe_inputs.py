@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from statistics import NormalDist
 
 import pytest
@@ -217,11 +216,6 @@ def test_a_data_set_gives_the_routing_of_the_full_width():
     made = make_inputs(NARROW, SmallCase(2, 32), "fib", 0, dataset=dataset)
     assert dataset.asked == (Geometry(7168, 2048).name, 2, 32)
     assert (made["routing_logits"] == 1).all()
-
-
-def test_a_missing_data_set_is_refused():
-    with pytest.raises(InputError):
-        routing_stats(NARROW, SmallCase(2, 32), Path("/nonexistent/dataset"))
 
 
 def test_an_unknown_family_is_refused():

@@ -67,6 +67,15 @@ def test_figures_come_in_order_of_tokens_with_verdicts_turned_to_v3_2():
     assert len(targets) == 6 and not any("MISSED" in one for one in targets)
 
 
+def test_a_twin_is_no_solution_of_its_own():
+    made = analysis(latency={f"{V3_2}.twin": 50.0})
+    made["participants"][-1]["twin_of"] = V3_2
+    tables, _ = lines(made)
+    assert "| 16 | 110.0 | 100.0 | 120.0 | 80.0 | 1.250 | FASTER |" in tables and not any(
+        "twin" in row for row in tables
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "missed"),
     [
@@ -136,3 +145,23 @@ def test_how_far_the_composition_waits_for_the_host_follows_from_the_recorded_sa
             if (record["workload"], record["kind"]) == (workload, "measure")
         ]
         assert len(medians) > 1 and abs(statistics.median(medians) - int(busy)) <= 0.51
+
+
+def test_the_stages_at_large_t_are_those_of_the_recorded_profile() -> None:
+    """The table of docs/kernels.md under "Where the time goes at large T": megabytes, microseconds and their ratio."""
+    run = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100"))[-1]
+    profile = json.loads((run / "profile" / f"{TRITON}.json").read_text())
+    (cell,) = (one for one in profile["cells"] if one["workload"] == "T14107_o32")
+    page = (PROJECT_ROOT / "docs" / "kernels.md").read_text().split("### Where the time goes at large T")[1]
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page.split("###")[0], re.MULTILINE)
+    assert {row[0] for row in rows} == set(cell["counters"]["stages"]) - {"gemm1", "gemm2"}
+    for stage, megabytes, microseconds, rate in rows:
+        moved, took = cell["counters"]["stages"][stage]["dram_bytes"], cell["stages_us"][stage]
+        assert float(megabytes) == pytest.approx(moved / 1e6, abs=0.051)
+        assert float(microseconds) == pytest.approx(took, abs=0.051)
+        assert float(rate) == pytest.approx(moved / took / 1e6, abs=0.0051)
+    others = sum(cell["stages_us"][row[0]] for row in rows)
+    assert (
+        f"they take {others:.0f} of the call's {cell['busy_us']:.0f} µs of busy time, {others / cell['busy_us'] * 100:.1f} %"
+        in page
+    )

@@ -34,7 +34,7 @@ from bakeoff.files import (
 )
 from bakeoff.moe.rounding import Rounding
 from bakeoff.traces.dataset import PublicDataset
-from bakeoff.traces.models import Definition
+from bakeoff.traces.models import Definition, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
 SCHEMA = "bakeoff/plan/1"
@@ -77,6 +77,9 @@ class PlannedWorkload(_Part):
     factor: float = Field(description="routed_scaling_factor.")
     uuid: str
     seed: int | None = Field(description="Seed of the synthetic routing; null for a data set.")
+    source: Workload | None = Field(
+        default=None, description="The data set's own workload; null for synthetic routing."
+    )
     stats: RoutingStats
     digest: str
 
@@ -227,26 +230,40 @@ def _twin(who: Participant) -> Participant:
 
 
 def _workload(case: Case, config: Config, definition: Definition) -> PlannedWorkload:
-    synthetic = config.dataset == "synthetic"
-    # The figures stored with a workload are those of its synthetic routing.
-    stats = case.stats if synthetic and case.stats else _computed_stats(case, config, definition)
-    identity = {
-        "trace": case.trace.model_dump(mode="json"),
-        "dataset": config.dataset,
-        "stats": stats.model_dump(mode="json"),
-    }
+    source: Workload | None = None
+    origin: str | dict[str, Any] = config.dataset
+    seed = case.seed
+    if config.dataset == "synthetic":
+        stats = case.stats or _computed_stats(case, definition, None)  # a line added by hand may lack them
+    else:
+        dataset = PublicDataset(configuration.under_root(config.dataset))
+        source, origin = _sourced(case, definition, dataset)
+        seed, stats = None, _computed_stats(case, definition, dataset)
+    identity = {"trace": case.trace.model_dump(mode="json"), "dataset": origin, "stats": stats.model_dump(mode="json")}
     return PlannedWorkload(
-        id=case.id, seq_len=case.seq_len, offset=case.offset, factor=case.factor, uuid=case.uuid, seed=case.seed if synthetic else None,
-        stats=stats, digest=sha256_bytes(canonical_json(identity)),
+        id=case.id, seq_len=case.seq_len, offset=case.offset, factor=case.factor, uuid=source.uuid if source else case.uuid,
+        seed=seed, source=source, stats=stats, digest=sha256_bytes(canonical_json(identity)),
     )  # fmt: skip
 
 
-def _computed_stats(case: Case, config: Config, definition: Definition) -> RoutingStats:
-    """For a hand-added line without stored routing figures, and for a data set, whose routing is not the synthetic one."""
+def _computed_stats(case: Case, definition: Definition, dataset: PublicDataset | None) -> RoutingStats:
     from bakeoff.moe.geometry import Geometry
     from bakeoff.moe.inputs import routing_stats
 
-    return routing_stats(Geometry.of(definition), case, config.dataset)
+    return routing_stats(Geometry.of(definition), case, dataset)
+
+
+def _sourced(case: Case, definition: Definition, dataset: PublicDataset) -> tuple[Workload, dict[str, Any]]:
+    """The data set's workload, and what tells it from another revision's, wherever the checkout lies."""
+    import torch
+
+    from bakeoff.moe.geometry import Geometry
+    from bakeoff.moe.inputs import dataset_name
+
+    where = (dataset_name(Geometry.of(definition)), case.seq_len, case.offset)
+    source, tensors = dataset.workload(*where), dataset.routing_inputs(*where)
+    values = [sha256_bytes(one.contiguous().view(torch.uint8).numpy().tobytes()) for one in tensors]
+    return source, {"workload": source.model_dump(mode="json"), "values": values}
 
 
 def _definition_digest(definition: Definition) -> str:

@@ -69,7 +69,7 @@ def _trace_files() -> Iterator[tuple[Path, bytes]]:
     def routing_of(definition: str, case: Case) -> tuple[int, RoutingStats]:
         geometry = Geometry.of(TraceRoot(definitions.TRACES).definition(definition))
         seed = routing_seed(geometry, case)
-        return seed, routing_stats(geometry, dataclasses.replace(case, seed=seed), "synthetic")
+        return seed, routing_stats(geometry, dataclasses.replace(case, seed=seed))
 
     files = definitions.definition_files() | definitions.workload_files(routing_of)
     for name, content in files.items():

@@ -6,7 +6,6 @@ Entry points: `make_inputs`, `make_routing`, `routing_stats`. The same arguments
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -59,17 +58,18 @@ def make_routing(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """routing_logits (T, 256) float32 and routing_bias (256,) bfloat16; they depend on the case alone."""
     if dataset is not None:
-        # The data set knows the full width only; its routing does not depend on the width.
-        full = replace(geometry, hidden=FULL_HIDDEN, intermediate=FULL_INTERMEDIATE)
-        logits, bias = dataset.routing_inputs(full.name, case.seq_len, case.offset)
+        logits, bias = dataset.routing_inputs(dataset_name(geometry), case.seq_len, case.offset)
         return logits.to(device), bias.to(device)
     return draw_routing(geometry, case, routing_seed(geometry, case), device)
 
 
-def routing_stats(geometry: Geometry, case: Case, dataset: PublicDataset | str | Path | None = None) -> RoutingStats:
-    """How much work the case gives the local experts. dataset: "synthetic", a data set, or its path."""
-    if isinstance(dataset, str | Path):
-        dataset = None if str(dataset) == "synthetic" else _open_dataset(dataset)
+def dataset_name(geometry: Geometry) -> str:
+    """The data set's definition for a geometry of any width: it knows the full one only, and routing does not depend on the width."""
+    return replace(geometry, hidden=FULL_HIDDEN, intermediate=FULL_INTERMEDIATE).name
+
+
+def routing_stats(geometry: Geometry, case: Case, dataset: PublicDataset | None = None) -> RoutingStats:
+    """How much work the case's routing, synthetic or the data set's, gives the local experts."""
     logits, bias = make_routing(geometry, case, dataset=dataset)
     routed = routing.route(logits, bias, case.factor, geometry)
     return routing.stats(routed, case.offset, geometry)
@@ -78,9 +78,3 @@ def routing_stats(geometry: Geometry, case: Case, dataset: PublicDataset | str |
 def routing_seed(geometry: Geometry, case: Case) -> int:
     """The case's own seed, or, for a case without one, the seed that `choose_seed` finds."""
     return choose_seed(geometry, case.seq_len, case.offset) if case.seed is None else case.seed
-
-
-def _open_dataset(path: str | Path) -> PublicDataset:
-    from bakeoff.traces.dataset import PublicDataset
-
-    return PublicDataset(Path(path))

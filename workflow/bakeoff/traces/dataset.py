@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
-from bakeoff.traces.models import Definition, SafetensorsInput, Trace
+from bakeoff.traces.models import Definition, SafetensorsInput, Trace, Workload
 from bakeoff.traces.store import Case, TraceRoot, case_id, read_case, read_traces
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class PublicDataset:
         where, case = self._find(definition, seq_len, offset)
         logits, bias = (self._tensor(where, case.trace, definition, name) for name in ROUTING_INPUTS)
         return logits, bias
+
+    def workload(self, definition_name: str, seq_len: int, offset: int) -> Workload:
+        """The data set's own document of one workload."""
+        return self._find(self._root.definition(definition_name), seq_len, offset)[1].trace.workload
 
     def _find(self, definition: Definition, seq_len: int, offset: int) -> tuple[str, Case]:
         path = self._root.workload_path(definition.name)

@@ -66,7 +66,7 @@ def assemble_run(run: Path) -> None:
     cases = {case.id: case for case in TraceRoot(under_root(plan.traces_root)).workloads(plan.definition)}
     for number, protocol in enumerate(plan.protocols):
         lines = [
-            line(_trace(plan, protocol, cells, who.name, cases[what.id].trace.workload, what.id, host))
+            line(_trace(plan, protocol, cells, who.name, what.source or cases[what.id].trace.workload, what.id, host))
             for who in plan.participants
             if who.role != "reference"
             for what in plan.workloads
