@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bakeoff.build.spec import StageRule
-from bakeoff.profile.stages import STAGES, assign, bound, break_down, representative
+from bakeoff.profile.stages import STAGES, Breakdown, assign, bound, break_down, representative
 from bakeoff.profile.timeline import Activity, Call, Launch, Mark, calls, display_name, mark_name, parse_mark
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +113,17 @@ def test_the_median_call_stands_for_the_cell() -> None:
     assert [one.busy_us for one in found] == [43.0, 44.0, 45.0, 46.0]
     assert representative(found).busy_us == 44.0
     assert representative(found[::-1]).busy_us == 44.0
+
+
+def test_a_call_that_a_tracer_delayed_on_the_host_does_not_stand_for_the_cell() -> None:
+    """The GPU waits in three of five calls because the host fell behind; where all calls wait alike, all of them count."""
+
+    def broken_down(*enqueued: float) -> list[Breakdown]:
+        made = [break_down(call_of((0, 10 + n), (40, 50), enqueued=at), RULES) for n, at in enumerate(enqueued)]
+        return [one for one in made if one is not None]
+
+    assert representative(broken_down(5, 5, 38, 38, 38)).busy_us == 20.0
+    assert representative(broken_down(38, 38, 38, 38, 38)).busy_us == 22.0
 
 
 @pytest.mark.parametrize(

@@ -130,8 +130,14 @@ def break_down(call: Call, rules: Sequence[Rule]) -> Breakdown | None:
 
 
 def representative(found: Sequence[Breakdown]) -> Breakdown:
-    """The call with the median busy time (the lower one of two): its parts belong together, medians of parts would not."""
-    return sorted(found, key=lambda one: one.busy_us)[(len(found) - 1) // 2]
+    """The call with the median busy time (the lower one of two): its parts belong together, medians of parts would not.
+
+    Calls in which the GPU waited for the host longer than in the best of them, by a tenth of the span, stand aside: what the tracer
+    or another process costs the host comes on top of a call's own waits, and is not the solution's.
+    """
+    least_us = min(one.host_gap_us for one in found)
+    steady = [one for one in found if one.host_gap_us - least_us <= HOST_BOUND_SHARE * one.span_us]
+    return sorted(steady, key=lambda one: one.busy_us)[(len(steady) - 1) // 2]
 
 
 @functools.cache
