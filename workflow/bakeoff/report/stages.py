@@ -196,7 +196,11 @@ def explanations(section: ProfileSection) -> Table:
 
 def _numbers(numbers: dict[str, float]) -> Cell:
     exact = "; ".join(f"{name}={f.raw(value)}" for name, value in numbers.items())
-    return cell(exact, "; ".join(f"{name}: {f.significant(value)}" for name, value in numbers.items()) or "–")
+    return cell(exact, "; ".join(f"{name}: {_plain(value)}" for name, value in numbers.items()) or "–")
+
+
+def _plain(value: float) -> str:
+    return f.count(int(value)) if value.is_integer() else f.significant(value)
 
 
 def kernels(view: View, section: ProfileSection) -> Table:
