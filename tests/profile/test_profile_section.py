@@ -18,7 +18,7 @@ from bakeoff.traces.models import RoutingStats
 from profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, write_run
 from profile_runs import GPU
 
-V3, TRITON = "cutedsl_moe_fp8_v3", "triton_fused_moe_v2"
+V3, TRITON, FLASHINFER = "cutedsl_moe_fp8_v3", "triton_fused_moe_v2", "flashinfer_moe"
 FULL = Geometry(7168, 2048)
 ROUNDING = Rounding(gemm1_output=("bfloat16",), intermediate=("fp8_block128",), gemm2_output=("bfloat16",))
 NO_CACHE = 0
@@ -229,6 +229,26 @@ def test_explain_without_a_profile_says_how_to_get_one(tmp_path: Path) -> None:
         explain.explain_solution(TRITON, run, None)
     with pytest.raises(InputError, match="T9_o9"):
         explain.explain_solution(V3, run, ["T9_o9"])
+
+
+def test_explain_knows_a_solution_from_a_wrong_name_the_reference_and_a_twin(tmp_path: Path) -> None:
+    copy = plan().participants[1].model_copy(update={"name": f"{V3}.twin", "twin_of": V3})
+    made = plan().model_copy(update={"participants": [*plan().participants, copy]})
+    run = write_run(tmp_path, [profile(V3, [cell("T1_o32")])], made)
+    for name, hint in (
+        ("nobody", "correct the name"),
+        ("reference", "correct the name"),
+        (copy.name, f"name {V3}: this one is an exact copy"),
+    ):
+        with pytest.raises(InputError, match=hint) as caught:
+            explain.explain_solution(name, run, None)
+        assert V3 in caught.value.expected and "profile " not in str(caught.value.hint)
+
+
+def test_explain_says_which_design_ran(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [profile(FLASHINFER, [cell("T1_o32")])])
+    design = next(who.design for who in plan().participants if who.name == FLASHINFER)
+    assert design and f"design:              {design}\n" in explain.explain_solution(FLASHINFER, run, None)
 
 
 def test_the_newest_recorded_run_with_a_profile_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

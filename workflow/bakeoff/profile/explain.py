@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.plan import read_plan
+from bakeoff.plan import Participant, Plan, read_plan
 from bakeoff.profile.section import load
 from bakeoff.profile.section_model import CellSection, ProfileSection, StageSection
 
@@ -24,12 +24,12 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
     run = (folder or newest_recorded()).resolve()
     plan = read_plan(run)
     section = load(run, plan)
-    names = [who.name for who in plan.participants if who.role != "reference"]
+    who = _participant(plan, solution)
     cells = [cell for cell in section.cells if cell.solution == solution] if section else []
     if section is None or not cells:
         raise InputError(
-            f"profile of {solution} in {run}", found="none" if solution in names else f"the run has {', '.join(names)}",
-            expected="profile/<solution>.json with at least one cell", hint=f"bakeoff profile {run} --solution {solution}",
+            f"profile of {solution} in {run}", found="none", expected="profile/<solution>.json with at least one cell",
+            hint=f"bakeoff profile {run} --solution {solution}",
         )  # fmt: skip
     there = [cell.workload for cell in cells]
     unknown = [name for name in workloads or [] if name not in there]
@@ -41,11 +41,21 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
     detail = _kernels if workloads else _nothing
     return "\n".join(
         [
-            *_head(solution, section, run.name),
+            *_head(who, section, run.name),
             *(line for cell in shown for line in [*_cell(cell), *detail(cell)]),
             *_tail(section, solution),
         ]
     )
+
+
+def _participant(plan: Plan, solution: str) -> Participant:
+    """The solution as the run knows it, if the run can have a profile of it."""
+    profiled = {one.name: one for one in plan.participants if one.role != "reference" and one.twin_of is None}
+    if solution in profiled:
+        return profiled[solution]
+    twin_of = next((one.twin_of for one in plan.participants if one.name == solution), None)
+    hint = f"name {twin_of}: this one is an exact copy of it" if twin_of else "correct the name"
+    raise InputError("SOLUTION", solution, f"a solution that the run profiles: {', '.join(profiled)}", hint)
 
 
 def newest_recorded() -> Path:
@@ -60,8 +70,10 @@ def newest_recorded() -> Path:
     return found[-1]
 
 
-def _head(solution: str, section: ProfileSection, run: str) -> list[str]:
-    lines = [f"{solution} on {section.gpu}, run {run}"]
+def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
+    lines = [f"{who.name} on {section.gpu}, run {run}"]
+    if who.design:
+        lines.append(f"design:              {who.design}")
     if section.peak_gbs and section.peak_tflops:
         lines.append(
             f"peaks (sourced):     {section.peak_gbs:,.0f} GB/s, {section.peak_tflops:,.0f} TFLOP/s of dense FP8"
