@@ -245,6 +245,13 @@ def test_explain_knows_a_solution_from_a_wrong_name_the_reference_and_a_twin(tmp
         assert V3 in caught.value.expected and "profile " not in str(caught.value.hint)
 
 
+def test_explain_names_stages_that_spill(tmp_path: Path) -> None:
+    spilled = counters().model_copy(update={"local_accesses": 70535.0})
+    run = write_run(tmp_path, [profile(V3, [cell("T1_o32", counted={"routing": spilled, "gemm1": counters()})])])
+    text = explain.explain_solution(V3, run, None)
+    assert "instructions on local memory (spills, stacks): routing 70,535\n" in text
+
+
 def test_explain_says_which_design_ran(tmp_path: Path) -> None:
     run = write_run(tmp_path, [profile(FLASHINFER, [cell("T1_o32")])])
     design = next(who.design for who in plan().participants if who.name == FLASHINFER)

@@ -101,7 +101,12 @@ def _cell(cell: CellSection) -> list[str]:
             "stage", "us", "share", "floor us", "of it", "bound by", "DRAM", "tensor", "occ.", "launches"
         ).rstrip(),
     ]
-    return lines + ["  " + _stage(one).rstrip() for one in cell.stages if one.us]
+    spills = [f"{one.stage} {one.local_accesses:,.0f}" for one in cell.stages if one.local_accesses]
+    return [
+        *lines,
+        *("  " + _stage(one).rstrip() for one in cell.stages if one.us),
+        *([f"  instructions on local memory (spills, stacks): {', '.join(spills)}"] if spills else []),
+    ]
 
 
 def _kernels(cell: CellSection) -> list[str]:
