@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from bakeoff.measure.device.gpu_state import Sample, disturbance, locked_clocks,
 from bakeoff.measure.samples.assemble import assemble_run
 from bakeoff.measure.samples.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
 from bakeoff.measure.samples.protocol import PROTOCOLS, Robust, per_process_latency, primary_tier
-from bakeoff.measure.worker.timing import SCALING_TRIES, RuleBroken, _check_scaling, _is_enough, relative_half_width
+from bakeoff.measure.worker.timing import (
+    SCALING_TRIES,
+    RuleBroken,
+    _check_scaling,
+    _is_enough,
+    _ratio_scatter,
+    relative_half_width,
+)
 from bakeoff.traces.models import Status
 from measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
 
@@ -74,8 +82,10 @@ def test_the_interval_of_the_median_narrows_with_calls_and_covers_it() -> None:
     [
         ([100.0] * 8, 0.1, False),  # precise, but too few
         ([100.0] * 16, 0.1, True),
-        ([100.0, 110.0] * 8, 0.1, False),  # many enough, not precise
-        ([100.0, 110.0] * 48, 0.1, True),  # no more than this
+        ([100.0, 101.0] * 8, 0.1, False),  # many enough, not precise
+        ([100.0, 101.0] * 48, 0.1, True),  # no more than this
+        ([100.0, 110.0] * 4, 0.1, False),  # will hardly become precise, but too few to tell
+        ([100.0, 110.0] * 8, 0.1, True),  # will not become precise
         ([100.0, 110.0] * 4, 0.5, True),  # the budget is spent
     ],
 )
@@ -247,6 +257,10 @@ def test_calls_that_skip_their_work_are_rejected_and_honest_ones_scale(tmp_path:
     assert honest.outcome == Outcome.PASSED and not any("in a row" in warning for warning in honest.warnings)
 
 
+STEADY = {"wall_us": [50.0] * 16, "event_us": [100.0] * 16}
+WILD = {"wall_us": [50.0] * 16, "event_us": [60.0, 80.0, 120.0, 160.0] * 4}
+
+
 class _Hiccup:
     """A device on which the first intervals of four calls last as long as those of eight, or all of them."""
 
@@ -261,20 +275,34 @@ class _Hiccup:
 @pytest.mark.parametrize(("slow", "tries"), [(0, 1), (2, 3), (4, 5), (6, 7)])
 def test_a_hiccup_of_the_host_is_not_taken_for_skipped_calls(slow: int, tries: int) -> None:
     device = _Hiccup(slow)
-    assert _check_scaling(device, MagicMock(), Robust(), [50.0]) == []
+    assert _check_scaling(device, MagicMock(), Robust(), STEADY) == []
     assert device.tries == tries, "calls that look skipped are tried again, others are not"
 
 
 def test_calls_that_wait_for_the_host_are_remarked_on_after_a_few_tries() -> None:
     device = _Hiccup(0, power=0.85)
-    (warning,) = _check_scaling(device, MagicMock(), Robust(), [50.0])
+    (warning,) = _check_scaling(device, MagicMock(), Robust(), STEADY)
     assert "not twice as long" in warning and device.tries == SCALING_TRIES
 
 
-def test_calls_that_stay_skipped_are_rejected_however_often_they_are_tried() -> None:
+def test_calls_that_scatter_themselves_are_not_remarked_on_when_their_sums_do() -> None:
+    device = _Hiccup(0, power=0.9)
+    assert _check_scaling(device, MagicMock(), Robust(), WILD) == [] and device.tries == 1
+
+
+def test_the_scatter_of_the_ratio_follows_from_that_of_single_calls() -> None:
+    chance = random.Random(4)
+    draw = lambda n: [chance.gauss(100, 10) for _ in range(n)]  # noqa: E731
+    ratios = [sum(draw(8)) / sum(draw(4)) for _ in range(4000)]
+    assert _ratio_scatter(draw(4000), 4) == pytest.approx(statistics.stdev(ratios) / 2, rel=0.08)
+    assert _ratio_scatter([5.0], 4) == 0 == _ratio_scatter([5.0] * 9, 4)
+
+
+@pytest.mark.parametrize("samples", [STEADY, WILD], ids=["steady", "wild"])
+def test_calls_that_stay_skipped_are_rejected_however_often_they_are_tried(samples: dict[str, list[float]]) -> None:
     device = _Hiccup(1000)
     with pytest.raises(RuleBroken) as broken:
-        _check_scaling(device, MagicMock(), Robust(), [50.0])
+        _check_scaling(device, MagicMock(), Robust(), samples)
     assert broken.value.finding[1] == Reason.SKIPPED_CALLS and device.tries == 7
 
 

@@ -28,6 +28,9 @@ class Robust:
     # Half of the 95 % interval of the median, as a share of the median, at which a cell is precise enough: blocks differ by
     # 0.3 % and more, so that sharper cells would not sharpen a verdict.
     precision: float = 0.002
+    # The same share, beyond which calls wait for the host rather than for the GPU: such a cell's blocks differ by far more, and no
+    # number of calls that a block has time for would make it precise.
+    hopeless: float = 0.02
     # Wall time of a cell's timed calls after which no further batch starts, precise or not: the reference needs 20 ms and more a call,
     # and a composition of hundreds of kernels makes as many records.
     budget_s: float = 0.25

@@ -25,6 +25,7 @@ from bakeoff.moe import reference, routing
 from bakeoff.moe.ambiguity import Ambiguity
 from bakeoff.moe.emulate import DequantizedWeights, Emulator, Inputs
 from bakeoff.moe.geometry import Geometry
+from bakeoff.moe.inputs import make_routing
 from bakeoff.moe.rounding import EXACT, Rounding
 from bakeoff.moe.values import make_weights
 from bakeoff.traces.dataset import PublicDataset
@@ -93,7 +94,8 @@ class Referee:
     def answer(self, workload: str, family: str, seed: int, variant: Variant) -> Answer:
         key = (workload, family, seed, variant)
         if key not in self._answers:
-            parts = activations(self.geometry, self.cases[workload], family, variant, self.device, self.dataset)  # type: ignore[arg-type]
+            case, given = self.cases[workload], self._routing(workload)
+            parts = activations(self.geometry, case, family, variant, self.device, given)  # type: ignore[arg-type]
             tensors, dequantized = self._weights(family, seed, variant.experts)
             ordered = ("routing_logits", "routing_bias", "hidden_states", "hidden_states_scale")
             inputs = {**{name: parts[name] for name in ordered}, **tensors,
@@ -103,6 +105,10 @@ class Referee:
                 self._answers.popitem(last=False)
         self._answers.move_to_end(key)
         return self._answers[key]
+
+    @functools.cache  # noqa: B019 - one referee lives as long as its process
+    def _routing(self, workload: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return make_routing(self.geometry, self.cases[workload], self.device, self.dataset)
 
     @functools.lru_cache(maxsize=3)  # noqa: B019 - one referee lives as long as its process
     def _weights(self, family: str, seed: int, experts: int) -> tuple[dict[str, torch.Tensor], DequantizedWeights]:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
     from bakeoff.moe.values import Family
-    from bakeoff.traces.dataset import PublicDataset
     from bakeoff.traces.store import Case
 
 WEIGHTS = ("gemm1_weights", "gemm1_weights_scale", "gemm2_weights", "gemm2_weights_scale")
@@ -49,17 +48,19 @@ def activations(
     family: Family,
     variant: Variant,
     device: torch.device | str,
-    dataset: PublicDataset | None,
+    routing: tuple[torch.Tensor, torch.Tensor],
 ) -> dict[str, torch.Tensor | int | float]:
-    """A variant's inputs without the weights: routing_logits, routing_bias, hidden_states, its scale, offset and factor."""
-    from bakeoff.moe.inputs import make_routing
+    """A variant's inputs without the weights: routing_logits, routing_bias, hidden_states, its scale, offset and factor.
+
+    routing: the case's own logits and bias (`moe.inputs.make_routing`), the same for all its variants; copied.
+    """
     from bakeoff.moe.values import make_activations
 
-    logits, bias = make_routing(geometry, case, device, dataset)
+    logits, bias = routing
     states, scale = make_activations(geometry, case, family, variant.seed, device)
     return {
         "routing_logits": logits.roll(variant.tokens, 0),
-        "routing_bias": bias,
+        "routing_bias": bias.clone(),
         "hidden_states": states,
         "hidden_states_scale": scale,
         "local_expert_offset": int(case.offset),

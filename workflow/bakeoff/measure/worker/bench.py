@@ -21,6 +21,7 @@ from bakeoff.measure.worker.guarded import Digest, Finding, Functions, Hooks, Ou
 from bakeoff.measure.worker.participant import Call
 from bakeoff.measure.worker.sandbox import Audit
 from bakeoff.moe.geometry import Geometry
+from bakeoff.moe.inputs import make_routing
 from bakeoff.moe.values import make_weights
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import Case, TraceRoot
@@ -37,6 +38,7 @@ class Cell:
     variants: list[Variant]  # the first is the workload's own
     weights: dict[str, torch.Tensor]
     parts: dict[str, Any]
+    routing: tuple[torch.Tensor, torch.Tensor]  # the case's own logits and bias; no call ever gets these
     digests: torch.Tensor  # of the inputs' tensors as they were made
 
     @property
@@ -46,7 +48,7 @@ class Cell:
     def variant(self, variant: Variant) -> dict[str, Any]:
         """The activations of a variant; its weights are for the caller to roll."""
         bench = self.bench
-        return activations(bench.geometry, self.case, self.family, variant, bench.device.torch_name, bench.dataset)
+        return activations(bench.geometry, self.case, self.family, variant, bench.device.torch_name, self.routing)
 
     def output(self) -> OutputBuffer:
         return OutputBuffer(self.case.seq_len, self.bench.geometry.hidden, self.bench.device.torch_name)
@@ -127,9 +129,10 @@ class Bench:
         if self._weights is None or self._weights[0] != (family, seed):
             self._weights = None
             self._weights = ((family, seed), make_weights(self.geometry, family, seed, self.device.torch_name))
-        parts = activations(self.geometry, case, family, Variant(seed), self.device.torch_name, self.dataset)
+        routing = make_routing(self.geometry, case, self.device.torch_name, self.dataset)
+        parts = activations(self.geometry, case, family, Variant(seed), self.device.torch_name, routing)
         variants = [Variant(**each) for each in command["variants"]]
         weights = self._weights[1]
         digests = self.digest.of_all(in_order(parts, weights))
-        self.cell = Cell(self, case, family, seed, variants, weights, parts, digests)
+        self.cell = Cell(self, case, family, seed, variants, weights, parts, routing, digests)
         return self.cell

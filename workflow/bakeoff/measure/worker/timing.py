@@ -11,6 +11,7 @@ import math
 import random
 import secrets
 import time
+from statistics import NormalDist, quantiles
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 # A delay on the GPU before each call, while the host enqueues it: longer than the host needs, so that the GPU never waits for it.
 LEAD_IN_SHARE, LEAD_IN_EXTRA_US, LEAD_IN_MOST_US = 1.5, 20.0, 1000.0
-# How far the time of 2N calls may be from twice that of N before it is remarked on, and the ratio below which calls were skipped.
-SCALING_TRIES, SCALING_TOLERANCE, LAZY_RATIO = 3, 0.03, 1.5
+# How far the time of 2N calls may be from twice that of N before it is remarked on, at least and at most (by how much single calls
+# scatter), and the ratio below which calls were skipped, which the tolerance never reaches.
+SCALING_TRIES, SCALING_TOLERANCE, SCALING_MOST, LAZY_RATIO = 3, 0.03, 0.2, 1.5
 # Pauses before the further tries of calls that seem to be skipped: a busy host can be slow for several milliseconds on end.
 SUSPECT_PAUSES_S = (0.002, 0.01, 0.05, 0.2)
 Z95 = 1.96
@@ -51,7 +53,7 @@ def timed_calls(device: Device, cell: Cell, protocol: str, keeper: Keeper) -> di
     )
     answer: dict[str, Any] = {"tiers": {tier: times for tier, times in samples.items() if times}}
     if isinstance(settings, Robust) and not cell.bench.is_reference:
-        answer["warnings"] = _check_scaling(device, cell, settings, samples["wall_us"])
+        answer["warnings"] = _check_scaling(device, cell, settings, samples)
     return {**answer, "missing_tiers": dict(device.missing)}
 
 
@@ -106,11 +108,16 @@ def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Sam
 def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
     if spent_s >= settings.budget_s or len(times) >= settings.max_calls:
         return True
-    return len(times) >= settings.min_calls and relative_half_width(times) <= settings.precision
+    if len(times) < settings.min_calls:
+        return False
+    width = relative_half_width(times)
+    return width <= settings.precision or width > settings.hopeless
 
 
-def _check_scaling(device: Device, cell: Cell, settings: Robust, wall_us: list[float]) -> list[str]:
+def _check_scaling(device: Device, cell: Cell, settings: Robust, samples: Samples) -> list[str]:
     """Twice as many calls in a row must take about twice as long; returns a warning where they do not, and raises where they skip.
+
+    How exactly depends on how much single calls differ: sums of calls that wait for the host scatter as well.
 
     The best of a few tries counts: a hiccup of the host makes an interval longer, never shorter. Calls that are skipped stay skipped
     however often they are tried; a hiccup passes.
@@ -119,7 +126,9 @@ def _check_scaling(device: Device, cell: Cell, settings: Robust, wall_us: list[f
     output.poison()
     given = output.view()
     # All calls are enqueued behind one delay; a call that itself waits for the GPU cannot be.
-    each_us = LEAD_IN_SHARE * min(wall_us) if min(wall_us) < LEAD_IN_MOST_US else 0.0
+    fastest_us = min(samples["wall_us"])
+    each_us = LEAD_IN_SHARE * fastest_us if fastest_us < LEAD_IN_MOST_US else 0.0
+    tolerance = min(SCALING_MOST, max(SCALING_TOLERANCE, 2 * _ratio_scatter(samples["event_us"], count)))
     single = double = ratio = math.inf
     with cell.watch():
         for pause_s in (0.0,) * SCALING_TRIES + SUSPECT_PAUSES_S:
@@ -131,7 +140,7 @@ def _check_scaling(device: Device, cell: Cell, settings: Robust, wall_us: list[f
                 for best, calls in ((single, count), (double, 2 * count))
             )
             ratio = double / single
-            if abs(ratio / 2 - 1) <= SCALING_TOLERANCE:
+            if abs(ratio / 2 - 1) <= tolerance:
                 return []
     told = f"{2 * count} calls in a row took {ratio:.2f} times as long as {count}"
     if ratio < LAZY_RATIO:
@@ -247,6 +256,15 @@ def relative_half_width(times: list[float]) -> float:
     low, high = max(0, math.floor(n / 2 - reach)), min(n - 1, math.ceil(n / 2 + reach))
     median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     return (ordered[high] - ordered[low]) / 2 / median if median else math.inf
+
+
+def _ratio_scatter(times: list[float], count: int) -> float:
+    """Standard deviation of (sum of 2N calls) / (sum of N calls) as a share of it, from the middle half of single calls."""
+    if len(times) < 2:
+        return 0.0
+    low, median, high = quantiles(times, n=4)
+    single = (high - low) / (2 * NormalDist().inv_cdf(0.75)) / median
+    return single * math.sqrt(1 / (2 * count) + 1 / count)
 
 
 def _no_samples() -> Samples:
