@@ -48,5 +48,5 @@ reproduce-in-container:  ## the whole workflow inside IMAGE: no network, read-on
 test-container: .venv/.develop  ## build the CPU image and run tests inside it
 	@BAKEOFF_CONTAINER_TESTS=small $(BIN)/python -m pytest tests/containers/test_image.py -v --durations=0
 
-test-containers-full: .venv/.develop  ## every image built and run as far as a machine without a GPU can; about 20 GB of disk
+test-containers-full: .venv/.develop  ## every image built and run as far as a machine without a GPU can; needs 40 GB of free disk
 	@BAKEOFF_CONTAINER_TESTS=full $(BIN)/python -m pytest tests/containers/test_image.py -v --durations=0

@@ -104,3 +104,16 @@ def test_what_a_machine_lacks_is_said_in_one_line(machine: Machine, lack: str) -
     assert status == 1
     assert said.startswith("this machine cannot build images: ") and said.count("\n") == 1
     assert reason in said
+
+
+def test_a_build_that_the_disk_has_no_room_for_stops_before_it_writes(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.double("df", f"echo Avail; echo {39 << 20}")
+    (machine.bin / "awk").unlink()
+    path = f"{machine.bin}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [PROJECT_ROOT / "containers/image.sh", "build", "cu130"],
+        env={**os.environ, "PATH": path, "STANDIN": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "39 GiB free" in done.stderr and "expected: 40 GiB" in done.stderr
+    assert done.stderr.startswith(f"containers: {tmp_path}\n") and "wheels" not in done.stderr
