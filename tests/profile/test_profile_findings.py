@@ -75,6 +75,15 @@ def test_weights_bound_the_middle_and_the_tensor_pipe_the_large_ones() -> None:
         assert cells()[V3_2, workload]["dram_bytes"] < cells()[V3, workload]["dram_bytes"]
 
 
+def test_the_host_times_beside_the_tracers_are_those_of_the_recorded_profile() -> None:
+    text = " ".join((PROJECT_ROOT / "docs" / "profiling.md").read_text().split())
+    triton, deepgemm = (json.loads((RUN / "profile" / f"{name}.json").read_text()) for name in (TRITON, "deepgemm_moe"))
+    own, noisy = ([one["host_us"] for one in document["hosts"]] for document in (triton, deepgemm))
+    traced = max(cell["host_us"] for cell in triton["cells"])
+    assert f"takes the host {min(own):.0f} to {max(own):.0f} µs, under nsys up to {traced:.0f} µs" in text
+    assert f"takes {min(noisy):.0f} to {max(noisy):.0f} µs there" in text
+
+
 def test_what_a_launch_costs_is_what_the_page_says() -> None:
     gaps = [
         one["gap_share"] * one["span_us"] / (one["launches"] - 1)

@@ -162,6 +162,8 @@ def test_every_flaw_of_a_profile_is_found(tmp_path: Path) -> None:
     assert codes() == ["not_profiled"]
     assert codes(failures=[Failure(workload="T1_o32", reason="why")]) == ["failed"]
     assert codes(good.model_copy(update={"mapped_share": 0.979, "unmapped": ["k"]})) == ["unmapped"]
+    stray = [kernel.model_copy(update={"mapped": kernel.stage != "combine"}) for kernel in good.kernels]
+    assert codes(good.model_copy(update={"kernels": stray})) == ["unmapped"], "the share is not taken on trust"
     assert codes(good.model_copy(update={"mapped_share": 0.98})) == []
     assert codes(good.model_copy(update={"stages_us": {**good.stages_us, "other": 1.2}})) == []
     assert codes(good.model_copy(update={"stages_us": {**good.stages_us, "other": 1.4}})) == ["stage_sum"]

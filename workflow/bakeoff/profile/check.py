@@ -80,6 +80,12 @@ def coverage(run: Path, plan: Plan) -> tuple[int, int, int]:
     return profiled, failed, len(_solutions(plan)) * len(due)
 
 
+def mapped_share(cell: CellProfile) -> float:
+    """Share of the busy time in mapped kernels: the cell's own figure, or what its kernels give if that is less."""
+    mapped = sum(kernel.us for kernel in cell.kernels if kernel.mapped)
+    return min(cell.mapped_share, mapped / cell.busy_us) if cell.busy_us else cell.mapped_share
+
+
 def describe(run: Path) -> str | None:
     """How far a run is profiled and how well its time adds up; None where it need not be profiled."""
     plan = read_plan(run)
@@ -87,7 +93,7 @@ def describe(run: Path) -> str | None:
         return None
     profiled, _, due = coverage(run, plan)
     cells = [cell for document in _documents(run, plan) for cell in document.cells]
-    mapped = min((cell.mapped_share for cell in cells), default=0.0)
+    mapped = min((mapped_share(cell) for cell in cells), default=0.0)
     apart = max((abs(sum(cell.stages_us.values()) / cell.busy_us - 1) for cell in cells if cell.busy_us), default=0.0)
     return f"{profiled} of {due} cells profiled, of each at least {mapped:.1%} of the GPU time mapped, stages sum to it within {apart:.1%}"
 
@@ -118,10 +124,11 @@ def _gpus(run: Path) -> list[str]:
 
 def _flaws(cell: CellProfile) -> list[tuple[Literal["unmapped", "stage_sum", "span"], str]]:
     flaws: list[tuple[Literal["unmapped", "stage_sum", "span"], str]] = []
-    if cell.mapped_share < MAPPED_AT_LEAST:
-        names = ", ".join(cell.unmapped[:5])
+    mapped = mapped_share(cell)
+    if mapped < MAPPED_AT_LEAST:
+        names = ", ".join(cell.unmapped[:5]) or "the rest"
         flaws.append((
-            "unmapped", f"{cell.mapped_share:.1%} of the GPU time is mapped to a stage, less than {MAPPED_AT_LEAST:.0%}; no rule names {names}"
+            "unmapped", f"{mapped:.1%} of the GPU time is mapped to a stage, less than {MAPPED_AT_LEAST:.0%}; no rule names {names}"
         ))  # fmt: skip
     for what, total in (
         ("stages", sum(cell.stages_us.values())),
