@@ -131,6 +131,17 @@ def test_a_latency_is_split_into_a_fixed_time_and_a_multiple_of_the_floor():
     assert kernel_targets.floor_table(kernel_targets.Run(analysis())) == []
 
 
+def test_the_page_holds_the_newest_recorded_runs_table(tmp_path, monkeypatch) -> None:
+    run = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100"))[-1]
+    page = PROJECT_ROOT / "docs" / "kernels.md"
+    copy = tmp_path / "kernels.md"
+    copy.write_text(page.read_text())
+    monkeypatch.setattr(kernel_targets, "DOCUMENT", copy)
+    monkeypatch.setattr(sys, "argv", ["kernel_targets.py", str(run / "analysis.json"), "--write"])
+    kernel_targets.main()
+    assert copy.read_text() == page.read_text(), "run benchmarks/kernel_targets.py as the page says"
+
+
 def test_how_far_the_composition_waits_for_the_host_follows_from_the_recorded_samples() -> None:
     """What docs/kernels.md says of flashinfer_moe beside its tables: CUPTI's busy time, the median over blocks of the processes' medians."""
     run = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100"))[-1]

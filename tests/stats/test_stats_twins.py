@@ -12,23 +12,27 @@ from bakeoff.plan import make_plan
 from bakeoff.profile import capture
 from bakeoff.profile import check as profile_check
 from bakeoff.stats.analyse import analyse
-from bakeoff.stats.model import Check
+from bakeoff.stats.model import Analysis, Check
 from bakeoff.stats.runs import load_run
 from make import FOUR, Made, write
 
 TWIN = "cutedsl_moe_fp8_v3.twin"
 
 
-def check(folder: Any, **changes: Any) -> Check | None:
-    """The check of a run in which the first solution is there twice."""
+def document(folder: Any, **changes: Any) -> Analysis:
+    """The analysis of a run in which the first solution is there twice."""
     made = Made(speed={**FOUR, TWIN: FOUR["cutedsl_moe_fp8_v3"]}, peers=[TWIN], **changes)
     data = load_run(write(made, folder))
     participants = [
         who.model_copy(update={"twin_of": "cutedsl_moe_fp8_v3"}) if who.name == TWIN else who
         for who in data.participants
     ]
-    document = analyse(data.__class__(**{**data.__dict__, "participants": participants}))
-    return next((found for found in document.validity if found.code == "twins_same"), None)
+    return analyse(data.__class__(**{**data.__dict__, "participants": participants}))
+
+
+def check(folder: Any, **changes: Any) -> Check | None:
+    made = document(folder, **changes)
+    return next((found for found in made.validity if found.code == "twins_same"), None)
 
 
 def test_noise_alone_tells_no_twins_apart(tmp_path: Any) -> None:
@@ -40,6 +44,14 @@ def test_a_harness_that_favours_one_of_the_two_is_remarked_on(tmp_path: Any) -> 
     found = check(tmp_path, factor={(TWIN, 901): 1.05, (TWIN, 80): 0.95})
     assert found and (found.status, found.found) == ("warning", 2)
     assert found.items == ["cutedsl_moe_fp8_v3/T80_o96", "cutedsl_moe_fp8_v3/T901_o96"]
+
+
+def test_a_twin_meets_its_original_alone_and_takes_no_first_place_from_it(tmp_path: Any) -> None:
+    made = document(tmp_path, seed=3)
+    pairs = {(pair.a, pair.b) for pair in made.pairs}
+    assert {pair for pair in pairs if TWIN in pair} == {("cutedsl_moe_fp8_v3", TWIN)} and len(pairs) == 6 + 1
+    curves = {curve.solution: dict(zip(curve.factors, curve.shares, strict=True)) for curve in made.profile}
+    assert set(curves) == set(FOUR) and sum(curve.get(1.0, 0) for curve in curves.values()) == pytest.approx(1)
 
 
 def plan(twins: Sequence[str]) -> Any:

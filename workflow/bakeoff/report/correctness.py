@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bakeoff.report import formats as f
 from bakeoff.report.performance import workload_cells, workload_columns
 from bakeoff.report.tables import Cell, Column, Table, cell
@@ -9,6 +11,8 @@ from bakeoff.report.view import View
 from bakeoff.stats import model
 
 _QUIET = ("NOT_RUN", "UNSUPPORTED")
+# A decimal fraction that stands alone: not a version, not part of a name.
+MEASURED = re.compile(r"(?<![\w.])\d+\.\d+(?!\.?\w)")
 
 
 def outcome_tone(outcome: str) -> str:
@@ -80,9 +84,12 @@ def _short(text: str, most: int = 400) -> str:
 
 
 def remarks(view: View) -> Table:
-    """What was remarked while measuring, one row per cause: missing tiers, warnings, discarded samples, outlier processes."""
+    """What was remarked while measuring, one row per cause: missing tiers, warnings, discarded samples, outlier processes.
+
+    Remarks that differ only in a measured value are one cause.
+    """
     columns = [Column("kind", head=True), Column("remark"), Column("count", numeric=True), Column("cells")]
-    causes: dict[tuple[str, str], list[str]] = {}
+    causes: dict[tuple[str, str], tuple[list[str], list[str]]] = {}  # texts, and the cells without repetition
     for c in view.a.cells:
         # Without performance no clock is asked for: that a GPU's are not there is no news of a cell.
         tiers = sorted(c.missing_tiers.items()) if view.a.performance_shown else []
@@ -90,13 +97,22 @@ def remarks(view: View) -> Table:
         found += [("warning", text) for text in c.warnings]
         found += [("discarded", f"{c.discarded}")] if c.discarded else []
         found += [("outlier_blocks", f"block {', '.join(map(str, c.outlier_blocks))}")] if c.outlier_blocks else []
-        for cause in found:
-            causes.setdefault(cause, []).append(f"{c.solution}/{c.workload}")
+        for kind, text in found:
+            texts, where = causes.setdefault((kind, MEASURED.sub("", text)), ([], []))
+            texts.append(text)
+            where += [name for name in (f"{c.solution}/{c.workload}",) if name not in where]
     rows = [
-        [cell(kind, view.word("remarks", kind)), cell(text), cell(len(where)), _cells(view, where)]
-        for (kind, text), where in sorted(causes.items())
+        [cell(kind, view.word("remarks", kind)), cell(_joined(texts)), cell(len(where)), _cells(view, where)]
+        for (kind, _), (texts, where) in sorted(causes.items())
     ]
     return Table("remarks", columns, rows)
+
+
+def _joined(texts: list[str]) -> str:
+    """One text for those that differ in measured values: with the range of each."""
+    found = [sorted(set(values), key=float) for values in zip(*map(MEASURED.findall, texts), strict=True)]
+    ranges = iter([values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}" for values in found])
+    return MEASURED.sub(lambda _: next(ranges), texts[0])
 
 
 def _cells(view: View, where: list[str]) -> Cell:

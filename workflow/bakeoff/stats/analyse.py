@@ -22,6 +22,7 @@ from bakeoff.stats.model import (
     Check,
     Estimate,
     Pair,
+    ProfileCurve,
     ProtocolSummary,
     RankStability,
     Summary,
@@ -42,7 +43,7 @@ def analyse(data: RunData) -> Analysis:
     """The document of a run or published table, without comparisons and audit."""
     figures = Figures.of(data) if data.performance_shown else None
     won = winners(data.samples, figures.speed, figures.contestants, figures.duels) if figures else []
-    pairs = [pair_model(data.samples, pair) for pair in figures.pairs] if figures else []
+    pairs = _pairs(data, figures) if figures else []
     return Analysis(
         run=data.header,
         performance_shown=data.performance_shown,
@@ -56,7 +57,7 @@ def analyse(data: RunData) -> Analysis:
         winners=won,
         pairs=pairs,
         rank_stability=_ranks(figures),
-        profile=performance_profile(data.samples.solutions, np.exp(figures.speedup.value)) if figures else [],
+        profile=_performance_profile(data, figures) if figures else [],
         findings=findings.facts(figures, won) if figures else findings.Findings(),
         gate_power=data.gate_power,
         builds=data.builds,
@@ -176,14 +177,34 @@ def _ranks(figures: Figures | None) -> RankStability | None:
     return rank_stability(names, np.exp(figures.speedup.value[rows]), latencies)
 
 
+def _originals(data: RunData) -> dict[str, str]:
+    return {who.name: who.twin_of for who in data.participants if who.twin_of}
+
+
+def _pairs(data: RunData, figures: Figures) -> list[Pair]:
+    """Every two solutions. A twin meets its original alone: against all others it would only say the same again."""
+    originals, names = _originals(data), data.samples.solutions
+    met = [
+        pair
+        for pair in figures.pairs
+        for a, b in [(names[pair.a], names[pair.b])]
+        if (a not in originals and b not in originals) or originals.get(a) == b or originals.get(b) == a
+    ]
+    return [pair_model(data.samples, pair) for pair in met]
+
+
+def _performance_profile(data: RunData, figures: Figures) -> list[ProfileCurve]:
+    """Without twins, which would share the first place with their originals by chance."""
+    originals, names = _originals(data), data.samples.solutions
+    rows = [row for row, name in enumerate(names) if name not in originals]
+    return performance_profile([names[row] for row in rows], np.exp(figures.speedup.value[rows]))
+
+
 def _twins(data: RunData, pairs: list[Pair]) -> list[Check]:
     """What the rules make of pure noise: a solution under two names must not be told apart."""
-    originals = {who.name: who.twin_of for who in data.participants if who.twin_of}
+    originals = _originals(data)
     verdicts = [
-        (pair.a, each)
-        for pair in pairs
-        if originals.get(pair.b) == pair.a or originals.get(pair.a) == pair.b
-        for each in pair.verdicts
+        (pair.a, each) for pair in pairs if pair.a in originals or pair.b in originals for each in pair.verdicts
     ]
     if not verdicts:
         return []
