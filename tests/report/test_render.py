@@ -158,6 +158,18 @@ def test_a_peer_stands_beside_the_ranking() -> None:
     assert re.search(r"The peer \*\*deepgemm_moe\*\*, not ranked, stands at [\d.]+×: cutedsl_v3.2 is [\d.]+", text)
 
 
+def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
+    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-23_h100/analysis.json", model.Analysis)
+    made = rendering.render(run)
+    text = made["report.md"].decode()
+    head = next(line for line in text.splitlines() if line.startswith("| seq_len | offset | cutedsl_v3 |"))
+    assert "deepgemm_moe" in head and "twin" not in head
+    assert "cutedsl_moe_fp8_v3_2.twin" in made["tables/matrix.csv"].decode().splitlines()[0]
+    assert re.search(r"cutedsl_v3.2 a second time, as \*\*cutedsl_v3.2 \(twin\)\*\*, stands at [\d.]+×\.", text)
+    legends = [element for element in Page.of(made["report.html"]).all("svg")]
+    assert legends and "(twin)" not in " ".join(svg.text for svg in legends)
+
+
 def test_what_a_page_says_twice_is_folded_in_runs_and_open_where_it_was_published() -> None:
     def folded(name: str) -> str:
         return "".join(re.findall(r"<details>.*?</details>", files(name)["report.html"].decode(), re.S))

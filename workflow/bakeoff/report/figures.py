@@ -24,8 +24,9 @@ def _title(person: Person, workload: str, value: Estimate) -> str:
 
 
 def drawn(view: View) -> list[Person]:
-    """The participants that charts show: those with values, contestants first, as many as a chart can hold."""
-    return [p for p in view.people if any(c.speedup for c in view.a.cells if c.solution == p.name)][:MOST_LINES]
+    """The participants that charts show: those with values, contestants first, as many as a chart can hold; no twins."""
+    measured = {c.solution for c in view.a.cells if c.speedup}
+    return [p for p in view.people if p.name in measured and p.twin_of is None][:MOST_LINES]
 
 
 def over_seq_len(view: View, words: Words) -> Markup:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bakeoff.report import formats as f
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import Person, View
@@ -41,11 +43,11 @@ def ratio_change(estimate: Estimate) -> tuple[str, str]:
 
 
 def matrix(view: View) -> Table:
-    """Workloads × solutions with interval, the leader, its lead, and what the lead rests on."""
+    """Workloads × solutions with interval, the leader, its lead, and what the lead rests on; twins in the CSV alone."""
     columns = [*workload_columns()]
     for person in view.people:
         columns += [
-            *people_columns([person]),
+            *[replace(column, shown=person.twin_of is None) for column in people_columns([person])],
             Column(f"{person.name}_low", shown=False),
             Column(f"{person.name}_high", shown=False),
         ]

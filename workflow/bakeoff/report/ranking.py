@@ -21,7 +21,9 @@ def pairs(view: View) -> Table:
         Column("ratio_high", shown=False),
     ]
     decided = any(entry.verdict for pair in view.a.pairs for entry in pair.verdicts)
-    columns += [Column(key, numeric=True) for key in ("workloads", "a_ahead", "b_ahead")]
+    # The counts of verdicts add up to the workloads.
+    columns += [Column("workloads", numeric=True, shown=not decided)]
+    columns += [Column(key, numeric=True) for key in ("a_ahead", "b_ahead")]
     columns += [Column(key, numeric=True, shown=decided) for key in ("faster", "slower", "same", "ambiguous")]
     rows = []
     for pair in view.a.pairs:

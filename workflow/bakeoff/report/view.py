@@ -24,6 +24,7 @@ class Person:
     label: str
     role: str
     description: str
+    twin_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,14 @@ class View:
         ordered = sorted(self.a.participants, key=lambda p: p.role == "peer")
         labels = Counter(p.label for p in ordered)  # two solutions with one label go by their names
         return [
-            Person(index[p.name], p.name, p.label if labels[p.label] == 1 else p.name, p.role, p.description or "")
+            Person(
+                index[p.name],
+                p.name,
+                p.label if labels[p.label] == 1 else p.name,
+                p.role,
+                p.description or "",
+                p.twin_of,
+            )
             for p in ordered
         ]
 
