@@ -13,6 +13,7 @@ import pytest
 from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.report import formats
 from bakeoff.report import render as rendering
+from bakeoff.report.index import Source, render_index
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
 from bakeoff.stats import model
@@ -166,8 +167,10 @@ def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
     assert "deepgemm_moe" in head and "twin" not in head
     assert "cutedsl_moe_fp8_v3_2.twin" in made["tables/matrix.csv"].decode().splitlines()[0]
     assert re.search(r"cutedsl_v3.2 a second time, as \*\*cutedsl_v3.2 \(twin\)\*\*, stands at [\d.]+×\.", text)
-    legends = [element for element in Page.of(made["report.html"]).all("svg")]
-    assert legends and "(twin)" not in " ".join(svg.text for svg in legends)
+    drawings = Page.of(made["report.html"]).all("svg")
+    assert drawings and "(twin)" not in " ".join(svg.text for svg in drawings)
+    landing = Page.of(render_index([Source(run, "analysis.json", "report.html")]))
+    assert re.search(r"not ranked: deepgemm_moe [\d.]+×\.", " ".join(next(iter(landing.all("body"))).text.split()))
 
 
 def test_what_a_page_says_twice_is_folded_in_runs_and_open_where_it_was_published() -> None:
