@@ -3,8 +3,8 @@
 # disk, the archive of packages, and one container with mounts, namespaces and cgroups of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source containers/lock.bash
 export CONTAINERS_CONF=$PWD/containers/containers.conf
-NEEDED_GIB=12
 
 no() { echo "this machine cannot build images: $*"; exit 1; }
 trap 'no "line $LINENO of containers/can_build.sh failed: $BASH_COMMAND"' ERR
@@ -18,8 +18,8 @@ said() { tr '\n' ' ' < "$work/error" | cut -c -300; }
 trap 'rm -rf "$work"' EXIT
 
 store=$(buildah info --format '{{.store.GraphRoot}}' 2> "$work/error") || no "buildah has no store: $(said)"
-free=$(($(df --output=avail -k "$store" | tail -n 1) / 1024 / 1024))
-[ "$free" -ge "$NEEDED_GIB" ] || no "found $free GiB free in $store, expected $NEEDED_GIB"
+free=$(free_gib "$store") needed=$(needed_gib cpu)
+[ "$free" -ge "$needed" ] || no "found $free GiB free in $store, expected $needed"
 
 # The archive that containers/image.sh takes packages from, where no dated one can be reached; under apt's own settings (mirrors, proxies).
 sources=/etc/apt/sources.list.d/debian.sources

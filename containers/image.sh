@@ -39,14 +39,12 @@ main() {
     esac
 }
 
-# A build writes the wheels, the layers, and the whole image once more while it is committed.
 enough_room() {
-    local need=12 store folder free
-    [ "$1" = cpu ] || need=${STANDIN:+40}
-    need=${need:-60}  # NVIDIA's base comes on top
+    local need store folder free
+    need=$(needed_gib "$1")
     store=$(buildah info --format '{{.store.GraphRoot}}')
     for folder in "$store" "${TMPDIR:-/var/tmp}" "$CACHE"; do
-        free=$(($(df --output=avail -k "$folder" | tail -n 1) / 1024 / 1024))
+        free=$(free_gib "$folder")
         [ "$free" -ge "$need" ] || LOCK_FILE=$folder fail "$free GiB free" "$need GiB, which building the image $1 takes for a while" \
             "make room there; \`podman image prune\` drops what no image needs"
     done

@@ -20,3 +20,9 @@ field() {
 
 # items IMAGE KEY: the members of a list, separated by spaces.
 items() { field "$1" "$2" | tr -d '[],'; }
+
+# What building an image takes for a while: it writes the wheels, the layers, and the whole image once more while it is committed.
+# NVIDIA's bases come on top of a stand-in's.
+needed_gib() { case $1:${STANDIN:+standin} in cpu:*) echo 12 ;; *:standin) echo 40 ;; *) echo 60 ;; esac; }
+
+free_gib() { echo $(($(df --output=avail -k "$1" | tail -n 1) / 1024 / 1024)); }

@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 import torch
+from torch import library
 
 from bakeoff.measure.samples.outcomes import Outcome, Reason
 
@@ -138,7 +139,7 @@ class Functions:
         return None
 
 
-# Operators that inputs, digests and outputs go through; torch.library can put Python code behind any of them.
+# Operators that inputs, digests and outputs go through; torch lets Python code be registered behind any of them.
 OPERATORS = (
     "copy_", "clone", "fill_", "zero_", "sum", "mul", "add", "add_", "ne", "stack", "cat", "roll", "view", "slice", "_to_copy", "empty",
 )  # fmt: skip
@@ -176,13 +177,13 @@ class Hooks:
     def _overridden(self) -> frozenset[str]:
         """Operators of torch's own with an implementation from Python: "aten/<operator>[.<overload>]/<dispatch key>"."""
         # Libraries add operators of their own; thousands of names are looked through only where some have.
-        if len(torch.library._impls) != self._count:
-            self._count = len(torch.library._impls)
-            parts = ((name, *name.split("/")) for name in torch.library._impls if name.count("/") == 2)
+        if len(library._impls) != self._count:
+            self._count = len(library._impls)
+            parts = ((name, *name.split("/")) for name in library._impls if name.count("/") == 2)
             self._operators = frozenset(
                 name
-                for name, library, operator, key in parts
-                if library == "aten" and key in KEYS and operator.split(".")[0] in OPERATORS
+                for name, namespace, operator, key in parts
+                if namespace == "aten" and key in KEYS and operator.split(".")[0] in OPERATORS
             )
         return self._operators
 
