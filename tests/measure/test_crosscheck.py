@@ -119,3 +119,15 @@ def test_what_the_page_says_of_wall_times_and_latencies_follows_from_the_kept_fi
     assert (
         said and f"is {float(said[1]):.1f} % (goal 3 %), the largest from 901 tokens on {float(said[2]):.1f} %" in PAGE
     )
+    rows = [line.split() for line in done.stdout.splitlines()]
+    device_bound = [
+        abs(float(row[4]) - 1) for row in rows if row[0] in (COPIED, "deepgemm_moe") and row[1] in ("11948", "14107")
+    ]
+    assert f"differ by {100 * min(device_bound):.1f} to {100 * max(device_bound):.1f} %" in PAGE
+
+
+def test_what_the_page_says_of_the_hosts_time_follows_from_the_recorded_profile() -> None:
+    profiles = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100"))[-1].glob("profile/*_moe*.json")
+    found = [json.loads(path.read_text()) for path in profiles]
+    hosts = [host["host_us"] for one in found if one["solution"] != "flashinfer_moe" for host in one["hosts"]]
+    assert len(hosts) == 4 * 19 and f"takes the host {min(hosts):.0f} to {max(hosts):.0f} µs" in PAGE

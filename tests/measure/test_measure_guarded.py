@@ -15,10 +15,11 @@ import torch
 from bakeoff.measure.samples.outcomes import Outcome, Reason
 from bakeoff.measure.supervisor.sessions import Flight
 from bakeoff.measure.wire.channel import ProtocolError
-from bakeoff.measure.wire.variants import WEIGHTS, Variant, roll_weights
+from bakeoff.measure.wire.variants import WEIGHTS, Variant, activations, roll_weights
 from bakeoff.measure.worker.__main__ import classify
 from bakeoff.measure.worker.guarded import FENCE, WORDS, Digest, Functions, Hooks, OutputBuffer, check_threads
 from bakeoff.measure.worker.timing import _draw
+from bakeoff.moe.geometry import Geometry
 from torch import library as operators
 from torch.overrides import TorchFunctionMode
 
@@ -180,3 +181,14 @@ def test_a_batch_never_has_the_workloads_own_values_alone() -> None:
 
 class _Mode(TorchFunctionMode):
     pass
+
+
+def test_a_variant_shares_no_memory_with_the_routing_that_all_variants_come_from() -> None:
+    geometry = Geometry(512, 256)
+    case = SimpleNamespace(seq_len=2, offset=0, factor=2.5)
+    routing = (torch.rand(2, 256), torch.rand(256).bfloat16())
+    for variant in (Variant(0), Variant(1, tokens=1)):
+        made = activations(geometry, case, "fib", variant, "cpu", routing)
+        made["routing_logits"].fill_(7)
+        made["routing_bias"].fill_(7)
+    assert not any(bool((one == 7).any()) for one in routing)
