@@ -2,8 +2,9 @@
 
 Run as `python -m bakeoff.profile.child JOB.json` by `capture`. Every workload gets warm-up calls, then marked calls with a cold L2
 each. With the tier `host` no profiler watches: the calls' host time is taken, which tracing would more than double. One line per
-workload goes to the job's `progress` file as soon as it is done. No time limit of a call is enforced here: `capture` ends the process. Unlike in a measurement the process is not confined, because the profilers write files of their own:
-profile solutions that you would run yourself.
+workload goes to the job's `progress` file as soon as it is done. No time limit of a call is enforced here: `capture` ends the
+process. Unlike in a measurement the process is not confined, because the profilers write files of their own: profile solutions that
+you would run yourself.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 DETAIL = 2000  # characters of a traceback that are kept
 # The GPU is kept busy for this long before a marked call, while the host enqueues it: gaps are then the GPU's own. Longer than in a
-# measurement, since a tracer can make the host take 1.2 ms for a call that takes it 0.2 ms otherwise.
+# measurement, since a tracer makes the host take several times as long for a call.
 LEAD_IN_US = 5000.0
 
 

@@ -89,7 +89,7 @@ def remarks(view: View) -> Table:
     Remarks that differ only in a measured value are one cause.
     """
     columns = [Column("kind", head=True), Column("remark"), Column("count", numeric=True), Column("cells")]
-    causes: dict[tuple[str, str], tuple[list[str], list[str]]] = {}  # texts, and the cells without repetition
+    causes: dict[tuple[str, str], tuple[list[str], dict[str, None]]] = {}  # texts, and the cells, each once
     for c in view.a.cells:
         # Without performance no clock is asked for: that a GPU's are not there is no news of a cell.
         tiers = sorted(c.missing_tiers.items()) if view.a.performance_shown else []
@@ -98,11 +98,11 @@ def remarks(view: View) -> Table:
         found += [("discarded", f"{c.discarded}")] if c.discarded else []
         found += [("outlier_blocks", f"block {', '.join(map(str, c.outlier_blocks))}")] if c.outlier_blocks else []
         for kind, text in found:
-            texts, where = causes.setdefault((kind, MEASURED.sub("", text)), ([], []))
+            texts, where = causes.setdefault((kind, MEASURED.sub("\0", text)), ([], {}))
             texts.append(text)
-            where += [name for name in (f"{c.solution}/{c.workload}",) if name not in where]
+            where[f"{c.solution}/{c.workload}"] = None
     rows = [
-        [cell(kind, view.word("remarks", kind)), cell(_joined(texts)), cell(len(where)), _cells(view, where)]
+        [cell(kind, view.word("remarks", kind)), cell(_joined(texts)), cell(len(where)), _cells(view, [*where])]
         for (kind, _), (texts, where) in sorted(causes.items())
     ]
     return Table("remarks", columns, rows)
