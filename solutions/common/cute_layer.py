@@ -16,7 +16,7 @@ import torch
 
 from . import triton_stages as stages
 from .checks import BLOCK, MoeCall
-from .cute_gemm import GroupedGemm, check_sizes, compile_forms
+from .cute_gemm import GroupedGemm, check_sizes, compile_forms, overlaps
 
 HIDDEN, INNER = 7168, 2048  # sizes that the ahead-of-time build compiles the Triton stages for
 
@@ -29,7 +29,7 @@ def run_layer(call: MoeCall, backend: str, fp8_epilogue: bool) -> None:
     Raises ValueError for an H or an I that does not fit the GEMMs' tiles, and MissingPackage, before any launch.
     """
     gemm1, gemm2 = _gemms(backend, fp8_epilogue)
-    plan = stages.plan_call(call, align=BLOCK)
+    plan = stages.plan_call(call, align=BLOCK, overlap=overlaps(call.tokens))
     rows, hidden, inner = plan.rows, call.hidden, call.intermediate
     for weights in (call.gemm1_weights, call.gemm2_weights):
         experts, columns, depth = weights.shape
@@ -59,7 +59,9 @@ def run_layer(call: MoeCall, backend: str, fp8_epilogue: bool) -> None:
 
 def compile_layer(arch: str, fp8_epilogue: bool) -> Iterator[dict[str, Any]]:
     """Compile every kernel for sm_90a or sm_100a without a GPU; see solutions/README.md."""
-    yield from stages.compile_stages(arch, HIDDEN, INNER, BLOCK, quantize=not fp8_epilogue, fp8_input=True)
+    for overlap in (False, True):
+        own = {"quantize": not fp8_epilogue, "fp8_input": True, "overlap": overlap}
+        yield from stages.compile_stages(arch, HIDDEN, INNER, BLOCK, **own)
     yield from compile_forms("gemm1", arch, fp8_out=fp8_epilogue)
     yield from compile_forms("gemm2", arch, fp8_out=False)
 

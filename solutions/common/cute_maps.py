@@ -39,6 +39,7 @@ class Form:
     stages: int  # depth of the shared-memory ring
     fp8_out: bool  # write e4m3 with one float32 scale per row and 128 columns instead of bfloat16
     cluster: int = 1  # thread blocks that work on neighbouring tiles and send each other what both need
+    overlap: bool = False  # start before the kernel before it in the stream has ended, and load weights meanwhile
 
     @property
     def tile_m(self) -> int:

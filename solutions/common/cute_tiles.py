@@ -79,6 +79,7 @@ class GroupedGemmBase:
             cluster=[self.form.cluster, 1, 1],
             min_blocks_per_mp=1,
             stream=stream,
+            use_pdl=self.form.overlap,
         )
 
     @cute.kernel
@@ -254,55 +255,94 @@ class GroupedGemmBase:
 
     @cute.jit
     def produce(self, loads: tuple[Any, ...], place: Bundle, problem: Bundle) -> None:
-        """The loader warp: fill the ring, K block by K block, for every tile of this block."""
+        """The loader warp: fill the ring, K block by K block, for every tile of this block.
+
+        With `overlap` the kernel starts while the one before it in the stream still runs. Weights come from no kernel, so
+        the first round of the ring asks for them at once; tokens wait for the end of the kernel that writes them. The
+        schedule needs no wait: `permute_rows` lets GEMM1 start only after it has waited for the routing, and GEMM2 starts
+        after GEMM1.
+        """
         form = self.form
-        x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma = loads
-        x_to, x_from = self.boxes(x_atom, x_tma, place.x, maps.BLOCK, 1)
-        y_to, y_from = self.boxes(y_atom, y_tma, place.y, form.tile_y, 1)
-        xs_to, xs_from = self.boxes(xs_atom, xs_tma, place.x, maps.BLOCK, form.cluster)
-        ys_to, ys_from = self.boxes(ys_atom, ys_tma, place.y, form.tile_y, form.cluster)
-        everyone = cutlass.Int16((1 << form.cluster) - 1)
+        copies = self.copies(loads, place)
         total = place.table[maps.MAX_EXPERTS - 1, 0]
         job = self.first_job()
+        ahead = U32(0)
+        if cutlass.const_expr(form.overlap):
+            if job < total:
+                first = self.locate(job, place.table, problem.n_tiles)
+                ahead = U32(cutlass.min(problem.k_blocks, form.stages))
+                for k in cutlass.range(I32(ahead), unroll=1):
+                    self.load_weights(copies, first, k, I32(k), place, problem)
+            cute.arch.griddepcontrol_wait()
         step = U32(0)
         while job < total:
             tile = self.locate(job, place.table, problem.n_tiles)
             for k in cutlass.range(problem.k_blocks, unroll=1):
                 slot = I32(maps.stage(step, form.stages))
-                bar = place.full + slot
-                tokens = (None, *maps.token_box(tile.row, k, form.tile_m))
-                weights = (None, *maps.weight_box(tile.n, k, tile.expert))
-                cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, form.stages))
-                with cute.arch.elect_one():
-                    cute.arch.mbarrier_arrive_and_expect_tx(bar, form.stage_bytes)
-                    self.load_scales(tile, k, slot, bar, place, problem)
-                if cutlass.const_expr(form.swapped):
-                    cute.copy(x_atom, x_from[weights], x_to[None, slot], tma_bar_ptr=bar)
-                    cute.copy(y_atom, y_from[tokens], y_to[None, slot], tma_bar_ptr=bar)
-                elif cutlass.const_expr(form.cluster == 1):
-                    cute.copy(x_atom, x_from[tokens], x_to[None, slot], tma_bar_ptr=bar)
-                    cute.copy(y_atom, y_from[weights], y_to[None, slot], tma_bar_ptr=bar)
-                elif tile.share_weights:
-                    cute.copy(x_atom, x_from[tokens], x_to[None, slot], tma_bar_ptr=bar)
-                    cute.copy(ys_atom, ys_from[weights], ys_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
-                else:
-                    cute.copy(xs_atom, xs_from[tokens], xs_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
-                    cute.copy(y_atom, y_from[weights], y_to[None, slot], tma_bar_ptr=bar)
+                if step >= ahead:
+                    cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, form.stages))
+                    self.load_weights(copies, tile, k, slot, place, problem)
+                self.load_tokens(copies, tile, k, slot, place, problem)
                 step += 1
             job += self.clusters()
+        if cutlass.const_expr(form.overlap):
+            cute.arch.griddepcontrol_launch_dependents()
 
-    def load_scales(self, tile: Bundle, k: Any, slot: Any, barrier: Any, place: Bundle, problem: Bundle) -> None:
-        """Start the copies of one K block's scales; one thread calls this."""
+    def copies(self, loads: tuple[Any, ...], place: Bundle) -> Bundle:
+        """TMA copies of the tokens and of the weights: atom, places in the ring and boxes, alone and in parts (`_parts`)."""
         form = self.form
-        m_pad = cute.size(problem.a_scale, mode=[1])
-        source = problem.a_scale.iterator + maps.token_scale_index(cutlass.Int64(k), tile.row, m_pad)
-        target = place.token.iterator + slot * form.tile_m
-        ptx.bulk_copy(target.toint(), source.toint(), 4 * form.tile_m, barrier.toint())
-        for j in range(form.n_blocks):
-            index = U32(self.weight_index(tile, j, k, problem))
-            source = problem.b_scale.iterator + maps.copy_start(index)
-            target = place.weight.iterator + (slot * form.n_blocks + j) * 4
-            ptx.bulk_copy(target.toint(), source.toint(), 16, barrier.toint())
+        x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma = loads
+        x = (x_atom, *self.boxes(x_atom, x_tma, place.x, maps.BLOCK, 1))
+        y = (y_atom, *self.boxes(y_atom, y_tma, place.y, form.tile_y, 1))
+        if form.swapped:
+            return Bundle(weights=x, tokens=y)
+        xs = (xs_atom, *self.boxes(xs_atom, xs_tma, place.x, maps.BLOCK, form.cluster))
+        ys = (ys_atom, *self.boxes(ys_atom, ys_tma, place.y, form.tile_y, form.cluster))
+        return Bundle(weights=y, tokens=x, weight_parts=ys, token_parts=xs)
+
+    @cute.jit
+    def load_weights(self, copies: Bundle, tile: Bundle, k: Any, slot: Any, place: Bundle, problem: Bundle) -> None:
+        """Start the copies of one K block's weights and their scales; the slot now waits for all its bytes."""
+        form = self.form
+        bar = place.full + slot
+        box = (None, *maps.weight_box(tile.n, k, tile.expert))
+        everyone = cutlass.Int16((1 << form.cluster) - 1)
+        with cute.arch.elect_one():
+            cute.arch.mbarrier_arrive_and_expect_tx(bar, form.stage_bytes)
+            for j in range(form.n_blocks):
+                index = U32(self.weight_index(tile, j, k, problem))
+                source = problem.b_scale.iterator + maps.copy_start(index)
+                target = place.weight.iterator + (slot * form.n_blocks + j) * 4
+                ptx.bulk_copy(target.toint(), source.toint(), 16, bar.toint())
+        atom, to, source = copies.weights
+        if cutlass.const_expr(form.cluster == 1):
+            cute.copy(atom, source[box], to[None, slot], tma_bar_ptr=bar)
+        elif tile.share_weights:
+            part, part_to, part_source = copies.weight_parts
+            cute.copy(part, part_source[box], part_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
+        else:
+            cute.copy(atom, source[box], to[None, slot], tma_bar_ptr=bar)
+
+    @cute.jit
+    def load_tokens(self, copies: Bundle, tile: Bundle, k: Any, slot: Any, place: Bundle, problem: Bundle) -> None:
+        """Start the copies of one K block's tokens and their scales."""
+        form = self.form
+        bar = place.full + slot
+        box = (None, *maps.token_box(tile.row, k, form.tile_m))
+        everyone = cutlass.Int16((1 << form.cluster) - 1)
+        with cute.arch.elect_one():
+            m_pad = cute.size(problem.a_scale, mode=[1])
+            source = problem.a_scale.iterator + maps.token_scale_index(cutlass.Int64(k), tile.row, m_pad)
+            target = place.token.iterator + slot * form.tile_m
+            ptx.bulk_copy(target.toint(), source.toint(), 4 * form.tile_m, bar.toint())
+        atom, to, source = copies.tokens
+        if cutlass.const_expr(form.cluster == 1):
+            cute.copy(atom, source[box], to[None, slot], tma_bar_ptr=bar)
+        elif not tile.share_weights:
+            part, part_to, part_source = copies.token_parts
+            cute.copy(part, part_source[box], part_to[None, slot], tma_bar_ptr=bar, mcast_mask=everyone)
+        else:
+            cute.copy(atom, source[box], to[None, slot], tma_bar_ptr=bar)
 
     def prefetch(self, loads: tuple[Any, ...]) -> None:
         """Fetch the descriptors of the operands' copies ahead of their first use."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 RANK_BITS = tl.constexpr(26)
 RANK_MASK = tl.constexpr((1 << 26) - 1)
@@ -54,12 +55,16 @@ def permute_rows(
     BLOCKS: tl.constexpr,
     BLOCKS_BLOCK: tl.constexpr,
     LAYOUT: tl.constexpr,
+    OVERLAP: tl.constexpr = False,
 ):
     """Copy one token's row and scales to the row of each of its local pairs.
 
     x: (T, H) and a: (M, H) e4m3, seen as H/4 = WORDS int32; x_scale: (H/128, T) f32; a_scale: f32, as LAYOUT says.
     `rows` is M.
     """
+    if OVERLAP:
+        gdc_wait()
+        gdc_launch_dependents()  # in this order: whatever starts from here on may rely on the routing
     token = tl.program_id(0).to(tl.int64)
     if tl.load(code + token * SLOTS) >= 0:
         word = tl.arange(0, WORDS_BLOCK)
@@ -110,8 +115,12 @@ def quantize_rows(
     rows,
     BLOCKS: tl.constexpr,
     BLOCKS_BLOCK: tl.constexpr,
+    OVERLAP: tl.constexpr = False,
 ):
     """Quantize true rows of h (M, N) bf16 to out (M, N) e4m3 and out_scale (N/128, M) f32; N = 128 * BLOCKS."""
+    if OVERLAP:
+        gdc_launch_dependents()
+        gdc_wait()
     upto, gap, total = _true_rows(m_indptr, m_count)
     block = tl.arange(0, BLOCKS_BLOCK)
     column = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
@@ -138,12 +147,16 @@ def swiglu_rows(
     BLOCKS_BLOCK: tl.constexpr,
     FP8_INPUT: tl.constexpr,
     LAYOUT: tl.constexpr,
+    OVERLAP: tl.constexpr = False,
 ):
     """silu(gate) * up of the true rows, quantized.
 
     h: (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) f32 where FP8_INPUT is set; the gate is the second half.
     out: (M, I) e4m3; out_scale: f32, as LAYOUT says; I = 128 * BLOCKS.
     """
+    if OVERLAP:
+        gdc_launch_dependents()
+        gdc_wait()
     upto, gap, total = _true_rows(m_indptr, m_count)
     block = tl.arange(0, BLOCKS_BLOCK)
     column = block[:, None] * BLOCK + tl.arange(0, BLOCK)[None, :]
@@ -168,7 +181,16 @@ def swiglu_rows(
 
 
 @triton.jit
-def combine_rows(rows, code, weight, m_indptr, output, COLUMNS: tl.constexpr, CHUNK: tl.constexpr):
+def combine_rows(
+    rows,
+    code,
+    weight,
+    m_indptr,
+    output,
+    COLUMNS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    OVERLAP: tl.constexpr = False,
+):
     """output (T, H = COLUMNS) bf16 = sum in f32 over a token's pairs of weight * its row of rows (M, H) bf16.
 
     Pairs are added in the order of their codes, two loads in flight at a time. Tokens without pairs are left alone:
@@ -177,7 +199,10 @@ def combine_rows(rows, code, weight, m_indptr, output, COLUMNS: tl.constexpr, CH
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * CHUNK + tl.arange(0, CHUNK)
     inside = column < COLUMNS
-    if tl.load(code + token * SLOTS) >= 0:
+    active = tl.load(code + token * SLOTS) >= 0  # the routing has ended long ago
+    if OVERLAP:
+        gdc_wait()  # all programs: when this kernel has ended, so has the GEMM
+    if active:
         total = tl.zeros((CHUNK,), tl.float32)
         for slot in tl.static_range(0, SLOTS, 2):
             pair = tl.load(code + token * SLOTS + slot)

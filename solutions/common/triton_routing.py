@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents
 
 from .triton_kernels import LOCAL, RANK_BITS, SLOTS
 
@@ -39,6 +40,7 @@ def route_tokens(
     N2: tl.constexpr,
     K2: tl.constexpr,
     PROBLEMS: tl.constexpr,
+    OVERLAP: tl.constexpr = False,
 ):
     """Choose one token's experts and rank its local pairs; the last program lays out the expert groups. One warp.
 
@@ -51,6 +53,8 @@ def route_tokens(
     true rows and end of the true rows of each group, and where PROBLEMS is set into problems (2, 32, 3) int32, the
     (rows, N, K) of both GEMMs; it leaves all counters zero for the next call.
     """
+    if OVERLAP:
+        gdc_launch_dependents()
     token = tl.program_id(0)
     expert = tl.arange(0, EXPERTS)
     x = tl.load(logits + token.to(tl.int64) * EXPERTS + expert)

@@ -51,6 +51,7 @@ class Plan:
     m_end: torch.Tensor  # (32,) int32, first row after each group's true rows
     problems: torch.Tensor  # (2, 32, 3) int32, (rows, N, K) of both GEMMs, where asked for
     store: dict[str, torch.Tensor]
+    overlap: bool = False  # kernels start before the end of the one before them, and wait where they need its results
     views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
@@ -77,13 +78,18 @@ _plans: dict[tuple[int, int, int, int], Plan] = {}
 _outgrown: list[torch.Tensor] = []
 
 
-def plan_call(call: MoeCall, align: int) -> Plan:
-    """Return the scratch for this call's T on the current stream."""
+def plan_call(call: MoeCall, align: int, overlap: bool = False) -> Plan:
+    """Return the scratch for this call's T on the current stream.
+
+    `overlap`: kernels start before the end of the one before them (programmatic dependent launch), and wait where they need
+    its results; the call's first one does not, so that calls follow each other. A function of T for each solution.
+    """
     index = call.device.index or 0
     stream = torch.cuda.current_stream(call.device).cuda_stream
     key = (index, stream, call.tokens, align)
     if key not in _plans:
         _plans[key] = _make_plan(call.tokens, align, call.device, stream, _stores.setdefault((index, stream), {}))
+        _plans[key].overlap = overlap
     return _plans[key]
 
 
@@ -133,7 +139,7 @@ def route(call: MoeCall, plan: Plan, problems: bool = False) -> None:
         call.expert_offset,
         call.factor,
     )
-    constants = _route_constants(call.hidden, call.intermediate, plan.align, problems)
+    constants = _route_constants(call.hidden, call.intermediate, plan.align, problems, plan.overlap)
     _launch("route_tokens", plan, (plan.tokens, 1, 1), arguments, constants)
 
 
@@ -160,13 +166,15 @@ def permute(call: MoeCall, plan: Plan, a: torch.Tensor, a_scale: torch.Tensor, l
         plan.tokens,
         plan.rows,
     )
-    _launch("permute_rows", plan, (plan.tokens, 1, 1), arguments, _permute_constants(call.hidden, layout))
+    _launch("permute_rows", plan, (plan.tokens, 1, 1), arguments, _permute_constants(call.hidden, layout, plan.overlap))
 
 
 def quantize(plan: Plan, h: torch.Tensor, out: torch.Tensor, out_scale: torch.Tensor) -> None:
     """h (M, N) bf16 -> out (M, N) e4m3 and out_scale (N/128, M) f32, true rows only."""
     arguments = (h, out, out_scale, plan.m_indptr, plan.m_count, plan.rows)
-    _launch("quantize_rows", plan, (_row_programs(plan), 1, 1), arguments, _quantize_constants(h.shape[1]))
+    _launch(
+        "quantize_rows", plan, (_row_programs(plan), 1, 1), arguments, _quantize_constants(h.shape[1], plan.overlap)
+    )
 
 
 def swiglu(
@@ -180,7 +188,7 @@ def swiglu(
     """h (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) -> silu(gate) * up, quantized: out (M, I) e4m3, true rows only."""
     scale = plan.weight if h_scale is None else h_scale  # not read without FP8 input
     arguments = (h, scale, out, out_scale, plan.m_indptr, plan.m_count, plan.rows)
-    constants = _swiglu_constants(out.shape[1], h_scale is not None, layout)
+    constants = _swiglu_constants(out.shape[1], h_scale is not None, layout, plan.overlap)
     _launch("swiglu_rows", plan, (_row_programs(plan), 1, 1), arguments, constants)
 
 
@@ -189,7 +197,7 @@ def combine(plan: Plan, rows: torch.Tensor, output: torch.Tensor) -> None:
     hidden = output.shape[1]
     grid = (plan.tokens, triton.cdiv(hidden, COMBINE_CHUNK), 1)
     arguments = (rows, plan.code, plan.weight, plan.m_indptr, output)
-    _launch("combine_rows", plan, grid, arguments, _combine_constants(hidden))
+    _launch("combine_rows", plan, grid, arguments, _combine_constants(hidden, plan.overlap))
 
 
 def _kernel(name: str) -> Any:
@@ -211,9 +219,14 @@ def _launch(
     key = (name, plan.device.index, values)
     kernel = _compiled.get(key)
     if kernel is None:
-        _compiled[key] = _kernel(name)[grid](*arguments, **constants)
+        _compiled[key] = _kernel(name)[grid](*arguments, **constants, launch_pdl=_starts_early(name, constants))
     else:
         kernel[grid](*arguments, *values[:-1], stream=plan.stream)  # the last value is num_warps, no argument
+
+
+def _starts_early(name: str, constants: dict[str, Any]) -> bool:
+    """Whether a kernel is launched before the end of the one before it: never the first of a call."""
+    return bool(constants.get("OVERLAP")) and not name.startswith("route_")
 
 
 @functools.cache
@@ -223,13 +236,14 @@ def _processors(index: int) -> int:
 
 def _row_programs(plan: Plan) -> int:
     """Programs for a loop over true rows, whose number only the device knows: at most what the chip holds at once."""
-    return min(plan.tokens * TOP_K, 16 * _processors(plan.device.index or 0))
+    # Half of that, where the next kernel's blocks shall find room beside them.
+    return min(plan.tokens * TOP_K, (8 if plan.overlap else 16) * _processors(plan.device.index or 0))
 
 
 @functools.cache
-def _route_constants(hidden: int, inner: int, align: int, problems: bool) -> dict[str, Any]:
+def _route_constants(hidden: int, inner: int, align: int, problems: bool, overlap: bool = False) -> dict[str, Any]:
     sizes = {"N1": 2 * inner, "K1": hidden, "N2": hidden, "K2": inner}
-    return {"COLUMNS": hidden, "ALIGN": align, **sizes, "PROBLEMS": problems, "num_warps": 1}
+    return {"COLUMNS": hidden, "ALIGN": align, **sizes, "PROBLEMS": problems, "OVERLAP": overlap, "num_warps": 1}
 
 
 @functools.cache
@@ -238,7 +252,7 @@ def _pairs_constants(hidden: int, align: int) -> dict[str, Any]:
 
 
 @functools.cache
-def _permute_constants(hidden: int, layout: str) -> dict[str, Any]:
+def _permute_constants(hidden: int, layout: str, overlap: bool = False) -> dict[str, Any]:
     words, blocks = hidden // 4, hidden // BLOCK
     return {
         "WORDS": words,
@@ -246,26 +260,27 @@ def _permute_constants(hidden: int, layout: str) -> dict[str, Any]:
         "BLOCKS": blocks,
         "BLOCKS_BLOCK": triton.next_power_of_2(blocks),
         "LAYOUT": LAYOUTS[layout],
+        "OVERLAP": overlap,
         "num_warps": 4,
     }
 
 
 @functools.cache
-def _quantize_constants(columns: int) -> dict[str, Any]:
+def _quantize_constants(columns: int, overlap: bool = False) -> dict[str, Any]:
     blocks = columns // BLOCK
-    return {"BLOCKS": blocks, "BLOCKS_BLOCK": triton.next_power_of_2(blocks), "num_warps": 4}
+    return {"BLOCKS": blocks, "BLOCKS_BLOCK": triton.next_power_of_2(blocks), "OVERLAP": overlap, "num_warps": 4}
 
 
 @functools.cache
-def _swiglu_constants(inner: int, fp8_input: bool, layout: str) -> dict[str, Any]:
+def _swiglu_constants(inner: int, fp8_input: bool, layout: str, overlap: bool = False) -> dict[str, Any]:
     blocks = _quantize_constants(inner)
-    own = {"FP8_INPUT": fp8_input, "LAYOUT": LAYOUTS[layout]}
+    own = {"FP8_INPUT": fp8_input, "LAYOUT": LAYOUTS[layout], "OVERLAP": overlap}
     return {"BLOCKS": blocks["BLOCKS"], "BLOCKS_BLOCK": blocks["BLOCKS_BLOCK"], **own, "num_warps": 4}
 
 
 @functools.cache
-def _combine_constants(hidden: int) -> dict[str, Any]:
-    return {"COLUMNS": hidden, "CHUNK": COMBINE_CHUNK, "num_warps": 4}
+def _combine_constants(hidden: int, overlap: bool = False) -> dict[str, Any]:
+    return {"COLUMNS": hidden, "CHUNK": COMBINE_CHUNK, "OVERLAP": overlap, "num_warps": 4}
 
 
 # Types of the run-time arguments, by kernel, in order. Pointers are multiples of 16 bytes (checks.ALIGNMENT).
@@ -291,6 +306,7 @@ def compile_stages(
     layout: str = "block",
     quantize: bool = False,
     fp8_input: bool = False,
+    overlap: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Compile the kernels that a solution with these options launches, without a GPU; `routed`: with its own routing.
 
@@ -298,12 +314,12 @@ def compile_stages(
     """
     wanted: list[tuple[str, dict[str, Any]]] = [("route_pairs", _pairs_constants(hidden, align))]
     if routed:
-        wanted = [("route_tokens", _route_constants(hidden, inner, align, problems))]
-    wanted.append(("permute_rows", _permute_constants(hidden, layout)))
+        wanted = [("route_tokens", _route_constants(hidden, inner, align, problems, overlap))]
+    wanted.append(("permute_rows", _permute_constants(hidden, layout, overlap)))
     if quantize:
-        wanted.append(("quantize_rows", _quantize_constants(2 * inner)))
-    wanted.append(("swiglu_rows", _swiglu_constants(inner, fp8_input, layout)))
-    wanted.append(("combine_rows", _combine_constants(hidden)))
+        wanted.append(("quantize_rows", _quantize_constants(2 * inner, overlap)))
+    wanted.append(("swiglu_rows", _swiglu_constants(inner, fp8_input, layout, overlap)))
+    wanted.append(("combine_rows", _combine_constants(hidden, overlap)))
     for name, constants in wanted:
         yield _compile(arch, name, constants)
 
@@ -319,7 +335,9 @@ def _compile(arch: str, name: str, constants: dict[str, Any]) -> dict[str, Any]:
     attrs = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(types) if kind.startswith("*")}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attrs)
     target = GPUTarget("cuda", {"sm_90a": 90, "sm_100a": 100}[arch], 32)
-    built = triton.compile(source, target=target, options={"num_warps": warps})
+    options = {"num_warps": warps, "launch_pdl": _starts_early(name, constants)}
+    built = triton.compile(source, target=target, options=options)
     meta = {**constants, "threads": warps * 32, "dynamic_shared_bytes": built.metadata.shared, "mma": None}
     stage = STAGES.get(name.split("_")[0], "combine")
+    name = f"{name}_overlap" if constants.get("OVERLAP") else name
     return {"name": name, "stage": stage, "cubin": built.asm["cubin"], "ptx": built.asm["ptx"], "meta": meta}

@@ -140,21 +140,42 @@ class Replay:
     # --- roles: each yields the condition that it waits for -----------------------------------------------------------
 
     def loader(self, rank: int) -> Iterator[Callable[[], bool]]:
+        """Weights (and their scales) of the first round at once, tokens when the kernel before has ended."""
         p, block = self.p, self.blocks[rank]
+        ahead = min(p.k_blocks, p.form.stages) if p.jobs else 0
+        for step in range(ahead):
+            self.load_weights(rank, p.stage(step, p.form.stages), step)
+        ended: list[bool] = []
+        self.events.append(lambda: ended.append(True))
+        yield lambda: bool(ended)
         for step in range(p.steps):
             slot = p.stage(step, p.form.stages)
-            yield lambda slot=slot, step=step: block.empty[slot].passes(p.empty_parity(step, p.form.stages))
-            block.full[slot].arrive(announce=p.form.stage_bytes)
-            shares_weights = (step // p.k_blocks) % 2 == 0
-            for name, size, shared in (
-                ("x", 128 * 128, not shares_weights),
-                ("y", 128 * p.form.tile_y, shares_weights),
-                ("scales", p.form.stage_bytes - 128 * 128 - 128 * p.form.tile_y, False),
-            ):
-                everyone = shared and p.form.cluster > 1
-                for target in range(p.form.cluster) if everyone else [rank]:
-                    part = f"{name}{rank}" if everyone else name
-                    self.copy(target, slot, step, part, size // p.form.cluster if everyone else size)
+            if step >= ahead:
+                yield lambda slot=slot, step=step: block.empty[slot].passes(p.empty_parity(step, p.form.stages))
+                self.load_weights(rank, slot, step)
+            self.load_tokens(rank, slot, step)
+
+    def shares_weights(self, step: int) -> bool:
+        return (step // self.p.k_blocks) % 2 == 0
+
+    def load_weights(self, rank: int, slot: int, step: int) -> None:
+        p = self.p
+        self.blocks[rank].full[slot].arrive(announce=p.form.stage_bytes)
+        name, size = ("x", 128 * 128) if p.form.swapped else ("y", 128 * p.form.tile_y)
+        self.load(rank, slot, step, name, size, self.shares_weights(step))
+        self.load(rank, slot, step, "weight scales", 16 * p.form.n_blocks, False)
+
+    def load_tokens(self, rank: int, slot: int, step: int) -> None:
+        p = self.p
+        name, size = ("y", 128 * p.form.tile_y) if p.form.swapped else ("x", 128 * 128)
+        self.load(rank, slot, step, name, size, not self.shares_weights(step))
+        self.load(rank, slot, step, "scales", 4 * p.form.tile_m, False)
+
+    def load(self, rank: int, slot: int, step: int, name: str, size: int, shared: bool) -> None:
+        everyone = shared and self.p.form.cluster > 1
+        for target in range(self.p.form.cluster) if everyone else [rank]:
+            part = f"{name}{rank}" if everyone else name
+            self.copy(target, slot, step, part, size // self.p.form.cluster if everyone else size)
 
     def copy(self, target: int, slot: int, step: int, part: str, size: int) -> None:
         block = self.blocks[target]

@@ -68,6 +68,7 @@ class TensorMap:
 
     data: np.ndarray
     rows: int
+    late: bool = False  # see Memory.add
 
     def box(self, coordinates: list[int]) -> np.ndarray:
         """The box at `coordinates`, innermost first. A box that leaves the tensor is a fault: nothing here needs one."""
@@ -92,6 +93,7 @@ class Block:
     waiting: dict[int, set[Any]] = field(default_factory=dict)  # named barrier -> warps there
     in_flight: int = 0  # copies on their way here
     done_warps: int = 0
+    waited: bool = False  # one of its warps has waited for the end of the kernel before
 
     def at(self, address: int, size: int) -> slice:
         start = address - SHARED_BASE
@@ -109,11 +111,20 @@ class Memory:
 
     def __init__(self) -> None:
         self.arrays: list[np.ndarray] = []
+        self.late: set[int] = set()
 
-    def add(self, array: np.ndarray) -> int:
-        """Address of a contiguous array, whose bytes stores will change."""
+    def add(self, array: np.ndarray, late: bool = False) -> int:
+        """Address of a contiguous array, whose bytes stores will change.
+
+        late: the kernel before this one in the stream may still use it, so that it must not be touched before that one's end.
+        """
         self.arrays.append(array.reshape(-1).view(np.uint8))
+        if late:
+            self.late.add(len(self.arrays))
         return len(self.arrays) << 36
+
+    def is_late(self, address: int) -> bool:
+        return address >> 36 in self.late
 
     def window(self, address: int, size: int) -> tuple[np.ndarray, int]:
         index, offset = (address >> 36) - 1, address & ((1 << 36) - 1)
@@ -136,6 +147,7 @@ class Warp:
         self.sees_tmem = False  # Blackwell: ordered after the last signal
         self.reads_tmem = False  # Blackwell: accesses that no fence has ordered before the next signal
         self.new_barriers = False
+        self.waited = False  # for the end of the kernel before this one in the stream
         self.yields = False
         self.at_cluster = 0
         self.sums = np.zeros(0)  # Hopper: of the products under way

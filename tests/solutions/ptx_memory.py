@@ -9,7 +9,11 @@ import numpy as np
 from ptx_arithmetic import TYPES, Act, address, names, one, reader, width, write
 from ptx_machine import CLUSTER_SHIFT, SHARED_BASE, Barrier, Block, Warp, require
 
-HINTS = ("setmaxnreg", "prefetch", "fence.mbarrier_init", "bar.warp", "tcgen05.relinquish")
+HINTS = (
+    *("setmaxnreg", "prefetch", "fence.mbarrier_init", "bar.warp", "tcgen05.relinquish"),
+    "griddepcontrol.launch_dependents",
+)
+TOUCHED = "global memory is touched while the kernel before may still use it"
 
 # --- memory -----------------------------------------------------------------------------------------------------------
 
@@ -69,7 +73,9 @@ def move_global(opcode: str, operands: list[str]) -> Act:
     def act(warp: Warp, mask: np.ndarray) -> None:
         values = np.zeros((32, count), dtype="u4") if is_load else np.stack([read(warp) for read in reads], 1)
         for lane in np.flatnonzero(mask):
-            array, offset = warp.machine.memory.window(int(where(warp)[lane]), 4 * count)
+            place = int(where(warp)[lane])
+            require(warp.block.waited or not warp.machine.memory.is_late(place), TOUCHED)
+            array, offset = warp.machine.memory.window(place, 4 * count)
             data = array[offset : offset + 4 * count].view("u4")
             if is_load:
                 values[lane] = data
@@ -180,6 +186,15 @@ def leave(opcode: str, operands: list[str]) -> Act:
     return act
 
 
+def wait_for_kernel(opcode: str, operands: list[str]) -> Act:
+    """The end of the kernel before this one in the stream: for this warp's copies, and for all that its block does then."""
+
+    def act(warp: Warp, mask: np.ndarray) -> None:
+        warp.waited = warp.block.waited = True
+
+    return act
+
+
 MEMORY: dict[str, Callable[[str, list[str]], Act]] = {
     **dict.fromkeys(HINTS, hint),
     "ld.param": load_parameter,
@@ -191,5 +206,6 @@ MEMORY: dict[str, Callable[[str, list[str]], Act]] = {
     "mbarrier.init": init_barrier,
     "mbarrier.arrive": arrive_barrier,
     "mapa": map_shared,
+    "griddepcontrol.wait": wait_for_kernel,
     "ret": leave,
 }

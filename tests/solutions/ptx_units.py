@@ -25,7 +25,7 @@ from ptx_machine import (
     Warp,
     require,
 )
-from ptx_memory import MEMORY
+from ptx_memory import MEMORY, TOUCHED
 
 MMA_K = 32
 ROW = 128  # bytes of a row of an operand in shared memory
@@ -47,6 +47,7 @@ def bulk_copy(opcode: str, operands: list[str]) -> Act:
         count, start = one(size(warp), mask), one(source(warp), mask)
         to, bar = one(target(warp), mask), one(barrier(warp), mask)
         require(count % 16 == start % 16 == to % 16 == 0, "a bulk copy that is not a multiple of 16 bytes")
+        require(warp.waited or not warp.machine.memory.is_late(start), TOUCHED)
         array, offset = warp.machine.memory.window(start, count)
 
         def deliver(where: slice) -> None:
@@ -67,6 +68,7 @@ def tensor_copy(opcode: str, operands: list[str]) -> Act:
         machine = warp.machine
         tensor = list(machine.parameters.values())[one(which(warp), mask)]
         require(isinstance(tensor, TensorMap), "a tensor copy without a descriptor")
+        require(warp.waited or not tensor.late, TOUCHED)
         box = tensor.box([one(place(warp), mask) for place in places]).copy().ravel()
         to, bar = one(target(warp), mask), one(barrier(warp), mask)
         require(to % 1024 == 0, "a swizzled box must start at a multiple of 1024 bytes")

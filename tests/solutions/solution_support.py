@@ -160,7 +160,9 @@ def record_launches(monkeypatch: Any, stages: ModuleType, launched: Any) -> None
 
     def launch(name: str, plan: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], constants: Inputs) -> None:
         check_stage_launch(stages, name, arguments, constants)
-        assert grid[0] == (plan.tokens if name[:5] in ("route", "permu", "combi") else min(8 * plan.tokens, 16 * 132))
+        most = (8 if plan.overlap else 16) * 132  # blocks that the chip holds at once, or half of them
+        assert grid[0] == (plan.tokens if name[:5] in ("route", "permu", "combi") else min(8 * plan.tokens, most))
+        assert constants.get("OVERLAP", False) == plan.overlap, "all kernels of a call, or none"
         assert grid[1:] == ((constants["COLUMNS"] + 1023) // 1024 if name == "combine_rows" else 1, 1)
         launched(name, arguments, constants)
 

@@ -43,6 +43,8 @@ def test_a_form_compiles_to_its_matrix_instructions_without_spills(arch, form, t
     passes = max(1, form.tile_y // 128) if arch == "sm_90a" else 1
     assert used.mma == {"wgmma" if arch == "sm_90a" else "tcgen05": 4 * passes}
     assert f".entry {gemm.kernel_name('gemm1', arch, form)}_0" in ptx
+    # One wait for the kernel before, one word to the kernel after, where kernels overlap.
+    assert [ptx.count(f"griddepcontrol.{what}") for what in ("wait", "launch_dependents")] == [int(form.overlap)] * 2
 
 
 @pytest.mark.slow
@@ -126,7 +128,11 @@ def test_every_workload_binds_to_the_compiled_signature(recorded, arch, fp8_out)
 def launched(monkeypatch):
     """Launches of the whole layer, in order: Triton stages by name, GEMMs with label, form, N and K; each is checked."""
     launches = []
-    record_launches(monkeypatch, module("triton_stages"), lambda name, arguments, constants: launches.append(name))
+    record_launches(
+        monkeypatch,
+        module("triton_stages"),
+        lambda name, arguments, constants: launches.append((name, constants["OVERLAP"])),
+    )
 
     def compile_gemm(label, arch, form):
         recorder = Recorder(form)
@@ -162,10 +168,12 @@ def test_the_layer_runs_through_on_tensors_without_data(launched, arch, fp8_epil
         call = checks.check_call(*arguments_without_data(case))
         module("cute_layer").run_layer(call, arch, fp8_epilogue)
         first, second = (gemm.pick_form(arch, fp8_out, case.seq_len) for fp8_out in (fp8_epilogue, False))
+        overlap = case.seq_len <= 1100
+        assert first.overlap == second.overlap == overlap, "all kernels of a call, or none"
         assert launched == [
-            *("route_tokens", "permute_rows", ("gemm1", first, 4096, 7168)),
-            *([] if fp8_epilogue else ["quantize_rows"]),
-            *("swiglu_rows", ("gemm2", second, 7168, 2048), "combine_rows"),
+            *(("route_tokens", overlap), ("permute_rows", overlap), ("gemm1", first, 4096, 7168)),
+            *([] if fp8_epilogue else [("quantize_rows", overlap)]),
+            *(("swiglu_rows", overlap), ("gemm2", second, 7168, 2048), ("combine_rows", overlap)),
         ]
         launched.clear()
 
