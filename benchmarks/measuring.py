@@ -1,9 +1,11 @@
-"""What a recorded run says of the measuring itself, in Markdown: where the time went, how small an effect it could see.
+"""What recorded runs say of the measuring itself, in Markdown: where the time went, how small an effect they could see.
 
-    python benchmarks/measuring.py results/recorded/NAME            prints it
-    python benchmarks/measuring.py results/recorded/NAME --write    puts it between the marks in docs/measurement.md
+    python benchmarks/measuring.py                           prints it for all of results/recorded/
+    python benchmarks/measuring.py results/recorded/NAME     for one run, or for several
+    python benchmarks/measuring.py --write                   puts it between the marks in docs/measurement.md
 
-Cells of more than 1,000 tokens are left out of the second table: there the kernels themselves take the time.
+The first two tables have a column per run. The last two are about one run, the newest of those in which every cell passed (if there is
+none, the newest). Cells of more than 1,000 tokens are left out of the third table: there the kernels themselves take the time.
 """
 
 from __future__ import annotations
@@ -11,37 +13,130 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bakeoff.files import replace_marked
 from bakeoff.measure.samples.journal import block_folder, journal_path, read_journal
+from bakeoff.measure.samples.outcomes import Outcome
 from bakeoff.measure.samples.records import Record
 from bakeoff.plan import Plan, read_plan
 
+RECORDED = Path(__file__).parents[1] / "results" / "recorded"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurement.md"
 SMALL = 1000
 FIVE = 5  # blocks that a run in CI has
 
 
-def blocks(run: Path, plan: Plan) -> list[str]:
-    """The run as a whole."""
+@dataclass(frozen=True)
+class Run:
+    """A recorded run, read."""
+
+    folder: Path
+    plan: Plan
+    spent: list[dict[str, Any]]
+    found: list[Record]
+    analysis: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def failed(self) -> list[Record]:
+        return [record for record in self.found if record.outcome is not Outcome.PASSED]
+
+
+def read(folder: Path) -> Run:
+    plan = read_plan(folder)
     spent = [
-        json.loads((block_folder(run, block) / "manifest.json").read_bytes())["spent"] for block in range(plan.blocks)
+        json.loads((block_folder(folder, block) / "manifest.json").read_bytes())["spent"]
+        for block in range(plan.blocks)
     ]
-    busy, idle = ([100 * one[what] for one in spent if one[what] is not None] for what in ("gpu_busy", "idle"))
-    verified = [100 * one["verified"] / one["lock"] for one in spent]
-    rows = [
-        ["blocks", str(plan.blocks), "10"],
-        [f"wall time of the first {FIVE} blocks", f"{sum(one['total'] for one in spent[:FIVE]):.0f} s", "540 s"],
-        ["wall time of a block", between([one["total"] for one in spent], "s"), ""],
-        ["lock held in a block", between([one["lock"] for one in spent], "s"), ""],
-        ["under the lock: a kernel ran, by NVML", between(busy, "%"), ""],
-        ["under the lock: something was being verified", between(verified, "%"), ""],
-        ["under the lock: idle, neither of the two", between(idle, "%"), "30 %"],
-    ]
-    return table(["what", "measured", "goal"], rows)
+    found = [record for block in range(plan.blocks) for record in records(folder, plan, block)]
+    return Run(folder, plan, spent, found, json.loads((folder / "analysis.json").read_bytes()))
+
+
+def columns(runs: Sequence[Run], rows: dict[str, Callable[[Run], str]], goals: dict[str, str]) -> list[str]:
+    """A row per fact, a column per run, and the goal."""
+    body = [[what, *(fact(run) for run in runs), goals.get(what, "")] for what, fact in rows.items()]
+    return table(["what", *(f"`{run.name}`" for run in runs), "goal"], body)
+
+
+def blocks(runs: Sequence[Run]) -> list[str]:
+    """The runs as a whole: where the time went."""
+
+    def spent(run: Run, what: str, times: float = 1) -> list[float]:
+        return [times * one[what] for one in run.spent if one[what] is not None]
+
+    def verified(run: Run) -> list[float]:
+        return [100 * one["verified"] / one["lock"] for one in run.spent]
+
+    def mean(values: list[float]) -> str:
+        return f"{statistics.fmean(values):.1f} %" if values else "n/a"
+
+    rows: dict[str, Callable[[Run], str]] = {
+        "GPU": lambda run: run.analysis["run"]["hardware"],
+        "blocks": lambda run: str(run.plan.blocks),
+        f"wall time of the first {FIVE} blocks": lambda run: f"{sum(spent(run, 'total')[:FIVE]):.0f} s",
+        "wall time of a block": lambda run: between(spent(run, "total"), "s"),
+        "lock held in a block": lambda run: between(spent(run, "lock"), "s"),
+        "under the lock: a kernel ran, by NVML": lambda run: between(spent(run, "gpu_busy", 100), "%"),
+        "under the lock: something was being verified": lambda run: between(verified(run), "%"),
+        "under the lock: idle, neither of the two": lambda run: between(spent(run, "idle", 100), "%"),
+        "idle, mean of the blocks": lambda run: mean(spent(run, "idle", 100)),
+    }
+    goals = {
+        "blocks": "10",
+        f"wall time of the first {FIVE} blocks": "540 s",
+        "under the lock: idle, neither of the two": "30 %",
+        "idle, mean of the blocks": "30 %",
+    }
+    return columns(runs, rows, goals)
+
+
+def decisions(runs: Sequence[Run]) -> list[str]:
+    """The runs as a whole: what they measured, and whether a solution is told apart from itself."""
+
+    def measured(run: Run) -> str:
+        return f"{sum(record.kind == 'measure' for record in run.found):,}"
+
+    def failed(run: Run) -> str:
+        found = [f"{one.outcome} {one.participant} {one.workload}, block {one.block}" for one in run.failed]
+        return f"{len(found)}: {'; '.join(found)}" if found else "0"
+
+    def counts(pair: dict[str, Any]) -> str:
+        kinds = ("same", "faster", "slower", *(["ambiguous"] if pair["ambiguous"] else []))
+        return f"{', '.join(f'{pair[kind]} {kind.upper()}' for kind in kinds)} of {pair['workloads']}"
+
+    def ratios(pair: dict[str, Any]) -> str:
+        values = [one["ratio"]["value"] for one in pair["verdicts"] if one["ratio"]]
+        return f"{min(values):.4f} to {max(values):.4f}"
+
+    def overall(pair: dict[str, Any]) -> str:
+        return "{value:.4f} ({low:.4f} to {high:.4f})".format(**pair["ratio"])
+
+    def twin(fact: Callable[[dict[str, Any]], str]) -> Callable[[Run], str]:
+        def of(run: Run) -> str:
+            own = [pair for pair in run.analysis["pairs"] if pair["b"] == f"{pair['a']}.twin"]
+            return "; ".join(fact(pair) for pair in own) or "n/a"
+
+        return of
+
+    rows: dict[str, Callable[[Run], str]] = {
+        "cells measured": measured,
+        "cells not PASSED": failed,
+        "discarded calls": lambda run: str(sum(record.discarded for record in run.found)),
+        "minimum detectable effect, median": lambda run: percent(statistics.median(detectable(run.analysis))),
+        "A/A: verdicts": twin(counts),
+        "A/A: speed of a solution over its twin's": twin(ratios),
+        "A/A: geometric mean, 95 % interval": twin(overall),
+        "A/A: workloads on which the twin is ahead": twin(lambda pair: str(pair["b_ahead"])),
+    }
+    goals = {"cells not PASSED": "0", "minimum detectable effect, median": "3 %", "A/A: verdicts": "all SAME"}
+    return columns(runs, rows, goals)
 
 
 def records(run: Path, plan: Plan, block: int) -> list[Record]:
@@ -89,9 +184,18 @@ def pairs(analysis: dict[str, Any]) -> list[str]:
          *(f"{100 * statistics.median(one[key] for one in pair['verdicts'] if one[key] is not None):.1f} %" for key in ("mde", "sd"))]
         for pair in analysis["pairs"]
     ]  # fmt: skip
-    every = [one["mde"] for pair in analysis["pairs"] for one in pair["verdicts"] if one["mde"] is not None]
-    rows.append([f"**all {len(every)} comparisons**", f"**{100 * statistics.median(every):.1f} %** (goal 3 %)", ""])
+    every = detectable(analysis)
+    rows.append([f"**all {len(every)} comparisons**", f"**{percent(statistics.median(every))}** (goal 3 %)", ""])
     return table(["pair", "minimum detectable effect", "deviation between processes"], rows)
+
+
+def detectable(analysis: dict[str, Any]) -> list[float]:
+    """The minimum detectable effect of every pair on every workload."""
+    return [one["mde"] for pair in analysis["pairs"] for one in pair["verdicts"] if one["mde"] is not None]
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
 def between(values: list[float], unit: str) -> str:
@@ -102,28 +206,28 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] + [""]
 
 
-def page(run: Path) -> str:
+def page(folders: Sequence[Path]) -> str:
     """Everything."""
-    plan = read_plan(run)
-    tokens = {workload.id: workload.seq_len for workload in plan.workloads}
-    found = [record for block in range(plan.blocks) for record in records(run, plan, block)]
-    analysis = json.loads((run / "analysis.json").read_bytes())
-    discarded = sum(record.discarded for record in found)
+    runs = [read(folder) for folder in folders]
+    one = [run for run in runs if not run.failed][-1:] or runs[-1:]
+    tokens = {workload.id: workload.seq_len for workload in one[0].plan.workloads}
     lines = [
-        *blocks(run, plan),
-        *cells(found, tokens),
-        *pairs(analysis),
-        f"Discarded calls: {discarded}. Run: `{run.resolve().name}`.",
+        *blocks(runs),
+        *decisions(runs),
+        f"Of `{one[0].name}`, by participant and by pair:",
+        "",
+        *cells(one[0].found, tokens),
+        *pairs(one[0].analysis),
     ]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip("\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a recorded run")
+    parser.add_argument("run", type=Path, nargs="*", help="recorded runs (default: all)")
     parser.add_argument("--write", action="store_true", help="rewrite the tables in docs/measurement.md")
     args = parser.parse_args()
-    made = page(args.run)
+    made = page(args.run or sorted(path.parent for path in RECORDED.glob("*/config.json")))
     if args.write:
         DOCUMENT.write_text(replace_marked(DOCUMENT.read_text(), "measured", made, DOCUMENT))
     else:

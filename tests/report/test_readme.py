@@ -29,6 +29,24 @@ def test_the_recorded_run_says_what_the_first_screen_says() -> None:
     assert sum(bool(winner.tied) and winner.tied == winner.same for winner in analysis.winners) == same
 
 
+def test_the_runs_on_another_gpu_say_what_the_first_screen_says() -> None:
+    runs = [
+        read_json(path, Analysis) for path in sorted((PROJECT_ROOT / "results/recorded").glob("*_h200*/analysis.json"))
+    ]
+    rankings = [run.findings.ranking for run in runs]
+    orders = [[place.solution for place in ranking.order] for ranking in rankings if ranking is not None]
+    assert len(runs) == 2 and orders[0] == orders[1] and orders[0][:2] == ["cutedsl_moe_fp8_v3_2", "cutedsl_moe_fp8_v3"]
+    ranking = rankings[0]
+    assert ranking is not None and ranking.leads[orders[0][0]] == len(runs[0].workloads) == 19
+    ahead = f"{(ranking.steps[0].value - 1) * 100:.1f} % ahead"
+    beyond = f"on {ranking.wins[orders[0][0]]} beyond the noise"
+    assert f"leads all 19 again: {ranking.order[0].value:.2f}×, {ahead}, {beyond};" in README
+    (peer,) = (pair for pair in runs[0].pairs if (pair.a, pair.b) == (orders[0][0], "deepgemm_moe"))
+    (behind,) = (verdict for verdict in peer.verdicts if verdict.verdict == "SLOWER")
+    assert behind.workload == "T11948_o128" and behind.ratio is not None
+    assert f"is {(1 / behind.ratio.value - 1) * 100:.1f} % faster at 11,948 tokens there" in README
+
+
 def test_the_audit_says_what_the_first_screen_says() -> None:
     claims = audit_report(PUBLISHED, PUBLISHED / "claims.yaml").claims
     wrong = [claim for claim in claims if claim.verdict is ClaimVerdict.CONTRADICTED]

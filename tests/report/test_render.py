@@ -159,6 +159,18 @@ def test_a_peer_stands_beside_the_ranking() -> None:
     assert re.search(r"The peer \*\*deepgemm_moe\*\*, not ranked, stands at [\d.]+×: cutedsl_v3.2 is [\d.]+", text)
 
 
+def test_a_mean_over_fewer_workloads_says_so_wherever_it_stands() -> None:
+    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-23_h200_2/analysis.json", model.Analysis)
+    text = Page.of(rendering.render(run)["report.html"]).text
+    assert "By geometric mean, over the 18 workloads that all ranked contestants have: cutedsl_v3.2 65.34×" in text
+    assert "The peer deepgemm_moe, not ranked, stands at 60.73× over 19 workloads:" in text
+    landing = Page.of(render_index([Source(run, "analysis.json", "report.html")])).text
+    assert "Over the 18 workloads that all ranked contestants have: cutedsl_v3.2 65.34×" in landing
+    assert "peers, not ranked: deepgemm_moe 60.73× over 19 workloads." in landing
+    assert "(65.34× over the reference, over the 18 workloads that all ranked contestants have, 1.7 % faster" in landing
+    assert "over 18 of 19 workloads" in landing and "Over all" not in landing
+
+
 def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
     run = read_json(PROJECT_ROOT / "results/recorded/2026-11-23_h100/analysis.json", model.Analysis)
     made = rendering.render(run)

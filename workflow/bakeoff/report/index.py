@@ -100,10 +100,12 @@ def side_by_side(entries: Sequence[Entry]) -> Table:
         for name in names:
             found = entry.view.summaries.get(name)
             mean = found.geometric_mean if found else None
+            if found is None or mean is None:
+                row.append(cell(None, "–", tone="mute"))
+                continue
+            partly = f"over {found.cells} of {found.due} workloads" if found.cells < found.due else ""
             row.append(
-                cell(mean.value, f.speedup(mean.value), note=estimate_text(mean))
-                if mean
-                else cell(None, "–", tone="mute")
+                cell(mean.value, f.speedup(mean.value), note=" ".join(filter(None, (estimate_text(mean), partly))))
             )
         rows.append(row)
     return Table("side_by_side", columns, rows)
