@@ -131,3 +131,34 @@ def test_what_the_page_says_of_the_hosts_time_follows_from_the_recorded_profile(
     found = [json.loads(path.read_text()) for path in profiles]
     hosts = [host["host_us"] for one in found if one["solution"] != "flashinfer_moe" for host in one["hosts"]]
     assert len(hosts) == 4 * 19 and f"takes the host {min(hosts):.0f} to {max(hosts):.0f} µs" in PAGE
+
+
+LOOPS = PROJECT_ROOT / "benchmarks/fib_loops.py"
+IN_TURNS = PROJECT_ROOT / "results/interop/fib-0.1.2/2026-11-23_h100_in_turns/calls.json"
+
+
+def compare(path: Path) -> str:
+    return subprocess.run([sys.executable, str(LOOPS), "compare", str(path)], capture_output=True, text=True).stdout
+
+
+def test_loops_are_compared_with_themselves_and_with_each_other(tmp_path: Path) -> None:
+    def row(loop: str, *event_us: float) -> dict[str, object]:
+        return {"solution": "a", "seq_len": 1, "loop": loop, "event_us": list(event_us)}
+
+    first, second = row("flashinfer-bench", 10, 10, 40), row("flashinfer-bench", 10, 20, 30)
+    rows = [first, second, row("bakeoff", 11, 11, 11), row("bakeoff", 11, 11, 22)]
+    rows += [row("no collector", 10, 15, 35), row("one core", 20, 30, 70)]
+    (tmp_path / "calls.json").write_text(json.dumps(rows))
+    lines = [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in compare(tmp_path / "calls.json").splitlines()
+    ]
+    assert lines[0] == ["deviation", "mean", "median", "tenth percentile"]
+    found = {line[0]: line[1:] for line in lines[2:]}
+    assert found["flashinfer-bench from itself"] == ["0.0 %", "50.0 %", "0.0 %"]
+    assert found["bakeoff from itself"] == ["25.0 %", "0.0 %", "0.0 %"]
+    assert found["bakeoff from flashinfer-bench"] == ["35.8 %", "26.7 %", "10.0 %"]
+    assert found["one core from flashinfer-bench"] == ["100.0 %", "100.0 %", "100.0 %"]
+
+
+def test_the_pages_table_of_loops_in_turns_follows_from_the_kept_calls() -> None:
+    assert compare(IN_TURNS).strip() in (PROJECT_ROOT / "docs/measurement.md").read_text()
