@@ -257,6 +257,24 @@ def test_calls_that_skip_their_work_are_rejected_and_honest_ones_scale(tmp_path:
     assert honest.outcome == Outcome.PASSED and not any("in a row" in warning for warning in honest.warnings)
 
 
+CREEPS = """
+calls = []
+def run_with(honest, *arguments):
+    honest(*arguments)
+    calls.append(arguments[-1])
+    if len(calls) > 8:  # the guarded calls are over
+        beyond = arguments[-1].storage_offset() + arguments[-1].numel()
+        arguments[-1].as_strided((1,), (1,), beyond).fill_(0)
+"""
+
+
+def test_a_timed_call_that_writes_outside_its_output_is_rejected(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"creeps": CREEPS}, workloads=["T7_o192"])
+    assert measure(run, env=fake_device(tmp_path)).returncode == 0
+    assert (only(run, "creeps").outcome, only(run, "creeps").reason) == (Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT)
+    assert "around the outputs were overwritten" in (only(run, "creeps").detail or "")
+
+
 STEADY = {"wall_us": [50.0] * 16, "event_us": [100.0] * 16}
 WILD = {"wall_us": [50.0] * 16, "event_us": [60.0, 80.0, 120.0, 160.0] * 4}
 
