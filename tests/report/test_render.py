@@ -169,6 +169,7 @@ def test_a_mean_over_fewer_workloads_says_so_wherever_it_stands() -> None:
     assert "peers, not ranked: deepgemm_moe 60.73× over 19 workloads." in landing
     assert "(65.34× over the reference, over the 18 workloads that all ranked contestants have, 1.7 % faster" in landing
     assert "over 18 of 19 workloads" in landing and "Over all" not in landing
+    assert landing.count("75/76 PASSED (peers 38/38); not: flashinfer_moe at T1_o32 (REJECTED).") == 2
 
 
 def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:

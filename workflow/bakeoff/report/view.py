@@ -119,6 +119,12 @@ class View:
         return sum(found), len(found)
 
     @cached_property
+    def not_passed(self) -> list[Cell]:
+        """Cells of contestants and peers that ended otherwise."""
+        names = {person.name for person in self.people if person.role in ("contestant", "peer")}
+        return [cell for cell in self.a.cells if cell.solution in names and cell.outcome != "PASSED"]
+
+    @cached_property
     def kind(self) -> str:
         """`published`, `cpu` (correctness only) or `measured`."""
         if self.a.run.kind == "published":
