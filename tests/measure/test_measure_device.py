@@ -275,6 +275,44 @@ def test_a_timed_call_that_writes_outside_its_output_is_rejected(tmp_path: Path)
     assert "around the outputs were overwritten" in (only(run, "creeps").detail or "")
 
 
+LOADS_THE_HARNESS_DICE = """
+import sys
+def run_with(honest, *arguments):
+    frame = sys._getframe()
+    while frame:
+        if "_draw" in frame.f_globals:
+            frame.f_globals["_draw"] = lambda chance, calls, variants: [0] * calls
+        frame = frame.f_back
+    honest(*arguments)
+"""
+
+
+def test_a_worker_whose_calls_never_had_changed_values_is_rejected(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"dice": LOADS_THE_HARNESS_DICE}, workloads=["T7_o192"])
+    assert measure(run, env=fake_device(tmp_path)).returncode == 0
+    assert (only(run, "dice").outcome, only(run, "dice").reason) == (Outcome.REJECTED, Reason.FORGED_MESSAGE)
+    assert "no timed call had changed values" in (only(run, "dice").detail or "")
+
+
+EDITS_THE_PLAN = """
+import ctypes
+libc = ctypes.CDLL(None)
+def run_with(honest, *arguments):
+    honest(*arguments)
+    place = libc.open({path!r}, 0o2001)  # to write, at the end; native code, of which Python's audit hooks hear nothing
+    libc.write(place, b" ", 1)
+    libc.close(place)
+"""
+
+
+def test_an_edited_plan_is_noticed_where_nothing_keeps_a_solution_from_editing_it(tmp_path: Path) -> None:
+    source = EDITS_THE_PLAN.format(path=str(tmp_path / "run/config.json").encode())
+    run = make_run(tmp_path, {"edits": source}, workloads=["T7_o192"])
+    assert measure(run, env={"BAKEOFF_UNCONFINED": "1"}).returncode == 0
+    assert (only(run, "edits").outcome, only(run, "edits").reason) == (Outcome.REJECTED, Reason.EDITED_RUN)
+    assert "files of the run changed during the cell: config.json" in (only(run, "edits").detail or "")
+
+
 STEADY = {"wall_us": [50.0] * 16, "event_us": [100.0] * 16}
 WILD = {"wall_us": [50.0] * 16, "event_us": [60.0, 80.0, 120.0, 160.0] * 4}
 
