@@ -51,7 +51,7 @@ class Plan:
     m_end: torch.Tensor  # (32,) int32, first row after each group's true rows
     problems: torch.Tensor  # (2, 32, 3) int32, (rows, N, K) of both GEMMs, where asked for
     store: dict[str, torch.Tensor]
-    overlap: bool = False  # kernels start before the end of the one before them, and wait where they need its results
+    overlap: bool  # kernels start before the end of the one before them, and wait where they need its results
     views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
@@ -88,12 +88,15 @@ def plan_call(call: MoeCall, align: int, overlap: bool = False) -> Plan:
     stream = torch.cuda.current_stream(call.device).cuda_stream
     key = (index, stream, call.tokens, align)
     if key not in _plans:
-        _plans[key] = _make_plan(call.tokens, align, call.device, stream, _stores.setdefault((index, stream), {}))
-        _plans[key].overlap = overlap
+        _plans[key] = _make_plan(
+            call.tokens, align, call.device, stream, _stores.setdefault((index, stream), {}), overlap
+        )
     return _plans[key]
 
 
-def _make_plan(tokens: int, align: int, device: torch.device, stream: int, store: dict[str, torch.Tensor]) -> Plan:
+def _make_plan(
+    tokens: int, align: int, device: torch.device, stream: int, store: dict[str, torch.Tensor], overlap: bool = False
+) -> Plan:
     take = functools.partial(_take, store, device=device)
     i32 = torch.int32
     return Plan(
@@ -110,6 +113,7 @@ def _make_plan(tokens: int, align: int, device: torch.device, stream: int, store
         m_end=take("m_end", (LOCAL_EXPERTS,), i32),
         problems=take("problems", (2, LOCAL_EXPERTS, 3), i32),
         store=store,
+        overlap=overlap,
     )
 
 

@@ -31,8 +31,8 @@ LEAD_IN_SHARE, LEAD_IN_EXTRA_US, LEAD_IN_MOST_US = 1.5, 20.0, 1000.0
 # scatter), and the ratio below which calls were skipped, which the tolerance never reaches.
 SCALING_TRIES, SCALING_TOLERANCE, SCALING_MOST, LAZY_RATIO = 3, 0.03, 0.2, 1.5
 # Pauses before the further tries of calls that seem to be skipped: a busy host can be slow for several milliseconds on end, and
-# calls that wait for it swing by factors of three. The shortest of few intervals of such calls convicts an honest solution in one
-# of a hundred cells; of this many, in none of a hundred thousand (test_measure_device.py has the intervals).
+# calls that wait for it swing by factors of three. The shortest of seven intervals of such calls convicts an honest solution now
+# and then; of this many, in none of 5,000 draws (test_measure_device.py has the intervals).
 SUSPECT_PAUSES_S = (0.002, 0.01, 0.05, 0.2) + (0.05,) * 16
 Z95 = 1.96
 
