@@ -75,16 +75,18 @@ class Run:
         return None
 
     def gemms(self, solution: str, workload: str) -> float | None:
-        """Time of both GEMMs, with the kernels that a library launches for them."""
+        """Time at which the GEMMs run, with the kernels that a library launches for them. Where they overlap with other stages that
+        counts in full, a wait for the stage before included."""
         cell = self.profile.get((solution, workload))
-        return sum(stage["us"] for stage in cell["stages"] if stage["stage"] in GEMMS) if cell else None
+        return sum(stage["run_us"] for stage in cell["stages"] if stage["stage"] in GEMMS) if cell else None
 
     def others(self, workload: str) -> tuple[float, float, int] | None:
         """What triton_fused_moe_v2 does besides the GEMMs: time, share of the busy time, launches of a call."""
-        cell, gemms = self.profile.get((TRITON, workload)), self.gemms(TRITON, workload)
-        if cell is None or gemms is None:
+        cell = self.profile.get((TRITON, workload))
+        if cell is None:
             return None
-        return cell["busy_us"] - gemms, 1 - gemms / cell["busy_us"], cell["launches"]
+        us = sum(stage["us"] for stage in cell["stages"] if stage["stage"] not in GEMMS)
+        return us, us / cell["busy_us"], cell["launches"]
 
     def rate(self, workload: str) -> float | None:
         """Rate of v3's GEMMs over the better of the libraries' two on the same problem: bfloat16 results."""

@@ -66,7 +66,7 @@ def test_files_without_a_common_cell_are_no_agreement(tmp_path: Path) -> None:
     assert done.returncode == 2 and "no cell in common" in done.stderr
 
 
-KEPT = PROJECT_ROOT / "results/interop/fib-0.1.2/2026-11-23_h100"
+KEPT = PROJECT_ROOT / "results/interop/fib-0.1.2/2026-11-24_h100"
 PAGE = " ".join((PROJECT_ROOT / "docs/measurement.md").read_text().split())
 COPIED = "cutedsl_moe_fp8_v3_2"
 

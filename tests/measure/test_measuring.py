@@ -22,7 +22,9 @@ from measure_runs import environment
 RECORDED = sorted(path.parent for path in (PROJECT_ROOT / "results/recorded").glob("*/config.json"))
 NEWEST = RECORDED[-1]
 PAGE = " ".join((PROJECT_ROOT / "docs/measurement.md").read_text().split())
-H100, H200, AGAIN = (PROJECT_ROOT / "results/recorded" / f"2026-11-23_{name}" for name in ("h100", "h200", "h200_2"))
+H200, AGAIN, H100 = (
+    PROJECT_ROOT / "results/recorded" / name for name in ("2026-11-23_h200", "2026-11-23_h200_2", "2026-11-24_h100")
+)
 
 
 def printed(*runs: Path) -> str:
@@ -63,33 +65,55 @@ def test_the_page_holds_the_recorded_runs_figures() -> None:
 
 
 def test_details_are_those_of_the_newest_run_in_which_every_cell_passed() -> None:
-    assert f"Of `{H200.name}`, by participant" in printed(H100, H200, AGAIN)
+    assert f"Of `{H200.name}`, by participant" in printed(AGAIN, H200)
     assert f"Of `{H100.name}`, by participant" in printed(AGAIN, H100)
     assert f"Of `{AGAIN.name}`, by participant" in printed(AGAIN)
 
 
 def test_what_the_page_says_of_idle_time_follows_from_the_runs() -> None:
     idle = {run: [100 * one for one in spent(run, "idle")] for run in (H100, H200, AGAIN)}
-    first, second = (f"{statistics.fmean(idle[run]) - 30:.1f}" for run in (H200, AGAIN))
-    assert f"by {first} and {second} points in the mean; 3 of 10 blocks meet it in each H200 run" in PAGE
-    assert [sum(one <= 30 for one in idle[run]) for run in (H200, AGAIN)] == [3, 3]
-    assert f"| `{H100.name}` | {spans(spent(H100, 'lock'))} s | {spans(idle[H100])} % |" in PAGE
+    mean = {run: statistics.fmean(idle[run]) for run in idle}
+    first, second, third = (f"{mean[run] - 30:.1f}" for run in (H200, AGAIN, H100))
+    assert f"by {first} and {second} points in the mean on the H200, where 3 of 10 blocks meet it" in PAGE
+    assert f"and by {third} points on the H100, where none does" in PAGE
+    assert [sum(one <= 30 for one in idle[run]) for run in (H200, AGAIN, H100)] == [3, 3, 0]
+    on_h100 = f"{spans(spent(H100, 'lock'))} s | {spans(idle[H100])} %, mean {mean[H100]:.1f} %"
+    assert f"| `{H100.name}` | {on_h100} |" in PAGE
     later = f"{spans(spent(H200, 'lock') + spent(AGAIN, 'lock'))} s | {spans(idle[H200] + idle[AGAIN])} %"
     assert f"| `{H200.name}`, `{AGAIN.name}` | {later} |" in PAGE
 
 
 def test_what_the_page_says_of_the_last_changes_follows_from_the_runs() -> None:
-    plans = [planned(run)["participants"] for run in (H100, H200, AGAIN)]
-    assert len({tuple((who["name"], who["digest"]) for who in plan) for plan in plans}) == 1
-    before, after = (
-        next(line for line in printed(run).splitlines() if line.startswith("| flashinfer_moe |")).split(" | ")
-        for run in (H100, H200)
+    assert planned(H200)["participants"] == planned(AGAIN)["participants"]
+    row = next(line for line in printed(H100).splitlines() if line.startswith("| flashinfer_moe |")).split(" | ")
+    assert f"takes {row[1]} s with {row[-2]} timed calls, where it took" in PAGE
+
+
+def test_what_the_page_says_of_cells_in_which_the_host_fell_behind_follows_from_the_runs() -> None:
+    waits = ("flashinfer_moe", "reference")
+    names = {
+        run: [one["name"] for one in planned(run)["participants"] if one["name"] not in waits]
+        for run in (H200, AGAIN, H100)
+    }
+    cells = [
+        (run, block, record)
+        for run in names for block in range(10) for name in names[run]
+        for record in read_journal(journal_path(run, block, name)) if record.kind == "measure"
+    ]  # fmt: skip
+    medians = [[statistics.median(one.tiers[tier]) for tier in ("cupti_span_us", "cupti_busy_us")] for *_, one in cells]
+    # Launch gaps of the GPU's own making are below 2 us each; of a tenth of the span only where a call is as short as T = 1's.
+    behind = [at for at, (span, busy) in enumerate(medians) if span - busy > max(0.1 * span, 20)]
+    assert len(behind) == 1 and f"in 1 of the {len(cells):,} recorded cells" in PAGE
+    (run, block, record), (span, busy) = cells[behind[0]], medians[behind[0]]
+    assert (run, record.participant) == (H100, "cutedsl_moe_fp8_v3")
+    assert (
+        f"(v3 at `{record.workload}`, block {block} of `{run.name}`: {span:.0f} µs, of which kernels ran for {busy:.0f})"
+        in PAGE
     )
-    assert f"takes {after[1]} s with {after[-2]} timed calls, where it took {before[1]} s with {before[-2]}" in PAGE
 
 
 def test_what_the_page_says_of_twins_follows_from_the_runs() -> None:
-    pairs = [twins(run) for run in (H100, H200, AGAIN)]
+    pairs = [twins(run) for run in (H100, H200, AGAIN)]  # the last one is what the second sentence is about
     same, workloads = (sum(pair[what] for pair in pairs) for what in ("same", "workloads"))
     assert same == workloads and f"every verdict on the twin is SAME: {same} of {workloads}" in PAGE
     apart = {abs(one["ratio"]["value"] - 1): one["workload"] for pair in pairs for one in pair["verdicts"]}

@@ -55,7 +55,7 @@ def cell(
     values = {
         "workload": workload, "key": "k", "tier": "nsys", "calls": 5, "busy_range_us": (busy, busy), "busy_us": busy,
         "span_us": busy + gap_us, "host_gap_us": 0.0, "device_gap_us": gap_us, "launches": launches, "syncs": 0, "host_us": 20.0,
-        "mapped_share": 1.0, "unmapped": [], "stages_us": times, "kernels": kernels,
+        "mapped_share": 1.0, "unmapped": [], "stages_us": times, "stages_run_us": times, "kernels": kernels,
         "counters": CellCounters(total=counters(), stages=counted, missing=[]) if counted is not None else None,
         "counters_missing": None if counted is not None else NOT_COUNTED, **more,
     }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from bakeoff.files import PROJECT_ROOT
 
-RUN = PROJECT_ROOT / "results/recorded/2026-11-23_h100"
+RUN = PROJECT_ROOT / "results/recorded/2026-11-24_h100"
 V3, V3_2, TRITON = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2"
 COMPOSITION = "flashinfer_moe"
 LARGE = ("T11948_o128", "T14107_o32")
@@ -87,19 +87,20 @@ def test_the_host_times_beside_the_tracers_are_those_of_the_recorded_profile() -
 def test_what_a_launch_costs_is_what_the_page_says() -> None:
     gaps = [
         one["gap_share"] * one["span_us"] / (one["launches"] - 1)
-        for (solution, workload), one in cells().items()
-        if solution != COMPOSITION and seq_len(workload) == 1
+        for name in ("deepgemm_moe", TRITON)
+        if (one := cells()[name, "T1_o32"])
     ]
-    assert f"{min(gaps):.1f} to {max(gaps):.1f} µs each" in prose()
+    assert f"the GPU idles {min(gaps):.1f} to {max(gaps):.1f} µs between two kernels" in prose()
+    assert cells()[V3, "T1_o32"]["gap_share"] == cells()[V3_2, "T1_o32"]["gap_share"] == 0, "their kernels overlap"
     v3, v3_2 = (1 - gemm_us(cells()[name, "T1_o32"]) / cells()[name, "T1_o32"]["span_us"] for name in (V3, V3_2))
     assert f"are {v3 * 100:.0f} % of v3's span and {v3_2 * 100:.0f} % of v3.2's" in prose()
 
 
 def test_tritons_lag_at_large_t_is_in_its_gemms() -> None:
     pairs = [(cells()[TRITON, workload], cells()[V3_2, workload]) for workload in LARGE]
-    behind = {f"{ours['busy_us'] - theirs['busy_us']:.0f}" for ours, theirs in pairs}
+    behind = [f"{ours['busy_us'] - theirs['busy_us']:.0f}" for ours, theirs in pairs]
     first, second = (f"{gemm_us(ours) - gemm_us(theirs):.0f}" for ours, theirs in pairs)
-    assert behind == {"208"} and "is 208 µs behind v3.2 at both" in prose()
+    assert f"is {behind[0]} and {behind[1]} µs behind v3.2 there" in prose()
     assert f"{first} and {second} µs of that are in its GEMMs" in prose()
 
 

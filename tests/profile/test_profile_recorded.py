@@ -111,7 +111,7 @@ def test_both_recorded_timelines_tell_the_same_story(solution: str) -> None:
 def test_no_recorded_stage_beats_its_floor(name: str) -> None:
     for workload, one in read(name).items():
         for stage, floor in floors_of(name, workload).items():
-            assert floor.us(PEAKS[GPU]) <= one.stages_us[stage], f"{workload} {stage}"
+            assert floor.us(PEAKS[GPU]) <= one.stages_run_us[stage], f"{workload} {stage}"
 
 
 @pytest.mark.parametrize("solution", SOLUTIONS)

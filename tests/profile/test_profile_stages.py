@@ -72,6 +72,19 @@ def test_overlapping_kernels_share_the_time_of_their_overlap() -> None:
     found = break_down(call_of((0, 10), (5, 15)), RULES)
     assert found is not None
     assert found.busy_us == 15.0 and found.span_us == 15.0 and found.stages_us["routing"] == 15.0
+    assert found.stages_run_us["routing"] == 15.0, "kernels of one stage do not count twice"
+
+
+def test_a_stage_that_starts_early_runs_longer_than_its_share() -> None:
+    early = [
+        Activity("kernel", "route_k", 0, int(10 * US), 0),
+        Activity("kernel", "my_gemm1", int(4 * US), int(30 * US), 1),
+    ]
+    rules = [StageRule(kernel="route", stage="routing"), StageRule(kernel="gemm1", stage="gemm1")]
+    found = break_down(Call(Mark("T1_o32", 0, 0, 1), [], early), rules)
+    assert found is not None
+    assert (found.stages_us["routing"], found.stages_us["gemm1"], found.busy_us) == (7.0, 23.0, 30.0)
+    assert (found.stages_run_us["routing"], found.stages_run_us["gemm1"]) == (10.0, 26.0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(1, 50)), min_size=1, max_size=12))
@@ -81,6 +94,7 @@ def test_stages_kernels_and_gaps_always_add_up(spans: list[tuple[int, int]]) -> 
     covered = len({tick for start, length in spans for tick in range(start, start + length)})
     assert found.busy_us == pytest.approx(covered)
     assert sum(found.stages_us.values()) == pytest.approx(found.busy_us)
+    assert found.stages_run_us == pytest.approx(found.stages_us), "all of one stage"
     assert sum(kernel.us for kernel in found.kernels) == pytest.approx(found.busy_us)
     assert found.busy_us + found.gap_us == pytest.approx(found.span_us)
     assert found.host_gap_us >= 0 and found.device_gap_us >= 0

@@ -349,7 +349,7 @@ def profiles(everyone: list[m.Participant], loads: list[m.Workload]) -> ProfileS
         counted = number == 0
         parts = [
             dict(
-                stage=name, us=0.0 if name == "other" else 10.0 * (k + 1), share=0.0 if name == "other" else (k + 1) / 21,
+                stage=name, us=0.0 if name == "other" else 10.0 * (k + 1), run_us=0.0 if name == "other" else 10.0 * (k + 1), share=0.0 if name == "other" else (k + 1) / 21,
                 floor_us=4.0, floor_share=0.4, limit="memory" if counted else None, limit_from="counters" if counted else None, launches=1,
                 dram_bytes=1e6 if counted else None, dram_share=0.7 if counted else None, tensor_share=0.1 if counted else None, occupancy=None, local_accesses=None,
             )

@@ -154,7 +154,7 @@ def test_captions_say_what_a_drawing_shows() -> None:
 
 
 def test_a_peer_stands_beside_the_ranking() -> None:
-    run = PROJECT_ROOT / "results/recorded/2026-11-23_h100/analysis.json"
+    run = PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json"
     text = rendering.render(read_json(run, model.Analysis))["report.md"].decode()
     assert re.search(r"The peer \*\*deepgemm_moe\*\*, not ranked, stands at [\d.]+×: cutedsl_v3.2 is [\d.]+", text)
 
@@ -173,7 +173,7 @@ def test_a_mean_over_fewer_workloads_says_so_wherever_it_stands() -> None:
 
 
 def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
-    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-23_h100/analysis.json", model.Analysis)
+    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json", model.Analysis)
     made = rendering.render(run)
     text = made["report.md"].decode()
     head = next(line for line in text.splitlines() if line.startswith("| seq_len | offset | cutedsl_v3 |"))

@@ -14,7 +14,7 @@ from bakeoff.plan import Participant, Plan, read_plan
 from bakeoff.profile.section import load
 from bakeoff.profile.section_model import CellSection, ProfileSection, StageSection
 
-COLUMNS = "{:<18}{:>10}{:>7}{:>11}{:>8}  {:<8}{:>8}{:>8}{:>7}{:>9}"
+COLUMNS = "{:<18}{:>10}{:>7}{:>9}{:>11}{:>8}  {:<8}{:>8}{:>8}{:>7}{:>9}"
 KERNELS = "{:>9}{:>10}{:>14}{:>12}{:>6}{:>9}{:>7}  {}"
 RECORDED = "results/recorded"
 
@@ -98,7 +98,7 @@ def _cell(cell: CellSection) -> list[str]:
         f"  {_rates(cell)}",
         "  "
         + COLUMNS.format(
-            "stage", "us", "share", "floor us", "of it", "bound by", "DRAM", "tensor", "occ.", "launches"
+            "stage", "us", "share", "runs us", "floor us", "of it", "bound by", "DRAM", "tensor", "occ.", "launches"
         ).rstrip(),
     ]
     spills = [f"{one.stage} {one.local_accesses:,.0f}" for one in cell.stages if one.local_accesses]
@@ -165,7 +165,7 @@ def _stage(one: StageSection) -> str:
 
     floor = "n/a" if one.floor_us is None else "<0.1" if one.floor_us < 0.05 else f"{one.floor_us:.1f}"
     return COLUMNS.format(
-        one.stage, f"{one.us:.1f}", f"{one.share:.0%}", floor, percent(one.floor_share),
+        one.stage, f"{one.us:.1f}", f"{one.share:.0%}", f"{one.run_us:.1f}", floor, percent(one.floor_share),
         one.limit or "n/a", percent(one.dram_share), percent(one.tensor_share), percent(one.occupancy), one.launches,
     )  # fmt: skip
 

@@ -178,7 +178,7 @@ def _stable_gemm(view: View) -> tuple[bool, Numbers]:
 
 def _gemm_floor_share(cell: CellSection) -> float:
     floors = [stage(cell, name).floor_us for name in GEMMS]
-    us = time_us(cell, GEMMS)
+    us = sum(stage(cell, name).run_us for name in GEMMS)
     if None in floors or not us:
         raise Lacking(f"a GPU with listed peaks, and GEMM kernels that the stage table of {cell.solution} names")
     return sum(value for value in floors if value is not None) / us

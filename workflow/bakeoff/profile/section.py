@@ -112,10 +112,10 @@ def _cell(cell: CellProfile, host: HostTime | None, who: Participant, workload: 
 
 
 def _stage(cell: CellProfile, stage: Stage, floor: StageFloor | None, peak: Peak | None) -> StageSection:
-    us = cell.stages_us[stage]
+    us, run_us = cell.stages_us[stage], cell.stages_run_us[stage]
     counted = cell.counters.stages.get(stage) if cell.counters else None
     floor_us = floor.us(peak) if floor and peak else None
-    floor_share = _ratio(floor_us, us)
+    floor_share = _ratio(floor_us, run_us)
     limit: Limit | None = None
     limit_from: Literal["counters", "floor"] | None = None
     if us and counted and counted.dram_share is not None and counted.tensor_share is not None:
@@ -126,7 +126,7 @@ def _stage(cell: CellProfile, stage: Stage, floor: StageFloor | None, peak: Peak
         at_memory = floor.limit(peak) == "memory"
         limit = _limit(floor_share if at_memory else 0.0, 0.0 if at_memory else floor_share)
     return StageSection(
-        stage=stage, us=us, share=_ratio(us, cell.busy_us) or 0.0, floor_us=_round(floor_us), floor_share=floor_share, limit=limit,
+        stage=stage, us=us, run_us=run_us, share=_ratio(us, cell.busy_us) or 0.0, floor_us=_round(floor_us), floor_share=floor_share, limit=limit,
         limit_from=limit_from, launches=sum(kernel.launches for kernel in cell.kernels if kernel.stage == stage),
         dram_bytes=counted.dram_bytes if counted else None, dram_share=counted.dram_share if counted else None,
         tensor_share=counted.tensor_share if counted else None, occupancy=counted.occupancy if counted else None,

@@ -20,13 +20,15 @@ class StageSection(Part):
 
     stage: Stage
     us: float
-    """Busy time."""
+    """Busy time, in which kernels of several stages that run at once have equal parts."""
+    run_us: float
+    """Time at which any of its kernels runs."""
     share: float
-    """Of the cell's busy time."""
+    """us of the cell's busy time."""
     floor_us: float | None
     """Least time as kernels of its own, at the sourced peaks; null for `other` and for GPUs without listed peaks."""
     floor_share: float | None
-    """floor_us over us: 1 is as fast as can be."""
+    """floor_us over run_us: 1 is as fast as can be."""
     limit: Limit | None
     """What bounds it: the unit that is at 60 % of its peak or more (by counters, else by the floor), else `latency`."""
     limit_from: Literal["counters", "floor"] | None

@@ -2,7 +2,8 @@
 
 Entry points: `assign` (kernels to stages by the solution's table), `break_down` (one call), `representative` (one call out of
 several), `bound`. Pure functions; times in microseconds. Overlapping activities share the time of their overlap equally, so that stages sum
-to the busy time exactly, also with several streams or programmatic launches.
+to the busy time exactly, also with several streams or programmatic launches. How long a stage runs counts the overlap in full: a
+kernel that starts early also reads early, so only that time can be compared with the stage's floor.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Breakdown:
 
     kernels: list[KernelTime]
     stages_us: dict[Stage, float]
+    stages_run_us: dict[Stage, float]
     busy_us: float
     span_us: float
     host_gap_us: float
@@ -114,10 +116,15 @@ def break_down(call: Call, rules: Sequence[Rule]) -> Breakdown | None:
     stages_us = dict.fromkeys(STAGES, 0.0)
     for (stage, _), us in zip(staged, own_us, strict=True):
         stages_us[stage] += us
+    runs_us = {
+        stage: _any_runs([one for one, (its, _) in zip(call.activities, staged, strict=True) if its == stage])
+        for stage in STAGES
+    }
     host_gap_us = _host_gap(call.activities, call.launches)
     return Breakdown(
         kernels=_by_kernel(call.activities, staged, own_us),
         stages_us=stages_us,
+        stages_run_us=runs_us,
         busy_us=busy_us,
         span_us=span_us,
         host_gap_us=host_gap_us,
@@ -154,6 +161,11 @@ def _own_times(activities: Sequence[Activity]) -> list[float]:
         for index in running:
             own[index] += (right - left) / len(running) / 1000
     return own
+
+
+def _any_runs(activities: Sequence[Activity]) -> float:
+    """Time in us at which any of the activities runs, whatever else runs beside it."""
+    return sum(_own_times(activities))
 
 
 def _host_gap(activities: Sequence[Activity], launches: Sequence[Launch]) -> float:

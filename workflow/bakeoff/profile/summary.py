@@ -116,6 +116,8 @@ class CellProfile(Part):
     """Names of the others."""
     stages_us: dict[Stage, float]
     """Busy time by stage, all seven; sums to `busy_us`."""
+    stages_run_us: dict[Stage, float]
+    """Time at which any kernel of the stage runs; more than its busy time where other stages run beside it."""
     kernels: list[Kernel]
     """In the order of their first launch."""
     counters: CellCounters | None = None
@@ -208,7 +210,8 @@ def cell_profile(
         launches=best.launches, syncs=best.syncs, host_us=_us(best.host_us),
         mapped_share=round(best.mapped_us / best.busy_us, 6) if best.busy_us else 0.0,
         unmapped=sorted({kernel.name for kernel in best.kernels if not kernel.mapped}),
-        stages_us={stage: _us(us) for stage, us in best.stages_us.items()}, kernels=_kernels(best),
+        stages_us={stage: _us(us) for stage, us in best.stages_us.items()},
+        stages_run_us={stage: _us(us) for stage, us in best.stages_run_us.items()}, kernels=_kernels(best),
     )  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def _solution(view: View, name: str) -> Cell:
 def stages(view: View, section: ProfileSection) -> Table:
     """One row per stage of a profiled cell: time, share, floor, and what bounds it."""
     columns = [Column("workload", head=True), Column("solution"), Column("stage")]
-    columns += [Column(key, numeric=True) for key in ("us", "share", "floor_us", "floor_share")] + [
+    columns += [Column(key, numeric=True) for key in ("us", "share", "run_us", "floor_us", "floor_share")] + [
         Column("limit"),
         Column("limit_from", shown=False),
     ]
@@ -133,6 +133,7 @@ def stages(view: View, section: ProfileSection) -> Table:
             cell(stage.stage),
             _time(stage.us),
             _share(stage.share),
+            _time(stage.run_us),
             _time(stage.floor_us),
             _share(stage.floor_share),
             cell(stage.limit, view.word("limits", stage.limit)) if stage.limit else cell(None),
