@@ -52,6 +52,15 @@ def test_a_cells_facts_are_its_summary_over_its_floor(tmp_path: Path) -> None:
     assert sum(stage.share for stage in one.stages) == pytest.approx(1, abs=1e-5)
 
 
+def test_a_stages_floor_is_compared_with_the_time_at_which_it_runs(tmp_path: Path) -> None:
+    running = {name: 2 * us for name, us in {**dict.fromkeys(section.STAGES, 0.0), **PLAIN}.items()}
+    one = found(write_run(tmp_path, [profile(TRITON, [cell("T901_o96", stages_run_us=running)])])).cells[0]
+    gemm1 = next(stage for stage in one.stages if stage.stage == "gemm1")
+    assert gemm1.floor_us and (gemm1.us, gemm1.run_us) == (PLAIN["gemm1"], 2 * PLAIN["gemm1"])
+    assert gemm1.floor_share == pytest.approx(gemm1.floor_us / gemm1.run_us, abs=1e-5)
+    assert gemm1.share == pytest.approx(gemm1.us / one.busy_us, abs=1e-5), "the share stays one of the busy time"
+
+
 def test_what_was_not_measured_is_null_and_never_zero(tmp_path: Path) -> None:
     run = write_run(tmp_path, [profile(TRITON, [cell("T901_o96")], gpu="NVIDIA Unheard Of")])
     result = found(run)
