@@ -1,7 +1,8 @@
 """Time and memory of `bakeoff analyse` for 76, 1,000 and 10,000 traces, ten blocks each.
 
-Run it after `make setup-dev`: `.venv/bin/python benchmarks/bench_analysis.py`. The runs are those that the tests construct (tests/stats/make.py).
-Each size runs in a process of its own, so that the memory is that of one analysis; imports are included, writing the run is not.
+Run it after `make setup-dev`: `.venv/bin/python benchmarks/bench_analysis.py`. The runs are those that the tests
+construct (tests/stats/make.py). Each size runs in a process of its own, so that the memory is that of one analysis;
+imports are included, writing the run is not.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def main() -> None:
             done = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, check=True)
             found = json.loads(done.stdout)
         print(
-            f"{4 * workloads:>7} {found['seconds']:>8.2f} {found['cpu_seconds']:>7.2f} {found['peak_mib']:>9.0f} {found['document_mib']:>18.1f}"
+            f"{4 * workloads:>7} {found['seconds']:>8.2f} {found['cpu_seconds']:>7.2f} {found['peak_mib']:>9.0f} "
+            f"{found['document_mib']:>18.1f}"
         )
 
 

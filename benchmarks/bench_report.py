@@ -1,7 +1,8 @@
 """Time, memory and page size of `bakeoff report` for 76, 1,000 and 10,000 traces, ten blocks each.
 
-Run it after `make setup-dev`: `.venv/bin/python benchmarks/bench_report.py`. The runs are those that the tests construct (tests/stats/make.py).
-Each size runs in a process of its own, so that the memory is that of one report; imports are included, the analysis is not.
+Run it after `make setup-dev`: `.venv/bin/python benchmarks/bench_report.py`. The runs are those that the tests
+construct (tests/stats/make.py). Each size runs in a process of its own, so that the memory is that of one report;
+imports are included, the analysis is not.
 """
 
 from __future__ import annotations

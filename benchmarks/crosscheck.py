@@ -1,10 +1,11 @@
-"""Do two harnesses agree? Latencies of the same solutions on the same workloads, from two files of flashinfer-trace traces.
+"""Do two harnesses agree? Latencies of the same solutions on the same workloads, from two files of flashinfer-trace
+traces.
 
     python benchmarks/crosscheck.py results/runs/hopper/traces.fib-0.1.2.jsonl THEIRS.jsonl
 
-THEIRS is what `flashinfer-bench run` wrote for the folder of `bakeoff export --fib`. Prints a row per cell, theirs over ours, and the
-two figures that count: the median deviation over all cells (at most 3 %) and the largest at 901 tokens and more (at most 5 %).
-Exit code 1 if one is missed, 2 if the files share no cell.
+THEIRS is what `flashinfer-bench run` wrote for the folder of `bakeoff export --fib`. Prints a row per cell, theirs over
+ours, and the two figures that count: the median deviation over all cells (at most 3 %) and the largest at 901 tokens
+and more (at most 5 %). Exit code 1 if one is missed, 2 if the files share no cell.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def main() -> int:
     missing = len(ours.keys() ^ theirs.keys())
     print(f"{len(found)} cells, {missing} in one file only")
     print(
-        f"median deviation {median:.2%} (bound {MEDIAN_BOUND:.0%}); largest at {LARGE} tokens and more {large:.2%} (bound {LARGE_BOUND:.0%})"
+        f"median deviation {median:.2%} (bound {MEDIAN_BOUND:.0%}); largest at {LARGE} tokens and more {large:.2%} "
+        f"(bound {LARGE_BOUND:.0%})"
     )
     return 0 if agree else 1
 

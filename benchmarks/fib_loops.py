@@ -1,12 +1,14 @@
-"""Where do two harnesses that follow one protocol differ? Their timing loops on the same tensors, in turns, in one process.
+"""Where do two harnesses that follow one protocol differ? Their timing loops on the same tensors, in turns, in one
+process.
 
     python benchmarks/fib_loops.py measure calls.json        # on a GPU, with flashinfer-bench 0.1.2 installed
     python benchmarks/fib_loops.py compare calls.json
 
-`measure` times two solutions with FlashInfer-Bench's own loop (`do_bench`, called as its evaluator calls it) and with ours, each
-also without Python's garbage collector and with the process held to one core, in an order that is its own mirror image. Every
-call's time is kept: {solution, seq_len, loop, event_us: 50 microseconds}. `compare` needs no GPU: for the mean, the median and the
-tenth percentile of a loop's calls, how far a loop is from itself a second later, and from the other one.
+`measure` times two solutions with FlashInfer-Bench's own loop (`do_bench`, called as its evaluator calls it) and with
+ours, each also without Python's garbage collector and with the process held to one core, in an order that is its own
+mirror image. Every call's time is kept: {solution, seq_len, loop, event_us: 50 microseconds}. `compare` needs no GPU:
+for the mean, the median and the tenth percentile of a loop's calls, how far a loop is from itself a second later, and
+from the other one.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ def grouped(rows: list[dict[str, Any]]) -> Calls:
 
 
 def deviations(calls: Calls, figure: Callable[[list[float]], float]) -> dict[str, float]:
-    """Medians over cells: of each harness's first repetition from its second, and of each loop's mean figure from THEIRS."""
+    """Medians over cells: of each harness's first repetition from its second, and of each loop's mean figure from
+    THEIRS."""
     pooled = {
         cell: {loop: statistics.mean(map(figure, times)) for loop, times in loops.items()}
         for cell, loops in calls.items()

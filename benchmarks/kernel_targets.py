@@ -1,10 +1,11 @@
-"""The speed table of docs/kernels.md, out of a run's analysis: latencies, GEMM times, stage shares, and which targets are met.
+"""The speed table of docs/kernels.md, out of a run's analysis: latencies, GEMM times, stage shares, and which targets
+are met.
 
     python benchmarks/kernel_targets.py RUN/analysis.json            prints Markdown
     python benchmarks/kernel_targets.py RUN/analysis.json --write    puts it between the marks in docs/kernels.md
 
-Latencies and verdicts are those of `bakeoff measure`; GEMM times and shares are those of `bakeoff profile`, where the run has one.
-A target over workloads that the run lacks, or without a profile, is left out.
+Latencies and verdicts are those of `bakeoff measure`; GEMM times and shares are those of `bakeoff profile`, where the
+run has one. A target over workloads that the run lacks, or without a profile, is left out.
 """
 
 from __future__ import annotations
@@ -55,8 +56,11 @@ class Run:
 
         Returns fixed, slope, the largest residual, and how much more cells of larger T take than the line says.
         """
-        cells = [(name, self.floor[name], self.latency[solution, name]) for name in self.workloads
-                 if name in self.floor and (solution, name) in self.latency]  # fmt: skip
+        cells = [
+            (name, self.floor[name], self.latency[solution, name])
+            for name in self.workloads
+            if name in self.floor and (solution, name) in self.latency
+        ]
         small = [(floor, us) for name, floor, us in cells if self.tokens[name] <= SMALL]
         if len(small) < 3:
             return None
@@ -75,7 +79,8 @@ class Run:
         return None
 
     def gemms(self, solution: str, workload: str) -> float | None:
-        """Time at which the GEMMs run, with the kernels that a library launches for them. Where they overlap with other stages that
+        """Time at which the GEMMs run, with the kernels that a library launches for them. Where they overlap with other
+        stages that
         counts in full, a wait for the stage before included."""
         cell = self.profile.get((solution, workload))
         return sum(stage["run_us"] for stage in cell["stages"] if stage["stage"] in GEMMS) if cell else None
@@ -135,7 +140,10 @@ def floor_table(run: Run) -> list[str]:
     for name, (fixed, slope, worst, above) in fits.items():
         more = [text(above.get(tokens), ".1f") for tokens in larger]
         rows.append([name, text(fixed, ".1f"), text(slope, ".3f"), text(worst, ".1f"), *more])
-    intro = "A call's latency as a fixed time and a multiple of its floor, fitted up to T = 80, and what a larger T takes beyond it, µs:"
+    intro = (
+        "A call's latency as a fixed time and a multiple of its floor, fitted up to T = 80, and what a larger T "
+        "takes beyond it, µs:"
+    )
     return ["", intro, "", *map(line, rows)]
 
 
@@ -153,7 +161,8 @@ def targets(run: Run) -> list[str]:
         slower = [str(run.tokens[name]) for name, verdict in verdicts.items() if verdict == "SLOWER"]
         faster = all(verdicts.get(name) == "FASTER" for name in large)
         lines.append(
-            f"v3.2 FASTER than v3 at T ≥ {LARGE}: {met(faster)}; SLOWER nowhere: {met(not slower)} {' '.join(slower)}".rstrip()
+            f"v3.2 FASTER than v3 at T ≥ {LARGE}: {met(faster)}; "
+            f"SLOWER nowhere: {met(not slower)} {' '.join(slower)}".rstrip()
         )
     rates = {run.tokens[name]: rate for name in run.workloads if (rate := run.rate(name))}
     if rates:

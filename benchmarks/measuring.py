@@ -4,8 +4,9 @@
     python benchmarks/measuring.py results/recorded/NAME     for one run, or for several
     python benchmarks/measuring.py --write                   puts it between the marks in docs/measurement.md
 
-The first two tables have a column per run. The last two are about one run, the newest of those in which every cell passed (if there is
-none, the newest). Cells of more than 1,000 tokens are left out of the third table: there the kernels themselves take the time.
+The first two tables have a column per run. The last two are about one run, the newest of those in which every cell
+passed (if there is none, the newest). Cells of more than 1,000 tokens are left out of the third table: there the
+kernels themselves take the time.
 """
 
 from __future__ import annotations
@@ -180,10 +181,15 @@ def cells(found: Iterable[Record], tokens: dict[str, int]) -> list[str]:
 def pairs(analysis: dict[str, Any]) -> list[str]:
     """How small an effect each pair could show, medians over the workloads."""
     rows = [
-        [f"{pair['a']}, {pair['b']}",
-         *(f"{100 * statistics.median(one[key] for one in pair['verdicts'] if one[key] is not None):.1f} %" for key in ("mde", "sd"))]
+        [
+            f"{pair['a']}, {pair['b']}",
+            *(
+                f"{100 * statistics.median(one[key] for one in pair['verdicts'] if one[key] is not None):.1f} %"
+                for key in ("mde", "sd")
+            ),
+        ]
         for pair in analysis["pairs"]
-    ]  # fmt: skip
+    ]
     every = detectable(analysis)
     rows.append([f"**all {len(every)} comparisons**", f"**{percent(statistics.median(every))}** (goal 3 %)", ""])
     return table(["pair", "minimum detectable effect", "deviation between processes"], rows)

@@ -89,7 +89,8 @@ def entry_point(package: str | None, backends: tuple[str, ...]) -> Callable[...,
         return functools.partial(importlib.import_module(".cuda", package).run_cuda, backend=backend)
 
     def run(*arguments: Any, **named: Any) -> None:
-        """Write the layer's result for this rank's 32 experts to `output` (T, H) bf16; shapes as in solutions/README.md."""
+        """Write the layer's result for this rank's 32 experts to `output` (T, H) bf16; shapes as in
+        solutions/README.md."""
         call = check_call(*arguments, **named)
         runner(pick_backend(call.device, backends))(call)
 
@@ -155,7 +156,8 @@ def check_call(
 def pick_backend(device: torch.device, backends: tuple[str, ...]) -> str:
     """Name the backend for `device`: 'cpu', 'sm_90a' or 'sm_100a'.
 
-    Raises UnsupportedDevice if the solution's `backends` do not hold it, ValueError for a GPU that is not the current one.
+    Raises UnsupportedDevice if the solution's `backends` do not hold it, ValueError for a GPU that is not the current
+    one.
     """
     if device.type == "cpu":
         found, described = "cpu", "cpu"

@@ -22,7 +22,8 @@ from .checks import require
 CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were written for
 WIDTH = 512  # N must be a multiple of the widest tile, twice: a cluster's two blocks may take two columns of tiles
 SWAPPED_LIMITS = {192: 16, 1100: 64, 3400: 128}  # tokens of the call -> rows of the token tile
-# Up to here a call's kernels overlap: 2.5 to 6.4 % faster on an H200, and 0.9 % slower at 11,948 tokens (docs/kernels.md).
+# Up to here a call's kernels overlap: 2.5 to 6.4 % faster on an H200, and 0.9 % slower at 11,948 tokens
+# (docs/kernels.md).
 OVERLAP_LIMIT = 1100
 ROOM = 16 << 10  # bytes of shared memory left for blocks of the kernels before and after: each reserves 1 KiB
 _COMPILE_LOCK = threading.Lock()  # kernel names are set on the class before each compilation

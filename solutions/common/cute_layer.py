@@ -24,7 +24,8 @@ HIDDEN, INNER = 7168, 2048  # sizes that the ahead-of-time build compiles the Tr
 def run_layer(call: MoeCall, backend: str, fp8_epilogue: bool) -> None:
     """Enqueue one call; backend is sm_90a or sm_100a. Writes call.output (T, H) bf16.
 
-    With `fp8_epilogue` GEMM1 writes e4m3 and its scales itself; else it writes bf16, and a kernel of its own quantizes that.
+    With `fp8_epilogue` GEMM1 writes e4m3 and its scales itself; else it writes bf16, and a kernel of its own quantizes
+    that.
 
     Raises ValueError for an H or an I that does not fit the GEMMs' tiles, and MissingPackage, before any launch.
     """

@@ -58,7 +58,8 @@ class Form:
 
     @property
     def stage_bytes(self) -> int:
-        """Bytes that arrive in one stage: X and Y tiles, token scales, and 16 bytes of weight scales per column block."""
+        """Bytes that arrive in one stage: X and Y tiles, token scales, and 16 bytes of weight scales per column
+        block."""
         return BLOCK * BLOCK + self.tile_y * BLOCK + 4 * self.tile_m + 16 * self.n_blocks
 
 
@@ -103,11 +104,11 @@ def empty_parity(i: Int, stages: int) -> Int:
 
 # --- schedule ---------------------------------------------------------------------------------------------------------
 # A job is one tile for each thread block of a cluster. Jobs are numbered expert by expert; cluster c takes jobs c,
-# c + clusters, c + 2 clusters, ... Within an expert the row tiles of one column tile follow each other, so that the thread
-# blocks running at the same time share weight tiles in L2.
+# c + clusters, c + 2 clusters, ... Within an expert the row tiles of one column tile follow each other, so that the
+# thread blocks running at the same time share weight tiles in L2.
 #
-# In a cluster of two the pair shares either a weight tile (two row tiles of one column) or, where the number of row tiles
-# is odd, the token tile (two columns of the last row): no block of the pair is ever without work.
+# In a cluster of two the pair shares either a weight tile (two row tiles of one column) or, where the number of row
+# tiles is odd, the token tile (two columns of the last row): no block of the pair is ever without work.
 
 
 def row_tiles(count: Int, tile_m: int) -> Int:
@@ -156,8 +157,8 @@ def first_row(indptr: Int, tile: Int, tile_m: int) -> Int:
 
 
 # --- copy boxes -------------------------------------------------------------------------------------------------------
-# One TMA copy moves a box of 128 columns of K. Box (i, k) of the tokens (M, K) holds rows i * tile_m and on, box (i, k, e)
-# of the weights (N, K, E) rows i * tile_n and on of expert e; both start at column 128 k.
+# One TMA copy moves a box of 128 columns of K. Box (i, k) of the tokens (M, K) holds rows i * tile_m and on, box (i, k,
+# e) of the weights (N, K, E) rows i * tile_n and on of expert e; both start at column 128 k.
 
 
 def token_box(row: Int, k_block: Int, tile_m: int) -> tuple[Int, Int]:
@@ -245,8 +246,8 @@ def wgmma_register(half: Int, column_pair: Int, j: Int) -> Int:
     return 4 * column_pair + 2 * half + j
 
 
-# The plain epilogue packs two columns in a 32-bit word per 8-column block; four lanes of a quad then transpose four words
-# so that each lane owns 16 consecutive bytes of a row. Word w of group g is block 4 g + w (bfloat16), or blocks
+# The plain epilogue packs two columns in a 32-bit word per 8-column block; four lanes of a quad then transpose four
+# words so that each lane owns 16 consecutive bytes of a row. Word w of group g is block 4 g + w (bfloat16), or blocks
 # 8 g + 2 w and 8 g + 2 w + 1 (e4m3). After the transposition lane q owns word q of every lane of its quad.
 
 

@@ -16,7 +16,8 @@ Value = Any  # a DSL value
 def bulk_copy(dst_smem: Value, src_gmem: Value, num_bytes: Value, barrier: Value) -> None:
     """Start one asynchronous copy of `num_bytes` (a multiple of 16) to shared memory; call from one thread.
 
-    `dst_smem` and `barrier` are shared-memory addresses (Int32), `src_gmem` a global address (Int64), all 16-byte aligned.
+    `dst_smem` and `barrier` are shared-memory addresses (Int32), `src_gmem` a global address (Int64), all 16-byte
+    aligned.
     """
     inline_ptx(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [{$r0}], [{$r1}], {$r2}, [{$r3}];",

@@ -1,11 +1,12 @@
-"""Flat 2D grouped GEMM for Blackwell (sm_100a): the formula, operands and schedule of cute_sm90, tcgen05 in place of wgmma.
+"""Flat 2D grouped GEMM for Blackwell (sm_100a): the formula, operands and schedule of cute_sm90, tcgen05 in place of
+wgmma.
 
 Compiled and inspected, never executed so far.
 
-The tensor core adds up one K block of 128 in tensor memory; result threads read it, scale it and add it to float32 sums in
-registers, so that block scales apply as on Hopper. Roles, with R result warps (8 in the plain form, 4 in the swapped one):
-warps 0..R-1 scale, add up and store (thread = accumulator row, one warpgroup for 128 accumulator columns); warp R loads;
-warp R+1 issues the products. Barriers: full/empty for the ring; done/free for the accumulators in tensor memory.
+The tensor core adds up one K block of 128 in tensor memory; result threads read it, scale it and add it to float32 sums
+in registers, so that block scales apply as on Hopper. Roles, with R result warps (8 in the plain form, 4 in the swapped
+one): warps 0..R-1 scale, add up and store (thread = accumulator row, one warpgroup for 128 accumulator columns); warp R
+loads; warp R+1 issues the products. Barriers: full/empty for the ring; done/free for the accumulators in tensor memory.
 """
 
 from typing import Any

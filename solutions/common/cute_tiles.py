@@ -45,8 +45,8 @@ class GroupedGemmBase:
     accumulators = 0  # in tensor memory
     store_barrier = 1  # named barrier of those warps
     empty_arrivals: int  # arrivals from one block that free a slot of the ring
-    # What the chip's class adds: the matrix instruction; the warps' roles, once tables and barriers are on their way; and
-    # how a thread's sums of a swapped tile go to the staging buffer.
+    # What the chip's class adds: the matrix instruction; the warps' roles, once tables and barriers are on their way;
+    # and how a thread's sums of a swapped tile go to the staging buffer.
     tiled_mma: Any
     roles: Any
     stage_sums: Any
@@ -257,10 +257,10 @@ class GroupedGemmBase:
     def produce(self, loads: tuple[Any, ...], place: Bundle, problem: Bundle) -> None:
         """The loader warp: fill the ring, K block by K block, for every tile of this block.
 
-        With `overlap` the kernel starts while the one before it in the stream still runs. Weights come from no kernel, so
-        the first round of the ring asks for them at once; tokens wait for the end of the kernel that writes them. The
-        schedule needs no wait: `permute_rows` lets GEMM1 start only after it has waited for the routing, and GEMM2 starts
-        after GEMM1.
+        With `overlap` the kernel starts while the one before it in the stream still runs. Weights come from no kernel,
+        so the first round of the ring asks for them at once; tokens wait for the end of the kernel that writes them.
+        The schedule needs no wait: `permute_rows` lets GEMM1 start only after it has waited for the routing, and GEMM2
+        starts after GEMM1.
         """
         form = self.form
         copies = self.copies(loads, place)
@@ -289,7 +289,8 @@ class GroupedGemmBase:
             cute.arch.griddepcontrol_launch_dependents()
 
     def copies(self, loads: tuple[Any, ...], place: Bundle) -> Bundle:
-        """TMA copies of the tokens and of the weights: atom, places in the ring and boxes, alone and in parts (`_parts`)."""
+        """TMA copies of the tokens and of the weights: atom, places in the ring and boxes, alone and in parts
+        (`_parts`)."""
         form = self.form
         x_atom, x_tma, y_atom, y_tma, xs_atom, xs_tma, ys_atom, ys_tma = loads
         x = (x_atom, *self.boxes(x_atom, x_tma, place.x, maps.BLOCK, 1))
@@ -360,7 +361,8 @@ class GroupedGemmBase:
         return cpasync.tma_partition(atom, rank, cute.make_layout(parts), shared, tiles)
 
     def weight_scales(self, scales: Any, k: Any, slot: Any, place: Bundle, problem: Bundle) -> list[Any]:
-        """Weight scales of one K block, one for each 128 columns of the tile; `scales` is the index of the tile's first."""
+        """Weight scales of one K block, one for each 128 columns of the tile; `scales` is the index of the tile's
+        first."""
         indices = [U32(scales + j * problem.k_blocks + k) for j in range(self.form.n_blocks)]
         places = [(slot * self.form.n_blocks + j) * 4 + I32(maps.copy_offset(i)) for j, i in enumerate(indices)]
         return [place.weight[i] for i in places]

@@ -44,13 +44,13 @@ def route_tokens(
 ):
     """Choose one token's experts and rank its local pairs; the last program lays out the expert groups. One warp.
 
-    A token without a local pair gets its zero row of output (T, H = COLUMNS) bf16 here: choosing is bound by arithmetic,
-    so that these stores cost less than they would in `combine_rows`, which is bound by memory.
+    A token without a local pair gets its zero row of output (T, H = COLUMNS) bf16 here: choosing is bound by
+    arithmetic, so that these stores cost less than they would in `combine_rows`, which is bound by memory.
 
     logits: (T, 256) f32; bias: (256,) bf16. Ties go to the lowest group and the lowest expert. A pair's rank is the
-    order of arrival at its expert's counter, so rows may swap places between runs; no row's content depends on its place.
-    The last program to finish turns the counts into m_indptr (33,), m_count (32,) and m_end (32,) int32, first row,
-    true rows and end of the true rows of each group, and where PROBLEMS is set into problems (2, 32, 3) int32, the
+    order of arrival at its expert's counter, so rows may swap places between runs; no row's content depends on its
+    place. The last program to finish turns the counts into m_indptr (33,), m_count (32,) and m_end (32,) int32, first
+    row, true rows and end of the true rows of each group, and where PROBLEMS is set into problems (2, 32, 3) int32, the
     (rows, N, K) of both GEMMs; it leaves all counters zero for the next call.
     """
     if OVERLAP:

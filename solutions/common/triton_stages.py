@@ -10,8 +10,8 @@ enqueue one kernel each on the current stream, and `compile_stages` builds the s
   combine(plan, rows, call.output)               # rows (M, H) bf16
 
 M = plan.rows is a bound from T alone: no row count ever reaches the host. `layout` says how the activation scales lie:
-'block' (K/128, M), 'row' (M, K/128), or 'group', for each group (K/128, the group's rows). Buffers come from `plan.buffer`; they are zero when first made, so that
-padding rows, which nothing writes, stay finite.
+'block' (K/128, M), 'row' (M, K/128), or 'group', for each group (K/128, the group's rows). Buffers come from
+`plan.buffer`; they are zero when first made, so that padding rows, which nothing writes, stay finite.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Plan:
     views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def cached(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """Return what `make` gave for `key` in the first call: tensors over scratch, whose making costs the host time."""
+        """Return what `make` gave for `key` in the first call: tensors over scratch, whose making costs the host
+        time."""
         if key not in self.views:
             self.views[key] = make()
         return self.views[key]
@@ -81,8 +82,8 @@ _outgrown: list[torch.Tensor] = []
 def plan_call(call: MoeCall, align: int, overlap: bool = False) -> Plan:
     """Return the scratch for this call's T on the current stream.
 
-    `overlap`: kernels start before the end of the one before them (programmatic dependent launch), and wait where they need
-    its results; the call's first one does not, so that calls follow each other. A function of T for each solution.
+    `overlap`: kernels start before the end of the one before them (programmatic dependent launch), and wait where they
+    need its results; the call's first one does not, so that calls follow each other. A function of T for each solution.
     """
     index = call.device.index or 0
     stream = torch.cuda.current_stream(call.device).cuda_stream
@@ -189,7 +190,8 @@ def swiglu(
     out_scale: torch.Tensor,
     layout: str = "block",
 ) -> None:
-    """h (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) -> silu(gate) * up, quantized: out (M, I) e4m3, true rows only."""
+    """h (M, 2I) bf16, or e4m3 with h_scale (2I/128, M) -> silu(gate) * up, quantized: out (M, I) e4m3, true rows
+    only."""
     scale = plan.weight if h_scale is None else h_scale  # not read without FP8 input
     arguments = (h, scale, out, out_scale, plan.m_indptr, plan.m_count, plan.rows)
     constants = _swiglu_constants(out.shape[1], h_scale is not None, layout, plan.overlap)

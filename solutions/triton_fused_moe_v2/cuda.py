@@ -2,8 +2,8 @@
 
   route_tokens -> permute_rows -> GEMM1 (BF16) -> swiglu_rows (FP8) -> GEMM2 (BF16) -> combine_rows
 
-Eight launches a call: four Triton kernels, and for each GEMM a kernel that fills its pointer tables and the GEMM. Rows of
-an expert are contiguous and unpadded; the activation scales lie row by row (M, K/128), as sgl_kernel reads them.
+Eight launches a call: four Triton kernels, and for each GEMM a kernel that fills its pointer tables and the GEMM. Rows
+of an expert are contiguous and unpadded; the activation scales lie row by row (M, K/128), as sgl_kernel reads them.
 The sm_100a path makes the same calls and has never been executed.
 """
 
@@ -19,9 +19,9 @@ from .common.checks import BLOCK, LOCAL_EXPERTS, MissingPackage, MoeCall, requir
 from .common.triton_stages import Plan, combine, compile_stages, permute, plan_call, route, swiglu
 
 ALIGN = 1  # rows: each expert has its own pointers
-# sgl_kernel takes its small-M kernel, weights as the M operand, for `a` of up to SMALL_ROWS rows. It is handed a view of
-# the buffer that makes it choose by T instead, the expected number of local pairs: on an H100 the large kernel wins from
-# about T = 640 on, while the buffer, made for the bound of 8 T pairs, passes 2048 rows at T = 257.
+# sgl_kernel takes its small-M kernel, weights as the M operand, for `a` of up to SMALL_ROWS rows. It is handed a view
+# of the buffer that makes it choose by T instead, the expected number of local pairs: on an H100 the large kernel wins
+# from about T = 640 on, while the buffer, made for the bound of 8 T pairs, passes 2048 rows at T = 257.
 SMALL_ROWS = 2048
 SMALL_TOKENS = 640
 WORKSPACE_BYTES = 1 << 20  # tensor maps of every SM and group: 128 bytes each, 4 an SM

@@ -30,7 +30,8 @@ def test_kernels_are_compiled_and_their_resources_recorded(tmp_path: Path, arch:
     assert (record.status, record.message, cached) == ("ok", None, False)
     (kernel,) = record.kernels
     assert (kernel.name, kernel.stage, kernel.mma_expected) == ("gemm1_e4m3", "gemm1", FAMILY[arch])
-    # One instruction has K = 32; 128 rows are two of wgmma's 64 and one of tcgen05's 128: 2 x 4 a warpgroup, or 4, per K block.
+    # One instruction has K = 32; 128 rows are two of wgmma's 64 and one of tcgen05's 128: 2 x 4 a warpgroup, or 4, per
+    # K block.
     assert set(kernel.mma) == {FAMILY[arch]} and kernel.mma[FAMILY[arch]] % 4 == 0
     assert 0 < kernel.registers <= 255 and kernel.spill_bytes == 0 and kernel.stack_bytes == 0
     # Three stages of a 128 x 128 byte tile for each operand.
@@ -181,7 +182,10 @@ def compile_kernels(arch):
 
 
 def test_the_child_sees_the_architecture_before_any_import(tmp_path: Path) -> None:
-    text = "import os\nARCH = os.environ['CUTE_DSL_ARCH']\ndef compile_kernels(arch):\n    raise RuntimeError(f'{ARCH} {arch}')\n"
+    text = (
+        "import os\nARCH = os.environ['CUTE_DSL_ARCH']\ndef compile_kernels(arch):\n    raise "
+        "RuntimeError(f'{ARCH} {arch}')\n"
+    )
     record, _ = build(small.spec(tmp_path, gpu_description(), cuda=text), tmp_path, "sm_100a")
     assert record.message and "RuntimeError: sm_100a sm_100a" in record.message
 

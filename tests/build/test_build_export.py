@@ -1,4 +1,5 @@
-"""The exported folder is a complete flashinfer-trace data set: FlashInfer-Bench loads and runs it, and it is read here."""
+"""The exported folder is a complete flashinfer-trace data set: FlashInfer-Bench loads and runs it, and it is read
+here."""
 
 from __future__ import annotations
 

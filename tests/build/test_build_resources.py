@@ -55,7 +55,8 @@ def test_a_listing_is_read_as_a_whole() -> None:
         ("mov.u32 %r1, 3;", 0),
         ("@%p1 tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r12], 128;", 128),
         (
-            "tcgen05.alloc.cta_group::1.sync.aligned.b32 [%r1], 64;\ntcgen05.alloc.cta_group::1.sync.aligned.b32 [a+4], 32;",
+            "tcgen05.alloc.cta_group::1.sync.aligned.b32 [%r1], 64;\ntcgen05.alloc.cta_group::1.sync.aligned.b32 "
+            "[a+4], 32;",
             96,
         ),
         ("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r12], %r3;", None),
@@ -68,7 +69,8 @@ def test_tensor_memory_is_read_off_the_ptx_where_it_is_a_constant(ptx: str, colu
     assert parse_listing(LISTING, ptx).tmem_columns == columns
 
 
-# 4 KB of per-thread array with an index known only at run time: it lives in local memory. 32 KB of declared shared memory.
+# 4 KB of per-thread array with an index known only at run time: it lives in local memory. 32 KB of declared shared
+# memory.
 PTX = """
 .version 8.0
 .target sm_90a

@@ -1,6 +1,7 @@
 """Every solution's kernels compile for both chips, use their matrix units, fit on the chip and do not spill.
 
-Slow when nothing is cached (about 4 minutes on 2 cores for all), a few seconds otherwise: the cache is the workflow's own.
+Slow when nothing is cached (about 4 minutes on 2 cores for all), a few seconds otherwise: the cache is the workflow's
+own.
 """
 
 from __future__ import annotations

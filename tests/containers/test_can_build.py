@@ -113,7 +113,9 @@ def test_a_build_that_the_disk_has_no_room_for_stops_before_it_writes(tmp_path: 
     path = f"{machine.bin}:{os.environ['PATH']}"
     done = subprocess.run(
         [PROJECT_ROOT / "containers/image.sh", "build", "cu130"],
-        env={**os.environ, "PATH": path, "STANDIN": "1"}, capture_output=True, text=True,
-    )  # fmt: skip
+        env={**os.environ, "PATH": path, "STANDIN": "1"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "39 GiB free" in done.stderr and "expected: 40 GiB" in done.stderr
     assert done.stderr.startswith(f"containers: {tmp_path}\n") and "wheels" not in done.stderr

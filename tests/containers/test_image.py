@@ -1,6 +1,7 @@
-"""The images, built and run on this machine. Needs buildah, podman, runc and mmdebstrap (make container-tools) and minutes, so it is
-asked for: `make test-container` builds the CPU image and runs a part of the tests inside it; `make test-containers-full` builds it
-twice, runs all tests inside it, and installs the cu130 set on a stand-in base."""
+"""The images, built and run on this machine. Needs buildah, podman, runc and mmdebstrap (make container-tools) and
+minutes, so it is
+asked for: `make test-container` builds the CPU image and runs a part of the tests inside it; `make
+test-containers-full` builds it twice, runs all tests inside it, and installs the cu130 set on a stand-in base."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def copy(digest: str, tmp_path: Path) -> Checkout:
 
 def test_the_process_is_confined(digest: str) -> None:
     report = podman(
-        "id -u; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; sed 1,2d /proc/net/dev; touch /x /opt/x 2>&1 || true"
+        "id -u; grep CapEff /proc/self/status; grep NoNewPrivs /proc/self/status; sed 1,2d /proc/net/dev; touch /x "
+        "/opt/x 2>&1 || true"
     ).stdout
     assert report.startswith("1000\n")
     assert re.search(r"CapEff:\s+0{16}\n", report) and re.search(r"NoNewPrivs:\s+1\n", report)

@@ -115,9 +115,11 @@ def test_an_image_of_other_locks_is_refused(tmp_path: Path) -> None:
 
 def test_the_verb_refuses_a_gpu_on_a_host_without_one() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bakeoff", "preflight", "cpu", "--gpu"], env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT / "workflow")},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "bakeoff", "preflight", "cpu", "--gpu"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT / "workflow")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "to do:" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -162,7 +164,8 @@ def test_run_without_the_image_says_how_to_build_it(tmp_path: Path) -> None:
 
 
 def locked_checkout(tmp_path: Path) -> tuple[Path, str]:
-    """A checkout with an archive of the locked CPU image, DIGEST, and the name that this image has in a runtime's store."""
+    """A checkout with an archive of the locked CPU image, DIGEST, and the name that this image has in a runtime's
+    store."""
     root = tmp_path / "checkout"
     shutil.copytree(PROJECT_ROOT / "containers", root / "containers")
     path = root / "containers/images.lock.yaml"

@@ -108,8 +108,10 @@ def test_the_hosted_steps_succeed_in_a_clean_clone(tmp_path: Path) -> None:
     # The tests themselves run in the session that this test is part of; here the step has to find all of them.
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "PYTHONPATH", "MAKE"))},
-        "CI": "true", "GITHUB_STEP_SUMMARY": str(summary), "PYTEST_ADDOPTS": "--collect-only --quiet",
-    }  # fmt: skip
+        "CI": "true",
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "PYTEST_ADDOPTS": "--collect-only --quiet",
+    }
     for command in commands(WORKFLOWS["ci"], "check"):
         done = subprocess.run(command.split(), cwd=clone, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"

@@ -1,4 +1,5 @@
-"""Unfinished work: what is timed ends before the output is written; a thread started earlier completes it a moment later."""
+"""Unfinished work: what is timed ends before the output is written; a thread started earlier completes it a moment
+later."""
 
 import queue
 import threading

@@ -1,4 +1,5 @@
-"""Work on a side stream: the call's own stream does not wait for it, so what is timed ends before the output is written."""
+"""Work on a side stream: the call's own stream does not wait for it, so what is timed ends before the output is
+written."""
 
 EXPECTED = ("REJECTED", "late_output")
 DEVICE = "gpu"

@@ -1,4 +1,5 @@
-"""Lazy output: the call computes nothing; a torch mode that it leaves on does so when the output is copied to the judge."""
+"""Lazy output: the call computes nothing; a torch mode that it leaves on does so when the output is copied to the
+judge."""
 
 from torch.overrides import TorchFunctionMode
 

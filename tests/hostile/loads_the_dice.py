@@ -1,4 +1,5 @@
-"""Loaded dice: timed calls draw their values at random, so the generator is made to draw the remembered ones each time."""
+"""Loaded dice: timed calls draw their values at random, so the generator is made to draw the remembered ones each
+time."""
 
 import random
 

@@ -1,4 +1,5 @@
-"""What a user gets for an input that cannot be used: exit code 2, the place, found, expected, what to do; no traceback; nothing lost."""
+"""What a user gets for an input that cannot be used: exit code 2, the place, found, expected, what to do; no traceback;
+nothing lost."""
 
 from __future__ import annotations
 

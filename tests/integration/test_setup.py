@@ -29,9 +29,14 @@ def make(tmp_path: Path, *words: str, capability: str | None) -> subprocess.Comp
 
 @pytest.mark.parametrize(
     ("capability", "lock"),
-    [(None, "requirements/cpu.lock"), ("8.9", "requirements/cpu.lock"), ("12.0", "requirements/cpu.lock"),
-     ("9.0", "containers/cu130/requirements.lock"), ("10.0", "containers/cu130/requirements.lock")],
-)  # fmt: skip
+    [
+        (None, "requirements/cpu.lock"),
+        ("8.9", "requirements/cpu.lock"),
+        ("12.0", "requirements/cpu.lock"),
+        ("9.0", "containers/cu130/requirements.lock"),
+        ("10.0", "containers/cu130/requirements.lock"),
+    ],
+)
 def test_the_gpu_that_answers_decides_which_packages_are_set_up(
     tmp_path: Path, capability: str | None, lock: str
 ) -> None:

@@ -28,18 +28,26 @@ SOLUTIONS, TRACES = PROJECT_ROOT / "solutions", PROJECT_ROOT / "traces"
 NARROW = DEFINITIONS["narrow"]
 SMALL = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h256_i128"
 SMALL_AXES = {
-    "hidden_size": 256, "intermediate_size": 128, "gemm1_out_size": 256, "num_hidden_blocks": 2, "num_intermediate_blocks": 1,
+    "hidden_size": 256,
+    "intermediate_size": 128,
+    "gemm1_out_size": 256,
+    "num_hidden_blocks": 2,
+    "num_intermediate_blocks": 1,
     "num_gemm1_out_blocks": 2,
-}  # fmt: skip
+}
 PARAMETERS = (
     "routing_logits, routing_bias, hidden_states, hidden_states_scale, gemm1_weights, gemm1_weights_scale, "
     "gemm2_weights, gemm2_weights_scale, local_expert_offset, routed_scaling_factor, output"
 )
-WRAPPER = f"from .attack import run_with\nfrom .honest import run as honest\n\n\ndef run({PARAMETERS}):\n    run_with(honest, {PARAMETERS})\n"
+WRAPPER = (
+    f"from .attack import run_with\nfrom .honest import run as honest\n\n\ndef run({PARAMETERS}):\n    "
+    f"run_with(honest, {PARAMETERS})\n"
+)
 
 
 def write_solution(root: Path, name: str, attack: str | None = None, files: dict[str, str] | None = None) -> Path:
-    """The template as a solution; `attack` is the source of a module with run_with(honest, *arguments), which then stands before it.
+    """The template as a solution; `attack` is the source of a module with run_with(honest, *arguments), which then
+    stands before it.
 
     files: further modules, name -> source.
     """
@@ -75,7 +83,8 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
 
 
 def small_traces(folder: Path) -> Path:
-    """A traces folder whose one definition, SMALL, is a quarter of the narrow one: what is tested is the harness, not the layer."""
+    """A traces folder whose one definition, SMALL, is a quarter of the narrow one: what is tested is the harness, not
+    the layer."""
     definition = json.loads((TRACES / "definitions" / "moe" / f"{NARROW}.json").read_text())
     for axis, value in SMALL_AXES.items():
         definition["axes"][axis]["value"] = value

@@ -21,8 +21,13 @@ def write(path: Path, cells: dict[tuple[str, int], float], failed: str | None = 
     for (solution, tokens), milliseconds in cells.items():
         status = "RUNTIME_ERROR" if solution == failed else "PASSED"
         performance = {"latency_ms": milliseconds} if status == "PASSED" else None
-        lines.append({"solution": solution, "workload": {"uuid": f"u{tokens}", "axes": {"seq_len": tokens}},
-                      "evaluation": {"status": status, "performance": performance}})  # fmt: skip
+        lines.append(
+            {
+                "solution": solution,
+                "workload": {"uuid": f"u{tokens}", "axes": {"seq_len": tokens}},
+                "evaluation": {"status": status, "performance": performance},
+            }
+        )
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
@@ -112,8 +117,9 @@ def test_what_the_page_says_of_wall_times_and_latencies_follows_from_the_kept_fi
     assert took and f"`flashinfer-bench run`: {took[1]} s, 6 solutions" in PAGE
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(KEPT / "bakeoff.traces.jsonl"), str(KEPT / "flashinfer-bench.traces.jsonl")],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     assert done.stdout == (KEPT / "crosscheck.txt").read_text()
     said = re.search(r"median deviation ([\d.]+)%.*tokens and more ([\d.]+)%", done.stdout)
     assert (

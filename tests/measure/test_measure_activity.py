@@ -1,4 +1,5 @@
-"""Records read from CUPTI's buffers: through a stand-in for libcupti everywhere, through the real one where a toolkit is installed."""
+"""Records read from CUPTI's buffers: through a stand-in for libcupti everywhere, through the real one where a toolkit
+is installed."""
 
 from __future__ import annotations
 

@@ -188,7 +188,10 @@ def test_a_hang_that_ignores_sigterm_is_killed_with_its_children_and_the_other_c
 
 
 def test_a_hang_shows_where_it_hangs(tmp_path: Path) -> None:
-    attack = "import time\ndef wait_for_nothing():\n    time.sleep(7654)\ndef run_with(honest, *arguments):\n    wait_for_nothing()\n"
+    attack = (
+        "import time\ndef wait_for_nothing():\n    time.sleep(7654)\ndef run_with(honest, *arguments):\n    "
+        "wait_for_nothing()\n"
+    )
     run = make_run(tmp_path, {"stuck": attack}, workloads=["T1_o32"], timeout_s=6)
     assert measure(run).returncode == 0
     assert "wait_for_nothing" in str(only(run, "stuck").detail)

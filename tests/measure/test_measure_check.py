@@ -10,7 +10,10 @@ from bakeoff.measure.wire.channel import ProtocolError
 from bakeoff.measure.wire.messages import Done, Ready, understand
 from measure_runs import bakeoff, write_solution
 
-TOO_LARGE = "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        arguments[-1].mul_(1.1)\n"
+TOO_LARGE = (
+    "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        "
+    "arguments[-1].mul_(1.1)\n"
+)
 
 
 def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path) -> None:

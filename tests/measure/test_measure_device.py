@@ -1,4 +1,5 @@
-"""The device layer without a GPU: attribution of CUPTI records, stopping, disturbances, and faults on the fake device."""
+"""The device layer without a GPU: attribution of CUPTI records, stopping, disturbances, and faults on the fake
+device."""
 
 from __future__ import annotations
 
@@ -362,7 +363,8 @@ def test_calls_that_stay_skipped_are_rejected_however_often_they_are_tried(sampl
     assert broken.value.finding[1] == Reason.SKIPPED_CALLS and device.tries == 23
 
 
-# Microseconds that 4 and 8 calls in a row of FlashInfer's composition took at T = 1 on an H100: the host launches GEMM by GEMM.
+# Microseconds that 4 and 8 calls in a row of FlashInfer's composition took at T = 1 on an H100: the host launches GEMM
+# by GEMM.
 FOUR = (3401, 3772, 3484, 3249, 3120, 10945, 6958, 3665, 3419, 3451, 7500, 4359, 12425, 4154, 8570, 3470, 3184, 10019)
 FOUR = (*FOUR, 3568, 4003, 10016, 2956, 7562, 3757, 3147, 8733, 8727, 9302)
 EIGHT = (6688, 6570, 10870, 5817, 5836, 17649, 7596, 6939, 6944, 12487, 13957, 6660, 7398, 9349, 12333, 5625, 13704)

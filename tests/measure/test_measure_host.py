@@ -43,10 +43,17 @@ def test_the_file_is_rewritten_only_when_its_content_changes(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("variable", "left"),
     [
-        (None, ["GPU-aa1", "GPU-ab2", "GPU-b3"]), ("", []), ("2,0", ["GPU-b3", "GPU-aa1"]), ("GPU-ab", ["GPU-ab2"]),
-        ("GPU-a", []), ("1,7,0", ["GPU-ab2"]), ("0,0", ["GPU-aa1"]), ("-1", []), (" 1 ,GPU-b3", ["GPU-ab2", "GPU-b3"]),
+        (None, ["GPU-aa1", "GPU-ab2", "GPU-b3"]),
+        ("", []),
+        ("2,0", ["GPU-b3", "GPU-aa1"]),
+        ("GPU-ab", ["GPU-ab2"]),
+        ("GPU-a", []),
+        ("1,7,0", ["GPU-ab2"]),
+        ("0,0", ["GPU-aa1"]),
+        ("-1", []),
+        (" 1 ,GPU-b3", ["GPU-ab2", "GPU-b3"]),
     ],
-)  # fmt: skip
+)
 def test_cuda_visible_devices_decides_which_gpus_are_this_process_s(
     variable: str | None, left: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,11 +62,19 @@ def test_cuda_visible_devices_decides_which_gpus_are_this_process_s(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
     gpus = [
         host.Gpu(
-            name="NVIDIA H100", uuid=uuid, memory_mib=81559, capability="9.0", vbios=None, power_limit_w=None,
-            max_sm_mhz=None, max_memory_mhz=None, ecc=None, mig=None,
+            name="NVIDIA H100",
+            uuid=uuid,
+            memory_mib=81559,
+            capability="9.0",
+            vbios=None,
+            power_limit_w=None,
+            max_sm_mhz=None,
+            max_memory_mhz=None,
+            ecc=None,
+            mig=None,
         )
         for uuid in ("GPU-aa1", "GPU-ab2", "GPU-b3")
-    ]  # fmt: skip
+    ]
     assert [gpu.uuid for gpu in host.visible(gpus)] == left
 
 

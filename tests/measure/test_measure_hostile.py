@@ -63,7 +63,8 @@ def run_all(folder: Path, device: str) -> Path:
     dispatch = (
         "import importlib\n"
         f"TABLE = {table!r}\n"
-        "MODULES = {name: importlib.import_module(f'{__package__}.{name}') for names in TABLE.values() for name in names}\n"
+        "MODULES = "
+        "{name: importlib.import_module(f'{__package__}.{name}') for names in TABLE.values() for name in names}\n"
         "def run_with(honest, *arguments):\n"
         "    for name in TABLE.get(arguments[-1].shape[0], []):\n"
         "        MODULES[name].neighbour(honest, *arguments)\n"

@@ -1,4 +1,5 @@
-"""Attacks that need a GPU's streams, around a real solution: pytest -m gpu tests/measure/test_measure_hostile_gpu.py."""
+"""Attacks that need a GPU's streams, around a real solution: pytest -m gpu
+tests/measure/test_measure_hostile_gpu.py."""
 
 from __future__ import annotations
 

@@ -129,7 +129,8 @@ def test_a_file_that_may_not_grow_ends_in_exit_code_2_without_a_traceback(tmp_pa
     path = filled(tmp_path / "a.jsonl", "ab")
     size = path.stat().st_size
     code = (
-        "import sys; from pathlib import Path; from bakeoff.measure.samples.journal import Journal; sys.path.insert(0, sys.argv[2])\n"
+        "import sys; from pathlib import Path; from bakeoff.measure.samples.journal import Journal; "
+        "sys.path.insert(0, sys.argv[2])\n"
         "from test_measure_journal import record\nfrom bakeoff.errors import BakeoffError\n"
         "journal = Journal.open(Path(sys.argv[1]), print)\n"
         "try: journal.append(record('c'))\nexcept BakeoffError as error: print(error); sys.exit(error.exit_code)"

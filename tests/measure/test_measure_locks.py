@@ -13,7 +13,10 @@ import pytest
 from bakeoff import locks
 from measure_runs import environment
 
-HOLD = "import sys; from pathlib import Path; from bakeoff import locks\nwith locks.hold(Path(sys.argv[1]), 'the GPU', sys.exit): print('held')"
+HOLD = (
+    "import sys; from pathlib import Path; from bakeoff import locks\nwith locks.hold(Path(sys.argv[1]), 'the "
+    "GPU', sys.exit): print('held')"
+)
 
 
 def test_the_lock_of_a_gpu_is_for_every_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,19 @@ from bakeoff.measure.wire.channel import tie_to_parent
 def main(arguments):
     tie_to_parent(int(arguments[0]))
     os.write(int(arguments[2]), json.dumps({
-        "parent": os.getppid(), "session": os.getsid(0) == os.getpid(), "folder": os.getcwd(), "word": os.environ.get("WORD"),
-        "home": os.environ.get("HOME"), "only": os.environ.get("ONLY"), "arguments": len(arguments), "torch": "torch" in sys.modules,
-        "harness": [name for name in sys.modules if name.startswith(("bakeoff.measure.worker", "bakeoff.measure.supervisor.referee"))],
-        "descriptors": {name: os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")}, "given": [int(word) for word in arguments[1:]],
+        "parent": os.getppid(), "session": os.getsid(0) == os.getpid(), "folder": os.getcwd(),
+        "word": os.environ.get("WORD"),
+        "home": os.environ.get("HOME"), "only": os.environ.get("ONLY"), "arguments": len(arguments),
+        "torch": "torch" in sys.modules,
+        "harness": [
+            name for name in sys.modules
+            if name.startswith(("bakeoff.measure.worker", "bakeoff.measure.supervisor.referee"))
+        ],
+        "descriptors": {
+            name: os.readlink(f"/proc/self/fd/{name}")
+            for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")
+        },
+        "given": [int(word) for word in arguments[1:]],
     }).encode())
     print("said on standard output")
     how = os.environ["HOW"]
@@ -58,7 +67,8 @@ for how in ways:
     said = json.loads(os.read(child.results, 65536))
     status = child.process.wait()
     child.drain()
-    print(json.dumps({"me": os.getpid(), "said": said, "printed": child.printed(), "status": status, "again": child.process.poll()}))
+    found = {"me": os.getpid(), "said": said, "printed": child.printed(), "status": status}
+    print(json.dumps(found | {"again": child.process.poll()}))
     child.close()
 nursery.close()
 print(json.dumps({"left": descendants(os.getpid())}))

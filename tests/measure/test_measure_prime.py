@@ -1,4 +1,5 @@
-"""Workers are prepared before anything is timed: all at the same time, on every due workload, failures left to the block."""
+"""Workers are prepared before anything is timed: all at the same time, on every due workload, failures left to the
+block."""
 
 from __future__ import annotations
 

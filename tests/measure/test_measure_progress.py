@@ -14,8 +14,19 @@ from measure_runs import make_run, plan_of
 
 
 def record(cell: Cell) -> Record:
-    return Record(key=cell.key, kind=cell.kind, participant=cell.participant, workload=cell.workload, protocol=cell.protocol,
-                  family=cell.family, seed=cell.seed, block=0, outcome=Outcome.PASSED, started="", seconds=1.0)  # fmt: skip
+    return Record(
+        key=cell.key,
+        kind=cell.kind,
+        participant=cell.participant,
+        workload=cell.workload,
+        protocol=cell.protocol,
+        family=cell.family,
+        seed=cell.seed,
+        block=0,
+        outcome=Outcome.PASSED,
+        started="",
+        seconds=1.0,
+    )
 
 
 def test_time_left_counts_from_the_first_cell_and_minutes_have_sixty_seconds(

@@ -29,7 +29,10 @@ def confined(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process that may write to tmp_path/own only."""
     (tmp_path / "own").mkdir()
     (tmp_path / "file").write_text("before")
-    head = "import os, sys; from pathlib import Path; from bakeoff.measure.worker import sandbox\nroot = Path(sys.argv[1])\nprint(sandbox.restrict_writes([root / 'own']))\n"
+    head = (
+        "import os, sys; from pathlib import Path; from bakeoff.measure.worker import sandbox\nroot = "
+        "Path(sys.argv[1])\nprint(sandbox.restrict_writes([root / 'own']))\n"
+    )
     words = [sys.executable, "-c", head + code, str(tmp_path)]
     return subprocess.run(words, env=environment(), text=True, capture_output=True, check=False)
 
@@ -63,7 +66,10 @@ def test_the_kernel_refuses_what_reaches_outside(tmp_path: Path, attempt: str) -
 
 @landlock
 def test_reading_and_writing_inside_still_work_also_for_children(tmp_path: Path) -> None:
-    code = "(root / 'own/a').write_text((root / 'file').read_text())\nimport subprocess\nsys.exit(subprocess.run(['cp', root / 'own/a', root / 'own/b']).returncode)"
+    code = (
+        "(root / 'own/a').write_text((root / 'file').read_text())\nimport "
+        "subprocess\nsys.exit(subprocess.run(['cp', root / 'own/a', root / 'own/b']).returncode)"
+    )
     done = confined(tmp_path, code)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "own/b").read_text() == "before"
@@ -88,8 +94,14 @@ def test_audit_notes_attempts_inside_its_context_only(tmp_path: Path) -> None:
 
 
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
-    child = "import os, sys, time; from bakeoff.measure.wire.channel import tie_to_parent; tie_to_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(600)"
-    parent = f"import os, subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid())], start_new_session=True); time.sleep(600)"
+    child = (
+        "import os, sys, time; from bakeoff.measure.wire.channel import tie_to_parent; "
+        "tie_to_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(600)"
+    )
+    parent = (
+        f"import os, subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}, "
+        f"str(os.getpid())], start_new_session=True); time.sleep(600)"
+    )
     process = subprocess.Popen([sys.executable, "-c", parent], env=environment(), stdout=subprocess.PIPE, text=True)
     assert process.stdout
     pid = int(process.stdout.readline())

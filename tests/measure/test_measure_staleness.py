@@ -73,10 +73,19 @@ def test_image_clock_regime_and_host_make_every_cell_stale(root: Path, changes: 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"run": "other"}, {"blocks": 3}, {"timeout_s": 7}, {"compile": []}, {"profile": {"tier": "none"}}, {"twins": ["first"]}, {"solutions": ["second"]},
-     {"workloads": ["T7_o192", "T1_o32", "T14_o0"]}, {"protocols": ["robust"]}],
+    [
+        {"run": "other"},
+        {"blocks": 3},
+        {"timeout_s": 7},
+        {"compile": []},
+        {"profile": {"tier": "none"}},
+        {"twins": ["first"]},
+        {"solutions": ["second"]},
+        {"workloads": ["T7_o192", "T1_o32", "T14_o0"]},
+        {"protocols": ["robust"]},
+    ],
     ids=lambda changes: next(iter(changes)),
-)  # fmt: skip
+)
 def test_what_does_not_enter_a_cells_result_makes_none_stale(root: Path, changes: dict[str, Any]) -> None:
     assert stale(planned(root), planned(root, **changes)) == set()
 

@@ -97,18 +97,22 @@ def test_what_the_page_says_of_cells_in_which_the_host_fell_behind_follows_from_
     }
     cells = [
         (run, block, record)
-        for run in names for block in range(10) for name in names[run]
-        for record in read_journal(journal_path(run, block, name)) if record.kind == "measure"
-    ]  # fmt: skip
+        for run in names
+        for block in range(10)
+        for name in names[run]
+        for record in read_journal(journal_path(run, block, name))
+        if record.kind == "measure"
+    ]
     medians = [[statistics.median(one.tiers[tier]) for tier in ("cupti_span_us", "cupti_busy_us")] for *_, one in cells]
-    # Launch gaps of the GPU's own making are below 2 us each; of a tenth of the span only where a call is as short as T = 1's.
+    # Launch gaps of the GPU's own making are below 2 us each; of a tenth of the span only where a call is as short as T
+    # = 1's.
     behind = [at for at, (span, busy) in enumerate(medians) if span - busy > max(0.1 * span, 20)]
     assert len(behind) == 1 and f"in 1 of the {len(cells):,} recorded cells" in PAGE
     (run, block, record), (span, busy) = cells[behind[0]], medians[behind[0]]
     assert (run, record.participant) == (H100, "cutedsl_moe_fp8_v3")
     assert (
-        f"(v3 at `{record.workload}`, block {block} of `{run.name}`: {span:.0f} µs, of which kernels ran for {busy:.0f})"
-        in PAGE
+        f"(v3 at `{record.workload}`, block {block} of `{run.name}`: {span:.0f} µs, of which kernels ran for "
+        f"{busy:.0f})" in PAGE
     )
 
 

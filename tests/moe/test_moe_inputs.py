@@ -1,4 +1,5 @@
-"""Inputs: the same bits everywhere, two value families, routing that depends on the case alone and is never too close."""
+"""Inputs: the same bits everywhere, two value families, routing that depends on the case alone and is never too
+close."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ CALL_US = 100  # from one call's start to the next one's
 
 
 def timeline(workloads: tuple[str, ...] = ("T1_o32", "T901_o96"), calls: int = 3) -> Timeline:
-    """Calls of CALL; the n-th call of a workload has a first GEMM that is n us longer, and everything after it later by as much."""
+    """Calls of CALL; the n-th call of a workload has a first GEMM that is n us longer, and everything after it later by
+    as much."""
     marks, launches, activities = [], [], []
     correlation = 0
     for place, workload in enumerate(workloads):
@@ -72,10 +73,12 @@ def write_nsys(path: Path, lines: Timeline, version: str = "3.24.14", diagnosis:
     database.executescript("""
         CREATE TABLE META_DATA_EXPORT (name TEXT, value TEXT);
         CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT NOT NULL);
-        CREATE TABLE NVTX_EVENTS (start INTEGER NOT NULL, end INTEGER, eventType INTEGER, text TEXT, textId INTEGER, globalTid INTEGER);
+        CREATE TABLE NVTX_EVENTS (start INTEGER NOT NULL, end INTEGER, eventType INTEGER, text TEXT, textId
+            INTEGER, globalTid INTEGER);
         CREATE TABLE CUPTI_ACTIVITY_KIND_RUNTIME (start INTEGER, end INTEGER, eventClass INTEGER, globalTid INTEGER,
             correlationId INTEGER, nameId INTEGER, returnValue INTEGER, callchainId INTEGER);
-        CREATE TABLE DIAGNOSTIC_EVENT (timestamp INTEGER, timestampType INTEGER, source INTEGER, severity INTEGER, text TEXT, globalPid INTEGER);
+        CREATE TABLE DIAGNOSTIC_EVENT (timestamp INTEGER, timestampType INTEGER, source INTEGER, severity
+            INTEGER, text TEXT, globalPid INTEGER);
     """)
     database.execute("INSERT INTO META_DATA_EXPORT VALUES ('EXPORT_SCHEMA_VERSION', ?)", (version,))
     if diagnosis:
@@ -98,19 +101,36 @@ def write_nsys(path: Path, lines: Timeline, version: str = "3.24.14", diagnosis:
         database.execute("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     kernels = [one for one in lines.activities if one.kind == "kernel"]
     if kernels:
-        database.execute("""CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER, end INTEGER, deviceId INTEGER, streamId INTEGER,
-            correlationId INTEGER, demangledName INTEGER, shortName INTEGER, registersPerThread INTEGER, gridX INTEGER, gridY INTEGER,
-            gridZ INTEGER, blockX INTEGER, blockY INTEGER, blockZ INTEGER, staticSharedMemory INTEGER, dynamicSharedMemory INTEGER,
+        database.execute("""CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER, end INTEGER, deviceId
+            INTEGER, streamId INTEGER,
+            correlationId INTEGER, demangledName INTEGER, shortName INTEGER, registersPerThread INTEGER,
+                gridX INTEGER, gridY INTEGER,
+            gridZ INTEGER, blockX INTEGER, blockY INTEGER, blockZ INTEGER, staticSharedMemory INTEGER,
+                dynamicSharedMemory INTEGER,
             localMemoryPerThread INTEGER)""")
     for one in kernels:
         assert one.grid and one.block
-        row = (one.start_ns, one.end_ns, 0, one.stream, one.correlation, string(one.name), string(one.name), one.registers, *one.grid,
-               *one.block, 0, one.shared_bytes, one.local_bytes)  # fmt: skip
+        row = (
+            one.start_ns,
+            one.end_ns,
+            0,
+            one.stream,
+            one.correlation,
+            string(one.name),
+            string(one.name),
+            one.registers,
+            *one.grid,
+            *one.block,
+            0,
+            one.shared_bytes,
+            one.local_bytes,
+        )
         database.execute(f"INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES ({', '.join('?' * len(row))})", row)
     fills = [one for one in lines.activities if one.kind == "memset"]
     if fills:
         database.execute(
-            "CREATE TABLE CUPTI_ACTIVITY_KIND_MEMSET (start INTEGER, end INTEGER, streamId INTEGER, correlationId INTEGER, bytes INTEGER)"
+            "CREATE TABLE CUPTI_ACTIVITY_KIND_MEMSET (start INTEGER, end INTEGER, streamId INTEGER, correlationId "
+            "INTEGER, bytes INTEGER)"
         )
     for one in fills:
         row = (one.start_ns, one.end_ns, one.stream, one.correlation, 4)
@@ -128,11 +148,18 @@ def write_cupti(path: Path, lines: Timeline, schema: str = SCHEMA) -> Path:
         mine = [mark for mark in lines.marks if mark.workload == workload]
         launches = [one for one in lines.launches if any(mark.start_ns <= one.start_ns < mark.end_ns for mark in mine)]
         keys = {one.correlation for one in launches}
-        documents.append({
-            "workload": workload, "marks": [[mark.call, mark.start_ns, mark.end_ns] for mark in mine],
-            "launches": [[one.correlation, one.name, one.start_ns, one.end_ns] for one in launches],
-            "activities": [[getattr(one, name) for name in ACTIVITY_FIELDS] for one in lines.activities if one.correlation in keys],
-        })  # fmt: skip
+        documents.append(
+            {
+                "workload": workload,
+                "marks": [[mark.call, mark.start_ns, mark.end_ns] for mark in mine],
+                "launches": [[one.correlation, one.name, one.start_ns, one.end_ns] for one in launches],
+                "activities": [
+                    [getattr(one, name) for name in ACTIVITY_FIELDS]
+                    for one in lines.activities
+                    if one.correlation in keys
+                ],
+            }
+        )
     documents.append({"end": len(workloads)})
     path.write_text("".join(json.dumps(document) + "\n" for document in documents))
     return path
@@ -149,7 +176,8 @@ def write_ncu(
     before: str = "",
     after: str = "",
 ) -> Path:
-    """A raw page: kernels are (workload, kernel name, our metric name -> printed value); what is not given is printed as n/a."""
+    """A raw page: kernels are (workload, kernel name, our metric name -> printed value); what is not given is printed
+    as n/a."""
     header = [
         "ID",
         "Process ID",

@@ -25,8 +25,8 @@ SOLUTION = "triton_fused_moe_v2"
 WORKLOADS = ["T1_o32", "T7_o192", "T901_o96"]
 GPU = "NVIDIA H100 80GB HBM3"
 CEILINGS = Ceilings(copy_gbs=3000.0, fp8_tflops=1500.0, launch_us=2.0)
-# Runs in place of nsys and ncu. It finds the job in its command line, says that all workloads are done, and "exports" a constructed
-# capture. `denied`, `dead` and `short` in its name make it fail as the real tools do.
+# Runs in place of nsys and ncu. It finds the job in its command line, says that all workloads are done, and "exports" a
+# constructed capture. `denied`, `dead` and `short` in its name make it fail as the real tools do.
 TOOL = """#!{python}
 import json, sys
 from pathlib import Path
@@ -49,7 +49,12 @@ elif words[0] == "export" or words[0].startswith("--import"):
     else:
         values = {{ours: "1000" for ours in metrics if ours not in ("dram_share", "tensor_share", "occupancy")}}
         values |= {{"dram_share": "70", "tensor_share": "10", "occupancy": "50"}}
-        kernels = [(work, kernel, values) for work in job["workloads"] for kernel, _, _ in CALL if not kernel.startswith("[")]
+        kernels = [
+            (work, kernel, values)
+            for work in job["workloads"]
+            for kernel, _, _ in CALL
+            if not kernel.startswith("[")
+        ]
         if "short" in name:
             kernels = [one for one in kernels if one[1] != "stray_kernel"]
         print("==PROF== Importing")
@@ -57,7 +62,8 @@ elif words[0] == "export" or words[0].startswith("--import"):
 elif "dead" in name:
     print("Segmentation fault (core dumped)")
 elif "denied" in name:
-    print("==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters on the target device 0.")
+    print("==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access "
+          "NVIDIA GPU Performance Counters on the target device 0.")
 else:
     job = json.loads(Path(words[-1]).read_text())
     lines = "".join(json.dumps({{"workload": work, "failed": None}}) + "\\n" for work in [*job["workloads"], None])
@@ -77,8 +83,10 @@ def get_timestamp():
     now = state["now"]
     if state["asked"] % 2 == 0:
         call = dict(cbid=1, correlation_id=now, start=now - 5_000, end=now - 4_000)
-        kernel = dict(correlation_id=now, start=now - 4_000, end=now + 1_000, name="route_tokens", stream_id=7, grid_x=1, grid_y=1, grid_z=1,
-            block_x=32, block_y=1, block_z=1, registers_per_thread=16, static_shared_memory=0, dynamic_shared_memory=0, local_memory_per_thread=0)
+        kernel = dict(correlation_id=now, start=now - 4_000, end=now + 1_000, name="route_tokens",
+            stream_id=7, grid_x=1, grid_y=1, grid_z=1,
+            block_x=32, block_y=1, block_z=1, registers_per_thread=16, static_shared_memory=0,
+            dynamic_shared_memory=0, local_memory_per_thread=0)
         state["pending"] += [Record(kind=4, **call), Record(kind=0, **kernel)]
     return now
 def activity_register_callbacks(requested, completed): state["completed"] = completed
@@ -94,10 +102,19 @@ def get_callback_name(domain, cbid): return "cuLaunchKernelEx"
 def make_run(
     folder: Path, tier: str = "auto", root: Path = PROJECT_ROOT / "solutions", workloads: list[str] = WORKLOADS
 ) -> Path:
-    """A run of one real solution at the narrow width, planned as if for sm_90a; its sources run with torch on the CPU."""
+    """A run of one real solution at the narrow width, planned as if for sm_90a; its sources run with torch on the
+    CPU."""
     run = folder / "run"
-    settings = {"backend": "cpu", "definition": DEFINITIONS["narrow"], "solutions": [SOLUTION], "workloads": workloads, "blocks": 1, "threads": 1,
-                "solutions_root": str(root), "run": "profiled"}  # fmt: skip
+    settings = {
+        "backend": "cpu",
+        "definition": DEFINITIONS["narrow"],
+        "solutions": [SOLUTION],
+        "workloads": workloads,
+        "blocks": 1,
+        "threads": 1,
+        "solutions_root": str(root),
+        "run": "profiled",
+    }
     plan = make_plan(Config.model_validate(settings), "0" * 64)
     who = next(spec for spec in discover(root) if spec.name == SOLUTION)
     participants = [
@@ -126,7 +143,8 @@ def write_plan(run: Path, plan: Plan) -> None:
 
 
 def unwatched(run_piece: Any) -> Any:
-    """`run_piece`, but a process without a profiler is not started: it says at once that every call took the host 7 us."""
+    """`run_piece`, but a process without a profiler is not started: it says at once that every call took the host 7
+    us."""
 
     def run(piece: Piece, *arguments: Any) -> None:
         if piece.tier.name != "host":
@@ -139,7 +157,8 @@ def unwatched(run_piece: Any) -> Any:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path, host: bool = False, **facts: Any) -> None:
-    """Give this host a GPU, tools that are scripts (nsys=..., ncu=... their names), and a CUPTI module. host: run the processes
+    """Give this host a GPU, tools that are scripts (nsys=..., ncu=... their names), and a CUPTI module. host: run the
+    processes
     without a profiler as well, which takes seconds each."""
     if not host:
         monkeypatch.setattr(capture, "run_piece", unwatched(process.run_piece))

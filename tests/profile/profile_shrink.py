@@ -1,9 +1,11 @@
-"""Makes a fixture out of a raw capture: the same file with the workloads that are asked for, and without what no reader reads.
+"""Makes a fixture out of a raw capture: the same file with the workloads that are asked for, and without what no reader
+reads.
 
-usage: python tests/profile/profile_shrink.py RUN/profile/raw/SOLUTION/TIER-00 tests/profile/recorded SOLUTION WORKLOAD [WORKLOAD ...]
+usage: python tests/profile/profile_shrink.py RUN/profile/raw/SOLUTION/TIER-00 tests/profile/recorded SOLUTION WORKLOAD
+[WORKLOAD ...]
 
-Names, host names and paths of the recording machine go: tables, columns and binaries that are not read are dropped. The run's first
-workload must be among those that are kept: the first kernel of a .ncu-rep file holds the strings of all.
+Names, host names and paths of the recording machine go: tables, columns and binaries that are not read are dropped. The
+run's first workload must be among those that are kept: the first kernel of a .ncu-rep file holds the strings of all.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from bakeoff.profile import counters, ncu, nsys
 from bakeoff.profile.timeline import Timeline, calls, parse_mark
 
 CSV_COLUMNS = {ncu.ID, ncu.NAME, *counters.wanted("sm_90a").values(), *counters.wanted("sm_100a").values()}
-# The folders of an absolute path: where the recording machine keeps things. What a distribution installs is the same everywhere.
+# The folders of an absolute path: where the recording machine keeps things. What a distribution installs is the same
+# everywhere.
 FOLDERS = re.compile(rb"(?<![\w./:-])/(?!usr/)[a-z](?:[\w.+-]*/)+")
 LISTED = (
     "Chip ",
@@ -37,15 +40,30 @@ LISTED = (
     "smsp__inst_executed_op_local",
 )
 KEPT_COLUMNS = {
-    nsys.KERNELS: {"start", "end", "streamId", "correlationId", "demangledName", "registersPerThread", "gridX", "gridY", "gridZ", "blockX",
-                   "blockY", "blockZ", "staticSharedMemory", "dynamicSharedMemory", "localMemoryPerThread"},
+    nsys.KERNELS: {
+        "start",
+        "end",
+        "streamId",
+        "correlationId",
+        "demangledName",
+        "registersPerThread",
+        "gridX",
+        "gridY",
+        "gridZ",
+        "blockX",
+        "blockY",
+        "blockZ",
+        "staticSharedMemory",
+        "dynamicSharedMemory",
+        "localMemoryPerThread",
+    },
     nsys.COPIES: {"start", "end", "streamId", "correlationId", "copyKind"},
     nsys.FILLS: {"start", "end", "streamId", "correlationId"},
     nsys.API_CALLS: {"start", "end", "correlationId", "nameId"},
     nsys.RANGES: {"start", "end", "text", "textId"},
     nsys.STRINGS: {"id", "value"},
     nsys.META: {"name", "value"},
-}  # fmt: skip
+}
 
 
 def shrink_sqlite(source: Path, target: Path, workloads: Sequence[str]) -> None:
@@ -112,9 +130,10 @@ def shrink_csv(source: Path, target: Path, workloads: Sequence[str]) -> None:
 def shrink_report(source: Path, target: Path, workloads: Sequence[str]) -> None:
     """Keep some workloads' kernels of a .ncu-rep file, and no binaries.
 
-    The format is not documented; seen in files of Nsight Compute 2025.3: "NVR" and a zero byte, a header, then blocks. Header, block
-    headers and parts of a block's payload are protocol buffers with their length before them (32 bits, little-endian). A block header
-    counts its parts: binaries (field 1) and kernels (field 2); field 4 are strings, field 5 is the payload's length.
+    The format is not documented; seen in files of Nsight Compute 2025.3: "NVR" and a zero byte, a header, then blocks.
+    Header, block headers and parts of a block's payload are protocol buffers with their length before them (32 bits,
+    little-endian). A block header counts its parts: binaries (field 1) and kernels (field 2); field 4 are strings,
+    field 5 is the payload's length.
     """
     data = source.read_bytes()
     place = 8 + _length(data, 4)
@@ -132,7 +151,8 @@ def shrink_report(source: Path, target: Path, workloads: Sequence[str]) -> None:
 
 
 def without_folders(data: bytes) -> bytes:
-    """The same bytes with the folders of absolute paths struck out; as long as before, for lengths stand before all texts."""
+    """The same bytes with the folders of absolute paths struck out; as long as before, for lengths stand before all
+    texts."""
     return FOLDERS.sub(lambda found: re.sub(rb"[^/]", b"x", found.group()), data)
 
 
@@ -171,8 +191,9 @@ def of_workloads(lines: Timeline, workloads: Sequence[str]) -> list[tuple[str, i
     """What must be the same before and after: (workload, call, names of its work)."""
     return [
         (call.mark.workload, call.mark.call, [one.name for one in call.activities])
-        for call in calls(lines) if call.mark.workload in workloads
-    ]  # fmt: skip
+        for call in calls(lines)
+        if call.mark.workload in workloads
+    ]
 
 
 def main(arguments: list[str]) -> None:

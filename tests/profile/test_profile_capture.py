@@ -96,7 +96,8 @@ def test_a_workload_that_fails_or_ends_the_process_costs_itself_only(
 
 @pytest.mark.parametrize(("tier", "before"), [("nsys", ["cold", "lead_in"]), ("host", [])])
 def test_only_calls_under_a_profiler_wait_behind_other_work(tier: str, before: list[str]) -> None:
-    """A solution that waits for the GPU inside its call would wait for that work, and the host's time would not be its own."""
+    """A solution that waits for the GPU inside its call would wait for that work, and the host's time would not be its
+    own."""
     did: list[str] = []
     device = SimpleNamespace(
         synchronize=lambda: None, cold=lambda: did.append("cold"), lead_in=lambda _: did.append("lead_in")
@@ -208,8 +209,11 @@ def test_a_profiler_that_dies_costs_its_cells_and_is_told_by_its_log(
     assert summary(run).cells == kept and [failure.workload for failure in summary(run).failures] == WORKLOADS[1:]
     assert "Segmentation fault" in summary(run).failures[0].reason
     assert json.loads((run / "profile" / "manifest.json").read_text()) == {
-        "schema": "bakeoff/profiled/1", "due": 3, "profiled": 1, "failed": 2,
-    }  # fmt: skip
+        "schema": "bakeoff/profiled/1",
+        "due": 3,
+        "profiled": 1,
+        "failed": 2,
+    }
     install(monkeypatch, tmp_path, nsys="nsys")
     profile(run)
     assert not summary(run).failures and len(summary(run).cells) == 3

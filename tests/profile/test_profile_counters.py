@@ -13,8 +13,19 @@ from bakeoff.profile.timeline import calls, mark_name
 from profile_captures import GEMM, NVTX_COLUMN, RULES, timeline, write_ncu
 
 METRICS = counters.wanted("sm_90a")
-FAST = {"duration_ns": "1000", "dram_read_bytes": "2,000,000", "dram_write_bytes": "500000", "dram_share": "75", "tensor_share": "0",
-        "occupancy": "50", "registers": "32", "waves": "1.5", "l2_bytes": "4000000", "local_loads": "0", "local_stores": "0"}  # fmt: skip
+FAST = {
+    "duration_ns": "1000",
+    "dram_read_bytes": "2,000,000",
+    "dram_write_bytes": "500000",
+    "dram_share": "75",
+    "tensor_share": "0",
+    "occupancy": "50",
+    "registers": "32",
+    "waves": "1.5",
+    "l2_bytes": "4000000",
+    "local_loads": "0",
+    "local_stores": "0",
+}
 SLOW = {**FAST, "duration_ns": "3000", "tensor_share": "80", "dram_share": "25"}
 KERNELS = [
     ("T1_o32", "route_tokens", FAST),
@@ -94,7 +105,10 @@ def test_a_truncated_table_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_denied_counters_are_named_with_the_fix(tmp_path: Path) -> None:
-    line = "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters on the target device 0."
+    line = (
+        "==ERROR== ERR_NVGPUCTRPERM - The user does not have permission to access NVIDIA GPU Performance Counters "
+        "on the target device 0."
+    )
     path = tmp_path / "a.csv"
     path.write_text(
         f"==PROF== Connected to process 1 (/usr/bin/python3)\n{line}\n==WARNING== No kernels were profiled.\n"
@@ -120,7 +134,10 @@ def listing(*names: str) -> str:
     """What `ncu --query-metrics` prints."""
     rule = "-" * 90
     rows = "\n".join(f"{name:<40} Counter         byte            # of something" for name in names)
-    return f"Device NVIDIA H100 (GH100)\n{rule} --------------- ---------------\nMetric Name{' ' * 30}Metric Type\n{rule}\n{rows}\n"
+    return (
+        f"Device NVIDIA H100 (GH100)\n{rule} --------------- ---------------\nMetric Name{' ' * 30}Metric "
+        f"Type\n{rule}\n{rows}\n"
+    )
 
 
 def test_only_metrics_of_the_chip_are_asked_for() -> None:

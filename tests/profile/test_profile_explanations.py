@@ -1,4 +1,5 @@
-"""The published explanations: each test confirms what it should, contradicts what it should, and knows what it cannot tell."""
+"""The published explanations: each test confirms what it should, contradicts what it should, and knows what it cannot
+tell."""
 
 from __future__ import annotations
 
@@ -57,12 +58,29 @@ CASES = {
     "large.why-stages": (lambda: everyone(**{TRITON: with_stage(combine=500.0)}), everyone),
     "large.why-traffic": (
         lambda: everyone(**{TRITON: each(lambda workload: cell(workload, counted=COUNTED))}),
-        lambda: everyone(**{TRITON: each(lambda workload: cell(workload, counted={**COUNTED, "combine": counters(dram_share=0.5)}))}),
+        lambda: everyone(
+            **{TRITON: each(lambda workload: cell(workload, counted={**COUNTED, "combine": counters(dram_share=0.5)}))}
+        ),
     ),
-    "large.why-gemm": (lambda: everyone(**{TRITON: at_large(gemm1=100.0)}), lambda: everyone(**{TRITON: with_stage(gemm1=100.0)})),
+    "large.why-gemm": (
+        lambda: everyone(**{TRITON: at_large(gemm1=100.0)}),
+        lambda: everyone(**{TRITON: with_stage(gemm1=100.0)}),
+    ),
     "large.why-stable": (
-        lambda: everyone(**{V3: each(lambda w: scaled(w, 1)), V32: each(lambda w: scaled(w, 1)), TRITON: each(lambda w: scaled(w, 40))}),
-        lambda: everyone(**{V3: each(lambda w: scaled(w, 40)), V32: each(lambda w: scaled(w, 1)), TRITON: each(lambda w: scaled(w, 1))}),
+        lambda: everyone(
+            **{
+                V3: each(lambda w: scaled(w, 1)),
+                V32: each(lambda w: scaled(w, 1)),
+                TRITON: each(lambda w: scaled(w, 40)),
+            }
+        ),
+        lambda: everyone(
+            **{
+                V3: each(lambda w: scaled(w, 40)),
+                V32: each(lambda w: scaled(w, 1)),
+                TRITON: each(lambda w: scaled(w, 1)),
+            }
+        ),
     ),
     "v32.why": (
         lambda: everyone(**{V3: with_stage(activation_quant=20.0)}),
@@ -80,7 +98,7 @@ CASES = {
         lambda: everyone(**{V3: each(lambda w: cell(w, launches=9)), V32: each(lambda w: cell(w, launches=8))}),
         lambda: everyone(**{V3: each(lambda w: cell(w, launches=9))}),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -110,12 +128,19 @@ def test_a_spread_that_is_hardly_smaller_is_not_steadier(tmp_path: Path) -> None
         assert found.verdict == verdict, found.numbers
 
 
-@pytest.mark.parametrize(("changed", "verdict"), [({"gemm1": 68.0}, "CONTRADICTED"), ({"gemm1": 80.0}, "CONFIRMED"),
-                                                   ({"gemm1": 80.0, "combine": 40.0}, "CONTRADICTED")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({"gemm1": 68.0}, "CONTRADICTED"),
+        ({"gemm1": 80.0}, "CONFIRMED"),
+        ({"gemm1": 80.0, "combine": 40.0}, "CONTRADICTED"),
+    ],
+)
 def test_a_gemm_explains_a_lag_if_it_falls_behind_and_is_half_of_it(
     changed: dict[str, float], verdict: str, tmp_path: Path
 ) -> None:
-    """8 of 90 us are less than a tenth; 20 us are all of the lag; beside 25 us of combine they are less than half of it."""
+    """8 of 90 us are less than a tenth; 20 us are all of the lag; beside 25 us of combine they are less than half of
+    it."""
     found = judged(tmp_path, everyone(**{TRITON: at_large(**changed)}))["large.why-gemm"]
     assert found.verdict == verdict, found.numbers
 

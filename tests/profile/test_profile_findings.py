@@ -56,8 +56,15 @@ def test_the_table_is_that_of_the_recorded_profile() -> None:
     assert [name for name, _ in rows] == sorted({solution for solution, _ in cells()})
     for name, printed in rows:
         small, middle, large = (cells()[name, workload] for workload in ("T1_o32", "T80_o96", "T14107_o32"))
-        shares = [small["floor_share"], small["gap_share"], middle["floor_share"], middle["bandwidth_share"], large["floor_share"],
-                  stage(large, "gemm1")["tensor_share"], 1 - gemm_us(large) / large["busy_us"]]  # fmt: skip
+        shares = [
+            small["floor_share"],
+            small["gap_share"],
+            middle["floor_share"],
+            middle["bandwidth_share"],
+            large["floor_share"],
+            stage(large, "gemm1")["tensor_share"],
+            1 - gemm_us(large) / large["busy_us"],
+        ]
         expected = [f"{share * 100:.0f} %" for share in shares] + [f"{large['dram_over_floor']:.2f}"]
         assert printed.split(" | ") == expected, name
 

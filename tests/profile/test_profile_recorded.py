@@ -1,4 +1,5 @@
-"""Captures that a Hopper GPU gave (tests/profile/recorded/, see its README): each reader on a good file, and on that file cut short,
+"""Captures that a Hopper GPU gave (tests/profile/recorded/, see its README): each reader on a good file, and on that
+file cut short,
 refused, or of another version.
 
 Files are named <solution>.<format>; the stage tables are those of the solutions in this checkout.
@@ -187,7 +188,8 @@ def test_nvidias_reader_ignores_the_number_of_the_reports_format(tmp_path: Path)
 
 
 def test_recorded_files_of_a_refused_capture_say_who_refused(tmp_path: Path) -> None:
-    """Made from recorded ones: what is left when kernels may not be traced or counted. The host that recorded refused nothing."""
+    """Made from recorded ones: what is left when kernels may not be traced or counted. The host that recorded refused
+    nothing."""
     said = "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"
     script = f"""DROP TABLE {nsys.KERNELS};
         CREATE TABLE DIAGNOSTIC_EVENT (timestamp INTEGER, severity INTEGER, text TEXT);

@@ -192,10 +192,30 @@ def test_missing_and_stale_documents_are_found(tmp_path: Path) -> None:
 
 def test_a_profile_from_another_model_of_gpu_is_found(tmp_path: Path) -> None:
     run = write_run(tmp_path, everyone())
-    host = {"schema": "bakeoff/host/1", "system": "x", "kernel": "x", "architecture": "x86_64", "cpu": "x", "cores": 1, "python": "3.12",
-            "driver": "x", "cuda_driver": "13.0", "packages": {}, "fingerprint": "0" * 64}  # fmt: skip
-    gpu = {"uuid": "x", "capability": "9.0", "memory_mib": 1, "vbios": "x", "power_limit_w": 1.0, "max_sm_mhz": 1, "max_memory_mhz": 1,
-           "ecc": True, "mig": False}  # fmt: skip
+    host = {
+        "schema": "bakeoff/host/1",
+        "system": "x",
+        "kernel": "x",
+        "architecture": "x86_64",
+        "cpu": "x",
+        "cores": 1,
+        "python": "3.12",
+        "driver": "x",
+        "cuda_driver": "13.0",
+        "packages": {},
+        "fingerprint": "0" * 64,
+    }
+    gpu = {
+        "uuid": "x",
+        "capability": "9.0",
+        "memory_mib": 1,
+        "vbios": "x",
+        "power_limit_w": 1.0,
+        "max_sm_mhz": 1,
+        "max_memory_mhz": 1,
+        "ecc": True,
+        "mig": False,
+    }
     for name, codes in ((GPU, set()), ("NVIDIA H200", {"other_gpu"})):
         (run / "host.json").write_bytes(pretty_json({**host, "gpus": [{**gpu, "name": name}]}))
         assert {finding.code for finding in check(run)} == codes

@@ -26,8 +26,14 @@ def test_a_calls_stages_busy_time_and_gaps_are_those_of_its_kernels() -> None:
     found = break_down(first, RULES)
     assert found is not None
     assert found.stages_us == {
-        "routing": 4.0, "permute": 0.0, "gemm1": 20.0, "activation_quant": 6.0, "gemm2": 10.0, "combine": 2.0, "other": 1.0,
-    }  # fmt: skip
+        "routing": 4.0,
+        "permute": 0.0,
+        "gemm1": 20.0,
+        "activation_quant": 6.0,
+        "gemm2": 10.0,
+        "combine": 2.0,
+        "other": 1.0,
+    }
     assert (found.busy_us, found.span_us, found.launches) == (43.0, 53.0, 6)
     # 34 to 36 us: everything was enqueued. 52 to 58.5 us: the fill was not; from there to 60 us it was.
     assert found.host_gap_us == pytest.approx(6.5)
@@ -53,8 +59,14 @@ def test_work_enqueued_outside_any_mark_is_left_out_although_it_runs_inside() ->
 def test_one_library_kernel_is_gemm1_before_the_activation_and_gemm2_after_it() -> None:
     names = ["route_tokens", GEMM, GEMM, "swiglu_rows", GEMM, "unknown", GEMM]
     assert [stage for stage, _ in assign(names, RULES)] == [
-        "routing", "gemm1", "gemm1", "activation_quant", "gemm2", "other", "gemm2",
-    ]  # fmt: skip
+        "routing",
+        "gemm1",
+        "gemm1",
+        "activation_quant",
+        "gemm2",
+        "other",
+        "gemm2",
+    ]
     assert [mapped for _, mapped in assign(names, RULES)] == [True] * 5 + [False, True]
 
 
@@ -130,7 +142,8 @@ def test_the_median_call_stands_for_the_cell() -> None:
 
 
 def test_a_call_that_a_tracer_delayed_on_the_host_does_not_stand_for_the_cell() -> None:
-    """The GPU waits in three of five calls because the host fell behind; where all calls wait alike, all of them count."""
+    """The GPU waits in three of five calls because the host fell behind; where all calls wait alike, all of them
+    count."""
 
     def broken_down(*enqueued: float) -> list[Breakdown]:
         made = [break_down(call_of((0, 10 + n), (40, 50), enqueued=at), RULES) for n, at in enumerate(enqueued)]

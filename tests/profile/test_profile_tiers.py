@@ -12,9 +12,16 @@ from bakeoff.profile import tiers
 from bakeoff.profile.tiers import Facts, choose, judge
 
 FULL = Facts(
-    gpu="NVIDIA H100 80GB HBM3", gpu_uuid="GPU-1", nsys="/usr/bin/nsys", nsys_version="2025.3.1", ncu="/usr/bin/ncu",
-    ncu_version="2025.3.1", cupti_version="13.0.1", admin_only=True, privileged=True,
-)  # fmt: skip
+    gpu="NVIDIA H100 80GB HBM3",
+    gpu_uuid="GPU-1",
+    nsys="/usr/bin/nsys",
+    nsys_version="2025.3.1",
+    ncu="/usr/bin/ncu",
+    ncu_version="2025.3.1",
+    cupti_version="13.0.1",
+    admin_only=True,
+    privileged=True,
+)
 
 
 def names(requested: str, facts: Facts) -> list[str]:

@@ -1,4 +1,5 @@
-"""Readers of timelines: the same capture in both formats reads the same, and every broken file says what is wrong with it."""
+"""Readers of timelines: the same capture in both formats reads the same, and every broken file says what is wrong with
+it."""
 
 from __future__ import annotations
 
@@ -116,7 +117,8 @@ def test_a_refused_cuda_trace_shows_what_the_profiler_said(tmp_path: Path) -> No
 def test_a_refused_cupti_recorder_shows_the_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
-        f'{{"schema": "{cupti.SCHEMA}", "device": "x", "cupti": "13.0.1"}}\n{{"error": "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"}}\n'
+        f'{{"schema": "{cupti.SCHEMA}", "device": "x", "cupti": "13.0.1"}}\n'
+        '{"error": "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"}\n'
     )
     assert "CUPTI_ERROR_INSUFFICIENT_PRIVILEGES" in refused(cupti.read, path).found
 
@@ -139,7 +141,8 @@ def test_older_exports_without_optional_columns_are_read(tmp_path: Path) -> None
 def test_a_line_that_lacks_fields_is_an_input_error(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
-        f'{{"schema": "{cupti.SCHEMA}"}}\n{{"workload": "T1_o32", "marks": [[0, 1]], "launches": [], "activities": []}}\n{{"end": 1}}\n'
+        f'{{"schema": "{cupti.SCHEMA}"}}\n'
+        '{"workload": "T1_o32", "marks": [[0, 1]], "launches": [], "activities": []}\n{"end": 1}\n'
     )
     assert "without what it must have" in refused(cupti.read, path).found
 
@@ -209,11 +212,26 @@ class FakeCupti:
         """A driver call now, and a kernel of it later on the GPU."""
         at = self.get_timestamp()
         self.pending.append(SimpleNamespace(kind=4, cbid=7, correlation_id=correlation, start=at, end=at + 10))
-        self.pending.append(SimpleNamespace(
-            kind=0, name=name, start=at + 50_000, end=at + 60_000, correlation_id=correlation, stream_id=7, grid_x=1, grid_y=2, grid_z=3,
-            block_x=128, block_y=1, block_z=1, registers_per_thread=40, static_shared_memory=16, dynamic_shared_memory=32,
-            local_memory_per_thread=8,
-        ))  # fmt: skip
+        self.pending.append(
+            SimpleNamespace(
+                kind=0,
+                name=name,
+                start=at + 50_000,
+                end=at + 60_000,
+                correlation_id=correlation,
+                stream_id=7,
+                grid_x=1,
+                grid_y=2,
+                grid_z=3,
+                block_x=128,
+                block_y=1,
+                block_z=1,
+                registers_per_thread=40,
+                static_shared_memory=16,
+                dynamic_shared_memory=32,
+                local_memory_per_thread=8,
+            )
+        )
 
 
 @pytest.fixture
@@ -241,8 +259,9 @@ def test_the_recorder_writes_what_its_reader_reads(fake_cupti: FakeCupti, tmp_pa
     recorder.close()
     found = calls(cupti.read(tmp_path / "a.jsonl"))
     assert [(call.mark.workload, call.mark.call, [one.name for one in call.activities]) for call in found] == [
-        ("T1_o32", 0, ["kern()", "route_tokens"]), ("T1_o32", 1, ["route_tokens"]),
-    ]  # fmt: skip
+        ("T1_o32", 0, ["kern()", "route_tokens"]),
+        ("T1_o32", 1, ["route_tokens"]),
+    ]
     kernel = found[0].activities[0]
     assert (kernel.grid, kernel.block, kernel.registers, kernel.shared_bytes, kernel.local_bytes) == (
         (1, 2, 3),

@@ -1,4 +1,5 @@
-"""Looking at a page with headless Chromium, without a driver: the page stands in a frame of the wanted width, a script asks it.
+"""Looking at a page with headless Chromium, without a driver: the page stands in a frame of the wanted width, a script
+asks it.
 
 The page itself holds no script; the one that asks runs in the surrounding document.
 """
@@ -18,9 +19,17 @@ from pathlib import Path
 import pytest
 
 _FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run", "--no-default-browser-check", "--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--hide-scrollbars",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
 
 
 def chromium() -> str:
@@ -38,7 +47,8 @@ def axe_source() -> str:
     spec = importlib.util.find_spec("axe_core_python")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip(
-            "needs axe-core: pip install axe-core-python, or AXE_CORE=path/to/axe.min.js, then: pytest -m browser tests/report"
+            "needs axe-core: pip install axe-core-python, or AXE_CORE=path/to/axe.min.js, then: pytest -m browser "
+            "tests/report"
         )
     return (Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
 
@@ -49,13 +59,15 @@ def ask(page: bytes, question: str, folder: Path, *, width: int, dark: bool = Fa
     `page` is the document, `view` its window, `await resize(width)` changes the width.
     """
     outer = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>frame</title>
-<iframe id="frame" title="page" style="border:0" width="{width}" height="{height}" srcdoc="{html.escape(page.decode("utf-8"), quote=True)}"></iframe>
+<iframe id="frame" title="page" style="border:0" width="{width}" height="{height}"
+  srcdoc="{html.escape(page.decode("utf-8"), quote=True)}"></iframe>
 <pre id="answer">WAITING</pre>
 <script>window.onload = async () => {{
   const frame = document.getElementById("frame"), view = frame.contentWindow, page = view.document;
   const resize = async (width) => {{ frame.width = width; await new Promise(done => setTimeout(done, 50)); }};
   let answer;
-  try {{ answer = JSON.stringify(await (async () => {{ {question} }})()); }} catch (error) {{ answer = JSON.stringify("FAILED " + error); }}
+  try {{ answer = JSON.stringify(await (async () => {{ {question} }})()); }}
+  catch (error) {{ answer = JSON.stringify("FAILED " + error); }}
   document.getElementById("answer").textContent = "ANSWER" + btoa(unescape(encodeURIComponent(answer))) + "!";
 }}</script></html>"""
     place = folder / "frame.html"

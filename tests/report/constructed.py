@@ -61,9 +61,20 @@ def passed_cell(
     solution: str, workload: str, *, speedup: m.Estimate | None = None, latency: float | None = None
 ) -> m.Cell:
     numerics = m.Numerics(
-        matched_ratio=0.93, matched_ratio_active=0.8665, relative_l2=0.0431, worst_row_l2=0.062, cosine=0.99907, calc_diff=9.3e-4,
-        scale=0.9998, max_abs=9123.5, max_rel=4.4, nonzero_inactive=0, non_finite=0, active_rows=450, ambiguous_rows=0,
-    )  # fmt: skip
+        matched_ratio=0.93,
+        matched_ratio_active=0.8665,
+        relative_l2=0.0431,
+        worst_row_l2=0.062,
+        cosine=0.99907,
+        calc_diff=9.3e-4,
+        scale=0.9998,
+        max_abs=9123.5,
+        max_rel=4.4,
+        nonzero_inactive=0,
+        non_finite=0,
+        active_rows=450,
+        ambiguous_rows=0,
+    )
     return m.Cell(
         solution=solution,
         workload=workload,
@@ -102,22 +113,48 @@ def summaries(
         mean = sum(values) / len(values)
         result.append(
             m.Summary(
-                solution=p.name, cells=len(values), due=len(loads), passed=passed, leads=3, wins=2, ties=1,
-                geometric_mean=m.Estimate(value=mean, low=mean * 0.99, high=mean * 1.01), arithmetic_mean=mean, median=values[len(values) // 2],
-                minimum=values[0], minimum_at=loads[0].id, maximum=values[-1], maximum_at=loads[-1].id,
-                std_sample=1.5, std_population=1.4, cv_sample=0.11, cv_population=0.1,
+                solution=p.name,
+                cells=len(values),
+                due=len(loads),
+                passed=passed,
+                leads=3,
+                wins=2,
+                ties=1,
+                geometric_mean=m.Estimate(value=mean, low=mean * 0.99, high=mean * 1.01),
+                arithmetic_mean=mean,
+                median=values[len(values) // 2],
+                minimum=values[0],
+                minimum_at=loads[0].id,
+                maximum=values[-1],
+                maximum_at=loads[-1].id,
+                std_sample=1.5,
+                std_population=1.4,
+                cv_sample=0.11,
+                cv_population=0.1,
             )
-        )  # fmt: skip
+        )
     return result
 
 
 def header(kind: str = "run", **rest: object) -> m.RunHeader:
     fields: dict[str, object] = {
-        "kind": kind, "id": "constructed", "title": "Four FP8 mixture-of-experts kernels", "backend": "sm_90a", "hardware": "NVIDIA H100",
-        "definition": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048", "dataset": "synthetic", "protocol": "robust",
-        "families": ["fib", "realistic"], "seeds": [0], "blocks": 5, "timeout_s": 1200, "rtol": 0.2, "atol": 0.1,
-        "required_matched_ratio": 0.85, "time_tier": "cupti_span_us",
-    }  # fmt: skip
+        "kind": kind,
+        "id": "constructed",
+        "title": "Four FP8 mixture-of-experts kernels",
+        "backend": "sm_90a",
+        "hardware": "NVIDIA H100",
+        "definition": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048",
+        "dataset": "synthetic",
+        "protocol": "robust",
+        "families": ["fib", "realistic"],
+        "seeds": [0],
+        "blocks": 5,
+        "timeout_s": 1200,
+        "rtol": 0.2,
+        "atol": 0.1,
+        "required_matched_ratio": 0.85,
+        "time_tier": "cupti_span_us",
+    }
     return m.RunHeader.model_validate(fields | rest)
 
 
@@ -143,30 +180,50 @@ def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Ana
         run=header(id="cpu", backend="cpu", hardware="a CPU", blocks=1, time_tier="wall_us", definition="moe_narrow"),
         performance_shown=False,
         validity=checks,
-        provenance=[m.Fact(group="software", key="torch", value="2.13.0"), m.Fact(group="host", key="memory", value=24, unit="GiB")],
+        provenance=[
+            m.Fact(group="software", key="torch", value="2.13.0"),
+            m.Fact(group="host", key="memory", value=24, unit="GiB"),
+        ],
         participants=everyone,
         workloads=loads,
         cells=cells,
         verifications=[
             m.Verification(
-                solution=p.name, family=family, seed=0, due=number, passed=number, worst_relative_l2=0.051, worst_calc_diff=1.1e-3,
-                least_matched_active=0.86, widest_scale=1.001,
+                solution=p.name,
+                family=family,
+                seed=0,
+                due=number,
+                passed=number,
+                worst_relative_l2=0.051,
+                worst_calc_diff=1.1e-3,
+                least_matched_active=0.86,
+                widest_scale=1.001,
             )
-            for p in everyone for family in ("fib", "realistic")
+            for p in everyone
+            for family in ("fib", "realistic")
         ],
         summaries=summaries(everyone, loads, cells, False),
         gate_power=m.GatePower(
-            definition="moe_narrow", families=["fib"], counted=19, excluded=1, killed_published=8, killed_strict=19,
-            honest_cells=19, honest_rejected_published=0, honest_rejected_strict=0,
+            definition="moe_narrow",
+            families=["fib"],
+            counted=19,
+            excluded=1,
+            killed_published=8,
+            killed_strict=19,
+            honest_cells=19,
+            honest_rejected_published=0,
+            honest_rejected_strict=0,
             mutants=[
-                m.MutantPower(name="gate_up_swapped", must_die=True, cells=19, excluded=1, killed_published=8, killed_strict=18),
-                m.MutantPower(name="fp8_output", must_die=False, cells=19, excluded=0, killed_published=0, killed_strict=1),
+                m.MutantPower(
+                    name="gate_up_swapped", must_die=True, cells=19, excluded=1, killed_published=8, killed_strict=18
+                ),
+                m.MutantPower(
+                    name="fp8_output", must_die=False, cells=19, excluded=0, killed_published=0, killed_strict=1
+                ),
             ],
         ),
-        builds=[
-            m.Build(solution=p.name, arch="cpu", status="ok", digest="ab" * 32, executed=True) for p in everyone
-        ],
-    )  # fmt: skip
+        builds=[m.Build(solution=p.name, arch="cpu", status="ok", digest="ab" * 32, executed=True) for p in everyone],
+    )
 
 
 def _speedup(k: int, n: int, blocks: int) -> m.Estimate:
@@ -213,9 +270,14 @@ def winner(workload: str, cells: list[m.Cell], blocks: int) -> m.Winner:
     supported = blocks > 1 and len(workload) % 2 == 0 and len(ranked) > 1
     tied = [] if supported or blocks == 1 or len(ranked) == 1 else [ranked[1].solution]
     return m.Winner(
-        workload=workload, leader=ranked[0].solution, runner_up=ranked[1].solution if len(ranked) > 1 else None, lead=lead,
-        supported=supported, tied=tied, basis="blocks" if blocks > 1 else "none",
-    )  # fmt: skip
+        workload=workload,
+        leader=ranked[0].solution,
+        runner_up=ranked[1].solution if len(ranked) > 1 else None,
+        lead=lead,
+        supported=supported,
+        tied=tied,
+        basis="blocks" if blocks > 1 else "none",
+    )
 
 
 def pairs(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -> list[m.Pair]:
@@ -224,11 +286,17 @@ def pairs(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -
         for b in everyone[i + 1 :]:
             verdicts = [
                 m.PairVerdict(
-                    workload=w.id, verdict=list(m.Verdict)[n % 4] if blocks > 1 else None, undecided=None if blocks > 1 else "one_block",
-                    ratio=m.Estimate(value=1.1, low=1.05, high=1.15), blocks=blocks, p_difference=0.001, p_equivalence=1.0, mde=0.021,
+                    workload=w.id,
+                    verdict=list(m.Verdict)[n % 4] if blocks > 1 else None,
+                    undecided=None if blocks > 1 else "one_block",
+                    ratio=m.Estimate(value=1.1, low=1.05, high=1.15),
+                    blocks=blocks,
+                    p_difference=0.001,
+                    p_equivalence=1.0,
+                    mde=0.021,
                 )
                 for n, w in enumerate(loads)
-            ]  # fmt: skip
+            ]
             result.append(
                 m.Pair(
                     a=a.name,
@@ -270,27 +338,54 @@ def findings(everyone: list[m.Participant], loads: list[m.Workload], blocks: int
     version = None
     if len(everyone) > 2:
         version = m.VersionFinding(
-            new=names[2], old=names[1], ratio=step, mean_ratio=1.07, ahead=16, behind=3, workloads=19, faster=12, slower=1, std_new=1.06, std_old=1.28
-        )  # fmt: skip
+            new=names[2],
+            old=names[1],
+            ratio=step,
+            mean_ratio=1.07,
+            ahead=16,
+            behind=3,
+            workloads=19,
+            faster=12,
+            slower=1,
+            std_new=1.06,
+            std_old=1.28,
+        )
     large = m.LargeBatchFinding(
-        small=[w.id for w in loads[:1]], large=[w.id for w in loads[-2:]], small_below=1000, large_from=10000,
-        rows=[m.LargeBatchRow(solution=name, small=30.0, large=6.0, kept=0.2) for name in names], leader_small=names[-1], leader_large=names[0],
-    )  # fmt: skip
+        small=[w.id for w in loads[:1]],
+        large=[w.id for w in loads[-2:]],
+        small_below=1000,
+        large_from=10000,
+        rows=[m.LargeBatchRow(solution=name, small=30.0, large=6.0, kept=0.2) for name in names],
+        leader_small=names[-1],
+        leader_large=names[0],
+    )
     return m.Findings(
         ranking=m.RankingFinding(
-            order=ranked(everyone), steps=[step] * (len(names) - 1), leads=dict.fromkeys(names, 4), wins=dict.fromkeys(names, 2), undecided=9
+            order=ranked(everyone),
+            steps=[step] * (len(names) - 1),
+            leads=dict.fromkeys(names, 4),
+            wins=dict.fromkeys(names, 2),
+            undecided=9,
         ),
         large_batch=large,
         version=version,
-        consistency=m.ConsistencyFinding(rows=[m.ConsistencyRow(solution=n, cv_sample=0.1, cv_population=0.09, spread=3.2) for n in names]),
+        consistency=m.ConsistencyFinding(
+            rows=[m.ConsistencyRow(solution=n, cv_sample=0.1, cv_population=0.09, spread=3.2) for n in names]
+        ),
         previous=[
             m.PreviousFinding(
-                id="2026-02-26_2way", relation="repeat", comparable=True, reasons=[], flipped=[loads[0].id],
+                id="2026-02-26_2way",
+                relation="repeat",
+                comparable=True,
+                reasons=[],
+                flipped=[loads[0].id],
                 rows=[m.PreviousRow(solution=names[0], workloads=19, ratio=1.08, least=0.9, greatest=1.55)],
             ),
-            m.PreviousFinding(id="older", relation="previous", comparable=False, reasons=["device"], rows=[], flipped=[]),
+            m.PreviousFinding(
+                id="older", relation="previous", comparable=False, reasons=["device"], rows=[], flipped=[]
+            ),
         ],
-    )  # fmt: skip
+    )
 
 
 def comparison(everyone: list[m.Participant], loads: list[m.Workload]) -> m.Comparison:
@@ -302,20 +397,56 @@ def comparison(everyone: list[m.Participant], loads: list[m.Workload]) -> m.Comp
         for w in loads
     ]
     return m.Comparison(
-        old="2026-02-26_4way", new="constructed", rule="published", not_comparable=["device", "inputs"], between_run_sd=0.12,
-        between_run_cells=38, counts={"REPRODUCED": 0, "DIFFERS": 0, "NOT COMPARABLE": len(cells)}, cells=cells,
-    )  # fmt: skip
+        old="2026-02-26_4way",
+        new="constructed",
+        rule="published",
+        not_comparable=["device", "inputs"],
+        between_run_sd=0.12,
+        between_run_cells=38,
+        counts={"REPRODUCED": 0, "DIFFERS": 0, "NOT COMPARABLE": len(cells)},
+        cells=cells,
+    )
 
 
 def claims() -> m.Audit:
     return m.Audit(
-        report="4-Way Benchmark", figures=2, conclusions=1, confirmed=1, contradicted=1, not_testable=1,
+        report="4-Way Benchmark",
+        figures=2,
+        conclusions=1,
+        confirmed=1,
+        contradicted=1,
+        not_testable=1,
         claims=[
-            m.ClaimResult(id="median", place="Summary", kind="figure", text="Median 31.21x", printed="31.21x", verdict=m.ClaimVerdict.CONTRADICTED, computed=["31.1500"], tolerance="0.005"),
-            m.ClaimResult(id="mean", place="Summary", kind="figure", text="Average 30.37x", printed="30.37x", verdict=m.ClaimVerdict.CONFIRMED, computed=["30.3737"], tolerance="0.005"),
-            m.ClaimResult(id="why", place="Findings", kind="conclusion", text="scatter dominates | at scale", verdict=m.ClaimVerdict.NOT_TESTABLE, needs="a profile"),
+            m.ClaimResult(
+                id="median",
+                place="Summary",
+                kind="figure",
+                text="Median 31.21x",
+                printed="31.21x",
+                verdict=m.ClaimVerdict.CONTRADICTED,
+                computed=["31.1500"],
+                tolerance="0.005",
+            ),
+            m.ClaimResult(
+                id="mean",
+                place="Summary",
+                kind="figure",
+                text="Average 30.37x",
+                printed="30.37x",
+                verdict=m.ClaimVerdict.CONFIRMED,
+                computed=["30.3737"],
+                tolerance="0.005",
+            ),
+            m.ClaimResult(
+                id="why",
+                place="Findings",
+                kind="conclusion",
+                text="scatter dominates | at scale",
+                verdict=m.ClaimVerdict.NOT_TESTABLE,
+                needs="a profile",
+            ),
         ],
-    )  # fmt: skip
+    )
 
 
 def published_run(solutions: int = 4, number: int = 19) -> m.Analysis:
@@ -328,7 +459,19 @@ def published_run(solutions: int = 4, number: int = 19) -> m.Analysis:
     ]
     return base.model_copy(
         update={
-            "run": header("published", id="2026-02-26_4way", backend="sm_100a", hardware="NVIDIA B200", date="2026-02-26", blocks=1, families=[], seeds=[], protocol=None, time_tier=None, dataset=None),
+            "run": header(
+                "published",
+                id="2026-02-26_4way",
+                backend="sm_100a",
+                hardware="NVIDIA B200",
+                date="2026-02-26",
+                blocks=1,
+                families=[],
+                seeds=[],
+                protocol=None,
+                time_tier=None,
+                dataset=None,
+            ),
             "workloads": loads,
             "cells": cells,
             "validity": [m.Check(code="values_recorded", status="warning", items=["dataset revision"])],
@@ -338,7 +481,7 @@ def published_run(solutions: int = 4, number: int = 19) -> m.Analysis:
             "comparisons": [],
             "audit": claims(),
         }
-    )  # fmt: skip
+    )
 
 
 def profiles(everyone: list[m.Participant], loads: list[m.Workload]) -> ProfileSection:
@@ -349,41 +492,97 @@ def profiles(everyone: list[m.Participant], loads: list[m.Workload]) -> ProfileS
         counted = number == 0
         parts = [
             dict(
-                stage=name, us=0.0 if name == "other" else 10.0 * (k + 1), run_us=0.0 if name == "other" else 10.0 * (k + 1), share=0.0 if name == "other" else (k + 1) / 21,
-                floor_us=4.0, floor_share=0.4, limit="memory" if counted else None, limit_from="counters" if counted else None, launches=1,
-                dram_bytes=1e6 if counted else None, dram_share=0.7 if counted else None, tensor_share=0.1 if counted else None, occupancy=None, local_accesses=None,
+                stage=name,
+                us=0.0 if name == "other" else 10.0 * (k + 1),
+                run_us=0.0 if name == "other" else 10.0 * (k + 1),
+                share=0.0 if name == "other" else (k + 1) / 21,
+                floor_us=4.0,
+                floor_share=0.4,
+                limit="memory" if counted else None,
+                limit_from="counters" if counted else None,
+                launches=1,
+                dram_bytes=1e6 if counted else None,
+                dram_share=0.7 if counted else None,
+                tensor_share=0.1 if counted else None,
+                occupancy=None,
+                local_accesses=None,
             )
             for k, name in enumerate(names)
-        ]  # fmt: skip
+        ]
         found.append(
             dict(
-                solution=p.name, workload=load.id, tier="nsys", busy_us=210.0, span_us=250.0, gap_share=0.16, host_gap_share=0.1, launches=6,
-                syncs=0, host_us=40.0, host_traced=False, bound="device", mapped_share=1.0, stages=parts, flops=10**12, floor_bytes=10**9, intensity=1000.0,
-                floor_us=100.0, floor_share=0.4, ceiling_us=120.0, ceiling_share=0.48, dram_bytes=None, dram_over_floor=1.2 if counted else None,
-                bandwidth_gbs=None, bandwidth_share=None, bandwidth_ceiling_share=None, tensor_share=None, tflops=500.0,
-                counters_missing=None if counted else "no permission", kernels=[dict(name="route_<k>", stage="routing", mapped=True, launches=1, us=10.0)],
+                solution=p.name,
+                workload=load.id,
+                tier="nsys",
+                busy_us=210.0,
+                span_us=250.0,
+                gap_share=0.16,
+                host_gap_share=0.1,
+                launches=6,
+                syncs=0,
+                host_us=40.0,
+                host_traced=False,
+                bound="device",
+                mapped_share=1.0,
+                stages=parts,
+                flops=10**12,
+                floor_bytes=10**9,
+                intensity=1000.0,
+                floor_us=100.0,
+                floor_share=0.4,
+                ceiling_us=120.0,
+                ceiling_share=0.48,
+                dram_bytes=None,
+                dram_over_floor=1.2 if counted else None,
+                bandwidth_gbs=None,
+                bandwidth_share=None,
+                bandwidth_ceiling_share=None,
+                tensor_share=None,
+                tflops=500.0,
+                counters_missing=None if counted else "no permission",
+                kernels=[dict(name="route_<k>", stage="routing", mapped=True, launches=1, us=10.0)],
             )
-        )  # fmt: skip
+        )
     claim = {"place": "Key Findings", "text": "Triton scatter dominates", "test": "share of permute against gemm1"}
-    return ProfileSection.model_validate(dict(
-        gpu="NVIDIA H100", backend="sm_90a", workloads=[dict(id=w.id, seq_len=w.seq_len, local_pairs=w.seq_len) for w in loads],
-        stages=list(names), peak_gbs=3350.0, peak_tflops=1979.0, peak_source="the data sheet",
-        ceilings=dict(copy_gbs=3000.0, fp8_tflops=None, launch_us=2.1), tools={"nsys": "2026.1"}, tiers_missing={"ncu": "no permission"},
-        coverage=[
-            dict(solution=p.name, due=19, profiled=1, counted=0, mapped_least=0.99, failures={loads[0].id: "timeout"}) for p in everyone
-        ],
-        cells=found,
-        worst=[
-            dict(
-                solution=everyone[0].name, workload=load.id, floor_share=0.4, stage="gemm1", stage_share=0.3, stage_floor_share=0.4,
-                limit="memory", gap_share=0.16, launches=6, dram_over_floor=1.2,
-            )
-        ],
-        explanations=[
-            dict(id="a", verdict="CONTRADICTED", numbers={"permute_share": 0.1}, needs=None, **claim),
-            dict(id="b", verdict="NOT TESTABLE", numbers={}, needs="`bakeoff profile` on a B200", **claim),
-        ],
-    ))  # fmt: skip
+    return ProfileSection.model_validate(
+        dict(
+            gpu="NVIDIA H100",
+            backend="sm_90a",
+            workloads=[dict(id=w.id, seq_len=w.seq_len, local_pairs=w.seq_len) for w in loads],
+            stages=list(names),
+            peak_gbs=3350.0,
+            peak_tflops=1979.0,
+            peak_source="the data sheet",
+            ceilings=dict(copy_gbs=3000.0, fp8_tflops=None, launch_us=2.1),
+            tools={"nsys": "2026.1"},
+            tiers_missing={"ncu": "no permission"},
+            coverage=[
+                dict(
+                    solution=p.name, due=19, profiled=1, counted=0, mapped_least=0.99, failures={loads[0].id: "timeout"}
+                )
+                for p in everyone
+            ],
+            cells=found,
+            worst=[
+                dict(
+                    solution=everyone[0].name,
+                    workload=load.id,
+                    floor_share=0.4,
+                    stage="gemm1",
+                    stage_share=0.3,
+                    stage_floor_share=0.4,
+                    limit="memory",
+                    gap_share=0.16,
+                    launches=6,
+                    dram_over_floor=1.2,
+                )
+            ],
+            explanations=[
+                dict(id="a", verdict="CONTRADICTED", numbers={"permute_share": 0.1}, needs=None, **claim),
+                dict(id="b", verdict="NOT TESTABLE", numbers={}, needs="`bakeoff profile` on a B200", **claim),
+            ],
+        )
+    )
 
 
 def profiled_run() -> m.Analysis:

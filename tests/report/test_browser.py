@@ -1,4 +1,5 @@
-"""Pages in a real browser: no accessibility fault, nothing wider than the screen, readable in light and dark, and without scripts."""
+"""Pages in a real browser: no accessibility fault, nothing wider than the screen, readable in light and dark, and
+without scripts."""
 
 from __future__ import annotations
 
@@ -30,11 +31,13 @@ OPENED = "page.querySelectorAll('details').forEach(one => one.open = true);"
 
 
 def violations(name: str, rules: str, folder: Path, *, dark: bool) -> list[list[object]]:
-    """What axe-core finds with all details opened: impact, rule, number of places, the first place and what is wrong there."""
+    """What axe-core finds with all details opened: impact, rule, number of places, the first place and what is wrong
+    there."""
     question = f"""{OPENED}
         view.eval({browser.quoted(browser.axe_source())});
         const found = await view.axe.run(page, {{resultTypes: ["violations"]{rules}}});
-        return found.violations.map(v => [v.impact, v.id, v.nodes.length, v.nodes[0].html, v.nodes[0].failureSummary]);"""
+        return found.violations.map(
+            v => [v.impact, v.id, v.nodes.length, v.nodes[0].html, v.nodes[0].failureSummary]);"""
     found = browser.ask(page(name), question, folder, width=1280, dark=dark)
     assert isinstance(found, list), found
     return found
@@ -59,12 +62,14 @@ def test_axe_would_find_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("name", [*PAGES, "twelve_solutions", "forty_workloads"])
 def test_no_page_is_wider_than_its_screen(name: str, tmp_path: Path) -> None:
     question = f"""{OPENED}
-        const beyond = e => !e.closest(".scroll, pre, svg, nav") && e.getBoundingClientRect().right > view.innerWidth + 1;
+        const beyond = e => !e.closest(".scroll, pre, svg, nav")
+            && e.getBoundingClientRect().right > view.innerWidth + 1;
         const found = [];
         for (const width of {list(WIDTHS)}) {{
             await resize(width);
             const wide = [...page.querySelectorAll("main *")].filter(beyond).map(e => e.outerHTML.slice(0, 90));
-            if (page.documentElement.scrollWidth > width || wide.length) found.push([width, page.documentElement.scrollWidth, wide.slice(0, 3)]);
+            if (page.documentElement.scrollWidth > width || wide.length)
+                found.push([width, page.documentElement.scrollWidth, wide.slice(0, 3)]);
         }}
         return [view.innerWidth, found];"""
     assert browser.ask(page(name), question, tmp_path, width=WIDTHS[0]) == [WIDTHS[-1], []]
@@ -78,7 +83,8 @@ def test_the_row_names_of_a_scrolled_table_stay_in_sight(tmp_path: Path) -> None
 
 
 def test_one_of_two_drawings_is_shown_by_width(tmp_path: Path) -> None:
-    question = """const shown = c => [...page.querySelectorAll("figure svg." + c)].filter(e => e.getClientRects().length).length;
+    question = """const shown = c => [...page.querySelectorAll("figure svg." + c)]
+        .filter(e => e.getClientRects().length).length;
         const before = [shown("wide"), shown("narrow")];
         await resize(390);
         return [before, [shown("wide"), shown("narrow")]];"""

@@ -21,7 +21,8 @@ HASH_SEEDS, ZONES, LOCALES = ("0", "4711"), ("UTC", "Pacific/Kiritimati"), ("C",
 
 
 def rendered(root: Path, sources: list[Path], target: Path, **environment: str) -> dict[str, str]:
-    """sha256 of every file that the verbs report and index write, run from the checkout at `root` by a fresh interpreter."""
+    """sha256 of every file that the verbs report and index write, run from the checkout at `root` by a fresh
+    interpreter."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON", "TZ"))}
     for source in sources:
         (target / source.stem).mkdir(parents=True)
@@ -90,8 +91,10 @@ def test_two_python_versions_give_the_same_bytes(tmp_path: Path) -> None:
             for words in (["analyse", source, "-o", document], ["report", document]):
                 subprocess.run(
                     [python, "-m", "bakeoff", *map(str, words)],
-                    check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT / "workflow")},
-                )  # fmt: skip
+                    check=True,
+                    capture_output=True,
+                    env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT / "workflow")},
+                )
         files = sorted(path for path in target.rglob("*") if path.is_file())
         made.append({str(path.relative_to(target)): path.read_bytes() for path in files})
     versions = {subprocess.run([p, "-V"], capture_output=True, check=True).stdout for p in (sys.executable, other)}

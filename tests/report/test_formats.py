@@ -10,8 +10,17 @@ from bakeoff.report import formats
 
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
-    [(0.125, 2, "0.12"), (0.135, 2, "0.14"), (2.675, 2, "2.68"), (31.205, 2, "31.20"), (1e-9, 2, "0.00"), (-1e-9, 2, "0.00"), (-1.005, 2, "−1.00"), (12, 2, "12.00")],
-)  # fmt: skip
+    [
+        (0.125, 2, "0.12"),
+        (0.135, 2, "0.14"),
+        (2.675, 2, "2.68"),
+        (31.205, 2, "31.20"),
+        (1e-9, 2, "0.00"),
+        (-1e-9, 2, "0.00"),
+        (-1.005, 2, "−1.00"),
+        (12, 2, "12.00"),
+    ],
+)
 def test_rounding_is_half_even_on_the_shortest_decimal(value: float, digits: int, text: str) -> None:
     assert formats.fixed(value, digits) == text
 
@@ -62,8 +71,18 @@ def test_units_stand_with_their_figures() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (0.0431, "0.0431"), (1.1e-3, "0.00110"), (9.996e-4, "0.00100"), (1.234e-4, "1.23e-4"), (-1.234e-4, "−1.23e-4"), (1234567.0, "1.23e6"), (999.6, "1000"), (0.867, "0.867")],
-)  # fmt: skip
+    [
+        (0.0, "0"),
+        (0.0431, "0.0431"),
+        (1.1e-3, "0.00110"),
+        (9.996e-4, "0.00100"),
+        (1.234e-4, "1.23e-4"),
+        (-1.234e-4, "−1.23e-4"),
+        (1234567.0, "1.23e6"),
+        (999.6, "1000"),
+        (0.867, "0.867"),
+    ],
+)
 def test_significant_figures(value: float, text: str) -> None:
     assert formats.significant(value) == text
 
@@ -76,8 +95,10 @@ def test_lists_and_plurals() -> None:
         "a, b and c",
     ]
     assert (formats.plural(1, "workload"), formats.plural(1900, "workload"), formats.plural(2, "box", "boxes")) == (
-        "1 workload", "1,900 workloads", "2 boxes",
-    )  # fmt: skip
+        "1 workload",
+        "1,900 workloads",
+        "2 boxes",
+    )
 
 
 def test_machines_get_every_digit() -> None:

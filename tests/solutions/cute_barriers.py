@@ -1,7 +1,9 @@
-"""A model of the CuTeDSL kernels' barriers: roles as generators, copies and products as events that finish when they like.
+"""A model of the CuTeDSL kernels' barriers: roles as generators, copies and products as events that finish when they
+like.
 
-`replay` runs one cluster's roles in a random order, with the stages and parities of cute_maps, which the device code uses.
-It raises Fault for a deadlock, a slot written while it is in use, data read before it is there, or a miscounted barrier.
+`replay` runs one cluster's roles in a random order, with the stages and parities of cute_maps, which the device code
+uses. It raises Fault for a deadlock, a slot written while it is in use, data read before it is there, or a miscounted
+barrier.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""A small machine that runs the PTX of the grouped GEMMs on a CPU: memory, barriers, asynchronous units, warps in random order.
+"""A small machine that runs the PTX of the grouped GEMMs on a CPU: memory, barriers, asynchronous units, warps in
+random order.
 
 `Machine.launch` runs one cluster of thread blocks until all threads have returned; what each instruction does stands in
-`ptx_arithmetic`, `ptx_memory` and `ptx_units`. It is made to object: an asynchronous copy poisons its target when it starts and delivers when it likes, a
-matrix instruction reads its operands at its start and again at its end, and `Fault` is raised for a deadlock, a barrier
-miscounted, a product whose operands changed under it, an address outside of what was allocated, a tensor-memory access
-that no fence orders, or a block that leaves while something is still on its way to it.
-Not modelled: the memory order of ordinary loads and stores, bank conflicts, time.
+`ptx_arithmetic`, `ptx_memory` and `ptx_units`. It is made to object: an asynchronous copy poisons its target when it
+starts and delivers when it likes, a matrix instruction reads its operands at its start and again at its end, and
+`Fault` is raised for a deadlock, a barrier miscounted, a product whose operands changed under it, an address outside of
+what was allocated, a tensor-memory access that no fence orders, or a block that leaves while something is still on its
+way to it. Not modelled: the memory order of ordinary loads and stores, bank conflicts, time.
 """
 
 from __future__ import annotations
@@ -64,14 +65,16 @@ class Barrier:
 
 @dataclass(frozen=True)
 class TensorMap:
-    """What a TMA descriptor says of a tensor of bytes: its array, outermost axis first, and the rows of a box of 128 bytes."""
+    """What a TMA descriptor says of a tensor of bytes: its array, outermost axis first, and the rows of a box of 128
+    bytes."""
 
     data: np.ndarray
     rows: int
     late: bool = False  # see Memory.add
 
     def box(self, coordinates: list[int]) -> np.ndarray:
-        """The box at `coordinates`, innermost first. A box that leaves the tensor is a fault: nothing here needs one."""
+        """The box at `coordinates`, innermost first. A box that leaves the tensor is a fault: nothing here needs
+        one."""
         column, row, *outer = coordinates
         plane = self.data[tuple(reversed(outer))]
         inside = 0 <= column <= plane.shape[1] - 128 and 0 <= row <= plane.shape[0] - self.rows
@@ -116,7 +119,8 @@ class Memory:
     def add(self, array: np.ndarray, late: bool = False) -> int:
         """Address of a contiguous array, whose bytes stores will change.
 
-        late: the kernel before this one in the stream may still use it, so that it must not be touched before that one's end.
+        late: the kernel before this one in the stream may still use it, so that it must not be touched before that
+        one's end.
         """
         self.arrays.append(array.reshape(-1).view(np.uint8))
         if late:
@@ -218,7 +222,8 @@ class Step:
 
 @dataclass
 class Program:
-    """A kernel's PTX, split up: instructions as (guard, opcode, operands), labels, parameters' names, threads of a block."""
+    """A kernel's PTX, split up: instructions as (guard, opcode, operands), labels, parameters' names, threads of a
+    block."""
 
     lines: list[tuple[str, str, list[str]]]
     labels: dict[str, int]

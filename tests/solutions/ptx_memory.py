@@ -187,7 +187,8 @@ def leave(opcode: str, operands: list[str]) -> Act:
 
 
 def wait_for_kernel(opcode: str, operands: list[str]) -> Act:
-    """The end of the kernel before this one in the stream: for this warp's copies, and for all that its block does then."""
+    """The end of the kernel before this one in the stream: for this warp's copies, and for all that its block does
+    then."""
 
     def act(warp: Warp, mask: np.ndarray) -> None:
         warp.waited = warp.block.waited = True

@@ -1,7 +1,7 @@
 """The asynchronous units of the machine in `ptx_machine`: copies, Hopper's and Blackwell's matrix instructions.
 
-Entry point: `run_cluster`. The matrix instructions decode the descriptors that the kernel built. An instruction that is not
-known is an error, never skipped.
+Entry point: `run_cluster`. The matrix instructions decode the descriptors that the kernel built. An instruction that is
+not known is an error, never skipped.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def operand(block: Block, descriptor: int, rows: int, chip: str) -> np.ndarray:
 
 
 class Product:
-    """One matrix instruction: X (m, 32) times the transpose of Y (n, 32). Its operands must not change until it is done."""
+    """One matrix instruction: X (m, 32) times the transpose of Y (n, 32). Its operands must not change until it is
+    done."""
 
     def __init__(self, block: Block, x: int, y: int, m: int, n: int, chip: str) -> None:
         self.fetch = lambda: (operand(block, x, m, chip), operand(block, y, n, chip))
@@ -314,9 +315,16 @@ def translate(line: tuple[str, str, list[str]], program: Program) -> Step:
 
 
 def run_cluster(
-    program: Program, memory: Memory, parameters: dict[str, Any], *, first: int, grid: int, cluster: int, shared: int,
+    program: Program,
+    memory: Memory,
+    parameters: dict[str, Any],
+    *,
+    first: int,
+    grid: int,
+    cluster: int,
+    shared: int,
     seed: int,
-) -> None:  # fmt: skip
+) -> None:
     """Run the cluster whose first block is number `first` of `grid` blocks to its end, in one random order.
 
     Raises Fault where the machine objects. parameters: by name, in order; a TensorMap, or the bytes of a value.

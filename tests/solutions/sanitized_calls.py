@@ -1,4 +1,5 @@
-"""What test_sanitizer.py runs under compute-sanitizer: calls of a solution at the full width, or one kernel with a fault.
+"""What test_sanitizer.py runs under compute-sanitizer: calls of a solution at the full width, or one kernel with a
+fault.
 
     compute-sanitizer --tool memcheck --report-api-errors no \
         python tests/solutions/sanitized_calls.py SOLUTION all|stages T [T ...]

@@ -151,7 +151,8 @@ def active_rows(inputs: Inputs) -> torch.Tensor:
 
 
 def record_launches(monkeypatch: Any, stages: ModuleType, launched: Any) -> None:
-    """Let the Triton stages launch without a GPU: each launch is checked and goes to `launched(name, arguments, constants)`."""
+    """Let the Triton stages launch without a GPU: each launch is checked and goes to `launched(name, arguments,
+    constants)`."""
     stream = SimpleNamespace(cuda_stream=0)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
     monkeypatch.setattr(stages, "_processors", lambda index: 132)

@@ -184,7 +184,8 @@ def test_full_width_rows_match_as_often_as_the_design_says(name, ratio):
 
 @cache
 def full_width():
-    """24 tokens of the full width, all sent to two local experts, and their result; the other 30 stay untouched zeros."""
+    """24 tokens of the full width, all sent to two local experts, and their result; the other 30 stay untouched
+    zeros."""
     generator = torch.Generator().manual_seed(10)
     inputs = make_inputs(24, seed=8)
     inputs["hidden_states"] = fp8(generator, 24, 7168)

@@ -126,7 +126,8 @@ def test_every_workload_binds_to_the_compiled_signature(recorded, arch, fp8_out)
 
 @pytest.fixture
 def launched(monkeypatch):
-    """Launches of the whole layer, in order: Triton stages by name, GEMMs with label, form, N and K; each is checked."""
+    """Launches of the whole layer, in order: Triton stages by name, GEMMs with label, form, N and K; each is
+    checked."""
     launches = []
     record_launches(
         monkeypatch,

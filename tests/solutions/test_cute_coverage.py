@@ -1,4 +1,5 @@
-"""The index maps put together: every workload, every tile, every thread; what is read and what is written, element by element.
+"""The index maps put together: every workload, every tile, every thread; what is read and what is written, element by
+element.
 
 `test_cute_maps` takes each map by itself; here schedule, boxes and results follow each other as in the kernels.
 """

@@ -85,8 +85,15 @@ def test_blocks_that_run_together_share_a_weight_tile_or_a_token_tile():
 def test_forms_cover_every_number_of_tokens_and_change_once_at_each_limit():
     picked = [gemm.pick_form("sm_90a", False, t).name for t in (1, 192, 193, 1100, 1101, 3400, 3401, 10**6)]
     assert picked == [
-        "swapped16", "swapped16", "swapped64", "swapped64", "swapped128", "swapped128", "plain", "plain",
-    ]  # fmt: skip
+        "swapped16",
+        "swapped16",
+        "swapped64",
+        "swapped64",
+        "swapped128",
+        "swapped128",
+        "plain",
+        "plain",
+    ]
 
 
 @pytest.mark.parametrize("form", all_forms(), ids=form_id)
@@ -208,7 +215,8 @@ def test_result_threads_read_each_accumulator_element_once(form):
         lane, column = maps.tmem_row(thread), maps.tmem_column(thread, i, accumulator, form.tile_y)
         assert (lane // 32 == thread // 32 % 4).all(), "a warp reaches the lanes of its own quarter only"
         assert column.max() < maps.tmem_columns(form) <= maps.TMEM_COLUMNS
-        # Column c of accumulator s is Y row c: the layout of the C fragment, ((128, tile_y), stages):((65536, 1), tile_y).
+        # Column c of accumulator s is Y row c: the layout of the C fragment, ((128, tile_y), stages):((65536, 1),
+        # tile_y).
         assert (column - accumulator * form.tile_y == thread // 128 * 128 + i).all()
         seen |= set(maps.tmem_address(0, lane, column).ravel().tolist())
     assert len(seen) == stages * 128 * form.tile_y

@@ -1,8 +1,8 @@
 """The grouped GEMMs' PTX, both chips', run on a CPU: the machine of `ptx_machine` against float64.
 
-This is what stands in for a GPU that is not at hand: the whole kernel runs as it was compiled, descriptors, barriers, tensor
-memory and all. What is not in the PTX stays open: the tensor maps that the host encodes, ptxas, and the chip itself. The
-Hopper kernels, which do run on a GPU, show that the machine is right about what they share.
+This is what stands in for a GPU that is not at hand: the whole kernel runs as it was compiled, descriptors, barriers,
+tensor memory and all. What is not in the PTX stays open: the tensor maps that the host encodes, ptxas, and the chip
+itself. The Hopper kernels, which do run on a GPU, show that the machine is right about what they share.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ ARCHES = ("sm_90a", "sm_100a")
 BUILT = [(arch, form) for arch in ARCHES for fp8 in (False, True) for form in gemm.forms(arch, fp8).values()]
 N, SEED = 512, 5
 UNTOUCHED = 0x55  # in results: no kernel writes it by chance to a whole row, and it is no number's absence either
-# Rows of each expert, by the rows of Y in a tile: several tiles, a lone last one, an expert without rows, padding in every group.
+# Rows of each expert, by the rows of Y in a tile: several tiles, a lone last one, an expert without rows, padding in
+# every group.
 COUNTS = {16: [3, 0, 17, 1], 64: [65, 0, 3, 0], 128: [129, 0, 40, 0], 256: [129, 0, 200, 1]}
 
 
@@ -73,7 +74,8 @@ class Problem:
         return result
 
     def parameters(self, program, memory):
-        """The kernel's parameters in the order of `GroupedGemmBase.kernel`: descriptors, scalars of the product, tensors, K."""
+        """The kernel's parameters in the order of `GroupedGemmBase.kernel`: descriptors, scalars of the product,
+        tensors, K."""
         form = self.form
         x, y = (self.b, self.a) if form.swapped else (self.a, self.b)
         shared = form.cluster if form.cluster > 1 else 1
@@ -107,9 +109,15 @@ class Problem:
         with np.errstate(all="ignore"):
             for first in range(0, blocks, self.form.cluster):
                 run_cluster(
-                    program, memory, parameters, first=first, grid=blocks, cluster=self.form.cluster,
-                    shared=maps.shared_bytes(self.form) // 4 * 4, seed=seed + first,
-                )  # fmt: skip
+                    program,
+                    memory,
+                    parameters,
+                    first=first,
+                    grid=blocks,
+                    cluster=self.form.cluster,
+                    shared=maps.shared_bytes(self.form) // 4 * 4,
+                    seed=seed + first,
+                )
 
     def value(self):
         if self.form.fp8_out:

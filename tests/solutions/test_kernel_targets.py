@@ -119,9 +119,14 @@ def test_a_latency_is_split_into_a_fixed_time_and_a_multiple_of_the_floor():
     made["profiles"] = None
     extra = {16: 1.5, 901: 30.0}  # a residual, and what the largest memory-bound cell takes beyond the line
     made["cells"] = [
-        {"solution": V3_2, "workload": f"T{t}", "outcome": "PASSED", "latency_us": {"value": 40 + 1.2 * us + extra.get(t, 0)}}
+        {
+            "solution": V3_2,
+            "workload": f"T{t}",
+            "outcome": "PASSED",
+            "latency_us": {"value": 40 + 1.2 * us + extra.get(t, 0)},
+        }
         for t, us in floors.items()
-    ]  # fmt: skip
+    ]
     fixed, slope, worst, above = kernel_targets.Run(made).against_floor(V3_2)
     assert (fixed, slope) == (pytest.approx(40.7, abs=0.2), pytest.approx(1.199, abs=0.001))
     assert 0.5 < worst < 1.5 and above == {901: pytest.approx(30, abs=0.5)}
@@ -143,7 +148,8 @@ def test_the_page_holds_the_newest_recorded_runs_table(tmp_path, monkeypatch) ->
 
 
 def test_how_far_the_composition_waits_for_the_host_follows_from_the_recorded_samples() -> None:
-    """What docs/kernels.md says of flashinfer_moe beside its tables: CUPTI's busy time, the median over blocks of the processes' medians."""
+    """What docs/kernels.md says of flashinfer_moe beside its tables: CUPTI's busy time, the median over blocks of the
+    processes' medians."""
     run = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100"))[-1]
     page = " ".join((PROJECT_ROOT / "docs" / "kernels.md").read_text().split())
     said = re.search(r"at T = 80 its kernels take (\d+) of \d+ µs, at T = 14107 (\d+) of \d+ µs", page)
@@ -173,6 +179,6 @@ def test_the_stages_at_large_t_are_those_of_the_recorded_profile() -> None:
         assert float(rate) == pytest.approx(moved / took / 1e6, abs=0.0051)
     others = sum(cell["stages_us"][row[0]] for row in rows)
     assert (
-        f"they take {others:.0f} of the call's {cell['busy_us']:.0f} µs of busy time, {others / cell['busy_us'] * 100:.1f} %"
-        in page
+        f"they take {others:.0f} of the call's {cell['busy_us']:.0f} µs of busy time, "
+        f"{others / cell['busy_us'] * 100:.1f} %" in page
     )

@@ -1,8 +1,8 @@
 """The calls into other libraries: their arguments against the released signatures, and the host path at all T.
 
-A schema test: names, order, dtypes and shapes, on the cpu, with the libraries and the kernels replaced by recorders. The
-signatures are data with their source (library_signatures.json). To check that data against the wheels themselves, put
-them (pip download --no-deps) in a folder and name it in BAKEOFF_WHEELS.
+A schema test: names, order, dtypes and shapes, on the cpu, with the libraries and the kernels replaced by recorders.
+The signatures are data with their source (library_signatures.json). To check that data against the wheels themselves,
+put them (pip download --no-deps) in a folder and name it in BAKEOFF_WHEELS.
 """
 
 from __future__ import annotations
@@ -226,6 +226,7 @@ def open_wheel(fact: dict[str, Any]) -> zipfile.ZipFile:
     found = sorted(WHEELS.glob(name))
     if not found:
         pytest.skip(
-            f"needs {name} in the folder BAKEOFF_WHEELS: pip download --no-deps {fact['distribution']}=={fact['version']}"
+            f"needs {name} in the folder BAKEOFF_WHEELS: pip download --no-deps "
+            f"{fact['distribution']}=={fact['version']}"
         )
     return zipfile.ZipFile(found[0])

@@ -28,7 +28,8 @@ pytestmark = [
 
 
 def sanitized(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run sanitized_calls.py under a tool; API errors are ignored, since cuda-python probes for functions of newer drivers."""
+    """Run sanitized_calls.py under a tool; API errors are ignored, since cuda-python probes for functions of newer
+    drivers."""
     # Each tensor is an allocation of its own, so that an access past its end is one outside any allocation.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     script = Path(__file__).with_name("sanitized_calls.py")
@@ -51,7 +52,8 @@ def test_each_tool_finds_its_fault(tool):
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "flashinfer_moe"])
 def test_the_stage_kernels_are_clean(name, tool):
-    """Without the GEMMs: racecheck of 2025.3 breaks off at those of the libraries. flashinfer_moe has no kernel of ours."""
+    """Without the GEMMs: racecheck of 2025.3 breaks off at those of the libraries. flashinfer_moe has no kernel of
+    ours."""
     entry(name)  # skips without its packages
     check_clean(tool, name, "stages", "80", "901")
 

@@ -257,9 +257,12 @@ def test_what_is_missing_is_counted_and_named(faulty):
     # 57 are due: a solution that declares no such backend owes none.
     assert (checks["cells_passed"].found, checks["cells_passed"].of) == (51, 57)
     assert set(checks["cells_passed"].items) == {
-        "flashinfer_moe/T901_o96", "flashinfer_moe/T14107_o32", "triton_fused_moe_v2/T52_o160", "triton_fused_moe_v2/T54_o128",
+        "flashinfer_moe/T901_o96",
+        "flashinfer_moe/T14107_o32",
+        "triton_fused_moe_v2/T52_o160",
+        "triton_fused_moe_v2/T54_o128",
         "cutedsl_moe_fp8_v3_2/T80_o96",
-    }  # fmt: skip
+    }
     assert checks["verifications_passed"].status == "failed"
     realistic = next(
         entry for entry in faulty.verifications if (entry.solution, entry.family) == ("flashinfer_moe", "realistic")
@@ -318,8 +321,11 @@ def test_the_profile_is_a_step_function_that_ends_at_the_share_of_cells(faulty):
 def test_findings_hold_the_facts_of_the_run(four):
     findings = four.findings
     assert [place.solution for place in findings.ranking.order] == [
-        "flashinfer_moe", "triton_fused_moe_v2", "cutedsl_moe_fp8_v3_2", "cutedsl_moe_fp8_v3",
-    ]  # fmt: skip
+        "flashinfer_moe",
+        "triton_fused_moe_v2",
+        "cutedsl_moe_fp8_v3_2",
+        "cutedsl_moe_fp8_v3",
+    ]
     assert findings.ranking.steps[0].value == pytest.approx(
         findings.ranking.order[0].value / findings.ranking.order[1].value, rel=1e-3
     )
@@ -358,7 +364,8 @@ def test_times_of_different_tiers_are_not_compared(tmp_path):
     assert all(entry.verdict for entry in pair(analysis, "cutedsl_moe_fp8_v3", "triton_fused_moe_v2").verdicts)
     assert not any(winner.supported for winner in analysis.winners)
     assert analysis.run.time_tier == "cupti_span_us, event_us"
-    # flashinfer_moe leads and has no ratio to the second, so what separates the third from the second has no place either.
+    # flashinfer_moe leads and has no ratio to the second, so what separates the third from the second has no place
+    # either.
     assert analysis.findings.ranking.order[0].solution == "flashinfer_moe" and analysis.findings.ranking.steps == []
 
 
@@ -400,8 +407,13 @@ def test_every_field_of_the_document_and_of_claims_is_described():
     from bakeoff.stats import claims, model, published
 
     parts = [getattr(model, name) for name in model.__all__] + [claims.Claim, claims.Claims, published.PublishedMeta]
-    bare = [f"{part.__name__}.{name}" for part in parts if hasattr(part, "model_fields")
-            for name, field in part.model_fields.items() if not field.description and name != "schema_"]  # fmt: skip
+    bare = [
+        f"{part.__name__}.{name}"
+        for part in parts
+        if hasattr(part, "model_fields")
+        for name, field in part.model_fields.items()
+        if not field.description and name != "schema_"
+    ]
     assert bare == []
 
 

@@ -17,9 +17,19 @@ FOLDER = PROJECT_ROOT / "results/published/2026-02-26_4way"
 CONFIRMED, CONTRADICTED, NOT_TESTABLE = ClaimVerdict.CONFIRMED, ClaimVerdict.CONTRADICTED, ClaimVerdict.NOT_TESTABLE
 # Known errata of the report, recomputed by hand from its 76 values.
 ERRATA = {
-    "summary.median.flashinfer", "summary.median.v32", "summary.median.triton", "summary.std.triton", "consistency.cv.flashinfer",
-    "consistency.cv.v3", "consistency.cv.v32", "consistency.cv.triton", "large.regardless.v3", "large.expanded", "v32.wins", "v32.losses",
-}  # fmt: skip
+    "summary.median.flashinfer",
+    "summary.median.v32",
+    "summary.median.triton",
+    "summary.std.triton",
+    "consistency.cv.flashinfer",
+    "consistency.cv.v3",
+    "consistency.cv.v32",
+    "consistency.cv.triton",
+    "large.regardless.v3",
+    "large.expanded",
+    "v32.wins",
+    "v32.losses",
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +60,27 @@ def test_at_least_ten_figures_are_contradicted_and_most_are_confirmed(results):
     assert verdicts.count(CONFIRMED) >= 70
 
 
-@pytest.mark.parametrize("name", [
-    *(f"summary.{what}.{who}" for what in ("mean", "min", "max", "wins") for who in ("flashinfer", "v3", "v32", "triton")),
-    "summary.median.v3", "summary.std.flashinfer", "summary.std.v3", "summary.std.v32", "large.regardless.v32", "v32.gain", "v32.averages",
-    "ranking.order", "header.traces", "raw.1", "raw.14107.winner",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            f"summary.{what}.{who}"
+            for what in ("mean", "min", "max", "wins")
+            for who in ("flashinfer", "v3", "v32", "triton")
+        ),
+        "summary.median.v3",
+        "summary.std.flashinfer",
+        "summary.std.v3",
+        "summary.std.v32",
+        "large.regardless.v32",
+        "v32.gain",
+        "v32.averages",
+        "ranking.order",
+        "header.traces",
+        "raw.1",
+        "raw.14107.winner",
+    ],
+)
 def test_what_is_right_is_confirmed(results, name):
     assert results[name].verdict == CONFIRMED
 
@@ -73,27 +99,31 @@ def test_recomputed_values_are_shown_two_digits_finer_than_printed(results):
     assert results["summary.median.flashinfer"].tolerance == "0.005x"
 
 
-@pytest.mark.parametrize(("name", "right", "wrong"), [
-    ("summary.median.flashinfer", "31.15x", "31.16x"),
-    ("summary.median.triton", "31.49x", "31.46x"),
-    ("summary.std.triton", "9.13x", "9.2x"),
-    ("summary.std.triton", "8.89x", "~8.7x"),
-    ("consistency.cv.v3", "11.6%", "11.7%"),
-    ("consistency.cv.v3", "11.3%", "11.4%"),
-    ("large.regardless.v3", "9-14x", "10-14x"),
-    ("large.expanded", ["~12K", "~14K"], ["~12K", "~16K"]),
-    ("v32.wins", "16/19", "15/19"),
-    ("v32.wins", "16/19", "16/18"),
-    ("summary.mean.flashinfer", "30.37x", "30.36x"),
-    ("raw.14.winner", "triton_v2", "flashinfer_moe"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("summary.median.flashinfer", "31.15x", "31.16x"),
+        ("summary.median.triton", "31.49x", "31.46x"),
+        ("summary.std.triton", "9.13x", "9.2x"),
+        ("summary.std.triton", "8.89x", "~8.7x"),
+        ("consistency.cv.v3", "11.6%", "11.7%"),
+        ("consistency.cv.v3", "11.3%", "11.4%"),
+        ("large.regardless.v3", "9-14x", "10-14x"),
+        ("large.expanded", ["~12K", "~14K"], ["~12K", "~16K"]),
+        ("v32.wins", "16/19", "15/19"),
+        ("v32.wins", "16/19", "16/18"),
+        ("summary.mean.flashinfer", "30.37x", "30.36x"),
+        ("raw.14.winner", "triton_v2", "flashinfer_moe"),
+    ],
+)
 def test_planting_the_right_value_confirms_and_a_wrong_one_contradicts(document, tmp_path, name, right, wrong):
     assert verdict_of(document, name, tmp_path, printed=right) == CONFIRMED
     assert verdict_of(document, name, tmp_path, printed=wrong) == CONTRADICTED
 
 
 def test_every_numeric_figure_flips_with_its_printed_value(document, results, tmp_path):
-    """Each figure with one recomputed value: that value, printed with the same digits, is confirmed; three units off is not."""
+    """Each figure with one recomputed value: that value, printed with the same digits, is confirmed; three units off is
+    not."""
     claims = Claims.model_validate(document).claims
     planted = {
         claim.id: _planted(claim.printed, results[claim.id].computed)
@@ -138,19 +168,22 @@ def test_the_tolerance_cannot_be_chosen_by_the_claim(document, tmp_path):
         verdict_of(document, "summary.median.v32", tmp_path, tolerance=1.0)
 
 
-@pytest.mark.parametrize(("fields", "expected"), [
-    ({"expression": "mean(nobody)"}, "no column nobody"),
-    ({"expression": "mean(flashinfer"}, "never closed"),
-    ({"expression": "at(flashinfer, 2)"}, "stands 0 times"),
-    ({"expression": "__import__('os').system('true')"}, "no function"),
-    ({"expression": "winner(1)"}, "is a number"),
-    ({"printed": "30,37x"}, "is no figure"),
-    ({"expression": None, "needs": None}, "either"),
-    ({"needs": "a run"}, "either"),
-    ({"printed": None}, "a figure has"),
-    ({"id": "raw.1"}, "unique"),
-    ({"verdict": "CONFIRMED"}, "verdict"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"expression": "mean(nobody)"}, "no column nobody"),
+        ({"expression": "mean(flashinfer"}, "never closed"),
+        ({"expression": "at(flashinfer, 2)"}, "stands 0 times"),
+        ({"expression": "__import__('os').system('true')"}, "no function"),
+        ({"expression": "winner(1)"}, "is a number"),
+        ({"printed": "30,37x"}, "is no figure"),
+        ({"expression": None, "needs": None}, "either"),
+        ({"needs": "a run"}, "either"),
+        ({"printed": None}, "a figure has"),
+        ({"id": "raw.1"}, "unique"),
+        ({"verdict": "CONFIRMED"}, "verdict"),
+    ],
+)
 def test_a_malformed_claim_is_an_input_error_that_names_file_and_field(document, tmp_path, fields, expected):
     with pytest.raises(InputError) as error:
         verdict_of(document, "summary.mean.flashinfer", tmp_path, **fields)

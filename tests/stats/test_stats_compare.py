@@ -48,9 +48,11 @@ def like_published(published: RunData, folder: Path, **changes) -> RunData:
 
 def test_the_scatter_between_published_runs_is_the_root_mean_square_of_38_cells(published, repeat, between):
     moved = [
-        published.samples.log_speedup[published.samples.solutions.index(name), row, 0] - repeat.samples.log_speedup[column, row, 0]
-        for column, name in enumerate(repeat.samples.solutions) for row in range(19)
-    ]  # fmt: skip
+        published.samples.log_speedup[published.samples.solutions.index(name), row, 0]
+        - repeat.samples.log_speedup[column, row, 0]
+        for column, name in enumerate(repeat.samples.solutions)
+        for row in range(19)
+    ]
     assert between.cells == 38
     assert between.sd == pytest.approx(np.sqrt(np.mean(np.square(moved))))
     assert np.exp([min(moved), max(moved)]) == pytest.approx([0.902, 1.546], abs=1e-3)
@@ -94,12 +96,15 @@ def test_the_prediction_interval_holds_95_percent_of_repeated_runs():
     assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({"backend": "sm_90a", "gpu": "NVIDIA H100 80GB HBM3"}, ["device"]),
-    ({"protocol": "robust"}, ["protocol"]),
-    ({"dataset": "synthetic"}, ["inputs"]),
-    ({"protocol": "robust", "dataset": "synthetic"}, ["protocol", "inputs"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"backend": "sm_90a", "gpu": "NVIDIA H100 80GB HBM3"}, ["device"]),
+        ({"protocol": "robust"}, ["protocol"]),
+        ({"dataset": "synthetic"}, ["inputs"]),
+        ({"protocol": "robust", "dataset": "synthetic"}, ["protocol", "inputs"]),
+    ],
+)
 def test_another_device_protocol_or_input_is_not_comparable_in_all_76_cells(
     published, between, tmp_path, changes, reason
 ):
@@ -115,10 +120,17 @@ def test_a_cpu_run_shows_no_speedup_in_a_comparison(published, between, tmp_path
 
 
 def test_missing_failed_and_measured_cells_stand_side_by_side(published, between, tmp_path):
-    run = loaded(named("b200_published_protocol", outcomes={
-        ("flashinfer_moe", 1): ("NOT_WRITTEN", None), ("flashinfer_moe", 7): ("CRASHED", "signal"),
-        ("flashinfer_moe", 14): ("INCORRECT_NUMERICAL", "strict_gate"),
-    }), tmp_path)  # fmt: skip
+    run = loaded(
+        named(
+            "b200_published_protocol",
+            outcomes={
+                ("flashinfer_moe", 1): ("NOT_WRITTEN", None),
+                ("flashinfer_moe", 7): ("CRASHED", "signal"),
+                ("flashinfer_moe", 14): ("INCORRECT_NUMERICAL", "strict_gate"),
+            },
+        ),
+        tmp_path,
+    )
     found = compare(published, run, between)
     cells = {(cell.solution, cell.workload): cell for cell in found.cells}
     assert len(cells) == 76
@@ -203,9 +215,10 @@ def test_a_wrong_output_on_other_values_than_the_timed_ones_is_a_wrong_output(tm
     old, new = (loaded(Made(name=name, seed=seed), tmp_path) for name, seed in (("old", 1), ("new", 2)))
     entries = [
         entry.model_copy(update={"failed": ["T7_o192", "T14_o0"], "wrong": ["T7_o192"]})
-        if (entry.solution, entry.family) == ("flashinfer_moe", "realistic") else entry
+        if (entry.solution, entry.family) == ("flashinfer_moe", "realistic")
+        else entry
         for entry in new.verifications
-    ]  # fmt: skip
+    ]
     assert compare(old, replace(new, verifications=entries)).wrong == ["flashinfer_moe/T7_o192 (realistic, seed 0)"]
     assert compare(replace(old, verifications=entries), new).wrong == []
 

@@ -62,11 +62,20 @@ def short(workloads: int, blocks: int, noise: float = 1.0):
     return made
 
 
-@pytest.mark.parametrize(("blocks", "missing", "most"), [
-    (5, gaps(0.0), 0.97), (10, gaps(0.0), 0.97), (10, gaps(0.15), 0.97), (10, gaps(0.4), 0.97),
-    (10, short(5, 5), 0.97), (10, short(9, 2), 1.0), (20, short(9, 2), 1.0), (10, short(1, 4, noise=20), 0.97),
-    (10, short(1, 1), 0.97),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("blocks", "missing", "most"),
+    [
+        (5, gaps(0.0), 0.97),
+        (10, gaps(0.0), 0.97),
+        (10, gaps(0.15), 0.97),
+        (10, gaps(0.4), 0.97),
+        (10, short(5, 5), 0.97),
+        (10, short(9, 2), 1.0),
+        (20, short(9, 2), 1.0),
+        (10, short(1, 4, noise=20), 0.97),
+        (10, short(1, 1), 0.97),
+    ],
+)
 def test_the_interval_of_the_geometric_mean_covers_with_and_without_missing_samples(blocks, missing, most):
     """Where two blocks carry much of the result, the interval is wider than it need be; it is never too short."""
     random = np.random.default_rng(3)

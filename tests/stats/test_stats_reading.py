@@ -59,9 +59,18 @@ def test_no_time_is_taken_that_is_none(run, value, field):
     assert "block 1" in message or "per_block.1" in message
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("latency_us", True), ("latency_us", "12.5"), ("reference_us", True), ("reference_us", "12.5"), ("block", "1"), ("block", True), ("block", 1.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("latency_us", True),
+        ("latency_us", "12.5"),
+        ("reference_us", True),
+        ("reference_us", "12.5"),
+        ("block", "1"),
+        ("block", True),
+        ("block", 1.5),
+    ],
+)
 def test_a_time_is_a_number_and_a_block_a_whole_one(run, field, value):
     edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][1].update({field: value}))
     message = refused(run)
@@ -179,15 +188,18 @@ def test_a_row_that_stands_twice_without_offsets_is_kept_apart():
     assert ids.count("T54") == 1 and ids.count("T54_row2") == 1
 
 
-@pytest.mark.parametrize(("old", "new", "place", "expected"), [
-    ("1,32,21.97,26.43", "1,32,nan,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
-    ("1,32,21.97,26.43", "1,32,0,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
-    ("1,32,21.97,26.43", "1,32,fast,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
-    ("1,32,21.97,26.43", "1,32,21.97", "speedups.csv:2", "4 columns"),
-    ("1,32,21.97,26.43", "-1,32,21.97,26.43", "speedups.csv:2: seq_len", "whole number"),
-    ("7,192,", "1,32,", "speedups.csv:3", "once"),
-    ("flashinfer_moe", "flash", "speedups.csv:1", "seq_len,local_expert_offset,flashinfer_moe"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "place", "expected"),
+    [
+        ("1,32,21.97,26.43", "1,32,nan,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
+        ("1,32,21.97,26.43", "1,32,0,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
+        ("1,32,21.97,26.43", "1,32,fast,26.43", "speedups.csv:2: flashinfer_moe", "above 0"),
+        ("1,32,21.97,26.43", "1,32,21.97", "speedups.csv:2", "4 columns"),
+        ("1,32,21.97,26.43", "-1,32,21.97,26.43", "speedups.csv:2: seq_len", "whole number"),
+        ("7,192,", "1,32,", "speedups.csv:3", "once"),
+        ("flashinfer_moe", "flash", "speedups.csv:1", "seq_len,local_expert_offset,flashinfer_moe"),
+    ],
+)
 def test_a_malformed_table_is_refused_with_line_and_column(table, old, new, place, expected):
     path = table / "speedups.csv"
     path.write_text(path.read_text().replace(old, new, 1))
@@ -201,9 +213,14 @@ def test_an_empty_field_is_a_cell_without_a_value(table):
     assert load_published(table).samples.log_time.shape == (2, 19, 1)
 
 
-@pytest.mark.parametrize(("old", "new", "field"), [
-    ("backend: sm_100a", "backend: tpu", "backend"), ("title:", "headline:", "title"), ("date: 2026-02-26", "date: soon", "date"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("backend: sm_100a", "backend: tpu", "backend"),
+        ("title:", "headline:", "title"),
+        ("date: 2026-02-26", "date: soon", "date"),
+    ],
+)
 def test_a_malformed_meta_file_is_refused_with_its_field(table, old, new, field):
     path = table / "meta.yaml"
     path.write_text(path.read_text().replace(old, new, 1))
@@ -247,12 +264,18 @@ def test_audit_prints_what_is_contradicted(capsys, tmp_path):
 def test_compare_exits_with_1_only_for_a_regression_or_a_wrong_output(tmp_path, capsys):
     old = write(Made(name="old", seed=1), tmp_path / "old")
     for name, changes, code, words in (
-        ("same", {}, 0, "OK"), ("slower", {"factor": {("flashinfer_moe", 80): 1.1}}, 1, "supported regressions: 1"),
+        ("same", {}, 0, "OK"),
+        ("slower", {"factor": {("flashinfer_moe", 80): 1.1}}, 1, "supported regressions: 1"),
         ("faster", {"factor": {("flashinfer_moe", 80): 0.8}}, 0, "FASTER"),
-        ("wrong", {"outcomes": {("flashinfer_moe", 80): ("INCORRECT_NUMERICAL", "strict_gate")}}, 1, "WRONG OUTPUT flashinfer_moe/T80_o96"),
+        (
+            "wrong",
+            {"outcomes": {("flashinfer_moe", 80): ("INCORRECT_NUMERICAL", "strict_gate")}},
+            1,
+            "WRONG OUTPUT flashinfer_moe/T80_o96",
+        ),
         ("rejected", {"outcomes": {("flashinfer_moe", 80): ("REJECTED", "cached_output")}}, 1, "WRONG OUTPUT"),
         ("crashed", {"outcomes": {("flashinfer_moe", 80): ("CRASHED", "signal")}}, 0, "NOT COMPARABLE"),
-    ):  # fmt: skip
+    ):
         new = write(Made(name=name, seed=2, **changes), tmp_path / name)
         assert main(["compare", str(old), str(new)]) == code, name
         assert words in capsys.readouterr().out
@@ -355,9 +378,15 @@ def test_a_profiled_run_carries_its_profile_and_the_tested_explanations(tmp_path
     assert section["explanations"]
 
 
-@pytest.mark.parametrize(("changes", "status"), [
-    ({}, "ok"), ({"killed_strict": 54}, "ok"), ({"killed_strict": 53}, "failed"), ({"honest_rejected_strict": 1}, "failed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, "ok"),
+        ({"killed_strict": 54}, "ok"),
+        ({"killed_strict": 53}, "failed"),
+        ({"honest_rejected_strict": 1}, "failed"),
+    ],
+)
 def test_a_gate_that_lets_mutants_live_or_kills_the_honest_makes_the_run_invalid(run, changes, status):
     path = run / "gate_power.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

@@ -47,7 +47,8 @@ def wrong_decisions(
 
 
 def found_effects(decide: Rule, repeats: int = 1200) -> float:
-    """Share of runs that find a single workload's 3 % effect at 1 % noise per process and 10 blocks, among 18 equal ones."""
+    """Share of runs that find a single workload's 3 % effect at 1 % noise per process and 10 blocks, among 18 equal
+    ones."""
     effects = np.zeros(WORKLOADS)
     effects[4] = np.log(1.03)
     return float(np.mean([decide(logs)[4] == Verdict.FASTER for logs in runs(effects, repeats, 0.01, 10)]))

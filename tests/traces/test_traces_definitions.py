@@ -17,9 +17,26 @@ from traces.minimal_traces import FULL, NARROW, TRACES
 
 # The published table's rows: seq_len, local_expert_offset.
 PUBLISHED = [
-    (1, 32), (7, 192), (14, 0), (15, 32), (16, 224), (32, 32), (52, 160), (53, 32), (54, 128), (55, 128),
-    (56, 64), (57, 96), (58, 64), (59, 160), (62, 96), (80, 96), (901, 96), (11948, 128), (14107, 32),
-]  # fmt: skip
+    (1, 32),
+    (7, 192),
+    (14, 0),
+    (15, 32),
+    (16, 224),
+    (32, 32),
+    (52, 160),
+    (53, 32),
+    (54, 128),
+    (55, 128),
+    (56, 64),
+    (57, 96),
+    (58, 64),
+    (59, 160),
+    (62, 96),
+    (80, 96),
+    (901, 96),
+    (11948, 128),
+    (14107, 32),
+]
 SHAPES = {
     "routing_logits": (("T", 256), "float32"),
     "routing_bias": ((256,), "bfloat16"),
@@ -146,8 +163,16 @@ def test_the_embedded_reference_computes(tmp_path: Path) -> None:
     logits[1, 192:] = 9.0
     fp8 = torch.float8_e4m3fn
     output = scope["run"](  # type: ignore[operator]
-        logits, torch.zeros(256, dtype=torch.bfloat16), torch.ones(2, 512).to(fp8), torch.ones(4, 2),
-        torch.ones(32, 512, 512).to(fp8), torch.ones(32, 4, 4), torch.ones(32, 512, 256).to(fp8), torch.ones(32, 4, 2), 64, 2.5,
-    )  # fmt: skip
+        logits,
+        torch.zeros(256, dtype=torch.bfloat16),
+        torch.ones(2, 512).to(fp8),
+        torch.ones(4, 2),
+        torch.ones(32, 512, 512).to(fp8),
+        torch.ones(32, 4, 4),
+        torch.ones(32, 512, 256).to(fp8),
+        torch.ones(32, 4, 2),
+        64,
+        2.5,
+    )
     assert output.shape == (2, 512) and output.dtype == torch.bfloat16
     assert torch.count_nonzero(output[0]) == 512 and torch.count_nonzero(output[1]) == 0

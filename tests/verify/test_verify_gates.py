@@ -290,9 +290,12 @@ def test_alternatives_are_computed_for_ambiguous_rows_only():
 )
 def test_arguments_that_do_not_fit_are_refused(change, message):
     arguments = {
-        "output": torch.zeros(2, 512), "reference": torch.zeros(2, 512), "active": torch.ones(2, dtype=torch.bool),
-        "emulation": torch.zeros(2, 512), "geometry": NARROW,
-    } | change  # fmt: skip
+        "output": torch.zeros(2, 512),
+        "reference": torch.zeros(2, 512),
+        "active": torch.ones(2, dtype=torch.bool),
+        "emulation": torch.zeros(2, 512),
+        "geometry": NARROW,
+    } | change
     with pytest.raises(ValueError, match=message):
         judge(**arguments)
 

@@ -23,10 +23,22 @@ from moe.moe_cases import NARROW, SmallCase
 ROOT = TraceRoot(PROJECT_ROOT / "traces")
 # Each must at least be among the mutants.
 LISTED = {
-    "gate_up_swapped", "biased_weights", "no_renormalisation", "no_factor", "no_group_limit", "top_7", "offset_off_by_one",
-    "expert_dropped", "last_token_dropped", "kblock_scales_swapped", "w2_scale_transposed", "stale_row",
-    "inactive_row_written", "columns_zeroed", "scaled",
-}  # fmt: skip
+    "gate_up_swapped",
+    "biased_weights",
+    "no_renormalisation",
+    "no_factor",
+    "no_group_limit",
+    "top_7",
+    "offset_off_by_one",
+    "expert_dropped",
+    "last_token_dropped",
+    "kblock_scales_swapped",
+    "w2_scale_transposed",
+    "stale_row",
+    "inactive_row_written",
+    "columns_zeroed",
+    "scaled",
+}
 
 
 def cases(up_to: int):

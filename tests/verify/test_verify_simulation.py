@@ -1,4 +1,5 @@
-"""The bounds against what correct solutions need: the recorded simulation, a part of it derived again, and the solutions."""
+"""The bounds against what correct solutions need: the recorded simulation, a part of it derived again, and the
+solutions."""
 
 from __future__ import annotations
 

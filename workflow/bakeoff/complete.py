@@ -41,7 +41,8 @@ def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Ver
         "verification: ", wanted, [(v.solution, v.workload, v.family, str(v.seed)) for v in verifications]
     )
     found += [
-        f"verification: {v.solution} {v.workload} {v.family} seed {v.seed}: {v.outcome}{f' ({v.reason})' if v.reason else ''}"
+        f"verification: {v.solution} {v.workload} {v.family} seed {v.seed}: "
+        f"{v.outcome}{f' ({v.reason})' if v.reason else ''}"
         for v in verifications
         if v.outcome != Outcome.PASSED
     ]

@@ -1,6 +1,7 @@
 """The configuration: one pydantic model, the single source of the JSON Schema and of the table in config/README.md.
 
-Entry points: `load(path)` and `resolve(settings)`; `resolve` replaces every `auto` by what this host has. Nothing is written.
+Entry points: `load(path)` and `resolve(settings)`; `resolve` replaces every `auto` by what this host has. Nothing is
+written.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class ProfileConfig(Strict):
 
     tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = Field(
         "auto",
-        description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend nothing.",
+        description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend "
+        "nothing.",
     )
     cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
 
@@ -53,12 +55,14 @@ class Config(Strict):
     )
     definition: Literal["auto", "full", "narrow"] | Name = Field(
         "auto",
-        description="The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the cpu backend.",
+        description="The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the "
+        "cpu backend.",
     )
     dataset: str = Field(
         "synthetic",
         min_length=1,
-        description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace checkout.",
+        description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace "
+        "checkout.",
     )
     solutions: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Solutions to run: all folders of solutions/, or a list of names."
@@ -81,7 +85,8 @@ class Config(Strict):
     )
     blocks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=100)] = Field(
         "auto",
-        description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu backend (no verdicts).",
+        description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu "
+        "backend (no verdicts).",
     )
     twins: list[str] = Field(
         [], description="Solutions that enter a second time, as NAME.twin: what such a pair (A/A) shows is noise."
@@ -100,7 +105,8 @@ class Config(Strict):
     )
     gpus: Annotated[Whole, Field(ge=1)] = Field(
         1,
-        description="GPUs of this host to spread whole blocks over; `CUDA_VISIBLE_DEVICES` says which, as for any CUDA program.",
+        description="GPUs of this host to spread whole blocks over; `CUDA_VISIBLE_DEVICES` says which, as for any "
+        "CUDA program.",
     )
     lock_clocks_mhz: Annotated[Whole, Field(ge=100)] | None = Field(
         None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
@@ -162,7 +168,8 @@ def resolve(config: Config) -> Config:
 
 
 def detect_backend() -> Backend:
-    """The backend of this host's first GPU; cpu where there is no GPU, no driver, or an architecture without a backend."""
+    """The backend of this host's first GPU; cpu where there is no GPU, no driver, or an architecture without a
+    backend."""
     import pynvml
 
     try:

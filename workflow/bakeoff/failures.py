@@ -1,8 +1,9 @@
-"""What Snakemake says of a run: nothing while all is well, since the steps speak for themselves, and every failure in full.
+"""What Snakemake says of a run: nothing while all is well, since the steps speak for themselves, and every failure in
+full.
 
-The profiles ask Snakemake to be quiet about host, rules, progress and reasons. Two things are wrong with that alone: it still
-says much that is no news, and a failed step counts as a rule and stays hidden. (`quiet: all` would hide every error.)
-`listen` mends both. Dry runs, and `--quiet host` on the command line, keep Snakemake's own words.
+The profiles ask Snakemake to be quiet about host, rules, progress and reasons. Two things are wrong with that alone: it
+still says much that is no news, and a failed step counts as a rule and stays hidden. (`quiet: all` would hide every
+error.) `listen` mends both. Dry runs, and `--quiet host` on the command line, keep Snakemake's own words.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 class Wording(logging.Formatter):
-    """A failed step: its name, its log and the end of that, unless the step showed it as it ran. Else the record as it is."""
+    """A failed step: its name, its log and the end of that, unless the step showed it as it ran. Else the record as it
+    is."""
 
     def format(self, record: logging.LogRecord) -> str:
         if _event(record) != "job_error":

@@ -1,6 +1,7 @@
 """Reading and writing files: canonical JSON, YAML, digests, atomic writes, and validation errors that name the place.
 
-Side effects: `write_atomic` creates parent folders, and leaves either the old file or the whole new one, also after a power cut.
+Side effects: `write_atomic` creates parent folders, and leaves either the old file or the whole new one, also after a
+power cut.
 """
 
 from __future__ import annotations
@@ -218,7 +219,8 @@ def validate(value: Any, model: type[Model], where: str | Path) -> Model:
 
 
 def _worded(error: ValidationError, value: Any, where: str | Path) -> InputError:
-    """The first field at fault. What fits none of several types has one failure per type: together they say what is expected."""
+    """The first field at fault. What fits none of several types has one failure per type: together they say what is
+    expected."""
     flaws = [(_field(flaw, value), flaw) for flaw in error.errors()]
     # A list with a bad entry also "is not 'all'": the entry is what is wrong.
     fields = list(dict.fromkeys(field for field, _ in flaws if not any(_inside(other, field) for other, _ in flaws)))
@@ -235,7 +237,8 @@ def _worded(error: ValidationError, value: Any, where: str | Path) -> InputError
 
 
 def _field(flaw: Any, value: Any) -> tuple[int | str, ...]:
-    """The place of a failure in the document; the validator also names the types that it tried, which are no part of it."""
+    """The place of a failure in the document; the validator also names the types that it tried, which are no part of
+    it."""
     field: list[int | str] = []
     for part in flaw["loc"]:
         if (isinstance(value, dict) and part in value) or (isinstance(value, list) and part in range(len(value))):
@@ -249,7 +252,8 @@ def _inside(field: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 
 
 def _found(value: Any) -> str:
-    """A value as its file's writer knows it: YAML makes nothing of an empty value, and a date of what looks like one."""
+    """A value as its file's writer knows it: YAML makes nothing of an empty value, and a date of what looks like
+    one."""
     if value is None:
         return "an empty value"
     if isinstance(value, datetime.date):

@@ -37,7 +37,8 @@ def hold(path: Path, what: str, waiting: Callable[[str], None]) -> Iterator[None
 
 
 def _open(path: Path) -> int:
-    """The lock file, made if need be, for every user to open. Kernels refuse O_CREAT on another user's file in a folder for all."""
+    """The lock file, made if need be, for every user to open. Kernels refuse O_CREAT on another user's file in a folder
+    for all."""
     with contextlib.suppress(FileNotFoundError):
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -56,7 +57,8 @@ def _acquire(descriptor: int, what: str, waiting: Callable[[str], None]) -> None
 
 
 def gpu_lock(uuid: str) -> Path:
-    """The lock file of a GPU: the same for every user, container and run of this host, hence not in a folder that settings can move.
+    """The lock file of a GPU: the same for every user, container and run of this host, hence not in a folder that
+    settings can move.
 
     Side effect: makes the folder, which containers/run.sh shares with the containers that it starts.
     """

@@ -1,8 +1,9 @@
 """The plan of a run: which cells it must have, each with the key of everything that its result depends on.
 
-Entry points: `make_plan` (pure, given the configuration and the host), and the verb `bakeoff plan`, which writes config.json.
-A result in the journal belongs to a cell exactly if their keys are equal; so changing one byte of one input re-runs the cells that
-depend on it and no others. Limits: a key covers what this checkout can see, not the state of the GPU during a measurement.
+Entry points: `make_plan` (pure, given the configuration and the host), and the verb `bakeoff plan`, which writes
+config.json. A result in the journal belongs to a cell exactly if their keys are equal; so changing one byte of one
+input re-runs the cells that depend on it and no others. Limits: a key covers what this checkout can see, not the state
+of the GPU during a measurement.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ class PlannedWorkload(_Part):
 
 
 class Cell(_Part):
-    """One thing to do. A measure cell is due in every block and also verifies what it timed; a verify cell is due once, in block 0."""
+    """One thing to do. A measure cell is due in every block and also verifies what it timed; a verify cell is due once,
+    in block 0."""
 
     participant: str
     workload: str
@@ -134,20 +136,42 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     twins = [_twin(entered[name]) for name in config.twins]
     participants = [_reference(definition), *entered.values(), *twins]
     workloads = [_workload(case, config, definition) for case in cases]
-    common = {"definition": _definition_digest(definition), "host": host_fingerprint, "image": config.image, "harness": harness,
-              "backend": config.backend, "clock_mhz": config.lock_clocks_mhz}  # fmt: skip
+    common = {
+        "definition": _definition_digest(definition),
+        "host": host_fingerprint,
+        "image": config.image,
+        "harness": harness,
+        "backend": config.backend,
+        "clock_mhz": config.lock_clocks_mhz,
+    }
     return Plan(
-        run=config.run, title=_title(config), backend=_backend(config), definition=config.definition, dataset=config.dataset,
-        protocols=list(config.protocols), families=list(config.families), seeds=list(config.seeds), blocks=int(config.blocks),
-        timeout_s=config.timeout_s, threads=int(config.threads), gpus=config.gpus, profile=config.profile, lock_clocks_mhz=config.lock_clocks_mhz,
-        image=config.image, traces_root=config.traces_root, host_fingerprint=host_fingerprint, harness=harness,
-        participants=participants, workloads=workloads,
+        run=config.run,
+        title=_title(config),
+        backend=_backend(config),
+        definition=config.definition,
+        dataset=config.dataset,
+        protocols=list(config.protocols),
+        families=list(config.families),
+        seeds=list(config.seeds),
+        blocks=int(config.blocks),
+        timeout_s=config.timeout_s,
+        threads=int(config.threads),
+        gpus=config.gpus,
+        profile=config.profile,
+        lock_clocks_mhz=config.lock_clocks_mhz,
+        image=config.image,
+        traces_root=config.traces_root,
+        host_fingerprint=host_fingerprint,
+        harness=harness,
+        participants=participants,
+        workloads=workloads,
         cells=[cell for who in participants for what in workloads for cell in _cells(who, what, config, common)],
-    )  # fmt: skip
+    )
 
 
 def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
-    """The solutions and workloads of a resolved configuration; a name or a data set that is not there is an InputError. Imports no torch."""
+    """The solutions and workloads of a resolved configuration; a name or a data set that is not there is an InputError.
+    Imports no torch."""
     if config.dataset != "synthetic":
         PublicDataset(configuration.under_root(config.dataset))
     there = {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))}
@@ -204,29 +228,45 @@ def _cells(who: Participant, what: PlannedWorkload, config: Config, common: dict
 
 def _reference(definition: Definition) -> Participant:
     return Participant(
-        name="reference", role="reference", label="reference", description="The definition's own PyTorch reference, in float32.",
-        digest=_definition_digest(definition), build=None, supported=True, rounding=None, stages=[],
-    )  # fmt: skip
+        name="reference",
+        role="reference",
+        label="reference",
+        description="The definition's own PyTorch reference, in float32.",
+        digest=_definition_digest(definition),
+        build=None,
+        supported=True,
+        rounding=None,
+        stages=[],
+    )
 
 
 def _participant(spec: SolutionSpec, config: Config) -> Participant:
     backend = spec.backends.get(_backend(config))
     return Participant(
-        name=spec.name, role=spec.role, label=spec.label or spec.name, description=spec.description,
-        design=backend.design if backend else None, digest=digest(pack(spec, config.definition)),
-        build=f"build/{spec.name}/solution.json", supported=backend is not None,
-        rounding=backend.rounding if backend else None, stages=list(spec.stages),
-    )  # fmt: skip
+        name=spec.name,
+        role=spec.role,
+        label=spec.label or spec.name,
+        description=spec.description,
+        design=backend.design if backend else None,
+        digest=digest(pack(spec, config.definition)),
+        build=f"build/{spec.name}/solution.json",
+        supported=backend is not None,
+        rounding=backend.rounding if backend else None,
+        stages=list(spec.stages),
+    )
 
 
 def _twin(who: Participant) -> Participant:
     """The same packed solution under a second name; it is no contestant, since it cannot win against itself."""
     return who.model_copy(
         update={
-            "name": f"{who.name}.twin", "label": f"{who.label} (twin)", "role": "peer", "twin_of": who.name,
+            "name": f"{who.name}.twin",
+            "label": f"{who.label} (twin)",
+            "role": "peer",
+            "twin_of": who.name,
             "digest": sha256_bytes(canonical_json({"twin": who.digest})),
         }
-    )  # fmt: skip
+    )
 
 
 def _workload(case: Case, config: Config, definition: Definition) -> PlannedWorkload:
@@ -241,9 +281,16 @@ def _workload(case: Case, config: Config, definition: Definition) -> PlannedWork
         seed, stats = None, _computed_stats(case, definition, dataset)
     identity = {"trace": case.trace.model_dump(mode="json"), "dataset": origin, "stats": stats.model_dump(mode="json")}
     return PlannedWorkload(
-        id=case.id, seq_len=case.seq_len, offset=case.offset, factor=case.factor, uuid=source.uuid if source else case.uuid,
-        seed=seed, source=source, stats=stats, digest=sha256_bytes(canonical_json(identity)),
-    )  # fmt: skip
+        id=case.id,
+        seq_len=case.seq_len,
+        offset=case.offset,
+        factor=case.factor,
+        uuid=source.uuid if source else case.uuid,
+        seed=seed,
+        source=source,
+        stats=stats,
+        digest=sha256_bytes(canonical_json(identity)),
+    )
 
 
 def _computed_stats(case: Case, definition: Definition, dataset: PublicDataset | None) -> RoutingStats:
@@ -288,9 +335,11 @@ def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, A
     unknown = [name for name in wanted if name not in available]
     if unknown:
         raise InputError(
-            f"config: {key}", found=", ".join(unknown), expected=f"names out of: {', '.join(available)}",
+            f"config: {key}",
+            found=", ".join(unknown),
+            expected=f"names out of: {', '.join(available)}",
             hint=f"correct `{key}`, or add what is missing",
-        )  # fmt: skip
+        )
     return [available[name] for name in wanted]
 
 
@@ -303,16 +352,24 @@ def read_plan(run: Path) -> Plan:
         version = SCHEMA  # not JSON or no mapping: parse_json words it
     if version != SCHEMA:
         raise InputError(
-            f"{path}: field schema", found=repr(version), expected=repr(SCHEMA),
-            hint="the run was made by another version of bakeoff: read it with that version, or run again into a new folder",
-        )  # fmt: skip
+            f"{path}: field schema",
+            found=repr(version),
+            expected=repr(SCHEMA),
+            hint="the run was made by another version of bakeoff: read it with that version, or run again into a new "
+            "folder",
+        )
     return parse_json(read_bytes(path), Plan, path)
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--config", type=Path, default=PROJECT_ROOT / "config/config.yaml", metavar="FILE",
-                        help="YAML configuration (default: config/config.yaml)")  # fmt: skip
+    source.add_argument(
+        "--config",
+        type=Path,
+        default=PROJECT_ROOT / "config/config.yaml",
+        metavar="FILE",
+        help="YAML configuration (default: config/config.yaml)",
+    )
     source.add_argument("--settings", metavar="JSON", help="the configuration as one JSON object, instead of a file")
     parser.add_argument(
         "--host", type=Path, required=True, metavar="FILE", help="host.json, as `bakeoff probe` writes it"

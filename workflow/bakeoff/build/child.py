@@ -2,9 +2,9 @@
 
     python -m bakeoff.build.child REQUEST_JSON
 
-A process of its own, because the solution's code is foreign, CuTeDSL reads its target from the environment at import, and
-packages of two solutions must not meet. Writes <n>.cubin and <n>.ptx beside the request, and last result.json; its exit
-code says nothing, a missing result.json is a crash.
+A process of its own, because the solution's code is foreign, CuTeDSL reads its target from the environment at import,
+and packages of two solutions must not meet. Writes <n>.cubin and <n>.ptx beside the request, and last result.json; its
+exit code says nothing, a missing result.json is a crash.
 """
 
 from __future__ import annotations

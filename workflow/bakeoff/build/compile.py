@@ -1,13 +1,15 @@
 """Building a solution for one architecture, without a GPU.
 
-`build_solution` packs a solution and, in a child process, imports it, checks its entry point and compiles its kernels; it writes
+`build_solution` packs a solution and, in a child process, imports it, checks its entry point and compiles its kernels;
+it writes
 
     DIR/solution.json       the packed solution
     DIR/build.json          status, and per kernel what it uses (record.py)
     DIR/<kernel>.cubin, .ptx
 
-Successful builds are kept in a cache folder under a key made of everything that decides the outcome: the packed solution, the
-architecture, the versions of the compilers and this room's code. An unchanged solution is copied from there.
+Successful builds are kept in a cache folder under a key made of everything that decides the outcome: the packed
+solution, the architecture, the versions of the compilers and this room's code. An unchanged solution is copied from
+there.
 """
 
 from __future__ import annotations
@@ -148,7 +150,8 @@ def _fill(
 
 
 def _run_child(work: Path, request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
-    """The kernels that the child names; CheckFailed with the child's own words if it failed, crashed or took too long."""
+    """The kernels that the child names; CheckFailed with the child's own words if it failed, crashed or took too
+    long."""
     (work / "request.json").write_bytes(canonical_json(request))
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT / "workflow"), os.environ.get("PYTHONPATH")])),
@@ -225,13 +228,15 @@ def _kernel_record(folder: Path, kernel: dict[str, Any]) -> KernelRecord:
 
 
 def _check_mma(name: str, expected: str | None, found: dict[str, int]) -> None:
-    """A tile that the compiler cannot map to the chip's matrix unit silently becomes mma.sync, at a fraction of the rate."""
+    """A tile that the compiler cannot map to the chip's matrix unit silently becomes mma.sync, at a fraction of the
+    rate."""
     if expected is not None and not found.get(expected):
         counted = ", ".join(f"{count} {family}" for family, count in found.items()) or "none at all"
         raise CheckFailed(
             f"kernel {name} is written for {expected}, but its machine code has {counted} of the matrix instructions\n"
             f"  expected: {expected} instructions\n"
-            "  to do:    choose a tile that the instruction supports (M of at least 64 for wgmma, 128 for tcgen05: swap the "
+            "  to do:    choose a tile that the instruction supports (M of at least 64 for wgmma, 128 for tcgen05: "
+            "swap the "
             "operands for small M), or declare what the kernel is for in meta['mma']"
         )
 

@@ -5,8 +5,8 @@
     DIR/blob/workloads/<op_type>/<definition>/*.safetensors      routing_logits and routing_bias
     DIR/solutions/<author>/<op_type>/<definition>/<solution>.json
 
-FlashInfer-Bench draws the other tensors itself. The routing is the synthetic one, because the public data set's may not be
-redistributed; the folder is generated and never committed.
+FlashInfer-Bench draws the other tensors itself. The routing is the synthetic one, because the public data set's may not
+be redistributed; the folder is generated and never committed.
 """
 
 from __future__ import annotations

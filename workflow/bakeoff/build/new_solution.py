@@ -21,7 +21,8 @@ def new_solution(root: Path, name: str, role: str, author: str) -> SolutionSpec:
         raise InputError(
             "NAME",
             found=name,
-            expected=f"lower-case letters, digits and underscores, a letter first, at most 64; no Python keyword, none of {', '.join(RESERVED)}",
+            expected=f"lower-case letters, digits and underscores, a letter first, at most 64; no Python keyword, "
+            f"none of {', '.join(RESERVED)}",
             hint="choose another name",
         )
     folder = root / name

@@ -1,7 +1,8 @@
 """Packing: a solution's folder becomes one FlashInfer-Bench Solution document, and the harness runs nothing else.
 
-`pack` makes the document, `digest` names what it does, `stage` writes it out as a Python package, `load_entry` imports that.
-Limits: Python imports are checked as far as they can be read off the sources; a name that is computed at run time is not seen.
+`pack` makes the document, `digest` names what it does, `stage` writes it out as a Python package, `load_entry` imports
+that. Limits: Python imports are checked as far as they can be read off the sources; a name that is computed at run time
+is not seen.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def pack(spec: SolutionSpec, definition_name: str) -> Solution:
 
 
 def digest(solution: Solution) -> str:
-    """sha256 of what decides the solution's results: sources, entry point, dependencies, definition, declared backends."""
+    """sha256 of what decides the solution's results: sources, entry point, dependencies, definition, declared
+    backends."""
     note = (solution.model_extra or {}).get("bakeoff", {})
     content = {
         "name": solution.name,
@@ -138,7 +140,8 @@ def _text(path: Path) -> str:
 
 
 def _check_imports(spec: SolutionSpec, name: str, text: str, sources: dict[str, str]) -> None:
-    """Refuse what would work in the checkout but not packed: the package `bakeoff`, and shared files that do not travel."""
+    """Refuse what would work in the checkout but not packed: the package `bakeoff`, and shared files that do not
+    travel."""
     if not name.endswith(".py"):
         return
     try:

@@ -1,8 +1,8 @@
 """What a compiled kernel uses: read off the machine code by `cuobjdump`, which comes with Triton.
 
 Entry points: `inspect_cubin` runs the tool on one file, `parse_listing` is the pure parser of what it prints.
-Limits: dynamic shared memory is chosen at launch and so is not in a cubin; spills are counted as instructions that access local
-memory, once each however often they run, and a local array counts as well (it also shows as stack).
+Limits: dynamic shared memory is chosen at launch and so is not in a cubin; spills are counted as instructions that
+access local memory, once each however often they run, and a local array counts as well (it also shows as stack).
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict
 
 from bakeoff.errors import CheckFailed, InputError
 
-# Since compute capability 9.0 the driver keeps the first KB of a block's shared memory for itself, and the tool counts it.
+# Since compute capability 9.0 the driver keeps the first KB of a block's shared memory for itself, and the tool counts
+# it.
 RESERVED_SHARED_BYTES = 1024
-# Matrix instructions by family. Hopper's warpgroup instructions carry a G before MMA, Blackwell's tensor-memory ones start
-# with UTC, and what is left are the per-warp instructions of mma.sync.
+# Matrix instructions by family. Hopper's warpgroup instructions carry a G before MMA, Blackwell's tensor-memory ones
+# start with UTC, and what is left are the per-warp instructions of mma.sync.
 MMA_FAMILIES = {
     "wgmma": re.compile(r"[A-Z]GMMA"),
     "tcgen05": re.compile(r"UTC[A-Z]*MMA"),
@@ -33,7 +34,8 @@ _TMEM = re.compile(r"tcgen05\.alloc\S*\s+\[[^\]]*\],\s*(\d+|%\w+)\s*;")
 
 
 class Resources(BaseModel):
-    """Use of the chip by one kernel. Bytes of stack and spills are per thread, shared memory and tensor memory per block."""
+    """Use of the chip by one kernel. Bytes of stack and spills are per thread, shared memory and tensor memory per
+    block."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -46,7 +48,8 @@ class Resources(BaseModel):
     spill_bytes: int
     """Bytes per thread that instructions store to and load from local memory, each instruction counted once."""
     tmem_columns: int | None
-    """Columns of tensor memory that are allocated; null where the number is no constant in the PTX. 0 if there is none."""
+    """Columns of tensor memory that are allocated; null where the number is no constant in the PTX. 0 if there is
+    none."""
     mma: dict[str, int]
     """Matrix instructions in the machine code by family, only those that occur."""
 
@@ -63,7 +66,8 @@ def inspect_cubin(cubin: Path, ptx: str) -> Resources:
 
 
 def parse_listing(listing: str, ptx: str = "") -> Resources:
-    """Resources from what `cuobjdump -res-usage -sass` prints. Of several functions, the largest use and the sum of counts."""
+    """Resources from what `cuobjdump -res-usage -sass` prints. Of several functions, the largest use and the sum of
+    counts."""
     usages = [tuple(map(int, found)) for found in _USAGE.findall(listing)]
     registers, stack, shared = (max(usage[i] for usage in usages) for i in range(3))
     names = _INSTRUCTION.findall(listing)
@@ -88,7 +92,8 @@ def _count_mma(names: list[str]) -> dict[str, int]:
 
 
 def _local_bytes(name: str) -> int:
-    """Bytes that an instruction moves to or from local memory: STL.64 moves 8, STL.U8 one; 0 for any other instruction."""
+    """Bytes that an instruction moves to or from local memory: STL.64 moves 8, STL.U8 one; 0 for any other
+    instruction."""
     found = _LOCAL.match(name)
     if not found:
         return 0

@@ -1,7 +1,8 @@
 """solution.yaml: what a solution says about itself.
 
-Entry points: `discover` reads every folder under solutions/, `read_spec` reads one. The format is described in solutions/README.md;
-unknown keys and wrong values are InputErrors that name the file and the field. Nothing is imported or run here.
+Entry points: `discover` reads every folder under solutions/, `read_spec` reads one. The format is described in
+solutions/README.md; unknown keys and wrong values are InputErrors that name the file and the field. Nothing is imported
+or run here.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def read_spec(folder: Path) -> SolutionSpec:
             folder,
             found=f"no {SPEC_FILE}",
             expected="a solution: a folder with that file",
-            hint="see solutions/README.md; `bakeoff new-solution NAME` makes a folder that runs, and a folder named _* is ignored",
+            hint="see solutions/README.md; `bakeoff new-solution NAME` makes a folder that runs, and a folder named "
+            "_* is ignored",
         )
     spec = read_yaml(path, SolutionSpec)
     spec._folder = folder

@@ -26,7 +26,8 @@ def build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = """\
 writes into DIR:
   solution.json          the solution as one FlashInfer-Bench document; nothing else of it is ever run
-  build.json             status and, per kernel, registers, shared memory, tensor memory, stack, spills, matrix instructions
+  build.json             status and, per kernel, registers, shared memory, tensor memory, stack, spills,
+                         matrix instructions
   <kernel>.cubin, .ptx   machine code and PTX (GPU architectures)
 
 exit code 0: built, or the solution has no such backend (status "unsupported"); 1: it does not build; 2: unusable input
@@ -128,7 +129,8 @@ def _definition(name: str, traces: Path) -> Path:
 def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = """\
-The folder holds the definition, its workloads with synthetic routing as safetensors, and the packed solutions; about 30 MB.
+The folder holds the definition, its workloads with synthetic routing as safetensors, and the packed solutions;
+about 30 MB.
 FlashInfer-Bench then runs it on a GPU host with the published tolerances:
   flashinfer-bench run --local DIR --rtol 0.2 --atol 0.1 --required-matched-ratio 0.85"""
     parser.add_argument("--fib", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")

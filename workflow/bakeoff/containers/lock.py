@@ -1,7 +1,7 @@
 """containers/images.lock.yaml: the one place where image digests stand.
 
-Entry points: `load`, `Images.image`, `reference` (what a rule's `container:` holds) and `archive_digest`. Nothing is written and no
-registry is asked. `containers/lock.bash` reads the same file on hosts without Python packages.
+Entry points: `load`, `Images.image`, `reference` (what a rule's `container:` holds) and `archive_digest`. Nothing is
+written and no registry is asked. `containers/lock.bash` reads the same file on hosts without Python packages.
 """
 
 from __future__ import annotations
@@ -111,12 +111,14 @@ def image_for(backend: str) -> str:
 
 
 def archive_path(name: str, digest: str) -> Path:
-    """Where an image that was built here lies; the name changes with the digest, so that nothing caches an older one."""
+    """Where an image that was built here lies; the name changes with the digest, so that nothing caches an older
+    one."""
     return ARCHIVES / f"{name}-{digest.removeprefix('sha256:')[:12]}.tar"
 
 
 def reference(name: str, image: Image) -> str | None:
-    """What Apptainer is told to run: the published image by its digest, else the archive that was built here; None if neither is."""
+    """What Apptainer is told to run: the published image by its digest, else the archive that was built here; None if
+    neither is."""
     if image.digest is None:
         return None
     if image.repository:

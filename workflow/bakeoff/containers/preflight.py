@@ -1,4 +1,5 @@
-"""Checks that a container can run here, before it starts (`before`) and inside it (`inside`): each failure with its fix.
+"""Checks that a container can run here, before it starts (`before`) and inside it (`inside`): each failure with its
+fix.
 
 Nothing is changed. NVML is asked for the driver; no GPU work is done.
 """
@@ -42,7 +43,8 @@ def before(name: str, gpu: bool) -> None:
 
 
 def inside(name: str, gpu: bool | None = None) -> None:
-    """In a running container of an image: its Python, its locks and its GPU. gpu: None checks the driver where there is one."""
+    """In a running container of an image: its Python, its locks and its GPU. gpu: None checks the driver where there is
+    one."""
     images = load()
     image = images.image(name)
     check_platform(images.platform, platform.machine())
@@ -59,7 +61,8 @@ def check_platform(expected: str, machine: str) -> None:
             LOCK_FILE,
             found=f"a host with {machine}; images and package locks are for {expected}",
             expected=f"a host with {MACHINES[expected]}",
-            hint="run on such a host; for another platform, lock the packages for it (containers/lock.sh) and add its images",
+            hint="run on such a host; for another platform, lock the packages for it (containers/lock.sh) and add its "
+            "images",
         )
 
 
@@ -80,7 +83,8 @@ def check_archive(name: str, image: Image) -> None:
             archive,
             found="no such file, and the image is published nowhere",
             expected=f"the archive of {image.digest}",
-            hint=f"make image IMAGE={name}; if its digest differs (newer Debian packages), also make record-image IMAGE={name}",
+            hint=f"make image IMAGE={name}; if its digest differs (newer Debian packages), also make record-image "
+            f"IMAGE={name}",
         )
     found = archive_digest(archive)
     if found != image.digest:
@@ -109,8 +113,10 @@ def check_gpu(name: str, image: Image, here: Driver, gpu: bool) -> None:
             where,
             found="no NVIDIA driver answers",
             expected="a GPU that this process can reach",
-            hint="on the host: `nvidia-smi` must list the GPU. In a container: start it with --nv (Apptainer), --gpus all (Docker, after "
-            "installing nvidia-container-toolkit and `nvidia-ctk runtime configure`) or --device nvidia.com/gpu=all (Podman, after "
+            hint="on the host: `nvidia-smi` must list the GPU. In a container: start it with --nv (Apptainer), --gpus "
+            "all (Docker, after "
+            "installing nvidia-container-toolkit and `nvidia-ctk runtime configure`) or --device nvidia.com/gpu=all "
+            "(Podman, after "
             "`nvidia-ctk cdi generate`). Without a GPU, use the image cpu",
         )
     if here.gpus == 0:

@@ -1,7 +1,8 @@
-"""Bill of materials of a built image, CycloneDX 1.6 in JSON: every Debian or Ubuntu package and every Python distribution in it.
+"""Bill of materials of a built image, CycloneDX 1.6 in JSON: every Debian or Ubuntu package and every Python
+distribution in it.
 
-The list is taken from the image itself (`podman run`), not from the locks, so that it also shows what the base brought along.
-The same image gives the same bytes.
+The list is taken from the image itself (`podman run`), not from the locks, so that it also shows what the base brought
+along. The same image gives the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from bakeoff.containers.lock import Image
 from bakeoff.errors import InputError
 from bakeoff.files import write_atomic
 
-LIST = "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n'; echo; /opt/bakeoff/bin/pip list --disable-pip-version-check --format json"
+LIST = (
+    "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n'; echo; /opt/bakeoff/bin/pip list "
+    "--disable-pip-version-check --format json"
+)
 
 
 def write(name: str, image: Image, folder: Path) -> Path:
@@ -41,14 +45,19 @@ def write(name: str, image: Image, folder: Path) -> Path:
 def render(name: str, image: Image, digest: str, parts: list[Component]) -> bytes:
     """The document; its time is the package snapshot's and its serial number follows from the digest."""
     subject = Component(
-        name=f"bakeoff-{name}", type=ComponentType.CONTAINER, version=digest, bom_ref=digest,
+        name=f"bakeoff-{name}",
+        type=ComponentType.CONTAINER,
+        version=digest,
+        bom_ref=digest,
         properties=[Property(name="base", value=image.base_digest or f"Debian {image.base_suite}")],
-    )  # fmt: skip
+    )
     bom = Bom(
         components=parts,
         serial_number=uuid.uuid5(uuid.NAMESPACE_OID, digest),
-        metadata=BomMetaData(component=subject, timestamp=datetime.strptime(image.snapshot, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)),
-    )  # fmt: skip
+        metadata=BomMetaData(
+            component=subject, timestamp=datetime.strptime(image.snapshot, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        ),
+    )
     bom.register_dependency(subject, parts)
     return (JsonV1Dot6(bom).output_as_string(indent=1) + "\n").encode()
 

@@ -1,7 +1,7 @@
 """`bakeoff check SOLUTION`: is it correct, and by how much? For whoever writes a kernel; nothing is timed or kept.
 
-Entry points: `check_solution` (the verb) and `run_solution`. The solution runs as in a run: packed, in a confined child, judged
-outside by both gates, with changed values on some cells.
+Entry points: `check_solution` (the verb) and `run_solution`. The solution runs as in a run: packed, in a confined
+child, judged outside by both gates, with changed values on some cells.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from bakeoff.plan import make_plan
 from bakeoff.traces.models import document
 
 COLUMNS = ("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale")
-HEAD = f"{'workload':<12} {'outcome':<20} {'published':>9} {'strict':>7} {'matched':>8} {'rel. L2':>8} {'worst row':>9} {'calc_diff':>9} {'scale':>7} {'seconds':>8}"
+HEAD = (
+    f"{'workload':<12} {'outcome':<20} {'published':>9} {'strict':>7} {'matched':>8} {'rel. L2':>8} "
+    f"{'worst row':>9} {'calc_diff':>9} {'scale':>7} {'seconds':>8}"
+)
 
 
 class Collector:
@@ -75,7 +78,8 @@ def check_solution(args: argparse.Namespace) -> int:
 def run_solution(
     folder: Path, settings: dict[str, Any], timeout_s: float, show: Callable[[Record], None]
 ) -> list[Record]:
-    """Verify the solution in `folder` on the workloads of a configuration's `settings`; returns a record per workload."""
+    """Verify the solution in `folder` on the workloads of a configuration's `settings`; returns a record per
+    workload."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name, _named(folder, name):
         place = Path(name)
         root = _alone(folder, place / "solutions")
@@ -85,9 +89,11 @@ def run_solution(
         spec = read_spec(root / folder.name)
         if config.backend not in spec.backends:
             raise InputError(
-                f"{folder / SPEC_FILE}: field backends", found=", ".join(spec.backends), expected=str(config.backend),
+                f"{folder / SPEC_FILE}: field backends",
+                found=", ".join(spec.backends),
+                expected=str(config.backend),
                 hint="add the backend, or choose one of those with --backend",
-            )  # fmt: skip
+            )
         plan = make_plan(config, host_fingerprint="")
         who = next(participant for participant in plan.participants if participant.name == folder.name)
         due = [cell for cell in plan.cells if cell.participant == who.name and cell.kind == "measure"]
@@ -126,9 +132,11 @@ def _folder(solution: str) -> Path:
     folder = given if (given / SPEC_FILE).is_file() else under_root("solutions") / solution
     if not (folder / SPEC_FILE).is_file():
         raise InputError(
-            solution, found=f"no {folder / SPEC_FILE}", expected="the name of a folder under solutions/, or a path to a solution's folder",
+            solution,
+            found=f"no {folder / SPEC_FILE}",
+            expected="the name of a folder under solutions/, or a path to a solution's folder",
             hint="correct the name, or make the folder with `bakeoff new-solution NAME`",
-        )  # fmt: skip
+        )
     return folder.resolve()
 
 

@@ -1,7 +1,7 @@
 """What this host is: the facts that a result depends on, and their fingerprint.
 
-Entry points: `probe` and `write_host`. Volatile facts (free memory, temperatures, clocks of the moment) are left out, so that the
-file changes exactly when the host does. Nothing is changed on the host.
+Entry points: `probe` and `write_host`. Volatile facts (free memory, temperatures, clocks of the moment) are left out,
+so that the file changes exactly when the host does. Nothing is changed on the host.
 """
 
 from __future__ import annotations
@@ -18,9 +18,21 @@ from bakeoff.files import canonical_json, pretty_json, sha256_bytes, write_atomi
 
 # Distributions whose version can change a result, on the CPU or on a GPU.
 PACKAGES = (
-    "torch", "triton", "numpy", "nvidia-cutlass-dsl", "apache-tvm-ffi", "sglang-kernel", "sgl-kernel", "sgl-deep-gemm",
-    "flashinfer-python", "flashinfer-cubin", "cupti-python", "nvidia-ml-py", "flashinfer-bench", "snakemake",
-)  # fmt: skip
+    "torch",
+    "triton",
+    "numpy",
+    "nvidia-cutlass-dsl",
+    "apache-tvm-ffi",
+    "sglang-kernel",
+    "sgl-kernel",
+    "sgl-deep-gemm",
+    "flashinfer-python",
+    "flashinfer-cubin",
+    "cupti-python",
+    "nvidia-ml-py",
+    "flashinfer-bench",
+    "snakemake",
+)
 
 
 class _Part(BaseModel):
@@ -76,15 +88,24 @@ def probe() -> Host:
     """Describe this host."""
     gpus, driver, cuda_driver = _gpus()
     host = Host(
-        cpu=_cpu_model(), cores=len(os.sched_getaffinity(0)), architecture=platform.machine(), system=_system(), kernel=platform.release(),
-        python=platform.python_version(), gpus=gpus, driver=driver, cuda_driver=cuda_driver, packages=_packages(),
-    )  # fmt: skip
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)),
+        architecture=platform.machine(),
+        system=_system(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        gpus=gpus,
+        driver=driver,
+        cuda_driver=cuda_driver,
+        packages=_packages(),
+    )
     content = host.model_dump(mode="json", by_alias=True, exclude={"fingerprint"})
     return host.model_copy(update={"fingerprint": sha256_bytes(canonical_json(content))})
 
 
 def write_host(path: Path, host: Host) -> bool:
-    """Write host.json if its content differs from what is there; returns whether it did. An unchanged file keeps its time."""
+    """Write host.json if its content differs from what is there; returns whether it did. An unchanged file keeps its
+    time."""
     data = pretty_json(host.model_dump(mode="json", by_alias=True))
     if path.is_file() and path.read_bytes() == data:
         return False
@@ -93,8 +114,10 @@ def write_host(path: Path, host: Host) -> bool:
 
 
 def visible(gpus: list[Gpu]) -> list[Gpu]:
-    """Those that CUDA_VISIBLE_DEVICES leaves to this process, in its order, read as CUDA reads it: numbers (in the order of the
-    PCI bus) or beginnings of UUIDs; what follows an unknown one does not count. NVML itself lists all that the host has.
+    """Those that CUDA_VISIBLE_DEVICES leaves to this process, in its order, read as CUDA reads it: numbers (in the
+    order of the
+    PCI bus) or beginnings of UUIDs; what follows an unknown one does not count. NVML itself lists all that the host
+    has.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
@@ -138,13 +161,17 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     power, ecc, mig = ask("nvmlDeviceGetEnforcedPowerLimit"), ask("nvmlDeviceGetEccMode"), ask("nvmlDeviceGetMigMode")
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     return Gpu(
-        name=nvml.nvmlDeviceGetName(handle), uuid=nvml.nvmlDeviceGetUUID(handle),
-        memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20, capability=f"{major}.{minor}",
-        vbios=ask("nvmlDeviceGetVbiosVersion"), power_limit_w=None if power is None else power / 1000,
+        name=nvml.nvmlDeviceGetName(handle),
+        uuid=nvml.nvmlDeviceGetUUID(handle),
+        memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20,
+        capability=f"{major}.{minor}",
+        vbios=ask("nvmlDeviceGetVbiosVersion"),
+        power_limit_w=None if power is None else power / 1000,
         max_sm_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
         max_memory_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_MEM),
-        ecc=None if ecc is None else bool(ecc[0]), mig=None if mig is None else bool(mig[0]),
-    )  # fmt: skip
+        ecc=None if ecc is None else bool(ecc[0]),
+        mig=None if mig is None else bool(mig[0]),
+    )
 
 
 def _packages() -> dict[str, str]:

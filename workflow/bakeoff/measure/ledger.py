@@ -1,7 +1,7 @@
 """`bakeoff measure RUN --block K`: what is left of a block, run, journalled, and closed with a manifest.
 
-Entry point: `measure_block`. Writes samples/block-KK/: a journal per participant and, last, manifest.json; scratch/ holds what
-workers leave while they run, cache/ what compilers keep for the next block.
+Entry point: `measure_block`. Writes samples/block-KK/: a journal per participant and, last, manifest.json; scratch/
+holds what workers leave while they run, cache/ what compilers keep for the next block.
 """
 
 from __future__ import annotations
@@ -121,10 +121,17 @@ class Ledger:
         finals = self._finals()
         outcomes = _outcomes(finals)
         digests = {
-            name: sha256_bytes(canonical_json([(cell.key, record.outcome if record else None)
-                                               for cell, record in finals.items() if cell.participant == name]))
+            name: sha256_bytes(
+                canonical_json(
+                    [
+                        (cell.key, record.outcome if record else None)
+                        for cell, record in finals.items()
+                        if cell.participant == name
+                    ]
+                )
+            )
             for name in self.journals
-        }  # fmt: skip
+        }
         return Manifest(
             block=self.block,
             order=block_order(self.plan, self.block),
@@ -154,9 +161,11 @@ class Ledger:
         path = self.run / who.build
         if not path.is_file():
             raise InputError(
-                path, found="no packed solution", expected=f"what `bakeoff build {who.name}` writes",
+                path,
+                found="no packed solution",
+                expected=f"what `bakeoff build {who.name}` writes",
                 hint=f"run `bakeoff build {who.name} --arch {self.plan.backend} -o {path.parent}`",
-            )  # fmt: skip
+            )
         return path
 
     def _guarded(self) -> list[Path]:
@@ -207,14 +216,23 @@ def setting_of(plan: Plan, run: Path, block: int) -> Setting:
     geometry = Geometry.of(root.definition(plan.definition))
     fake = FAKE_DEVICE in os.environ
     return Setting(
-        block=block, folder=run, traces_root=root.path.resolve(), definition=plan.definition,
+        block=block,
+        folder=run,
+        traces_root=root.path.resolve(),
+        definition=plan.definition,
         definition_path=root.definition_path(plan.definition).resolve(),
         dataset=plan.dataset if plan.dataset == "synthetic" else str(under_root(plan.dataset).resolve()),
-        backend=plan.backend, geometry=geometry, tokens={workload.id: workload.seq_len for workload in plan.workloads},
-        timeout_s=plan.timeout_s, threads=plan.threads, emulates=geometry.hidden < bounds().strict.full_width_from,
-        overlaps=plan.backend == "cpu" and not fake, gpu=None if plan.backend == "cpu" else _gpu_of(plan, block),
-        clock=(lambda: "2000-01-01T00:00:00.000+00:00") if fake else utc_now, lock_clocks_mhz=plan.lock_clocks_mhz,
-    )  # fmt: skip
+        backend=plan.backend,
+        geometry=geometry,
+        tokens={workload.id: workload.seq_len for workload in plan.workloads},
+        timeout_s=plan.timeout_s,
+        threads=plan.threads,
+        emulates=geometry.hidden < bounds().strict.full_width_from,
+        overlaps=plan.backend == "cpu" and not fake,
+        gpu=None if plan.backend == "cpu" else _gpu_of(plan, block),
+        clock=(lambda: "2000-01-01T00:00:00.000+00:00") if fake else utc_now,
+        lock_clocks_mhz=plan.lock_clocks_mhz,
+    )
 
 
 def _gpu_of(plan: Plan, block: int) -> str:
@@ -222,9 +240,11 @@ def _gpu_of(plan: Plan, block: int) -> str:
     gpus = host.probe().gpus
     if plan.gpus > len(gpus):
         raise InputError(
-            "config: gpus", found=f"{plan.gpus} are asked for, this host has {len(gpus)}", expected="no more GPUs than there are",
+            "config: gpus",
+            found=f"{plan.gpus} are asked for, this host has {len(gpus)}",
+            expected="no more GPUs than there are",
             hint="lower `gpus` in the configuration, and plan again",
-        )  # fmt: skip
+        )
     return gpus[block % plan.gpus].uuid
 
 
@@ -233,10 +253,12 @@ def _check_host(run: Path, plan: Plan) -> None:
     here = host.probe().fingerprint
     if here != plan.host_fingerprint:
         raise InputError(
-            run / "config.json", found=f"planned for the host {plan.host_fingerprint[:12]}, this one is {here[:12]}",
+            run / "config.json",
+            found=f"planned for the host {plan.host_fingerprint[:12]}, this one is {here[:12]}",
             expected="the same GPU, driver, CPU and packages for all blocks of a run",
-            hint="run `bakeoff probe` and `bakeoff plan` again (Snakemake does): cells of the earlier host are then measured anew",
-        )  # fmt: skip
+            hint="run `bakeoff probe` and `bakeoff plan` again (Snakemake does): cells of the earlier host are then "
+            "measured anew",
+        )
 
 
 def _outcomes(finals: dict[Cell, Record | None]) -> Counter[str]:
@@ -245,11 +267,21 @@ def _outcomes(finals: dict[Cell, Record | None]) -> Counter[str]:
 
 def _unsupported(cell: Cell, block: int, backend: str) -> Record:
     return Record(
-        key=cell.key, kind=cell.kind, participant=cell.participant, workload=cell.workload, protocol=cell.protocol, family=cell.family,
-        seed=cell.seed, block=block, outcome=Outcome.UNSUPPORTED, reason=Reason.NO_BACKEND,
-        detail=f"solution.yaml declares no backend {backend}", hint=HINTS[Reason.NO_BACKEND],
-        started=utc_now(), seconds=0.0,
-    )  # fmt: skip
+        key=cell.key,
+        kind=cell.kind,
+        participant=cell.participant,
+        workload=cell.workload,
+        protocol=cell.protocol,
+        family=cell.family,
+        seed=cell.seed,
+        block=block,
+        outcome=Outcome.UNSUPPORTED,
+        reason=Reason.NO_BACKEND,
+        detail=f"solution.yaml declares no backend {backend}",
+        hint=HINTS[Reason.NO_BACKEND],
+        started=utc_now(),
+        seconds=0.0,
+    )
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -10,8 +10,13 @@ from bakeoff.options import seconds, seed
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE",
-                        help="where to write host.json; an unchanged file is left alone (default: print it)")  # fmt: skip
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write host.json; an unchanged file is left alone (default: print it)",
+    )
 
 
 def probe(args: argparse.Namespace) -> int:
@@ -32,8 +37,11 @@ def probe(args: argparse.Namespace) -> int:
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json and build/")
     parser.add_argument("--block", type=int, required=True, metavar="K", help="which block to run, counted from 0")
-    parser.add_argument("--again", action="store_true",
-                        help="also measure cells again that did not pass (default: every finished cell is kept)")  # fmt: skip
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="also measure cells again that did not pass (default: every finished cell is kept)",
+    )
 
 
 def measure(args: argparse.Namespace) -> int:
@@ -56,8 +64,14 @@ def assemble(args: argparse.Namespace) -> int:
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, complete and assembled")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER",
-                        help="a new folder, say results/recorded/2026-11-23_h100")  # fmt: skip
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a new folder, say results/recorded/2026-11-23_h100",
+    )
 
 
 def record(args: argparse.Namespace) -> int:
@@ -74,8 +88,12 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
         "--workload", action="append", metavar="ID", help="a workload such as T901_o96; may be repeated (default: all)"
     )
     parser.add_argument("--family", choices=("fib", "realistic"), default="fib", help="value family (default: fib)")
-    parser.add_argument("--backend", choices=("auto", "cpu", "sm_90a", "sm_100a"), default="auto",
-                        help="where to run it (default: auto, this host's GPU, else cpu)")  # fmt: skip
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "cpu", "sm_90a", "sm_100a"),
+        default="auto",
+        help="where to run it (default: auto, this host's GPU, else cpu)",
+    )
     parser.add_argument(
         "--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)"
     )

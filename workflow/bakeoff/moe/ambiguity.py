@@ -50,7 +50,8 @@ class Ambiguity:
         return cls(geometry, inputs, routed.ambiguous, rounding, weights)
 
     def rows(self, token: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The token's output row under each admissible selection: exact, and rounded as declared, each (n, H) bfloat16."""
+        """The token's output row under each admissible selection: exact, and rounded as declared, each (n, H)
+        bfloat16."""
         selections = self.selections(token)
         offset, local = int(self.inputs["local_expert_offset"]), self.geometry.local_experts
         # One pair for every local expert that any selection names; a selection is then a vector of weights over them.
@@ -73,7 +74,8 @@ class Ambiguity:
         )
 
     def selections(self, token: int) -> list[tuple[list[int], list[float]]]:
-        """Admissible (global expert ids, weights) of a token: no rejected score beats a chosen one by more than the gap."""
+        """Admissible (global expert ids, weights) of a token: no rejected score beats a chosen one by more than the
+        gap."""
         logits = _tensor(self.inputs, "routing_logits")[token : token + 1]
         scores, biased = choice_scores(logits, _tensor(self.inputs, "routing_bias"))
         groups = biased.view(self.geometry.groups, self.geometry.group_size)

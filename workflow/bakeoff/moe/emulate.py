@@ -1,7 +1,8 @@
 """What a solution with declared roundings computes: the reference in float32 with casts at three points.
 
-Entry points: `emulate`, and `Emulator` where several roundings or altered steps share work. Only tokens with a local expert
-and experts with tokens cost anything. Works on any device; at the full width an expert is dequantized when it is needed.
+Entry points: `emulate`, and `Emulator` where several roundings or altered steps share work. Only tokens with a local
+expert and experts with tokens cost anything. Works on any device; at the full width an expert is dequantized when it is
+needed.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ def emulate(geometry: Geometry, inputs: Inputs, rounding: Rounding) -> torch.Ten
 
 
 class DequantizedWeights:
-    """One expert's weights in float32 at a time; narrow ones are kept, so that workloads and roundings can share them."""
+    """One expert's weights in float32 at a time; narrow ones are kept, so that workloads and roundings can share
+    them."""
 
     def __init__(self, inputs: Inputs | Mapping[str, torch.Tensor], keep: bool | None = None) -> None:
-        """inputs: anything with the four weight tensors. keep: every expert that was asked for; None: if all take little."""
+        """inputs: anything with the four weight tensors. keep: every expert that was asked for; None: if all take
+        little."""
         self._inputs: Inputs = dict(inputs)
         elements = sum(_tensor(self._inputs, name).numel() for name in ("gemm1_weights", "gemm2_weights"))
         self._kept: dict[tuple[str, int], torch.Tensor] | None = (
@@ -66,7 +69,8 @@ class Emulator:
         weights: DequantizedWeights | None = None,
         pairs: routing.Pairs | None = None,
     ) -> None:
-        """weights: shared with other workloads of the same values; pairs: what the workload's routing gives, if known."""
+        """weights: shared with other workloads of the same values; pairs: what the workload's routing gives, if
+        known."""
         self.geometry, self.inputs = geometry, inputs
         self.tokens = len(_tensor(inputs, "hidden_states"))
         self.weights = DequantizedWeights(inputs) if weights is None else weights
@@ -105,7 +109,8 @@ class Emulator:
         """The weighted sum of the pairs' rows, (T, H) bfloat16; zero where a token has none."""
         pairs = self.pairs if pairs is None else pairs
         total = torch.zeros(self.tokens, self.geometry.hidden, dtype=torch.float32, device=rows.device)
-        # Expert by expert, as the reference adds: a token occurs once in each, so that a GPU's order of adding is fixed too.
+        # Expert by expert, as the reference adds: a token occurs once in each, so that a GPU's order of adding is fixed
+        # too.
         for _, span in pairs.spans:
             total.index_add_(0, pairs.token[span], rows[span] * pairs.weight[span].unsqueeze(1))
         return total.to(torch.bfloat16)

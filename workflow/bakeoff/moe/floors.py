@@ -1,7 +1,8 @@
 """The least that a workload can cost: bytes that must cross the memory bus and FLOPs, from its own routing.
 
-Counted once: inputs that some output depends on (weights of active experts, activations of active tokens) and the output.
-Not counted: anything that stays on the chip in an ideal fusion, such as GEMM1's output. So a floor is a bound, not a goal.
+Counted once: inputs that some output depends on (weights of active experts, activations of active tokens) and the
+output. Not counted: anything that stays on the chip in an ideal fusion, such as GEMM1's output. So a floor is a bound,
+not a goal.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from bakeoff.moe.geometry import Geometry
 
 
 class Work(Protocol):
-    """What a workload's routing gives the rank (bakeoff.traces.models.RoutingStats has it); fractions are expectations."""
+    """What a workload's routing gives the rank (bakeoff.traces.models.RoutingStats has it); fractions are
+    expectations."""
 
     @property
     def local_pairs(self) -> float: ...
@@ -35,7 +37,8 @@ class Floor:
 
 @dataclass(frozen=True)
 class Peak:
-    """A GPU's sourced peaks. bandwidth: bytes per second; fp8: dense FP8 FLOP per second; source: where they are published."""
+    """A GPU's sourced peaks. bandwidth: bytes per second; fp8: dense FP8 FLOP per second; source: where they are
+    published."""
 
     bandwidth: float
     fp8: float

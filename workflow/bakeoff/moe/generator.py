@@ -16,7 +16,8 @@ import torch
 
 UNIT = 128  # numbers are addressed in units of 128
 MASK = 0xFFFFFFFF
-# Odd constants below 2**31: with a 32-bit factor the product stays below 2**63. Chosen for their avalanche (see the tests).
+# Odd constants below 2**31: with a 32-bit factor the product stays below 2**63. Chosen for their avalanche (see the
+# tests).
 SPREAD, MIX_1, MIX_2 = 0x5C493F97, 0x5ABF2ADF, 0x72BED749
 
 LOGIT_MEAN, LOGIT_STD = -1.6706, 0.656  # of the public data set's routing logits

@@ -101,6 +101,7 @@ class Geometry:
             raise InputError(
                 f"definition {name}: axes",
                 found="; ".join(wrong),
-                expected=f"whole blocks of {self.block}, {self.groups} groups of equal size, no more local experts than experts",
+                expected=f"whole blocks of {self.block}, {self.groups} groups of equal size, no more local experts "
+                f"than experts",
                 hint="correct the axis, or use another definition",
             )

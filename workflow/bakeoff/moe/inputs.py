@@ -1,6 +1,7 @@
 """The inputs of a workload: routing from the synthetic generator or a data set, everything else drawn.
 
-Entry points: `make_inputs`, `make_routing`, `routing_stats`. The same arguments give the same bits on every device; what a seed decides is drawn in `values`.
+Entry points: `make_inputs`, `make_routing`, `routing_stats`. The same arguments give the same bits on every device;
+what a seed decides is drawn in `values`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def make_routing(
 
 
 def dataset_name(geometry: Geometry) -> str:
-    """The data set's definition for a geometry of any width: it knows the full one only, and routing does not depend on the width."""
+    """The data set's definition for a geometry of any width: it knows the full one only, and routing does not depend on
+    the width."""
     return replace(geometry, hidden=FULL_HIDDEN, intermediate=FULL_INTERMEDIATE).name
 
 

@@ -67,7 +67,8 @@ def keep_groups(biased: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def largest(values: torch.Tensor, count: int) -> torch.Tensor:
-    """Returns the columns of each row's `count` largest values; of equal ones the lowest, which topk does not promise."""
+    """Returns the columns of each row's `count` largest values; of equal ones the lowest, which topk does not
+    promise."""
     values = values.clone()
     columns = []
     for _ in range(count):
@@ -78,5 +79,6 @@ def largest(values: torch.Tensor, count: int) -> torch.Tensor:
 
 def dequantize(weights: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """weights: (E, N, K) e4m3; scale: (E, N/128, K/128), one for 128 x 128 values. Returns (E, N, K) float32."""
-    # The scales are spread to full size, which broadcasting would spare: published speedups are over a baseline that pays for it.
+    # The scales are spread to full size, which broadcasting would spare: published speedups are over a baseline that
+    # pays for it.
     return weights.float() * scale.repeat_interleave(BLOCK, dim=1).repeat_interleave(BLOCK, dim=2)

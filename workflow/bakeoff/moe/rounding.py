@@ -11,7 +11,8 @@ Casts = Annotated[tuple[Cast, ...], Field(min_length=1)]
 
 
 class Rounding(BaseModel):
-    """The casts at three points, in order; float32 in between. fp8_block128 is e4m3 with a scale of amax / 448 per 128 columns."""
+    """The casts at three points, in order; float32 in between. fp8_block128 is e4m3 with a scale of amax / 448 per 128
+    columns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -28,8 +28,9 @@ COARSEST = tuple(
     Rounding(gemm1_output=casts, intermediate=("fp8_block128",), gemm2_output=("bfloat16",))
     for casts in (("bfloat16", "fp8_block128"), ("fp8_block128",))
 )
-# A row of 512 columns matches the reference in 0.866 +- 0.015 of its elements under them. Where one row is the whole output,
-# the published gate (0.85) would reject two honest outputs of the twelve in docs/numerics.md; a row under this bound is not taken.
+# A row of 512 columns matches the reference in 0.866 +- 0.015 of its elements under them. Where one row is the whole
+# output, the published gate (0.85) would reject two honest outputs of the twelve in docs/numerics.md; a row under this
+# bound is not taken.
 MATCHED_ROW = 0.855
 
 

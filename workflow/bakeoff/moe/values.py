@@ -1,8 +1,8 @@
 """Everything that a seed decides: the values of weights, activations and routing, the same bits on every device.
 
-Entry points: `make_weights`, `make_activations`, `draw_routing`. Value families: `fib` as FlashInfer-Bench draws them (e4m3 of N(0, 1)
-clamped to +-2, scales N(0, 1)) and `realistic` (N(0, 1) activations and N(0, 0.02) weights, quantized with scales of amax / 448).
-Which seed a workload has, and what comes from a data set instead, is for `inputs` to say.
+Entry points: `make_weights`, `make_activations`, `draw_routing`. Value families: `fib` as FlashInfer-Bench draws them
+(e4m3 of N(0, 1) clamped to +-2, scales N(0, 1)) and `realistic` (N(0, 1) activations and N(0, 0.02) weights, quantized
+with scales of amax / 448). Which seed a workload has, and what comes from a data set instead, is for `inputs` to say.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ FAMILIES: tuple[Family, ...] = ("fib", "realistic")
 Tensors = dict[str, torch.Tensor]
 
 BIAS_LOW, BIAS_HIGH, HIGH_BIASES = 4.9375, 4.96875, 102
-# Tokens whose choice hangs on less than this, in exact arithmetic, are drawn again. 2e-6 is the ambiguity bound; the rest
-# covers the rounding of float32 group scores near 10 (half a unit, 4.8e-7, for each of two sums and their four terms).
+# Tokens whose choice hangs on less than this, in exact arithmetic, are drawn again. 2e-6 is the ambiguity bound; the
+# rest covers the rounding of float32 group scores near 10 (half a unit, 4.8e-7, for each of two sums and their four
+# terms).
 REDRAW_GAP = 5e-6
 # Elements drawn at once: on a CPU what its caches hold, on a GPU < 1 GB of temporaries.
 CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}
@@ -41,7 +42,8 @@ class Place(Protocol):
 def make_weights(
     geometry: Geometry, family: Family, seed: int, device: torch.device | str = "cpu", experts: range | None = None
 ) -> Tensors:
-    """The four weight tensors, for all local experts or for `experts` alone (their values do not depend on the others)."""
+    """The four weight tensors, for all local experts or for `experts` alone (their values do not depend on the
+    others)."""
     experts = range(geometry.local_experts) if experts is None else experts
     _check_family(family)
     made: Tensors = {}
@@ -133,7 +135,8 @@ def _unambiguous_draws(
 
 
 def _too_close(geometry: Geometry, drawn: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """Whether the last kept and the first dropped group, or expert, of each token are within REDRAW_GAP. Returns (T,) bool."""
+    """Whether the last kept and the first dropped group, or expert, of each token are within REDRAW_GAP. Returns (T,)
+    bool."""
     gap = round(REDRAW_GAP * 2**generator.FIXED)
     bias = torch.where(high, round(BIAS_HIGH * 2**generator.FIXED), round(BIAS_LOW * 2**generator.FIXED))
     choice = table("fixed_score", str(drawn.device))[drawn].add_(bias)
@@ -148,7 +151,8 @@ def _too_close(geometry: Geometry, drawn: torch.Tensor, high: torch.Tensor) -> t
 def _fp8_matrix(
     name: tuple[object, ...], family: str, rows: range, columns: int, block_rows: int, device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw rows of a matrix that has one scale for block_rows x 128 values; a stack of matrices counts as one tall matrix.
+    """Draw rows of a matrix that has one scale for block_rows x 128 values; a stack of matrices counts as one tall
+    matrix.
 
     Returns data (len(rows), columns) e4m3 and scale (len(rows) / block_rows, columns / 128) float32.
     """

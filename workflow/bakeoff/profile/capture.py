@@ -1,9 +1,10 @@
-"""`bakeoff profile RUN`: one process per solution and tier over all cells that are not profiled yet, read at once and kept as a summary.
+"""`bakeoff profile RUN`: one process per solution and tier over all cells that are not profiled yet, read at once and
+kept as a summary.
 
-Entry points: `profile_run`, `planned` (the commands, for a dry run). Writes profile/<solution>.json after every process, the raw
-captures under profile/raw/, which may be deleted, and profile/manifest.json when nothing is owed. Resuming: a cell whose key is in the
-summary is not profiled again. A profile never times: its figures say where time goes, and no latency is taken from it. Nothing on the
-host is changed.
+Entry points: `profile_run`, `planned` (the commands, for a dry run). Writes profile/<solution>.json after every
+process, the raw captures under profile/raw/, which may be deleted, and profile/manifest.json when nothing is owed.
+Resuming: a cell whose key is in the summary is not profiled again. A profile never times: its figures say where time
+goes, and no latency is taken from it. Nothing on the host is changed.
 """
 
 from __future__ import annotations
@@ -29,10 +30,15 @@ Say = Callable[[str], None]
 
 
 def profile_run(
-    run: Path, solutions: Sequence[str] | None, workloads: Sequence[str] | None, requested: str | None, limit_s: float | None,
+    run: Path,
+    solutions: Sequence[str] | None,
+    workloads: Sequence[str] | None,
+    requested: str | None,
+    limit_s: float | None,
     tell: Say = say,
-) -> int:  # fmt: skip
-    """Profile what is due of a run; returns how many cells are left for the next call (time limit). None stands for all, or for
+) -> int:
+    """Profile what is due of a run; returns how many cells are left for the next call (time limit). None stands for
+    all, or for
     what the run's configuration says."""
     deadline = None if limit_s is None else time.monotonic() + limit_s
     run = run.resolve()
@@ -61,7 +67,8 @@ def profile_run(
 def planned(
     run: Path, solutions: Sequence[str] | None, workloads: Sequence[str] | None, requested: str | None, tell: Say = say
 ) -> list[list[str]]:
-    """The commands that `profile_run` would start if all goes well; which tiers this host has is told. A tool that it lacks is shown by
+    """The commands that `profile_run` would start if all goes well; which tiers this host has is told. A tool that it
+    lacks is shown by
     its plain name."""
     run = run.resolve()
     plan = read_plan(run)
@@ -89,7 +96,8 @@ def planned(
 def _complete(
     run: Path, ledger: Ledger, tier: Tier, due: Sequence[str], deadline: float | None, requested: str | None, tell: Say
 ) -> int:
-    """Run what one tier owes for one solution; returns how many cells are left when time is up. A process that dies costs the cell
+    """Run what one tier owes for one solution; returns how many cells are left when time is up. A process that dies
+    costs the cell
     it was at: the rest goes on in a new one."""
     head, pending = f"profile  {ledger.who.name}  {tier.name}", ledger.pending(tier.name, due)
     while pending:

@@ -1,8 +1,8 @@
 """What this host's GPU reaches in the simplest programs: copy bandwidth, FP8 matrix rate, and the cost of a launch.
 
-Run as `python -m bakeoff.profile.ceilings OUT.json`. Takes about ten seconds and 3 GB of GPU memory; changes nothing on the host.
-Limits: the matrix rate is that of torch's library call with one scale per tensor, not of block-scaled kernels, and power may lower
-the clock during it as it does in any long kernel.
+Run as `python -m bakeoff.profile.ceilings OUT.json`. Takes about ten seconds and 3 GB of GPU memory; changes nothing on
+the host. Limits: the matrix rate is that of torch's library call with one scale per tensor, not of block-scaled
+kernels, and power may lower the clock during it as it does in any long kernel.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def _fp8_tflops() -> float | None:
 
 
 def _launch_us() -> float:
-    """Time per launch of a kernel with next to no work, from a queue that the host has filled before the first one starts: what a
+    """Time per launch of a kernel with next to no work, from a queue that the host has filled before the first one
+    starts: what a
     launch costs the GPU, however long the host takes to enqueue it."""
     import torch
 
@@ -73,7 +74,8 @@ def _launch_us() -> float:
 
 
 def _median_s(call: Callable[[], Any], repeats: int = REPEATS, delay_s: float = 0.0) -> float:
-    """Median time of a call between two events, in seconds, after three warm-up calls. The GPU is kept busy for `delay_s` before."""
+    """Median time of a call between two events, in seconds, after three warm-up calls. The GPU is kept busy for
+    `delay_s` before."""
     import torch
 
     clock_khz = getattr(torch.cuda.get_device_properties(0), "clock_rate", CYCLES_PER_S / 1e3)

@@ -1,7 +1,7 @@
 """Whether a run's profile is there and can be believed: what `bakeoff verify` asks.
 
-Entry points: `check` and `describe`, pure functions of the run's folder; `check_profile` judges one document. An empty list means that
-all is well, or that the run has no profile to have (cpu backend, or `profile: {tier: none}`).
+Entry points: `check` and `describe`, pure functions of the run's folder; `check_profile` judges one document. An empty
+list means that all is well, or that the run has no profile to have (cpu backend, or `profile: {tier: none}`).
 """
 
 from __future__ import annotations
@@ -95,7 +95,10 @@ def describe(run: Path) -> str | None:
     cells = [cell for document in _documents(run, plan) for cell in document.cells]
     mapped = min((mapped_share(cell) for cell in cells), default=0.0)
     apart = max((abs(sum(cell.stages_us.values()) / cell.busy_us - 1) for cell in cells if cell.busy_us), default=0.0)
-    return f"{profiled} of {due} cells profiled, of each at least {mapped:.1%} of the GPU time mapped, stages sum to it within {apart:.1%}"
+    return (
+        f"{profiled} of {due} cells profiled, of each at least {mapped:.1%} of the GPU time mapped, stages sum to "
+        f"it within {apart:.1%}"
+    )
 
 
 def _wanted(plan: Plan) -> bool:
@@ -127,9 +130,13 @@ def _flaws(cell: CellProfile) -> list[tuple[Literal["unmapped", "stage_sum", "sp
     mapped = mapped_share(cell)
     if mapped < MAPPED_AT_LEAST:
         names = ", ".join(cell.unmapped[:5]) or "the rest"
-        flaws.append((
-            "unmapped", f"{mapped:.1%} of the GPU time is mapped to a stage, less than {MAPPED_AT_LEAST:.0%}; no rule names {names}"
-        ))  # fmt: skip
+        flaws.append(
+            (
+                "unmapped",
+                f"{mapped:.1%} of the GPU time is mapped to a stage, less than {MAPPED_AT_LEAST:.0%}; no rule names "
+                f"{names}",
+            )
+        )
     for what, total in (
         ("stages", sum(cell.stages_us.values())),
         ("kernels", sum(kernel.us for kernel in cell.kernels)),

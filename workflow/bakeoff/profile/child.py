@@ -1,10 +1,11 @@
-"""The process that a profiler watches: it loads one packed solution as measure's worker does, and calls it on each workload.
+"""The process that a profiler watches: it loads one packed solution as measure's worker does, and calls it on each
+workload.
 
-Run as `python -m bakeoff.profile.child JOB.json` by `capture`. Every workload gets warm-up calls, then marked calls with a cold L2
-each. With the tier `host` no profiler watches: the calls' host time is taken, which tracing would more than double. One line per
-workload goes to the job's `progress` file as soon as it is done. No time limit of a call is enforced here: `capture` ends the
-process. Unlike in a measurement the process is not confined, because the profilers write files of their own: profile solutions that
-you would run yourself.
+Run as `python -m bakeoff.profile.child JOB.json` by `capture`. Every workload gets warm-up calls, then marked calls
+with a cold L2 each. With the tier `host` no profiler watches: the calls' host time is taken, which tracing would more
+than double. One line per workload goes to the job's `progress` file as soon as it is done. No time limit of a call is
+enforced here: `capture` ends the process. Unlike in a measurement the process is not confined, because the profilers
+write files of their own: profile solutions that you would run yourself.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from bakeoff.measure.worker.bench import Bench
 
 DETAIL = 2000  # characters of a traceback that are kept
-# The GPU is kept busy for this long before a marked call, while the host enqueues it: gaps are then the GPU's own. Longer than in a
-# measurement, since a tracer makes the host take several times as long for a call.
+# The GPU is kept busy for this long before a marked call, while the host enqueues it: gaps are then the GPU's own.
+# Longer than in a measurement, since a tracer makes the host take several times as long for a call.
 LEAD_IN_US = 5000.0
 
 
@@ -74,7 +75,8 @@ class Done(BaseModel):
 
 
 class Marker(Protocol):
-    """Marks calls for the profiler that watches. `finish` gives the host's time in each of a workload's calls, in microseconds, if
+    """Marks calls for the profiler that watches. `finish` gives the host's time in each of a workload's calls, in
+    microseconds, if
     that is what the marks are for."""
 
     def mark(self, workload: str, call: int) -> AbstractContextManager[None]: ...

@@ -1,7 +1,7 @@
 """Hardware counters: what is asked of Nsight Compute on which chip, and what a cell's kernels sum up to.
 
-Entry points: `wanted` (metric names for a chip), `available` (what `ncu --query-metrics` lists), `summarize`. A metric that the chip
-or the capture lacks is None, never 0. Names are those of the Nsight Compute profiling guide.
+Entry points: `wanted` (metric names for a chip), `available` (what `ncu --query-metrics` lists), `summarize`. A metric
+that the chip or the capture lacks is None, never 0. Names are those of the Nsight Compute profiling guide.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ METRICS = {
     "local_loads": "smsp__inst_executed_op_local_ld.sum",
     "local_stores": "smsp__inst_executed_op_local_st.sum",
 }
-# The tensor pipe, over elapsed cycles: over active ones it would hide SMs without work. Blackwell's tcgen05 has a pipe of its own.
+# The tensor pipe, over elapsed cycles: over active ones it would hide SMs without work. Blackwell's tcgen05 has a pipe
+# of its own.
 TENSOR = {
     "sm_90a": "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed",
     "sm_100a": "sm__pipe_tc_cycles_active.avg.pct_of_peak_sustained_elapsed",
@@ -34,7 +35,8 @@ PERCENT = ("dram_share", "occupancy", "tensor_share")
 
 @dataclass(frozen=True)
 class Counted:
-    """One profiled kernel: the marked call it belongs to, and its metrics by our names, shares as ratios; None is n/a."""
+    """One profiled kernel: the marked call it belongs to, and its metrics by our names, shares as ratios; None is
+    n/a."""
 
     workload: str
     call: int
@@ -68,7 +70,8 @@ def available(listing: str) -> set[str]:
 
 
 def supported(metrics: dict[str, str], listing: str) -> dict[str, str]:
-    """The wanted metrics that a chip has. Launch metrics come from the launch, not from counters, and are never listed."""
+    """The wanted metrics that a chip has. Launch metrics come from the launch, not from counters, and are never
+    listed."""
     names = available(listing)
     return {ours: name for ours, name in metrics.items() if name.startswith("launch__") or name.split(".")[0] in names}
 
@@ -80,7 +83,8 @@ def translate(raw: dict[str, float | None], metrics: dict[str, str]) -> dict[str
 
 
 def summarize(kernels: Sequence[Counted]) -> Totals:
-    """Counters of some kernels of one call. A sum with an unknown part is unknown: a partial sum would look like less traffic."""
+    """Counters of some kernels of one call. A sum with an unknown part is unknown: a partial sum would look like less
+    traffic."""
     duration_ns = _sum(kernel.metrics.get("duration_ns") for kernel in kernels)
     read, written = (
         _sum(kernel.metrics.get(name) for kernel in kernels) for name in ("dram_read_bytes", "dram_write_bytes")

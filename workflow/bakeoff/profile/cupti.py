@@ -1,8 +1,10 @@
-"""CUPTI activity records: the recorder that runs inside the profiled process, and the reader of the file that it writes.
+"""CUPTI activity records: the recorder that runs inside the profiled process, and the reader of the file that it
+writes.
 
-Entry points: `Recorder` (needs the package cupti-python and a GPU), `read` (a pure function of the file). The file is JSON lines:
-a header, one line per workload as it finishes, and a last line that says how many there are, so that a cut file is seen.
-Tracing needs no permission. Limits: one recorder per process, and none beside another user of CUPTI (nsys, ncu, torch's profiler).
+Entry points: `Recorder` (needs the package cupti-python and a GPU), `read` (a pure function of the file). The file is
+JSON lines: a header, one line per workload as it finishes, and a last line that says how many there are, so that a cut
+file is seen. Tracing needs no permission. Limits: one recorder per process, and none beside another user of CUPTI
+(nsys, ncu, torch's profiler).
 """
 
 from __future__ import annotations
@@ -76,11 +78,14 @@ class Recorder:
         ]
         wanted = {launch.correlation for launch in launches}
         work = [one for one in self._records if isinstance(one, Activity) and one.correlation in wanted]
-        self._write({
-            "workload": workload, "marks": [[mark.call, mark.start_ns, mark.end_ns] for mark in self._marks],
-            "launches": [[one.correlation, one.name, one.start_ns, one.end_ns] for one in launches],
-            "activities": [[getattr(one, name) for name in ACTIVITY_FIELDS] for one in work],
-        })  # fmt: skip
+        self._write(
+            {
+                "workload": workload,
+                "marks": [[mark.call, mark.start_ns, mark.end_ns] for mark in self._marks],
+                "launches": [[one.correlation, one.name, one.start_ns, one.end_ns] for one in launches],
+                "activities": [[getattr(one, name) for name in ACTIVITY_FIELDS] for one in work],
+            }
+        )
         self._lines += 1
         self._marks, self._records = [], []
 
@@ -104,11 +109,21 @@ class Recorder:
         kinds, domains = self._cupti.ActivityKind, self._cupti.CallbackDomain
         for one in records:
             if one.kind == kinds.CONCURRENT_KERNEL:
-                self._records.append(Activity(
-                    "kernel", self._demangled(one.name), one.start, one.end, one.correlation_id, one.stream_id,
-                    (one.grid_x, one.grid_y, one.grid_z), (one.block_x, one.block_y, one.block_z), one.registers_per_thread,
-                    one.static_shared_memory + one.dynamic_shared_memory, one.local_memory_per_thread,
-                ))  # fmt: skip
+                self._records.append(
+                    Activity(
+                        "kernel",
+                        self._demangled(one.name),
+                        one.start,
+                        one.end,
+                        one.correlation_id,
+                        one.stream_id,
+                        (one.grid_x, one.grid_y, one.grid_z),
+                        (one.block_x, one.block_y, one.block_z),
+                        one.registers_per_thread,
+                        one.static_shared_memory + one.dynamic_shared_memory,
+                        one.local_memory_per_thread,
+                    )
+                )
             elif one.kind == kinds.MEMCPY:
                 name = f"[memcpy {COPY_KINDS.get(one.copy_kind, one.copy_kind)}]"
                 self._records.append(Activity("memcpy", name, one.start, one.end, one.correlation_id, one.stream_id))
@@ -160,21 +175,27 @@ def read(path: Path, whole: bool = True) -> Timeline:
     header = documents[0] if documents else {}
     if header.get("schema") != SCHEMA:
         raise InputError(
-            f"{path}: field schema", found=repr(header.get("schema")), expected=repr(SCHEMA),
+            f"{path}: field schema",
+            found=repr(header.get("schema")),
+            expected=repr(SCHEMA),
             hint="the file was written by another version of bakeoff: profile the solution again",
-        )  # fmt: skip
+        )
     for document in documents[1:]:
         if "error" in document:
             raise InputError(
-                path, found=f"CUPTI refused to record: {document['error']}", expected="activity records",
+                path,
+                found=f"CUPTI refused to record: {document['error']}",
+                expected="activity records",
                 hint="end other profilers of this GPU (nsys, ncu, DCGM), then profile again",
-            )  # fmt: skip
+            )
     cells = documents[1:-1]
     if not documents or documents[-1].get("end") != len(cells):
         raise InputError(
-            path, found=f"{len(cells)} workloads and no end", expected="a file whose last line counts its workloads",
+            path,
+            found=f"{len(cells)} workloads and no end",
+            expected="a file whose last line counts its workloads",
             hint="the profiled process was cut short: profile again; cells that were read before are kept",
-        )  # fmt: skip
+        )
     return _timeline(cells, path)
 
 
@@ -185,9 +206,11 @@ def _timeline(cells: list[dict[str, Any]], path: Path) -> Timeline:
         activities = [_activity(values) for cell in cells for values in cell["activities"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            path, found=f"a line without what it must have ({type(error).__name__}: {error})",
-            expected="marks, launches and activities", hint="profile the solution again",
-        ) from error  # fmt: skip
+            path,
+            found=f"a line without what it must have ({type(error).__name__}: {error})",
+            expected="marks, launches and activities",
+            hint="profile the solution again",
+        ) from error
     return Timeline("cupti", marks, launches, activities)
 
 
@@ -203,9 +226,11 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         value = json.loads(line)
     except ValueError as error:
         raise InputError(
-            where, found=f"not JSON: {line[:60]!r}", expected="one JSON object per line",
+            where,
+            found=f"not JSON: {line[:60]!r}",
+            expected="one JSON object per line",
             hint="the profiled process was cut short: profile again; cells that were read before are kept",
-        ) from error  # fmt: skip
+        ) from error
     return value if isinstance(value, dict) else {}
 
 

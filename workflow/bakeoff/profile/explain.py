@@ -28,9 +28,11 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
     cells = [cell for cell in section.cells if cell.solution == solution] if section else []
     if section is None or not cells:
         raise InputError(
-            f"profile of {solution} in {run}", found="none", expected="profile/<solution>.json with at least one cell",
+            f"profile of {solution} in {run}",
+            found="none",
+            expected="profile/<solution>.json with at least one cell",
             hint=f"bakeoff profile {run} --solution {solution}",
-        )  # fmt: skip
+        )
     there = [cell.workload for cell in cells]
     unknown = [name for name in workloads or [] if name not in there]
     if unknown:
@@ -81,7 +83,8 @@ def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
     if section.ceilings:
         fp8 = f"{section.ceilings.fp8_tflops:,.0f} TFLOP/s" if section.ceilings.fp8_tflops else "n/a"
         lines.append(
-            f"ceilings (measured): {section.ceilings.copy_gbs:,.0f} GB/s copied, {fp8} FP8, {section.ceilings.launch_us:.1f} us a launch"
+            f"ceilings (measured): {section.ceilings.copy_gbs:,.0f} GB/s copied, {fp8} FP8, "
+            f"{section.ceilings.launch_us:.1f} us a launch"
         )
     lines += [f"missing tier {name}: {why}" for name, why in section.tiers_missing.items()]
     return lines
@@ -93,7 +96,8 @@ def _cell(cell: CellSection) -> list[str]:
     host = f"{cell.bound}-bound: the host needs {cell.host_us:.0f} us{traced}"
     lines = [
         "",
-        f"{cell.workload}: busy {cell.busy_us:.1f} us of {cell.span_us:.1f} us, {gaps}, {cell.launches} launches, {host}",
+        f"{cell.workload}: busy {cell.busy_us:.1f} us of {cell.span_us:.1f} us, {gaps}, {cell.launches} launches, "
+        f"{host}",
         f"  {_distance(cell)}",
         f"  {_rates(cell)}",
         "  "
@@ -165,9 +169,18 @@ def _stage(one: StageSection) -> str:
 
     floor = "n/a" if one.floor_us is None else "<0.1" if one.floor_us < 0.05 else f"{one.floor_us:.1f}"
     return COLUMNS.format(
-        one.stage, f"{one.us:.1f}", f"{one.share:.0%}", f"{one.run_us:.1f}", floor, percent(one.floor_share),
-        one.limit or "n/a", percent(one.dram_share), percent(one.tensor_share), percent(one.occupancy), one.launches,
-    )  # fmt: skip
+        one.stage,
+        f"{one.us:.1f}",
+        f"{one.share:.0%}",
+        f"{one.run_us:.1f}",
+        floor,
+        percent(one.floor_share),
+        one.limit or "n/a",
+        percent(one.dram_share),
+        percent(one.tensor_share),
+        percent(one.occupancy),
+        one.launches,
+    )
 
 
 def _tail(section: ProfileSection, solution: str) -> list[str]:
@@ -175,8 +188,11 @@ def _tail(section: ProfileSection, solution: str) -> list[str]:
     if worst is None:
         return []
     sentence = (
-        f"Farthest from its floor: {worst.workload}, at {worst.floor_share:.0%} of it; {worst.stage} takes {worst.stage_share:.0%} of the "
-        f"busy time" + (f" at {worst.stage_floor_share:.0%} of its own floor" if worst.stage_floor_share is not None else "")
-        + (f", bound by {worst.limit}" if worst.limit else "") + f", and {worst.gap_share:.0%} of the span is gaps."
-    )  # fmt: skip
+        f"Farthest from its floor: {worst.workload}, at {worst.floor_share:.0%} of it; {worst.stage} takes "
+        f"{worst.stage_share:.0%} of the "
+        f"busy time"
+        + (f" at {worst.stage_floor_share:.0%} of its own floor" if worst.stage_floor_share is not None else "")
+        + (f", bound by {worst.limit}" if worst.limit else "")
+        + f", and {worst.gap_share:.0%} of the span is gaps."
+    )
     return ["", sentence]

@@ -1,9 +1,10 @@
 """The published report's explanations as tests on a profile.
 
-Entry point: `judge_explanations`. Ids and texts are those of the claims in results/published/2026-02-26_4way/claims.yaml, but for
-consistency.why, which joins two of them; here stand the ones whose evidence is a profile. A test says what it compares, gives its numbers, and answers CONFIRMED or CONTRADICTED for the
-GPU and the sources that were profiled, or NOT TESTABLE with what would test it: a design that this chip does not run, or a tier or
-solution that the profile lacks, is never guessed at. Thresholds stand in the sentence of each test.
+Entry point: `judge_explanations`. Ids and texts are those of the claims in
+results/published/2026-02-26_4way/claims.yaml, but for consistency.why, which joins two of them; here stand the ones
+whose evidence is a profile. A test says what it compares, gives its numbers, and answers CONFIRMED or CONTRADICTED for
+the GPU and the sources that were profiled, or NOT TESTABLE with what would test it: a design that this chip does not
+run, or a tier or solution that the profile lacks, is never guessed at. Thresholds stand in the sentence of each test.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from dataclasses import dataclass
 from bakeoff.profile.section_model import CellSection, Explanation, ProfileSection, StageSection
 
 FLASHINFER, V3, V32, TRITON, DEEPGEMM = (
-    "flashinfer_moe", "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "deepgemm_moe",
-)  # fmt: skip
+    "flashinfer_moe",
+    "cutedsl_moe_fp8_v3",
+    "cutedsl_moe_fp8_v3_2",
+    "triton_fused_moe_v2",
+    "deepgemm_moe",
+)
 B200 = "snakemake --cores all --profile profiles/b200 --config dataset=PATH"
 LARGE_FROM, SMALL_UP_TO = 10_000, 80  # seq_len; the report's "large-batch" and "small batches"
 GEMMS, BETWEEN = ("gemm1", "gemm2"), ("permute", "activation_quant", "combine")
@@ -84,8 +89,15 @@ def _tested(test: Test, view: View) -> Explanation:
     try:
         holds, numbers = test.run(view)
     except Lacking as lacking:
-        return Explanation(id=test.id, place=test.place, text=test.text, test=test.test, verdict="NOT TESTABLE", numbers={},
-                           needs=str(lacking))  # fmt: skip
+        return Explanation(
+            id=test.id,
+            place=test.place,
+            text=test.text,
+            test=test.test,
+            verdict="NOT TESTABLE",
+            numbers={},
+            needs=str(lacking),
+        )
     rounded = {name: round(value, 6) for name, value in numbers.items()}
     verdict = "CONFIRMED" if holds else "CONTRADICTED"
     return Explanation(
@@ -110,7 +122,8 @@ def _counted(cell: CellSection, name: str, what: str) -> float:
     value = getattr(stage(cell, name), what)
     if value is None:
         raise Lacking(
-            f"bakeoff profile RUN --solution {cell.solution} --tier ncu   ({cell.counters_missing or f'{what} is n/a here'})"
+            f"bakeoff profile RUN --solution {cell.solution} --tier ncu   "
+            f"({cell.counters_missing or f'{what} is n/a here'})"
         )
     return float(value)
 
@@ -131,8 +144,9 @@ def _stages_dominate(view: View) -> tuple[bool, Numbers]:
 def _traffic(view: View) -> tuple[bool, Numbers]:
     numbers = {
         f"DRAM throughput of {name} at {workload}": _counted(view.cell(TRITON, workload), name, "dram_share")
-        for workload in view.workloads(LARGE_FROM) for name in ("permute", "combine")
-    }  # fmt: skip
+        for workload in view.workloads(LARGE_FROM)
+        for name in ("permute", "combine")
+    }
     return all(value >= 0.6 for value in numbers.values()), numbers
 
 
@@ -192,10 +206,12 @@ def _epilogue(view: View) -> tuple[bool, Numbers]:
         gains.append(old.busy_us - new.busy_us)
     explained = sum(saved) / sum(gains) if sum(gains) > 0 else 0.0
     numbers = {
-        "workloads with less activation_quant time": sum(value > 0 for value in saved), "workloads": len(saved),
-        "median saved, µs": statistics.median(saved), "median gain in busy time, µs": statistics.median(gains),
+        "workloads with less activation_quant time": sum(value > 0 for value in saved),
+        "workloads": len(saved),
+        "median saved, µs": statistics.median(saved),
+        "median gain in busy time, µs": statistics.median(gains),
         "saved over gained, all workloads": explained,
-    }  # fmt: skip
+    }
     return min(saved) > 0 and statistics.median(gains) > 0 and explained >= 0.5, {
         name: float(value) for name, value in numbers.items()
     }
@@ -260,30 +276,101 @@ def _multicast(view: View) -> tuple[bool, Numbers]:
 
 
 TESTS = (
-    Test("large.expanded", LARGE, "the expanded token count after top-8 routing = ~96K-113K tokens",
-         "the (token, expert) pairs of a rank at the large workloads, by their own routing, lie within 5 % of the printed range, which is seq_len x 8, the pairs of all ranks together", _expanded),
-    Test("large.why-stages", LARGE, "scatter/gather/SwiGLU kernels dominate triton_v2's time on large batches",
-         "permute, activation_quant and combine together take more than half of the busy time at every large workload", _stages_dominate),
-    Test("large.why-traffic", LARGE, "Triton scatter/gather kernels have O(seq_len x top_k) memory traffic without fusion: memory-bound at large batch",
-         "permute and combine are memory-bound: they reach 60 % of the DRAM peak at every large workload", _traffic),
-    Test("large.why-gemm", LARGE, "sgl_kernel GEMM is designed for small-to-medium batch decode, not prefill-scale GEMM",
-         "at every large workload both GEMMs together fall behind the best other grouped GEMM's by a tenth more than at the median of those up to 80 tokens, and that is at least half of what triton_v2's call is behind that solution's", _gemm_at_scale),
-    Test("large.why-flashinfer", LARGE, "flashinfer_moe's CUTLASS SM100 persistent kernel handles large batches with better tiling/pipelining",
-         "GEMM1 keeps the tensor pipe busier in flashinfer_moe than in triton_v2 at every large workload", _flashinfer_at_scale),
-    Test("large.why-stable", LARGE, "stable because its grouped GEMM inherently handles variable-size expert batches",
-         "the GEMMs' share of their floor varies over the workloads at least a tenth less in both CuTeDSL versions than in triton_v2", _stable_gemm),
-    Test("v32.why", V32_PLACE, "the gains come from GEMM1's FP8 epilogue, which eliminates the separate quantization kernel",
-         "v3.2 spends less in activation_quant at every workload, and that is at least half of what it gains in busy time", _epilogue),
-    Test("consistency.why", "Key Findings, 4. Consistency vs Peak Performance", "CuTeDSL delivers predictable performance; triton_v2 is highly variable",
-         "both CuTeDSL versions' speedups vary less over the workloads than triton_v2's, in this run", _varies),
-    Test("previous.bottleneck", "Key Findings, 5. Comparison with 2026-02-04", "fundamental bottleneck not yet addressed",
-         "the median cell of both CuTeDSL versions is at less than half of its floor", _bottleneck),
-    Test("priorities.gemm", PRIORITIES, "CuTeDSL grouped GEMM likely has lower occupancy or tile utilization vs CUTLASS SM100 persistent kernels",
-         "GEMM1 of v3.2 has lower occupancy or a less busy tensor pipe than flashinfer_moe's at a large workload", _occupancy),
-    Test("priorities.routing", PRIORITIES, "Non-GEMM stages (routing, finalize) may dominate for small batches",
-         "up to 80 tokens, more than half of the median span lies outside the GEMMs in both CuTeDSL versions", _non_gemm),
-    Test("priorities.launches", PRIORITIES, "CuTeDSL launches more separate kernels vs fused approaches",
-         "both CuTeDSL versions launch more per call than triton_v2 (and, on a B200, than flashinfer_moe)", _launches),
-    Test("priorities.tma", PRIORITIES, "May not fully exploit B200's TMA multicast capabilities (v3.3 attempts this)",
-         "a variant with TMA multicast moves fewer bytes or is faster", _multicast),
-)  # fmt: skip
+    Test(
+        "large.expanded",
+        LARGE,
+        "the expanded token count after top-8 routing = ~96K-113K tokens",
+        "the (token, expert) pairs of a rank at the large workloads, by their own routing, lie within 5 % of the "
+        "printed range, which is seq_len x 8, the pairs of all ranks together",
+        _expanded,
+    ),
+    Test(
+        "large.why-stages",
+        LARGE,
+        "scatter/gather/SwiGLU kernels dominate triton_v2's time on large batches",
+        "permute, activation_quant and combine together take more than half of the busy time at every large workload",
+        _stages_dominate,
+    ),
+    Test(
+        "large.why-traffic",
+        LARGE,
+        "Triton scatter/gather kernels have O(seq_len x top_k) memory traffic without fusion: memory-bound at large "
+        "batch",
+        "permute and combine are memory-bound: they reach 60 % of the DRAM peak at every large workload",
+        _traffic,
+    ),
+    Test(
+        "large.why-gemm",
+        LARGE,
+        "sgl_kernel GEMM is designed for small-to-medium batch decode, not prefill-scale GEMM",
+        "at every large workload both GEMMs together fall behind the best other grouped GEMM's by a tenth more than "
+        "at the median of those up to 80 tokens, and that is at least half of what triton_v2's call is behind "
+        "that solution's",
+        _gemm_at_scale,
+    ),
+    Test(
+        "large.why-flashinfer",
+        LARGE,
+        "flashinfer_moe's CUTLASS SM100 persistent kernel handles large batches with better tiling/pipelining",
+        "GEMM1 keeps the tensor pipe busier in flashinfer_moe than in triton_v2 at every large workload",
+        _flashinfer_at_scale,
+    ),
+    Test(
+        "large.why-stable",
+        LARGE,
+        "stable because its grouped GEMM inherently handles variable-size expert batches",
+        "the GEMMs' share of their floor varies over the workloads at least a tenth less in both CuTeDSL versions "
+        "than in triton_v2",
+        _stable_gemm,
+    ),
+    Test(
+        "v32.why",
+        V32_PLACE,
+        "the gains come from GEMM1's FP8 epilogue, which eliminates the separate quantization kernel",
+        "v3.2 spends less in activation_quant at every workload, and that is at least half of what it gains in busy "
+        "time",
+        _epilogue,
+    ),
+    Test(
+        "consistency.why",
+        "Key Findings, 4. Consistency vs Peak Performance",
+        "CuTeDSL delivers predictable performance; triton_v2 is highly variable",
+        "both CuTeDSL versions' speedups vary less over the workloads than triton_v2's, in this run",
+        _varies,
+    ),
+    Test(
+        "previous.bottleneck",
+        "Key Findings, 5. Comparison with 2026-02-04",
+        "fundamental bottleneck not yet addressed",
+        "the median cell of both CuTeDSL versions is at less than half of its floor",
+        _bottleneck,
+    ),
+    Test(
+        "priorities.gemm",
+        PRIORITIES,
+        "CuTeDSL grouped GEMM likely has lower occupancy or tile utilization vs CUTLASS SM100 persistent kernels",
+        "GEMM1 of v3.2 has lower occupancy or a less busy tensor pipe than flashinfer_moe's at a large workload",
+        _occupancy,
+    ),
+    Test(
+        "priorities.routing",
+        PRIORITIES,
+        "Non-GEMM stages (routing, finalize) may dominate for small batches",
+        "up to 80 tokens, more than half of the median span lies outside the GEMMs in both CuTeDSL versions",
+        _non_gemm,
+    ),
+    Test(
+        "priorities.launches",
+        PRIORITIES,
+        "CuTeDSL launches more separate kernels vs fused approaches",
+        "both CuTeDSL versions launch more per call than triton_v2 (and, on a B200, than flashinfer_moe)",
+        _launches,
+    ),
+    Test(
+        "priorities.tma",
+        PRIORITIES,
+        "May not fully exploit B200's TMA multicast capabilities (v3.3 attempts this)",
+        "a variant with TMA multicast moves fewer bytes or is faster",
+        _multicast,
+    ),
+)

@@ -1,7 +1,7 @@
 """The profile of one solution as it grows: what it has, what it owes, and taking a process's captures in.
 
-Entry point: `Ledger`. Writes profile/<solution>.json. A cell counts as long as its key holds, which covers the solution, the
-workload, the host and the code that captures and reads.
+Entry point: `Ledger`. Writes profile/<solution>.json. A cell counts as long as its key holds, which covers the
+solution, the workload, the host and the code that captures and reads.
 """
 
 from __future__ import annotations
@@ -28,9 +28,21 @@ from bakeoff.profile.tiers import Facts, Name, Tier
 from bakeoff.profile.timeline import calls
 
 # Modules that decide what a cell's profile says; a change there makes it stale.
-SOURCES = ("profile/child.py", "profile/counters.py", "profile/cupti.py", "profile/ncu.py", "profile/nsys.py", "profile/process.py",
-           "profile/stages.py", "profile/summary.py", "profile/timeline.py", "measure/worker/bench.py", "measure/device/cuda.py",
-           "measure/worker/participant.py", "measure/wire/variants.py")  # fmt: skip
+SOURCES = (
+    "profile/child.py",
+    "profile/counters.py",
+    "profile/cupti.py",
+    "profile/ncu.py",
+    "profile/nsys.py",
+    "profile/process.py",
+    "profile/stages.py",
+    "profile/summary.py",
+    "profile/timeline.py",
+    "measure/worker/bench.py",
+    "measure/device/cuda.py",
+    "measure/worker/participant.py",
+    "measure/wire/variants.py",
+)
 
 
 class Ledger:
@@ -66,7 +78,8 @@ class Ledger:
         return [name for name in owed if name not in self.cells or self.cells[name].tier != tier]
 
     def take(self, piece: Piece) -> None:
-        """Take in what a process left behind. A process that left nothing to read is an InputError, after its cells are given up."""
+        """Take in what a process left behind. A process that left nothing to read is an InputError, after its cells are
+        given up."""
         try:
             if piece.tier.name == "host":
                 self._take_host(piece)
@@ -88,12 +101,17 @@ class Ledger:
         cells = self.cells.values()
         used = {cell.tier for cell in cells} | {"ncu" for cell in cells if cell.counters}
         document = SolutionProfile(
-            solution=self.who.name, digest=self.who.digest, backend=self.plan.backend, gpu=self.facts.gpu or "unknown",
-            tools={name: version for name, version in sorted(self.tools.items()) if name in used}, tiers_missing=dict(sorted(self.missing.items())), ceilings=self.ceilings,
+            solution=self.who.name,
+            digest=self.who.digest,
+            backend=self.plan.backend,
+            gpu=self.facts.gpu or "unknown",
+            tools={name: version for name, version in sorted(self.tools.items()) if name in used},
+            tiers_missing=dict(sorted(self.missing.items())),
+            ceilings=self.ceilings,
             cells=[self.cells[name] for name in order if name in self.cells],
             failures=[self.failures[name] for name in order if name in self.failures],
             hosts=[self.hosts[name] for name in order if name in self.hosts],
-        )  # fmt: skip
+        )
         write_atomic(self.path, pretty_json(document.model_dump(mode="json", by_alias=True)))
 
     def _take_host(self, piece: Piece) -> None:
@@ -141,7 +159,8 @@ class Ledger:
         self._give_up("ncu", did.failed)
 
     def _give_up(self, tier: Name, reasons: dict[str, str]) -> None:
-        """Note cells that a tier failed at: without a timeline they are failures, without counters they say why. A host time that
+        """Note cells that a tier failed at: without a timeline they are failures, without counters they say why. A host
+        time that
         could not be had is no failure: the timeline, which comes next, decides."""
         for name, reason in reasons.items():
             self._given_up.add((tier, name))
@@ -157,8 +176,19 @@ def _profiler_digest() -> str:
 
 
 def _key(plan: Plan, who: Participant, workload_digest: str, profiler: str) -> str:
-    return sha256_bytes(canonical_json({
-        "participant": who.digest, "stages": [rule.model_dump() for rule in who.stages], "workload": workload_digest,
-        "backend": plan.backend, "definition": plan.definition, "family": plan.families[0], "seed": plan.seeds[0],
-        "host": plan.host_fingerprint, "image": plan.image, "profiler": profiler,
-    }))  # fmt: skip
+    return sha256_bytes(
+        canonical_json(
+            {
+                "participant": who.digest,
+                "stages": [rule.model_dump() for rule in who.stages],
+                "workload": workload_digest,
+                "backend": plan.backend,
+                "definition": plan.definition,
+                "family": plan.families[0],
+                "seed": plan.seeds[0],
+                "host": plan.host_fingerprint,
+                "image": plan.image,
+                "profiler": profiler,
+            }
+        )
+    )

@@ -1,7 +1,7 @@
 """Nsight Compute: the commands that capture counters, and the readers of its CSV and of its report files.
 
-Entry points: `capture_command`, `csv_command`, `query_command`, `read_csv`, `read_report` (needs the package ncu-report), `refusal`.
-The readers are pure functions of a file and give the same list, one entry per profiled kernel.
+Entry points: `capture_command`, `csv_command`, `query_command`, `read_csv`, `read_report` (needs the package
+ncu-report), `refusal`. The readers are pure functions of a file and give the same list, one entry per profiled kernel.
 """
 
 from __future__ import annotations
@@ -34,13 +34,23 @@ def query_command(ncu: str, chip: str) -> list[str]:
 def capture_command(ncu: str, output: Path, metrics: Sequence[str], command: Sequence[str]) -> list[str]:
     """Count metrics of the kernels between profiler start and stop into `output`.ncu-rep.
 
-    Of the process alone: compilers that it starts are left out. Caches are flushed before every pass, so a kernel's reads are from memory; clocks are left as they are: a profile changes
-    nothing on the host, and no figure of it is a time.
+    Of the process alone: compilers that it starts are left out. Caches are flushed before every pass, so a kernel's
+    reads are from memory; clocks are left as they are: a profile changes nothing on the host, and no figure of it is a
+    time.
     """
     return [
-        ncu, "--force-overwrite", f"--export={output}", "--target-processes=application-only", "--nvtx", "--profile-from-start=off",
-        "--clock-control=none", "--cache-control=all", "--replay-mode=kernel", f"--metrics={','.join(metrics)}", *command,
-    ]  # fmt: skip
+        ncu,
+        "--force-overwrite",
+        f"--export={output}",
+        "--target-processes=application-only",
+        "--nvtx",
+        "--profile-from-start=off",
+        "--clock-control=none",
+        "--cache-control=all",
+        "--replay-mode=kernel",
+        f"--metrics={','.join(metrics)}",
+        *command,
+    ]
 
 
 def csv_command(ncu: str, report: Path) -> list[str]:
@@ -54,7 +64,8 @@ def refusal(log: str) -> str | None:
 
 
 def read_csv(path: Path, metrics: dict[str, str]) -> list[Counted]:
-    """Kernels and metrics of a raw page; `metrics` maps our names to the chip's. A file without kernels is an InputError."""
+    """Kernels and metrics of a raw page; `metrics` maps our names to the chip's. A file without kernels is an
+    InputError."""
     text = read_bytes(path).decode("utf-8", errors="replace")
     denied = refusal(text)
     if denied:
@@ -112,9 +123,12 @@ def _library() -> Any:
         return importlib.import_module("ncu_report")
     except ImportError as error:
         raise InputError(
-            "package ncu-report", found=f"not importable ({error})", expected="NVIDIA's reader of .ncu-rep files",
-            hint="pip install ncu-report, or read the CSV that `ncu --import FILE --csv --page=raw --print-units=base` prints",
-        ) from error  # fmt: skip
+            "package ncu-report",
+            found=f"not importable ({error})",
+            expected="NVIDIA's reader of .ncu-rep files",
+            hint="pip install ncu-report, or read the CSV that `ncu --import FILE --csv --page=raw "
+            "--print-units=base` prints",
+        ) from error
 
 
 def _counted(kernel: str, ranges: str, raw: dict[str, float | None], metrics: dict[str, str], path: Path) -> Counted:
@@ -163,9 +177,12 @@ def _finite(value: float) -> float | None:
 
 def _denied(path: Path, line: str) -> InputError:
     return InputError(
-        path, found=line, expected="permission to read performance counters",
-        hint="run as root, or give the container CAP_SYS_ADMIN, or load the driver with NVreg_RestrictProfilingToAdminUsers=0",
-    )  # fmt: skip
+        path,
+        found=line,
+        expected="permission to read performance counters",
+        hint="run as root, or give the container CAP_SYS_ADMIN, or load the driver with "
+        "NVreg_RestrictProfilingToAdminUsers=0",
+    )
 
 
 def _broken(where: Path | str, found: str) -> InputError:

@@ -1,7 +1,8 @@
 """Nsight Systems: the commands that capture and export a timeline, and the reader of its SQLite export.
 
-Entry points: `capture_command`, `export_command`, `read`. Reading is a pure function of the file; the schema is described in the
-user guide's chapter on the SQLite schema (docs.nvidia.com/nsight-systems). Checked: export schema 3 (Nsight Systems 2022 to 2026).
+Entry points: `capture_command`, `export_command`, `read`. Reading is a pure function of the file; the schema is
+described in the user guide's chapter on the SQLite schema (docs.nvidia.com/nsight-systems). Checked: export schema 3
+(Nsight Systems 2022 to 2026).
 """
 
 from __future__ import annotations
@@ -30,11 +31,18 @@ AGAIN = "capture it again with `bakeoff profile`; it keeps the cells that it has
 
 
 def capture_command(nsys: str, output: Path, command: Sequence[str]) -> list[str]:
-    """Profile `command` into `output`.nsys-rep: CUDA and marks, no CPU sampling (which needs permissions), no context switches."""
+    """Profile `command` into `output`.nsys-rep: CUDA and marks, no CPU sampling (which needs permissions), no context
+    switches."""
     return [
-        nsys, "profile", "--trace=cuda,nvtx", "--sample=none", "--cpuctxsw=none", "--force-overwrite=true",
-        f"--output={output}", *command,
-    ]  # fmt: skip
+        nsys,
+        "profile",
+        "--trace=cuda,nvtx",
+        "--sample=none",
+        "--cpuctxsw=none",
+        "--force-overwrite=true",
+        f"--output={output}",
+        *command,
+    ]
 
 
 def export_command(nsys: str, report: Path, output: Path) -> list[str]:
@@ -43,7 +51,8 @@ def export_command(nsys: str, report: Path, output: Path) -> list[str]:
 
 
 def read(path: Path) -> Timeline:
-    """The timeline of an export; a file that is no whole export of a known version, or recorded no kernel, is an InputError."""
+    """The timeline of an export; a file that is no whole export of a known version, or recorded no kernel, is an
+    InputError."""
     if not path.is_file():
         raise _broken(path, "no file")
     try:
@@ -76,17 +85,23 @@ def _check_version(path: Path, database: sqlite3.Connection, tables: set[str]) -
         version = str(rows.get("EXPORT_SCHEMA_VERSION", "none"))
     if version.split(".")[0] != str(SCHEMA_MAJOR):
         raise InputError(
-            path, found=f"export schema version {version}", expected=f"an Nsight Systems export with schema {SCHEMA_MAJOR}.x",
-            hint="export the .nsys-rep file with Nsight Systems 2022.1 or later: `nsys export --type=sqlite FILE.nsys-rep`",
-        )  # fmt: skip
+            path,
+            found=f"export schema version {version}",
+            expected=f"an Nsight Systems export with schema {SCHEMA_MAJOR}.x",
+            hint="export the .nsys-rep file with Nsight Systems 2022.1 or later: `nsys export --type=sqlite "
+            "FILE.nsys-rep`",
+        )
 
 
 def _check_content(path: Path, database: sqlite3.Connection, tables: set[str]) -> None:
     if KERNELS not in tables:
         raise InputError(
-            path, found=f"no kernel was recorded{_diagnosis(database, tables)}", expected=f"a table {KERNELS}",
-            hint="the CUDA trace was refused or nothing ran: see profile/raw/*/log beside it, or profile with `--tier cupti`",
-        )  # fmt: skip
+            path,
+            found=f"no kernel was recorded{_diagnosis(database, tables)}",
+            expected=f"a table {KERNELS}",
+            hint="the CUDA trace was refused or nothing ran: see profile/raw/*/log beside it, or profile with `--tier "
+            "cupti`",
+        )
     for table, columns in NEEDED.items():
         missing = set(columns) - _columns(database, table) if table in tables else {"the whole table"}
         if missing:
@@ -127,12 +142,21 @@ def _kernels(database: sqlite3.Connection, strings: dict[int, str]) -> list[Acti
     for row in database.execute(f"SELECT * FROM {KERNELS}"):
         known = dict(row)
         shared = [known.get("staticSharedMemory"), known.get("dynamicSharedMemory")]
-        found.append(Activity(
-            kind="kernel", name=strings.get(known["demangledName"], "?"), start_ns=known["start"], end_ns=known["end"],
-            correlation=known["correlationId"], stream=known["streamId"], grid=_triple(known, "grid"), block=_triple(known, "block"),
-            registers=known.get("registersPerThread"), shared_bytes=None if None in shared else sum(shared),  # type: ignore[arg-type]
-            local_bytes=known.get("localMemoryPerThread"),
-        ))  # fmt: skip
+        found.append(
+            Activity(
+                kind="kernel",
+                name=strings.get(known["demangledName"], "?"),
+                start_ns=known["start"],
+                end_ns=known["end"],
+                correlation=known["correlationId"],
+                stream=known["streamId"],
+                grid=_triple(known, "grid"),
+                block=_triple(known, "block"),
+                registers=known.get("registersPerThread"),
+                shared_bytes=None if None in shared else sum(shared),  # type: ignore[arg-type]
+                local_bytes=known.get("localMemoryPerThread"),
+            )
+        )
     database.row_factory = None
     return found
 

@@ -1,7 +1,7 @@
 """One process under one profiler: its job, its command lines, running it, and what it left behind.
 
-Entry points: `make_piece`, `commands` (all command lines of a piece, for a dry run), `run_piece`, `progress`. Side effects: the piece's
-folder with job.json, log and captures.
+Entry points: `make_piece`, `commands` (all command lines of a piece, for a dry run), `run_piece`, `progress`. Side
+effects: the piece's folder with job.json, log and captures.
 """
 
 from __future__ import annotations
@@ -90,14 +90,27 @@ def make_piece(
     folder = raw / f"{tier.name}-{len(list(raw.glob(f'{tier.name}-*'))):02d}"
     root = TraceRoot(under_root(plan.traces_root))
     job = Job(
-        tier=tier.name, participant=who.name, solution=str(run / str(who.build)), scratch=str(folder / "scratch"),
-        cache=str(run / "cache" / who.name), backend=plan.backend, gpu=facts.gpu or "unknown", threads=plan.threads,
-        traces_root=str(root.path.resolve()), definition=plan.definition,
+        tier=tier.name,
+        participant=who.name,
+        solution=str(run / str(who.build)),
+        scratch=str(folder / "scratch"),
+        cache=str(run / "cache" / who.name),
+        backend=plan.backend,
+        gpu=facts.gpu or "unknown",
+        threads=plan.threads,
+        traces_root=str(root.path.resolve()),
+        definition=plan.definition,
         definition_path=str(root.definition_path(plan.definition).resolve()),
         dataset=plan.dataset if plan.dataset == "synthetic" else str(under_root(plan.dataset).resolve()),
-        family=plan.families[0], seed=plan.seeds[0], workloads=list(workloads), warmups=WARMUPS, calls=MARKED[tier.name],
-        deadline_s=remaining_s, output=str(folder / CAPTURES[tier.name]), progress=str(folder / "progress.jsonl"),
-    )  # fmt: skip
+        family=plan.families[0],
+        seed=plan.seeds[0],
+        workloads=list(workloads),
+        warmups=WARMUPS,
+        calls=MARKED[tier.name],
+        deadline_s=remaining_s,
+        output=str(folder / CAPTURES[tier.name]),
+        progress=str(folder / "progress.jsonl"),
+    )
     return Piece(tier, job, folder)
 
 
@@ -171,9 +184,11 @@ def denial(piece: Piece) -> str | None:
 
 def _nothing_done(piece: Piece) -> InputError:
     return InputError(
-        piece.log, found=denial(piece) or f"no workload was profiled; the log ends with: {_last_line(piece)}",
-        expected="a profiled workload", hint="read the log; `bakeoff check SOLUTION` runs the solution without a profiler",
-    )  # fmt: skip
+        piece.log,
+        found=denial(piece) or f"no workload was profiled; the log ends with: {_last_line(piece)}",
+        expected="a profiled workload",
+        hint="read the log; `bakeoff check SOLUTION` runs the solution without a profiler",
+    )
 
 
 def _last_line(piece: Piece) -> str:
@@ -188,7 +203,8 @@ def _log(piece: Piece) -> str:
 def _call(
     command: list[str], variables: dict[str, str], folder: Path, log: int, limit_s: float, output: Path | None
 ) -> None:
-    """Run a command with all that it starts in one process group, which is ended at the limit. Output goes to a file or the log."""
+    """Run a command with all that it starts in one process group, which is ended at the limit. Output goes to a file or
+    the log."""
     os.write(log, (f"$ {' '.join(command)}\n").encode())
     with output.open("wb") if output else os.fdopen(os.dup(log), "ab") as target:
         process = subprocess.Popen(

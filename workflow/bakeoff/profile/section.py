@@ -1,7 +1,7 @@
 """Profiles as facts for the analysis: where time goes, what bounds each stage, and how far each is from its floor.
 
-Entry point: `load`, a pure function of a run's profile/*.json and its plan. Times are microseconds, shares are ratios; null is
-"there is none", never zero. The wording is the report's.
+Entry point: `load`, a pure function of a run's profile/*.json and its plan. Times are microseconds, shares are ratios;
+null is "there is none", never zero. The wording is the report's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from bakeoff.profile.stages import STAGES, bound
 from bakeoff.profile.summary import Ceilings, CellProfile, HostTime, SolutionProfile
 from bakeoff.traces.store import TraceRoot
 
-# From this share of a unit's peak on, the unit is what limits a kernel; below it for all units, latency does. The border is the one
-# that the Nsight Compute profiling guide uses for its "speed of light" figures.
+# From this share of a unit's peak on, the unit is what limits a kernel; below it for all units, latency does. The
+# border is the one that the Nsight Compute profiling guide uses for its "speed of light" figures.
 LIMIT_FROM = 0.60
 
 
@@ -50,7 +50,8 @@ def load(run: Path, plan: Plan) -> ProfileSection | None:
 
 
 def explained(section: ProfileSection, speedups: Mapping[tuple[str, str], float]) -> ProfileSection:
-    """The section with the explanations tested; speedups: (solution, workload) -> over the reference, for those that rest on them."""
+    """The section with the explanations tested; speedups: (solution, workload) -> over the reference, for those that
+    rest on them."""
     return section.model_copy(update={"explanations": judge_explanations(section, speedups)})
 
 
@@ -62,23 +63,51 @@ def _section(plan: Plan, profiles: dict[str, SolutionProfile]) -> ProfileSection
     workloads = {workload.id: workload for workload in plan.workloads}
     hosts = {name: {one.workload: one for one in profile.hosts} for name, profile in profiles.items()}
     cells = [
-        _cell(cell, hosts[who.name].get(cell.workload), who, workloads[cell.workload], geometry, plan.backend, peak, ceilings)
-        for who in plan.participants if who.name in profiles
-        for cell in profiles[who.name].cells if cell.workload in workloads
-    ]  # fmt: skip
+        _cell(
+            cell,
+            hosts[who.name].get(cell.workload),
+            who,
+            workloads[cell.workload],
+            geometry,
+            plan.backend,
+            peak,
+            ceilings,
+        )
+        for who in plan.participants
+        if who.name in profiles
+        for cell in profiles[who.name].cells
+        if cell.workload in workloads
+    ]
     return ProfileSection(
-        gpu=first.gpu, backend=plan.backend,
-        workloads=[ProfiledWorkload(id=one.id, seq_len=one.seq_len, local_pairs=one.stats.local_pairs) for one in plan.workloads],
-        stages=list(STAGES), peak_gbs=peak.bandwidth / 1e9 if peak else None, peak_tflops=peak.fp8 / 1e12 if peak else None,
-        peak_source=peak.source if peak else None, ceilings=ceilings,
+        gpu=first.gpu,
+        backend=plan.backend,
+        workloads=[
+            ProfiledWorkload(id=one.id, seq_len=one.seq_len, local_pairs=one.stats.local_pairs)
+            for one in plan.workloads
+        ],
+        stages=list(STAGES),
+        peak_gbs=peak.bandwidth / 1e9 if peak else None,
+        peak_tflops=peak.fp8 / 1e12 if peak else None,
+        peak_source=peak.source if peak else None,
+        ceilings=ceilings,
         tools={name: version for one in profiles.values() for name, version in one.tools.items()},
         tiers_missing={name: why for one in profiles.values() for name, why in one.tiers_missing.items()},
-        coverage=_coverage(plan, profiles), cells=cells, worst=_worst(cells),
-    )  # fmt: skip
+        coverage=_coverage(plan, profiles),
+        cells=cells,
+        worst=_worst(cells),
+    )
 
 
-def _cell(cell: CellProfile, host: HostTime | None, who: Participant, workload: PlannedWorkload, geometry: Geometry, backend: str,
-          peak: Peak | None, ceilings: Ceilings | None) -> CellSection:  # fmt: skip
+def _cell(
+    cell: CellProfile,
+    host: HostTime | None,
+    who: Participant,
+    workload: PlannedWorkload,
+    geometry: Geometry,
+    backend: str,
+    peak: Peak | None,
+    ceilings: Ceilings | None,
+) -> CellSection:
     least = floors.floor(geometry, workload.seq_len, workload.stats)
     floor_us = floors.floor_us(least, peak) if peak else None
     ceiling_us = _ceiling_us(least, cell.launches, ceilings)
@@ -93,22 +122,39 @@ def _cell(cell: CellProfile, host: HostTime | None, who: Participant, workload: 
         else {}
     )
     return CellSection(
-        solution=who.name, workload=cell.workload, tier=cell.tier, busy_us=cell.busy_us, span_us=cell.span_us,
-        gap_share=_ratio(cell.gap_us, cell.span_us) or 0.0, host_gap_share=_ratio(cell.host_gap_us, cell.span_us) or 0.0,
-        launches=cell.launches, syncs=cell.syncs,
-        host_us=host_us, host_traced=host is None, bound=bound(host_us, cell.span_us, cell.host_gap_us), mapped_share=cell.mapped_share,
+        solution=who.name,
+        workload=cell.workload,
+        tier=cell.tier,
+        busy_us=cell.busy_us,
+        span_us=cell.span_us,
+        gap_share=_ratio(cell.gap_us, cell.span_us) or 0.0,
+        host_gap_share=_ratio(cell.host_gap_us, cell.span_us) or 0.0,
+        launches=cell.launches,
+        syncs=cell.syncs,
+        host_us=host_us,
+        host_traced=host is None,
+        bound=bound(host_us, cell.span_us, cell.host_gap_us),
+        mapped_share=cell.mapped_share,
         stages=[_stage(cell, stage, stage_floor.get(stage), peak) for stage in STAGES],
-        flops=least.flops, floor_bytes=least.bytes, intensity=round(least.flops / least.bytes, 4),
-        floor_us=_round(floor_us), floor_share=_ratio(floor_us, cell.span_us),
-        ceiling_us=_round(ceiling_us), ceiling_share=_ratio(ceiling_us, cell.span_us),
-        dram_bytes=dram, dram_over_floor=_ratio(dram, least.bytes), bandwidth_gbs=_round(rate),
+        flops=least.flops,
+        floor_bytes=least.bytes,
+        intensity=round(least.flops / least.bytes, 4),
+        floor_us=_round(floor_us),
+        floor_share=_ratio(floor_us, cell.span_us),
+        ceiling_us=_round(ceiling_us),
+        ceiling_share=_ratio(ceiling_us, cell.span_us),
+        dram_bytes=dram,
+        dram_over_floor=_ratio(dram, least.bytes),
+        bandwidth_gbs=_round(rate),
         bandwidth_share=_ratio(rate, peak.bandwidth / 1e9) if peak else None,
         bandwidth_ceiling_share=_ratio(rate, ceilings.copy_gbs) if ceilings else None,
-        tensor_share=total.tensor_share if total else None, tflops=round(tflops, 4),
+        tensor_share=total.tensor_share if total else None,
+        tflops=round(tflops, 4),
         tflops_share=_ratio(tflops, peak.fp8 / 1e12) if peak else None,
         tflops_ceiling_share=_ratio(tflops, ceilings.fp8_tflops) if ceilings else None,
-        counters_missing=cell.counters_missing, kernels=cell.kernels,
-    )  # fmt: skip
+        counters_missing=cell.counters_missing,
+        kernels=cell.kernels,
+    )
 
 
 def _stage(cell: CellProfile, stage: Stage, floor: StageFloor | None, peak: Peak | None) -> StageSection:
@@ -126,12 +172,21 @@ def _stage(cell: CellProfile, stage: Stage, floor: StageFloor | None, peak: Peak
         at_memory = floor.limit(peak) == "memory"
         limit = _limit(floor_share if at_memory else 0.0, 0.0 if at_memory else floor_share)
     return StageSection(
-        stage=stage, us=us, run_us=run_us, share=_ratio(us, cell.busy_us) or 0.0, floor_us=_round(floor_us), floor_share=floor_share, limit=limit,
-        limit_from=limit_from, launches=sum(kernel.launches for kernel in cell.kernels if kernel.stage == stage),
-        dram_bytes=counted.dram_bytes if counted else None, dram_share=counted.dram_share if counted else None,
-        tensor_share=counted.tensor_share if counted else None, occupancy=counted.occupancy if counted else None,
+        stage=stage,
+        us=us,
+        run_us=run_us,
+        share=_ratio(us, cell.busy_us) or 0.0,
+        floor_us=_round(floor_us),
+        floor_share=floor_share,
+        limit=limit,
+        limit_from=limit_from,
+        launches=sum(kernel.launches for kernel in cell.kernels if kernel.stage == stage),
+        dram_bytes=counted.dram_bytes if counted else None,
+        dram_share=counted.dram_share if counted else None,
+        tensor_share=counted.tensor_share if counted else None,
+        occupancy=counted.occupancy if counted else None,
         local_accesses=counted.local_accesses if counted else None,
-    )  # fmt: skip
+    )
 
 
 def _limit(memory: float, tensor: float) -> Limit:
@@ -157,12 +212,18 @@ def _coverage(plan: Plan, profiles: dict[str, SolutionProfile]) -> list[Coverage
             continue
         profile = profiles.get(who.name)
         cells = profile.cells if profile else []
-        found.append(Coverage(
-            solution=who.name, due=len(due), profiled=len({cell.workload for cell in cells} & set(due)),
-            counted=sum(cell.counters is not None for cell in cells),
-            mapped_least=min((cell.mapped_share for cell in cells), default=None),
-            failures={failure.workload: failure.reason.splitlines()[-1] for failure in profile.failures} if profile else {},
-        ))  # fmt: skip
+        found.append(
+            Coverage(
+                solution=who.name,
+                due=len(due),
+                profiled=len({cell.workload for cell in cells} & set(due)),
+                counted=sum(cell.counters is not None for cell in cells),
+                mapped_least=min((cell.mapped_share for cell in cells), default=None),
+                failures={failure.workload: failure.reason.splitlines()[-1] for failure in profile.failures}
+                if profile
+                else {},
+            )
+        )
     return found
 
 
@@ -181,10 +242,17 @@ def _worst(cells: list[CellSection]) -> list[Worst]:
 def _worst_facts(cell: CellSection) -> Worst:
     longest = max(cell.stages, key=lambda stage: stage.us)
     return Worst(
-        solution=cell.solution, workload=cell.workload, floor_share=cell.floor_share or 0.0, stage=longest.stage,
-        stage_share=longest.share, stage_floor_share=longest.floor_share, limit=longest.limit, gap_share=cell.gap_share,
-        launches=cell.launches, dram_over_floor=cell.dram_over_floor,
-    )  # fmt: skip
+        solution=cell.solution,
+        workload=cell.workload,
+        floor_share=cell.floor_share or 0.0,
+        stage=longest.stage,
+        stage_share=longest.share,
+        stage_floor_share=longest.floor_share,
+        limit=longest.limit,
+        gap_share=cell.gap_share,
+        launches=cell.launches,
+        dram_over_floor=cell.dram_over_floor,
+    )
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:

@@ -1,9 +1,9 @@
 """The least that each stage can cost as kernels of its own: its bytes to and from memory, and its FLOPs.
 
-Entry points: `stage_floors` and `L2_BYTES`. Unlike the workload's floor these count what one stage hands to the next, in the format
-that the solution declares, but only what the L2 cache cannot hold: a stage may find that much of what it reads there, and leave that
-much of what it writes. Inputs and weights come from memory. The zero rows of tokens without a local expert stand in no stage's floor,
-because any stage may write them. Counted with `moe.floors`' conventions.
+Entry points: `stage_floors` and `L2_BYTES`. Unlike the workload's floor these count what one stage hands to the next,
+in the format that the solution declares, but only what the L2 cache cannot hold: a stage may find that much of what it
+reads there, and leave that much of what it writes. Inputs and weights come from memory. The zero rows of tokens without
+a local expert stand in no stage's floor, because any stage may write them. Counted with `moe.floors`' conventions.
 """
 
 from __future__ import annotations

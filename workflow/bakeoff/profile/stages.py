@@ -1,9 +1,10 @@
 """From a call's GPU activities to stages, gaps and bounds.
 
-Entry points: `assign` (kernels to stages by the solution's table), `break_down` (one call), `representative` (one call out of
-several), `bound`. Pure functions; times in microseconds. Overlapping activities share the time of their overlap equally, so that stages sum
-to the busy time exactly, also with several streams or programmatic launches. How long a stage runs counts the overlap in full: a
-kernel that starts early also reads early, so only that time can be compared with the stage's floor.
+Entry points: `assign` (kernels to stages by the solution's table), `break_down` (one call), `representative` (one call
+out of several), `bound`. Pure functions; times in microseconds. Overlapping activities share the time of their overlap
+equally, so that stages sum to the busy time exactly, also with several streams or programmatic launches. How long a
+stage runs counts the overlap in full: a kernel that starts early also reads early, so only that time can be compared
+with the stage's floor.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from bakeoff.build.spec import Stage
 from bakeoff.profile.timeline import Activity, Call, Launch, display_name
 
 STAGES: tuple[Stage, ...] = ("routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other")
-# Share of the span for which the GPU may wait for launches before a call counts as host-bound: calls are enqueued while the GPU is
-# kept busy with other work, so more than this comes from a wait for the GPU inside the call.
+# Share of the span for which the GPU may wait for launches before a call counts as host-bound: calls are enqueued while
+# the GPU is kept busy with other work, so more than this comes from a wait for the GPU inside the call.
 HOST_BOUND_SHARE = 0.10
 # Host calls that wait for the GPU; their time is not the host's own.
 WAITS = ("Synchronize", "Memcpy", "memcpy")
@@ -74,7 +75,8 @@ class Breakdown:
 
 
 def bound(host_us: float, span_us: float, host_gap_us: float) -> Literal["host", "device"]:
-    """`host` if the host needs longer to enqueue a call than the GPU to execute it, or the GPU waited for launches for more than a
+    """`host` if the host needs longer to enqueue a call than the GPU to execute it, or the GPU waited for launches for
+    more than a
     tenth of the span; else `device`."""
     return "host" if host_us > span_us or host_gap_us > HOST_BOUND_SHARE * span_us else "device"
 
@@ -82,8 +84,8 @@ def bound(host_us: float, span_us: float, host_gap_us: float) -> Literal["host",
 def assign(names: Sequence[str], rules: Sequence[Rule]) -> list[tuple[Stage, bool]]:
     """(stage, whether a rule said so) of a call's kernels, given by name in the order of their start.
 
-    One library kernel may serve both GEMMs: a kernel that rules of several stages match takes the first of them, in pipeline
-    order, that does not lie before the stage reached so far. Without a rule it is `other`.
+    One library kernel may serve both GEMMs: a kernel that rules of several stages match takes the first of them, in
+    pipeline order, that does not lie before the stage reached so far. Without a rule it is `other`.
     """
     found: list[tuple[Stage, bool]] = []
     reached = 0
@@ -100,7 +102,8 @@ def assign(names: Sequence[str], rules: Sequence[Rule]) -> list[tuple[Stage, boo
 
 
 def matching(name: str, rules: Sequence[Rule]) -> list[Rule]:
-    """The rules that hold for a kernel: the first whose pattern occurs in its name, and all others with the very same pattern."""
+    """The rules that hold for a kernel: the first whose pattern occurs in its name, and all others with the very same
+    pattern."""
     first = next((rule for rule in rules if _pattern(rule.kernel).search(name)), None)
     return [] if first is None else [rule for rule in rules if rule.kernel == first.kernel]
 
@@ -139,8 +142,8 @@ def break_down(call: Call, rules: Sequence[Rule]) -> Breakdown | None:
 def representative(found: Sequence[Breakdown]) -> Breakdown:
     """The call with the median busy time (the lower one of two): its parts belong together, medians of parts would not.
 
-    Calls in which the GPU waited for the host longer than in the best of them, by a tenth of the span, stand aside: what the tracer
-    or another process costs the host comes on top of a call's own waits, and is not the solution's.
+    Calls in which the GPU waited for the host longer than in the best of them, by a tenth of the span, stand aside:
+    what the tracer or another process costs the host comes on top of a call's own waits, and is not the solution's.
     """
     least_us = min(one.host_gap_us for one in found)
     steady = [one for one in found if one.host_gap_us - least_us <= HOST_BOUND_SHARE * one.span_us]
@@ -182,7 +185,8 @@ def _host_gap(activities: Sequence[Activity], launches: Sequence[Launch]) -> flo
 
 
 def _host_time(call: Call) -> float:
-    """The host's own time in the call, in us: from its start to its return, without API calls that may wait for the GPU."""
+    """The host's own time in the call, in us: from its start to its return, without API calls that may wait for the
+    GPU."""
     waited = sum(one.end_ns - one.start_ns for one in call.launches if any(word in one.name for word in WAITS))
     return max(0, call.mark.end_ns - call.mark.start_ns - waited) / 1000
 
@@ -197,9 +201,18 @@ def _by_kernel(
     found = []
     for (name, stage), members in groups.items():
         longest = activities[max(members, key=lambda index: own_us[index])]
-        found.append(KernelTime(
-            name=name, stage=stage, mapped=staged[members[0]][1], launches=len(members), us=sum(own_us[index] for index in members),
-            grid=longest.grid, block=longest.block, registers=longest.registers, shared_bytes=longest.shared_bytes,
-            local_bytes=longest.local_bytes,
-        ))  # fmt: skip
+        found.append(
+            KernelTime(
+                name=name,
+                stage=stage,
+                mapped=staged[members[0]][1],
+                launches=len(members),
+                us=sum(own_us[index] for index in members),
+                grid=longest.grid,
+                block=longest.block,
+                registers=longest.registers,
+                shared_bytes=longest.shared_bytes,
+                local_bytes=longest.local_bytes,
+            )
+        )
     return found

@@ -1,7 +1,8 @@
 """profile/<solution>.json: what a run keeps of its captures.
 
-Entry points: `SolutionProfile` (the document), `cell_profile`, `with_counters`, `host_time` (from parsed captures). Pure functions.
-All times are microseconds on the GPU's clock under a profiler: they say where time goes, and are never compared as latencies.
+Entry points: `SolutionProfile` (the document), `cell_profile`, `with_counters`, `host_time` (from parsed captures).
+Pure functions. All times are microseconds on the GPU's clock under a profiler: they say where time goes, and are never
+compared as latencies.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class CellProfile(Part):
     syncs: int
     """Host calls that wait for the GPU, within the call."""
     host_us: float
-    """The host's own time in the call, without API calls that may wait for the GPU; under the tracer, which can double it."""
+    """The host's own time in the call, without API calls that may wait for the GPU; under the tracer, which can double
+    it."""
     mapped_share: Share
     """Share of the busy time in kernels that the solution's stage table names."""
     unmapped: list[str]
@@ -146,7 +148,8 @@ class HostTime(Part):
     """As a cell's."""
     calls: int
     host_us: float
-    """Median over the calls, from a call's start to its return, with the GPU idle before; waits for the GPU within it count."""
+    """Median over the calls, from a call's start to its return, with the GPU idle before; waits for the GPU within it
+    count."""
 
 
 class Failure(Part):
@@ -205,14 +208,24 @@ def cell_profile(
     best = stages.representative(broken_down)
     busy = [one.busy_us for one in broken_down]
     return CellProfile(
-        workload=workload, key=key, tier=tier, calls=len(broken_down), busy_range_us=(_us(min(busy)), _us(max(busy))),
-        busy_us=_us(best.busy_us), span_us=_us(best.span_us), host_gap_us=_us(best.host_gap_us), device_gap_us=_us(best.device_gap_us),
-        launches=best.launches, syncs=best.syncs, host_us=_us(best.host_us),
+        workload=workload,
+        key=key,
+        tier=tier,
+        calls=len(broken_down),
+        busy_range_us=(_us(min(busy)), _us(max(busy))),
+        busy_us=_us(best.busy_us),
+        span_us=_us(best.span_us),
+        host_gap_us=_us(best.host_gap_us),
+        device_gap_us=_us(best.device_gap_us),
+        launches=best.launches,
+        syncs=best.syncs,
+        host_us=_us(best.host_us),
         mapped_share=round(best.mapped_us / best.busy_us, 6) if best.busy_us else 0.0,
         unmapped=sorted({kernel.name for kernel in best.kernels if not kernel.mapped}),
         stages_us={stage: _us(us) for stage, us in best.stages_us.items()},
-        stages_run_us={stage: _us(us) for stage, us in best.stages_run_us.items()}, kernels=_kernels(best),
-    )  # fmt: skip
+        stages_run_us={stage: _us(us) for stage, us in best.stages_run_us.items()},
+        kernels=_kernels(best),
+    )
 
 
 def host_time(workload: str, key: str, times_us: Sequence[float]) -> HostTime:
@@ -237,11 +250,19 @@ def with_counters(
 def _kernels(best: Breakdown) -> list[Kernel]:
     return [
         Kernel(
-            name=one.name, stage=one.stage, mapped=one.mapped, launches=one.launches, us=_us(one.us), grid=one.grid, block=one.block,
-            registers=one.registers, shared_bytes=one.shared_bytes, local_bytes=one.local_bytes,
+            name=one.name,
+            stage=one.stage,
+            mapped=one.mapped,
+            launches=one.launches,
+            us=_us(one.us),
+            grid=one.grid,
+            block=one.block,
+            registers=one.registers,
+            shared_bytes=one.shared_bytes,
+            local_bytes=one.local_bytes,
         )
         for one in best.kernels
-    ]  # fmt: skip
+    ]
 
 
 def _counters(totals: Totals) -> Counters:
@@ -249,10 +270,15 @@ def _counters(totals: Totals) -> Counters:
         return None if value is None else round(value, digits)
 
     return Counters(
-        kernels=totals.kernels, duration_us=rounded(totals.duration_us, DIGITS), dram_bytes=rounded(totals.dram_bytes, 0),
-        l2_bytes=rounded(totals.l2_bytes, 0), dram_share=rounded(totals.dram_share, 6), tensor_share=rounded(totals.tensor_share, 6),
-        occupancy=rounded(totals.occupancy, 6), local_accesses=rounded(totals.local_accesses, 0),
-    )  # fmt: skip
+        kernels=totals.kernels,
+        duration_us=rounded(totals.duration_us, DIGITS),
+        dram_bytes=rounded(totals.dram_bytes, 0),
+        l2_bytes=rounded(totals.l2_bytes, 0),
+        dram_share=rounded(totals.dram_share, 6),
+        tensor_share=rounded(totals.tensor_share, 6),
+        occupancy=rounded(totals.occupancy, 6),
+        local_accesses=rounded(totals.local_accesses, 0),
+    )
 
 
 def _us(value: float) -> float:

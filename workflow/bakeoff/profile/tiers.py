@@ -1,8 +1,9 @@
 """Which profilers this host offers, why one is missing, and what to do about it.
 
-Entry points: `gather` (asks the host), `judge` (a pure function of what was found), `choose` (what a requested tier means here).
-Tiers: `nsys` and `cupti` give the timeline, `ncu` the counters; `host` is the process without a profiler, which every host offers. Side effect of `gather`: one empty trial capture with nsys, since
-its importer fails on hosts that lack two system libraries; it is made only if nsys could be used.
+Entry points: `gather` (asks the host), `judge` (a pure function of what was found), `choose` (what a requested tier
+means here). Tiers: `nsys` and `cupti` give the timeline, `ncu` the counters; `host` is the process without a profiler,
+which every host offers. Side effect of `gather`: one empty trial capture with nsys, since its importer fails on hosts
+that lack two system libraries; it is made only if nsys could be used.
 """
 
 from __future__ import annotations
@@ -84,10 +85,18 @@ def gather(trial: bool = True) -> Facts:
     gpu, uuid = _gpu()
     nsys, ncu = _find("nsys"), _find("ncu")
     return Facts(
-        gpu=gpu, gpu_uuid=uuid, nsys=nsys, nsys_version=_version(nsys), nsys_trial=_trial(nsys) if trial and nsys and gpu else None,
-        ncu=ncu, ncu_version=_version(ncu), cupti_version=_cupti_version(), admin_only=_admin_only(), privileged=_privileged(),
+        gpu=gpu,
+        gpu_uuid=uuid,
+        nsys=nsys,
+        nsys_version=_version(nsys),
+        nsys_trial=_trial(nsys) if trial and nsys and gpu else None,
+        ncu=ncu,
+        ncu_version=_version(ncu),
+        cupti_version=_cupti_version(),
+        admin_only=_admin_only(),
+        privileged=_privileged(),
         container=Path("/.dockerenv").exists() or bool(os.environ.get("APPTAINER_CONTAINER")),
-    )  # fmt: skip
+    )
 
 
 def judge(facts: Facts) -> dict[Name, Tier]:
@@ -100,8 +109,10 @@ def judge(facts: Facts) -> dict[Name, Tier]:
 
 
 def choose(requested: str, tiers: dict[Name, Tier]) -> list[Tier]:
-    """The tiers to capture, the timeline's first. `auto`: nsys, else CUPTI, and counters where permitted; `ncu`: the same, but
-    counters must be possible; `nsys` and `cupti`: that timeline alone. What cannot be had is an InputError with the fix."""
+    """The tiers to capture, the timeline's first. `auto`: nsys, else CUPTI, and counters where permitted; `ncu`: the
+    same, but
+    counters must be possible; `nsys` and `cupti`: that timeline alone. What cannot be had is an InputError with the
+    fix."""
     if requested in ("nsys", "cupti"):
         wanted: list[Name] = ["nsys" if requested == "nsys" else "cupti"]
     else:
@@ -110,9 +121,11 @@ def choose(requested: str, tiers: dict[Name, Tier]) -> list[Tier]:
     for name in wanted:
         if not tiers[name].usable:
             raise InputError(
-                f"profile tier {name}", found=tiers[name].missing or "", expected="a host that offers it",
+                f"profile tier {name}",
+                found=tiers[name].missing or "",
+                expected="a host that offers it",
                 hint=tiers[name].fix or "ask for another tier with --tier",
-            )  # fmt: skip
+            )
     return [tiers[name] for name in wanted]
 
 

@@ -1,6 +1,8 @@
-"""What every timeline source is read into: marked calls, host API calls and GPU activities, in nanoseconds of one clock.
+"""What every timeline source is read into: marked calls, host API calls and GPU activities, in nanoseconds of one
+clock.
 
-Entry points: `Timeline`, `calls` (activities by marked call), `mark_name` and `parse_mark`, `display_name`. Pure functions.
+Entry points: `Timeline`, `calls` (activities by marked call), `mark_name` and `parse_mark`, `display_name`. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ class Call:
 
 
 def calls(timeline: Timeline) -> list[Call]:
-    """The marked calls, by time. Work belongs to a call through the host call that started it, not through its own time:
+    """The marked calls, by time. Work belongs to a call through the host call that started it, not through its own
+    time:
     the GPU may begin it after the mark has ended, and work enqueued before the call may still run inside it."""
     launches = sorted(timeline.launches, key=lambda launch: launch.start_ns)
     starts = [launch.start_ns for launch in launches]
@@ -104,7 +107,8 @@ def parse_mark(text: str | None) -> tuple[str, int] | None:
 
 
 def display_name(name: str, width: int = 80) -> str:
-    """A kernel's name for people: no return type, template arguments, parameters or anonymous namespaces; at most `width` characters."""
+    """A kernel's name for people: no return type, template arguments, parameters or anonymous namespaces; at most
+    `width` characters."""
     bare, depth = [], 0
     text = _outer_name(name) or name.replace("(anonymous namespace)::", "").replace("<unnamed>::", "").removeprefix(
         "void "
@@ -123,7 +127,8 @@ def display_name(name: str, width: int = 80) -> str:
 
 
 def _outer_name(symbol: str) -> str | None:
-    """The name in front of the template arguments of a C++ symbol, for those that the C++ library cannot demangle (CUTLASS's)."""
+    """The name in front of the template arguments of a C++ symbol, for those that the C++ library cannot demangle
+    (CUTLASS's)."""
     found = re.match(r"_ZN?(?=\d)", symbol)
     parts: list[str] = []
     place = found.end() if found else len(symbol)

@@ -13,13 +13,24 @@ def profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--solution", action="append", metavar="NAME", help="a solution of the run; may be repeated (default: all)"
     )
-    parser.add_argument("--workload", action="append", metavar="ID",
-                        help="a workload such as T901_o96; may be repeated (default: what the configuration says)")  # fmt: skip
-    parser.add_argument("--tier", choices=("auto", "nsys", "cupti", "ncu"),
-                        help="auto: nsys timeline, else CUPTI, and ncu counters where permitted; ncu: the same, counters required; "
-                        "nsys, cupti: that timeline alone (default: what the configuration says)")  # fmt: skip
-    parser.add_argument("--time-limit", type=seconds("--time-limit"), metavar="S",
-                        help="start no further cell after S seconds; the next call goes on (default: no limit)")  # fmt: skip
+    parser.add_argument(
+        "--workload",
+        action="append",
+        metavar="ID",
+        help="a workload such as T901_o96; may be repeated (default: what the configuration says)",
+    )
+    parser.add_argument(
+        "--tier",
+        choices=("auto", "nsys", "cupti", "ncu"),
+        help="auto: nsys timeline, else CUPTI, and ncu counters where permitted; ncu: the same, counters required; "
+        "nsys, cupti: that timeline alone (default: what the configuration says)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=seconds("--time-limit"),
+        metavar="S",
+        help="start no further cell after S seconds; the next call goes on (default: no limit)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
 
 
@@ -40,8 +51,13 @@ def profile(args: argparse.Namespace) -> int:
 
 def explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("solution", metavar="SOLUTION", help="name of a solution")
-    parser.add_argument("--run", dest="folder", type=Path, metavar="RUN",
-                        help="a run folder with profile/ (default: the newest under results/recorded/)")  # fmt: skip
+    parser.add_argument(
+        "--run",
+        dest="folder",
+        type=Path,
+        metavar="RUN",
+        help="a run folder with profile/ (default: the newest under results/recorded/)",
+    )
     parser.add_argument(
         "--workload",
         action="append",

@@ -31,7 +31,8 @@ MOST_MARKS = 150
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a series: position, value, its interval where there is one, and what a pointer resting on it shows."""
+    """One value of a series: position, value, its interval where there is one, and what a pointer resting on it
+    shows."""
 
     x: float
     y: float
@@ -83,7 +84,8 @@ class Frame:
 
 
 def both_widths(draw: Callable[[bool], Canvas], series: Sequence[Series] = (), *, named: bool = True) -> Markup:
-    """The wide and the narrow drawing; exactly one is shown. A legend of `series` goes above: with the narrow one alone where
+    """The wide and the narrow drawing; exactly one is shown. A legend of `series` goes above: with the narrow one alone
+    where
     the wide one names its lines itself (`named`), otherwise with both."""
     drawings = draw(True).svg("wide") + draw(False).svg("narrow")
     entries = [(s.index, s.label) for s in series]
@@ -100,7 +102,8 @@ def legend(entries: Sequence[tuple[int, str]], *, lines: bool = True, class_: st
 
 
 def sample(index: int, *, lines: bool = False) -> Markup:
-    """The mark of one participant, small enough to stand in text; hidden from screen readers, since its label stands beside it."""
+    """The mark of one participant, small enough to stand in text; hidden from screen readers, since its label stands
+    beside it."""
     width = 30.0 if lines else 14.0
     canvas = Canvas(width, 12, "", "", "")
     if lines:
@@ -139,7 +142,8 @@ def over_seq_len(id_: str, series: Sequence[Series], words: Words) -> Markup:
 
 
 def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Markup:
-    """Step lines: x is the factor to the best participant of a workload (logarithmic), y the share of workloads within it."""
+    """Step lines: x is the factor to the best participant of a workload (logarithmic), y the share of workloads within
+    it."""
 
     def draw(wide: bool) -> Canvas:
         frame = _frame(id_, words, wide, height=360 if wide else 280, labels=[s.label for s in series])
@@ -199,7 +203,8 @@ def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: 
 
 
 def roofline(id_: str, series: Sequence[Series], roofs: Sequence[Roof], words: Words) -> Markup:
-    """Marks below roofs, both axes logarithmic. Marks that share an x stand side by side around it, each as far below the first roof as
+    """Marks below roofs, both axes logarithmic. Marks that share an x stand side by side around it, each as far below
+    the first roof as
     its value is."""
 
     def draw(wide: bool) -> Canvas:
@@ -277,7 +282,8 @@ def _line(frame: Frame, s: Series, x: Scale, y: Scale) -> None:
 
 
 def _thinned(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A line through very many points, with at most four per unit of width: first, lowest, highest, last. It looks the same."""
+    """A line through very many points, with at most four per unit of width: first, lowest, highest, last. It looks the
+    same."""
     if len(places) <= MOST_MARKS:
         return list(places)
     kept: list[tuple[float, float]] = []
@@ -318,7 +324,8 @@ def shortened(label: str, most: int) -> str:
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Sorted places moved as little as a single pass each way needs for `gap` between them, kept inside [low, high] where they fit."""
+    """Sorted places moved as little as a single pass each way needs for `gap` between them, kept inside [low, high]
+    where they fit."""
     result: list[float] = []
     for place in places:
         result.append(max(place, result[-1] + gap) if result else max(place, low))
@@ -345,7 +352,8 @@ def _columns(points: Sequence[Point], x: Scale) -> list[Point]:
 
 
 def _seq_len_ticks(values: Sequence[float], x: Scale, apart: float) -> list[float]:
-    """The run's own seq_lens as ticks, as many as stand `apart` units from each other; the ends come first, then the largest."""
+    """The run's own seq_lens as ticks, as many as stand `apart` units from each other; the ends come first, then the
+    largest."""
     kept: list[float] = []
     for value in [*values[:1], *reversed(values[1:])]:
         if all(abs(x(value) - x(other)) >= apart for other in kept):

@@ -73,7 +73,8 @@ def troubles(view: View) -> Table:
 
 
 def some(names: list[str], most: int = 6, more: int = 0) -> Cell:
-    """The first of many names and how many others there are, `more` of them not among the names; the CSV has all names."""
+    """The first of many names and how many others there are, `more` of them not among the names; the CSV has all
+    names."""
     others = max(0, len(names) - most) + more
     return cell(" ".join(names), ", ".join(names[:most]) + (f", +{others}" if others else "") or "–")
 
@@ -84,7 +85,8 @@ def _short(text: str, most: int = 400) -> str:
 
 
 def remarks(view: View) -> Table:
-    """What was remarked while measuring, one row per cause: missing tiers, warnings, discarded samples, outlier processes.
+    """What was remarked while measuring, one row per cause: missing tiers, warnings, discarded samples, outlier
+    processes.
 
     Remarks that differ only in a measured value are one cause.
     """

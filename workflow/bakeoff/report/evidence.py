@@ -1,4 +1,5 @@
-"""The tables of published figures: the audit of claims, and one run against another; and where everything comes from."""
+"""The tables of published figures: the audit of claims, and one run against another; and where everything comes
+from."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ def _title(person: Person, workload: str, value: Estimate) -> str:
 
 
 def drawn(view: View) -> list[Person]:
-    """The participants that charts show: those with values, contestants first, as many as a chart can hold; no twins."""
+    """The participants that charts show: those with values, contestants first, as many as a chart can hold; no
+    twins."""
     measured = {c.solution for c in view.a.cells if c.speedup}
     return [p for p in view.people if p.name in measured and p.twin_of is None][:MOST_LINES]
 
@@ -72,7 +73,8 @@ def profile(view: View, words: Words) -> Markup:
 
 
 def winners(view: View, words: Words) -> Markup:
-    """Solutions × workloads: who leads with support, who leads or ties without, who is the same, who only ran, who has no value."""
+    """Solutions × workloads: who leads with support, who leads or ties without, who is the same, who only ran, who has
+    no value."""
 
     def state(person: Person, workload: str) -> str:
         winner = view.winners.get(workload)

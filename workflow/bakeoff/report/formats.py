@@ -1,7 +1,8 @@
 """How a number is written: the only place that turns a figure into text.
 
-No locale. Rounding is half-even on the shortest decimal that reads back as the same float, so 0.125 -> 0.12 and 2.675 -> 2.68
-on every machine. A missing value is "n/a" and never 0; NaN and infinity are refused (ValueError): they are no results.
+No locale. Rounding is half-even on the shortest decimal that reads back as the same float, so 0.125 -> 0.12 and 2.675
+-> 2.68 on every machine. A missing value is "n/a" and never 0; NaN and infinity are refused (ValueError): they are no
+results.
 """
 
 from __future__ import annotations

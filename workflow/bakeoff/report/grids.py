@@ -13,7 +13,8 @@ Row = tuple[int, str, Sequence[str]]
 
 
 def grid(id_: str, columns: Sequence[str], rows: Sequence[Row], words: Words, titles: Mapping[str, str]) -> Markup:
-    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, lead, same, tie, ran, pass, fail, none.
+    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, lead, same,
+    tie, ran, pass, fail, none.
 
     `titles` words the states for a pointer that rests on a mark.
     """

@@ -90,7 +90,8 @@ def _matrix_row(view: View, workload: Workload) -> list[Cell]:
 
 
 def _support(winner: Winner) -> str:
-    """What a lead rests on. `same` only if the leader and all who are tied with it are shown to be within the margin."""
+    """What a lead rests on. `same` only if the leader and all who are tied with it are shown to be within the
+    margin."""
     if winner.supported:
         return "supported"
     if winner.basis != "blocks" or not winner.tied:

@@ -63,7 +63,8 @@ def _ratio(estimate: Estimate | None) -> list[Cell]:
 
 
 def verdicts(view: View) -> Table:
-    """Every pair on every workload that has a verdict: ratio, interval, corrected p values, minimum detectable effect."""
+    """Every pair on every workload that has a verdict: ratio, interval, corrected p values, minimum detectable
+    effect."""
     columns = [
         Column("a", head=True),
         Column("b"),

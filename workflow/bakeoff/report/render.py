@@ -1,6 +1,7 @@
 """A report's files from an analysis: a pure function, the same bytes wherever and whenever it runs.
 
-Entry points: `render` (report.html, report.md, tables/*.csv) and `render_index` (the landing page). Nothing is read but the templates.
+Entry points: `render` (report.html, report.md, tables/*.csv) and `render_index` (the landing page). Nothing is read but
+the templates.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The commands that re-run a cell.
 
-Entry points: `rerun` (the table of every cell's commands), `check_command`, `measure_command`. A test runs what the page shows.
+Entry points: `rerun` (the table of every cell's commands), `check_command`, `measure_command`. A test runs what the
+page shows.
 """
 
 from __future__ import annotations
@@ -48,10 +49,18 @@ def measure_command(run: RunHeader, solution: str, workload: str) -> str:
     """The whole workflow on one cell, under this run's conditions, into a run of its own."""
     protocols = ",".join([run.protocol or "robust", *run.other_protocols])
     settings = {
-        "run": "one_cell", "backend": run.backend, "definition": run.definition, "solutions": f"[{solution}]", "workloads": f"[{workload}]",
-        "protocols": f"[{protocols}]", "families": f"[{','.join(run.families)}]", "seeds": f"[{','.join(map(str, run.seeds))}]",
-        "blocks": run.blocks, "compile": "[]", "profile": "{tier: none}",
-    } | ({"dataset": PUBLIC_DATASET} if run.dataset == "public" else {})  # fmt: skip
+        "run": "one_cell",
+        "backend": run.backend,
+        "definition": run.definition,
+        "solutions": f"[{solution}]",
+        "workloads": f"[{workload}]",
+        "protocols": f"[{protocols}]",
+        "families": f"[{','.join(run.families)}]",
+        "seeds": f"[{','.join(map(str, run.seeds))}]",
+        "blocks": run.blocks,
+        "compile": "[]",
+        "profile": "{tier: none}",
+    } | ({"dataset": PUBLIC_DATASET} if run.dataset == "public" else {})
     return shlex.join(
         ["snakemake", "--cores", "all", "--config", *(f"{key}={value}" for key, value in settings.items())]
     )

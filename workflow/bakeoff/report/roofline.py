@@ -1,7 +1,7 @@
 """The roofline: every profiled cell by the arithmetic intensity of its workload and the rate that it reached.
 
-Entry point: `over_intensity`. Intensity and FLOPs are those of the workload's floor, from its own routing; the rate is over the call's
-span. So a mark's height below a roof is its share of the floor at those rates.
+Entry point: `over_intensity`. Intensity and FLOPs are those of the workload's floor, from its own routing; the rate is
+over the call's span. So a mark's height below a roof is its share of the floor at those rates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from bakeoff.report.view import Person, View
 
 
 def over_intensity(view: View, words: Words) -> Markup:
-    """All profiled cells below the roofs of the sourced peaks and of the rates measured on the host; empty without peaks."""
+    """All profiled cells below the roofs of the sourced peaks and of the rates measured on the host; empty without
+    peaks."""
     section = view.a.profiles
     roofs = _roofs(view, section) if section else []
     if section is None or not roofs:

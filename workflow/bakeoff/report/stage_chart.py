@@ -1,6 +1,8 @@
-"""The chart of stages: for each profiled solution one row of stacked bars over seq_len, each bar a call's span by stage.
+"""The chart of stages: for each profiled solution one row of stacked bars over seq_len, each bar a call's span by
+stage.
 
-Entry point: `over_seq_len`. Shares make workloads of 70 µs and of 1.4 ms comparable; the span stands above each bar where it fits.
+Entry point: `over_seq_len`. Shares make workloads of 70 µs and of 1.4 ms comparable; the span stands above each bar
+where it fits.
 """
 
 from __future__ import annotations

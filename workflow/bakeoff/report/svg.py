@@ -1,7 +1,8 @@
 """Inline SVG, the same bytes on every machine: elements, axes and the marks that tell participants apart.
 
-Coordinates are rounded to a tenth of a unit. Colours are CSS classes of the page's style sheet (`c0` … `c7`), so that light, dark and
-print each have their own; every participant also has a dash pattern and a marker of its own, so that no figure needs colour.
+Coordinates are rounded to a tenth of a unit. Colours are CSS classes of the page's style sheet (`c0` … `c7`), so that
+light, dark and print each have their own; every participant also has a dash pattern and a marker of its own, so that no
+figure needs colour.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def coordinate(value: float) -> str:
 
 
 def element(name: str, content: object = "", /, **attributes: object) -> Markup:
-    """One element. Underscores in attribute names become hyphens (`class_` is `class`); None leaves an attribute out."""
+    """One element. Underscores in attribute names become hyphens (`class_` is `class`); None leaves an attribute
+    out."""
     parts = [f"<{name}"]
     for key, value in attributes.items():
         if value is not None:
@@ -64,7 +66,8 @@ SIZE = 4.2
 
 
 def definitions() -> Markup:
-    """Every mark once, for the top of a page; drawings refer to them (`use`), which keeps a page of thousands of marks small."""
+    """Every mark once, for the top of a page; drawings refer to them (`use`), which keeps a page of thousands of marks
+    small."""
     shapes = joined(_shape(number) for number in range(len(MARKERS)))
     return element("svg", element("defs", shapes), class_="definitions", width=0, height=0, aria_hidden="true")
 
@@ -125,7 +128,8 @@ class Scale:
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round values from at most `low` to at least `high`, about `about` steps apart (1, 2 or 5 times a power of ten)."""
+    """Round values from at most `low` to at least `high`, about `about` steps apart (1, 2 or 5 times a power of
+    ten)."""
     span = max(high - low, abs(high) * 1e-6, 1e-9)
     power = math.floor(math.log10(span / about))
     step = next(m * 10.0**power for m in (1, 2, 5, 10) if m * 10.0**power * about >= span * 0.999)
@@ -134,7 +138,8 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis inside [low, high]: powers of ten, and between them as many steps as it takes to have 4;
+    """Ticks of a logarithmic axis inside [low, high]: powers of ten, and between them as many steps as it takes to have
+    4;
     a span too short for that has evenly spaced ticks."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in _LOG_STEPS:
@@ -183,7 +188,13 @@ class Canvas:
         """The finished `<svg>` element, named and described for a screen reader."""
         names = element("title", self.title, id=f"{self.id}-t") + element("desc", self.description, id=f"{self.id}-d")
         return element(
-            "svg", names + joined(self.parts), class_=class_ or None, role="img",
+            "svg",
+            names + joined(self.parts),
+            class_=class_ or None,
+            role="img",
             viewBox=f"0 0 {coordinate(self.width)} {coordinate(self.height)}",
-            width=self.width, height=self.height, aria_labelledby=f"{self.id}-t", aria_describedby=f"{self.id}-d",
-        )  # fmt: skip
+            width=self.width,
+            height=self.height,
+            aria_labelledby=f"{self.id}-t",
+            aria_describedby=f"{self.id}-d",
+        )

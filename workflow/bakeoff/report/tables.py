@@ -1,6 +1,7 @@
 """A table as data: one object that HTML, Markdown and CSV are all made from, so that they cannot disagree.
 
-Headings of fixed columns are words and come from the templates; a column that stands for a solution brings its own label.
+Headings of fixed columns are words and come from the templates; a column that stands for a solution brings its own
+label.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Column:
 class Cell(NamedTuple):
     """One cell: `value` for machines, `text` for people, `note` a second, smaller line.
 
-    tone: "" or one of win, good, bad, warn, mute (the style sheet's classes). mark: number of the participant whose mark goes before the text.
-    href: where the text leads. code: the text is code. ticked: backticks in the text enclose code.
+    tone: "" or one of win, good, bad, warn, mute (the style sheet's classes). mark: number of the participant whose
+    mark goes before the text. href: where the text leads. code: the text is code. ticked: backticks in the text enclose
+    code.
     """
 
     value: object

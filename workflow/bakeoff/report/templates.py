@@ -126,6 +126,7 @@ def tidy_markdown(text: str) -> str:
 
 
 def tidy_html(text: str) -> str:
-    """The same page without the empty and indented lines that template blocks leave; nothing inside <pre> spans lines of blanks."""
+    """The same page without the empty and indented lines that template blocks leave; nothing inside <pre> spans lines
+    of blanks."""
     lines = (line.rstrip() for line in text.split("\n"))
     return "\n".join(line for line in lines if line.strip()) + "\n"

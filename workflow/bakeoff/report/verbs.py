@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Render an analysis: report.html (one file, offline, no scripts), report.md (for GitHub and job summaries) and tables/*.csv. "
+        "Render an analysis: report.html (one file, offline, no scripts), report.md (for GitHub and job summaries) "
+        "and tables/*.csv. "
         "The same analysis gives the same bytes on every machine."
     )
     parser.add_argument("source", type=Path, metavar="ANALYSIS", help="an analysis.json, or a folder that holds one")
@@ -26,7 +27,8 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="where to write (default: the folder report/ beside the analysis); tables/*.csv of an earlier report there are removed",
+        help="where to write (default: the folder report/ beside the analysis); tables/*.csv of an earlier report "
+        "there are removed",
     )
 
 
@@ -46,7 +48,8 @@ def report(args: argparse.Namespace) -> int:
 
 def index_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Write the landing page over several reports. A report is looked for in report/report.html and report.html beside its analysis; "
+        "Write the landing page over several reports. A report is looked for in report/report.html and report.html "
+        "beside its analysis; "
         "links are relative, so the results folder can be moved as a whole."
     )
     parser.add_argument(

@@ -1,4 +1,5 @@
-"""An analysis as a page needs it: participants numbered for their marks, cells by name, and every word list of the templates.
+"""An analysis as a page needs it: participants numbered for their marks, cells by name, and every word list of the
+templates.
 
 Nothing is computed here but look-ups and order.
 """
@@ -36,7 +37,8 @@ class View:
 
     @cached_property
     def people(self) -> list[Person]:
-        """Contestants before peers, otherwise in the run's order. Indices follow the names, contestants first, so that a solution
+        """Contestants before peers, otherwise in the run's order. Indices follow the names, contestants first, so that
+        a solution
         looks alike in all reports over the same contestants, whatever their order or peers."""
         index = {
             p.name: number
@@ -100,7 +102,8 @@ class View:
 
     @cached_property
     def draws(self) -> list[dict[str, int]]:
-        """Per workload whose lead is not supported though blocks could tell: whether all who are tied are shown to be the same."""
+        """Per workload whose lead is not supported though blocks could tell: whether all who are tied are shown to be
+        the same."""
         undecided = [w for w in self.a.winners if w.basis == "blocks" and w.tied]
         return [{"same": int(set(w.tied) == set(w.same))} for w in undecided]
 

@@ -1,7 +1,7 @@
 """From a run's data to the analysis document.
 
-Entry points: `analyse` (pure: the same data give the same document), `protocol_summary`, and `document_bytes` (canonical bytes).
-Comparisons with other runs and the audit are added by the caller, who reads their files (`verbs`).
+Entry points: `analyse` (pure: the same data give the same document), `protocol_summary`, and `document_bytes`
+(canonical bytes). Comparisons with other runs and the audit are added by the caller, who reads their files (`verbs`).
 """
 
 from __future__ import annotations
@@ -127,13 +127,17 @@ def _cell(cell: Cell, row: int, column: int, data: RunData, figures: Figures) ->
     rival = next((other for other in rivals(figures.speed, figures.contestants, column) if other != row), None)
     latency = _estimate_at(figures.latency, row, column) if samples.times_known else None
     floor = data.workloads[column].floor
-    return cell.model_copy(update={
-        "latency_us": latency, "speedup": _estimate_at(figures.speedup, row, column), "blocks": int(present.sum()),
-        "mde": figures.duels.mde(row, rival, column) if rival is not None else None,
-        "mde_against": samples.solutions[rival] if rival is not None else None,
-        "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(figures.outliers[row, column])],
-        "floor_share": floor.us / latency.value if latency and floor and floor.us else None,
-    })  # fmt: skip
+    return cell.model_copy(
+        update={
+            "latency_us": latency,
+            "speedup": _estimate_at(figures.speedup, row, column),
+            "blocks": int(present.sum()),
+            "mde": figures.duels.mde(row, rival, column) if rival is not None else None,
+            "mde_against": samples.solutions[rival] if rival is not None else None,
+            "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(figures.outliers[row, column])],
+            "floor_share": floor.us / latency.value if latency and floor and floor.us else None,
+        }
+    )
 
 
 def _estimate_at(interval: Interval, *place: int) -> Estimate | None:

@@ -1,6 +1,7 @@
 """A published report, tested against its own table.
 
-Entry points: `audit_report` (from files) and `judge` (one claim). The rule is docs/statistics.md, "Auditing a published report".
+Entry points: `audit_report` (from files) and `judge` (one claim). The rule is docs/statistics.md, "Auditing a published
+report".
 """
 
 from __future__ import annotations
@@ -32,20 +33,25 @@ def audit_report(folder: Path, claims_file: Path) -> Audit:
     results = [_judge_or_fail(claim, table, others, claims_file) for claim in claims.claims]
     verdicts = [result.verdict for result in results]
     return Audit(
-        report=claims.report, figures=sum(result.kind == "figure" for result in results),
+        report=claims.report,
+        figures=sum(result.kind == "figure" for result in results),
         conclusions=sum(result.kind == "conclusion" for result in results),
-        confirmed=verdicts.count(ClaimVerdict.CONFIRMED), contradicted=verdicts.count(ClaimVerdict.CONTRADICTED),
-        not_testable=verdicts.count(ClaimVerdict.NOT_TESTABLE), claims=results,
-    )  # fmt: skip
+        confirmed=verdicts.count(ClaimVerdict.CONFIRMED),
+        contradicted=verdicts.count(ClaimVerdict.CONTRADICTED),
+        not_testable=verdicts.count(ClaimVerdict.NOT_TESTABLE),
+        claims=results,
+    )
 
 
 def _table(data: RunData, names: dict[str, str], where: Path) -> Table:
     unknown = [column for column in names.values() if column not in data.samples.solutions]
     if unknown:
         raise InputError(
-            f"{where}: field names", found=", ".join(unknown), expected=f"columns of {data.header.id}: {', '.join(data.samples.solutions)}",
+            f"{where}: field names",
+            found=", ".join(unknown),
+            expected=f"columns of {data.header.id}: {', '.join(data.samples.solutions)}",
             hint="correct the names, or the table",
-        )  # fmt: skip
+        )
     # 10 digits: logarithms there and back must not make 31.15 of a printed 31.15 something else.
     speedups = np.array(
         [[float(f"{value:.10g}") for value in row] for row in np.exp(data.samples.log_speedup[:, :, 0])]
@@ -62,9 +68,11 @@ def _judge_or_fail(claim: Claim, table: Table, others: dict[str, Table], where: 
         return judge(claim, table, others)
     except ExpressionError as error:
         raise InputError(
-            f"{where}: claim {claim.id}", found=str(error), expected="an expression over the published table that fits the printed value",
+            f"{where}: claim {claim.id}",
+            found=str(error),
+            expected="an expression over the published table that fits the printed value",
             hint="correct the claim; the language is described in workflow/bakeoff/stats/expressions.py",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def judge(claim: Claim, table: Table, others: dict[str, Table] | None = None) -> ClaimResult:
@@ -79,11 +87,18 @@ def judge(claim: Claim, table: Table, others: dict[str, Table] | None = None) ->
     fits = [_fits(value, printed, forms) for value in values]
     verdict = ClaimVerdict.CONFIRMED if any(fits) else ClaimVerdict.CONTRADICTED
     return ClaimResult(
-        id=claim.id, place=claim.place, kind=claim.kind, text=claim.text, printed=", ".join(printed) or None,
-        expression=" | ".join(claim.expressions) or None, verdict=verdict if values else ClaimVerdict.NOT_TESTABLE,
-        computed=[_shown(value, forms) for value in values], tolerance=_tolerance(forms) if values else None,
-        needs=claim.needs, note=claim.note,
-    )  # fmt: skip
+        id=claim.id,
+        place=claim.place,
+        kind=claim.kind,
+        text=claim.text,
+        printed=", ".join(printed) or None,
+        expression=" | ".join(claim.expressions) or None,
+        verdict=verdict if values else ClaimVerdict.NOT_TESTABLE,
+        computed=[_shown(value, forms) for value in values],
+        tolerance=_tolerance(forms) if values else None,
+        needs=claim.needs,
+        note=claim.note,
+    )
 
 
 def _fits(value: Any, printed: Sequence[str], forms: Sequence[Printed | None]) -> bool:

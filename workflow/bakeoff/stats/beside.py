@@ -1,4 +1,5 @@
-"""Runs beside each other: reading folders of either kind, on the protocol that both have, and what published cells scatter by.
+"""Runs beside each other: reading folders of either kind, on the protocol that both have, and what published cells
+scatter by.
 
 Entry points: `load`, `compared`. Nothing is written.
 """
@@ -16,14 +17,17 @@ from bakeoff.stats.runs import PUBLISHED, load_run
 
 
 def load(folder: Path, protocol: str | None = None) -> RunData:
-    """A run's folder or a published one; anything else is an InputError. `protocol` picks one of a run's (default: its first)."""
+    """A run's folder or a published one; anything else is an InputError. `protocol` picks one of a run's (default: its
+    first)."""
     if (folder / "meta.yaml").is_file():
         return load_published(folder)
     if not (folder / "config.json").is_file():
         raise InputError(
-            folder, found="neither config.json nor meta.yaml", expected="a run's folder, or one of results/published/",
+            folder,
+            found="neither config.json nor meta.yaml",
+            expected="a run's folder, or one of results/published/",
             hint="give results/runs/NAME, results/recorded/NAME or results/published/NAME",
-        )  # fmt: skip
+        )
     return load_run(folder, protocol)
 
 
@@ -50,7 +54,8 @@ def _on(protocol: str | None, data: RunData, folder: Path) -> RunData:
 
 
 def _scatter(*sides: RunData) -> Between | None:
-    """How much published cells move between runs: from a published side and its repeat, else from the table that has one."""
+    """How much published cells move between runs: from a published side and its repeat, else from the table that has
+    one."""
     published = [side for side in sides if side.header.kind == "published"]
     if not published:
         return None
@@ -59,6 +64,8 @@ def _scatter(*sides: RunData) -> Between | None:
         if repeats:
             return between_runs(side, load_published(published_folder(repeats[0])))
     raise InputError(
-        published_folder(PUBLISHED) / "meta.yaml", found="no `repeats`", expected="the folder of a repeated measurement",
+        published_folder(PUBLISHED) / "meta.yaml",
+        found="no `repeats`",
+        expected="the folder of a repeated measurement",
         hint="a comparison with a published table needs to know how much its cells move between runs",
-    )  # fmt: skip
+    )

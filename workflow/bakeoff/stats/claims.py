@@ -1,4 +1,5 @@
-"""claims.yaml: the figures and conclusions of a published report, as data. A pure data model, the source of workflow/schemas/claims."""
+"""claims.yaml: the figures and conclusions of a published report, as data. A pure data model, the source of
+workflow/schemas/claims."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Claim(Part):
     printed: Text | Annotated[list[Text], Field(min_length=1)] | None = None
     """The printed value exactly as it stands, or several that belong together; its digits and "~" set the tolerance."""
     expression: Text | Annotated[list[Text], Field(min_length=1)] | None = None
-    """How it is recomputed from the table (workflow/bakeoff/stats/expressions.py); several are admissible readings of an unclear text."""
+    """How it is recomputed from the table (workflow/bakeoff/stats/expressions.py); several are admissible readings of
+    an unclear text."""
     needs: Text | None = None
     """What would test it, where the table cannot."""
     note: Text | None = None

@@ -1,6 +1,7 @@
 """A run against a published table, or against an earlier run, cell by cell.
 
-Entry points: `Side.of`, `compare`, `between_runs`. The rules are docs/statistics.md, "Against the published run" and "Between two runs".
+Entry points: `Side.of`, `compare`, `between_runs`. The rules are docs/statistics.md, "Against the published run" and
+"Between two runs".
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Between:
-    """How much a published cell moves between two runs: root mean square of log(run / other run), and over how many cells."""
+    """How much a published cell moves between two runs: root mean square of log(run / other run), and over how many
+    cells."""
 
     sd: float
     cells: int
@@ -52,11 +54,17 @@ def compare(old: RunData, new: RunData, between: Between | None = None) -> Compa
     counts = Counter(cell.verdict for cell in cells)
     supported = [f"{cell.solution}/{cell.workload}" for cell in cells if _regressed(cell)]
     return Comparison(
-        old=old.header.id, new=new.header.id, rule="published" if published else "runs", not_comparable=reasons,
+        old=old.header.id,
+        new=new.header.id,
+        rule="published" if published else "runs",
+        not_comparable=reasons,
         between_run_sd=between.sd if published and between else None,
         between_run_cells=between.cells if published and between else None,
-        counts=dict(sorted(counts.items())), regressions=supported, wrong=wrong_outputs(new), cells=cells,
-    )  # fmt: skip
+        counts=dict(sorted(counts.items())),
+        regressions=supported,
+        wrong=wrong_outputs(new),
+        cells=cells,
+    )
 
 
 def wrong_outputs(data: RunData) -> list[str]:
@@ -100,7 +108,8 @@ def _keys(data: RunData) -> list[Key]:
 
 @dataclass(frozen=True)
 class Side:
-    """One run's block log speedups, their means, and log latencies; rows in the order of the cells compared, NaN where it has none."""
+    """One run's block log speedups, their means, and log latencies; rows in the order of the cells compared, NaN where
+    it has none."""
 
     speedup: Floats
     level: Floats
@@ -120,8 +129,12 @@ class Side:
         latency = np.concatenate([data.samples.log_time.reshape(len(place), -1), blank])[rows]
         clocks = dict(zip(place, data.samples.tier.ravel().tolist(), strict=True))
         return cls(
-            speedup, block_means(speedup).mean, latency, [outcomes.get(key) for key in keys], [clocks.get(key, "") for key in keys]
-        )  # fmt: skip
+            speedup,
+            block_means(speedup).mean,
+            latency,
+            [outcomes.get(key) for key in keys],
+            [clocks.get(key, "") for key in keys],
+        )
 
     def lacks(self, row: int) -> str | None:
         """Why there is no figure: `missing`, or `failed`; None if there is one."""
@@ -131,7 +144,8 @@ class Side:
 
 
 def _against_published(old: RunData, new: RunData, between: Between, reasons: list[str]) -> list[CellComparison]:
-    """REPRODUCED if the log ratio lies in the 95 % prediction interval from the block variances and the variance between runs."""
+    """REPRODUCED if the log ratio lies in the 95 % prediction interval from the block variances and the variance
+    between runs."""
     keys = _keys(old)
     before, after = Side.of(old, keys), Side.of(new, keys)
     sides = block_means(before.speedup), block_means(after.speedup)
@@ -144,10 +158,17 @@ def _against_published(old: RunData, new: RunData, between: Between, reasons: li
     for row, (solution, workload) in enumerate(keys):
         why = reasons or _lacking(before, after, row)
         verdict = "NOT COMPARABLE" if why else "REPRODUCED" if abs(gap[row]) <= half[row] else "DIFFERS"
-        cells.append(CellComparison(
-            solution=solution, workload=workload, verdict=verdict, reasons=why, old=_level(sides[0].mean[row]), new=_level(sides[1].mean[row]),
-            ratio=_predicted(gap[row], half[row]) if not why else None,
-        ))  # fmt: skip
+        cells.append(
+            CellComparison(
+                solution=solution,
+                workload=workload,
+                verdict=verdict,
+                reasons=why,
+                old=_level(sides[0].mean[row]),
+                new=_level(sides[1].mean[row]),
+                ratio=_predicted(gap[row], half[row]) if not why else None,
+            )
+        )
     return cells
 
 
@@ -212,10 +233,16 @@ def _cell(
         for found in (speedup, latency)
     ]
     return CellComparison(
-        solution=key[0], workload=key[1], verdict=verdict if alike else Verdict.AMBIGUOUS, reasons=why,
-        old=_level(before.level[row]), new=_level(after.level[row]),
-        ratio=ratios[0], latency_ratio=ratios[1], p_difference=None if np.isnan(speedup.p_difference[row]) else float(speedup.p_difference[row]),
-    )  # fmt: skip
+        solution=key[0],
+        workload=key[1],
+        verdict=verdict if alike else Verdict.AMBIGUOUS,
+        reasons=why,
+        old=_level(before.level[row]),
+        new=_level(after.level[row]),
+        ratio=ratios[0],
+        latency_ratio=ratios[1],
+        p_difference=None if np.isnan(speedup.p_difference[row]) else float(speedup.p_difference[row]),
+    )
 
 
 def _regressed(cell: CellComparison) -> bool:

@@ -20,7 +20,8 @@ _UNITS = {"memory_mib": "MiB", "power_limit_w": "W", "max_sm_mhz": "MHz", "max_m
 
 
 def facts(host: Host) -> list[Fact]:
-    """What host.json records: the machine, its GPUs, its packages. A GPU's serial identity is left to the fingerprint."""
+    """What host.json records: the machine, its GPUs, its packages. A GPU's serial identity is left to the
+    fingerprint."""
     machine = {key: getattr(host, key) for key in ("cpu", "cores", "architecture", "system", "kernel", "python")}
     drivers = {"driver": host.driver, "newest CUDA of the driver": host.cuda_driver} if host.gpus else {}
     return [
@@ -51,9 +52,13 @@ def _gpu_facts(gpu: Gpu, prefix: str) -> list[Fact]:
 def plan_facts(plan: Plan) -> list[Fact]:
     """Digests and settings that decide what the run's results depend on."""
     settings = {
-        "harness sha256": plan.harness, "host fingerprint": plan.host_fingerprint, "image": plan.image,
-        "threads": plan.threads, "gpus": plan.gpus, "locked SM clock": plan.lock_clocks_mhz,
-    }  # fmt: skip
+        "harness sha256": plan.harness,
+        "host fingerprint": plan.host_fingerprint,
+        "image": plan.image,
+        "threads": plan.threads,
+        "gpus": plan.gpus,
+        "locked SM clock": plan.lock_clocks_mhz,
+    }
     units = {"locked SM clock": "MHz"}
     return [Fact(group="run", key=key, value=value, unit=units.get(key)) for key, value in settings.items()]
 
@@ -86,7 +91,8 @@ def published_tolerances() -> dict[str, float]:
 
 
 def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> Floor | None:
-    """The least that a workload can cost, with the time at this GPU's peaks if they are listed; none for another kind of definition."""
+    """The least that a workload can cost, with the time at this GPU's peaks if they are listed; none for another kind
+    of definition."""
     from bakeoff.moe import floors
     from bakeoff.moe.geometry import OP, Geometry
 
@@ -112,7 +118,9 @@ def read_gate_power(path: Path) -> GatePower | None:
         ]
     except (LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            path, found=f"{type(error).__name__}: {error}", expected="what `bakeoff gate-power` writes",
+            path,
+            found=f"{type(error).__name__}: {error}",
+            expected="what `bakeoff gate-power` writes",
             hint="run `bakeoff gate-power` again",
-        ) from error  # fmt: skip
+        ) from error
     return validate(known, GatePower, path)

@@ -1,12 +1,14 @@
 """The small language in which a claim says how it is recomputed from a published table.
 
-Entry point: `evaluate`. A Python expression, restricted to what stands here; it is walked node by node and never executed as code.
+Entry point: `evaluate`. A Python expression, restricted to what stands here; it is walked node by node and never
+executed as code.
 
 Values: numbers, texts, columns (one number per workload), and lists of them.
 Names: each solution's short name and `seq_len`, `offset` are columns; `NAME.column` is a column of another table.
-Operators: + - * / on numbers and columns; comparisons (chained too), `and`, `or`, `not`; COLUMN[CONDITION] keeps the rows where it holds.
-Equal highest values are shared: `wins` counts the row for each of them, and `winner` names them all, "a = b".
-Functions: see `_FUNCTIONS` and `Scope.functions`; `std` and `cv` take the divisor of the reading that is tried.
+Operators: + - * / on numbers and columns; comparisons (chained too), `and`, `or`, `not`; COLUMN[CONDITION] keeps the
+rows where it holds. Equal highest values are shared: `wins` counts the row for each of them, and `winner` names them
+all, "a = b". Functions: see `_FUNCTIONS` and `Scope.functions`; `std` and `cv` take the divisor of the reading that is
+tried.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ class ExpressionError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """A published table: columns by short name (NaN where a cell is empty), `seq_len` and `offset` among them; labels by short name."""
+    """A published table: columns by short name (NaN where a cell is empty), `seq_len` and `offset` among them; labels
+    by short name."""
 
     columns: Mapping[str, Floats]
     labels: Mapping[str, str]
@@ -143,8 +146,13 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 _BINARY = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _COMPARE = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-}  # fmt: skip
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
 
 
 class _Walk(ast.NodeVisitor):

@@ -41,11 +41,17 @@ class Figures:
         samples = data.samples
         pairs, speedup = compare_pairs(samples), mean_interval(samples.log_speedup)
         return cls(
-            samples=samples, seq_lens=np.array([workload.seq_len for workload in data.workloads]),
+            samples=samples,
+            seq_lens=np.array([workload.seq_len for workload in data.workloads]),
             contestants=[samples.solutions.index(name) for name in data.contestants],
-            latency=median_interval(samples.log_time), reference=median_interval(samples.log_reference), speedup=speedup,
-            speed=_speed(samples, speedup.value), outliers=outliers(samples.log_time), pairs=pairs, duels=Duels(pairs),
-        )  # fmt: skip
+            latency=median_interval(samples.log_time),
+            reference=median_interval(samples.log_reference),
+            speedup=speedup,
+            speed=_speed(samples, speedup.value),
+            outliers=outliers(samples.log_time),
+            pairs=pairs,
+            duels=Duels(pairs),
+        )
 
 
 def _speed(samples: Samples, speedup: Floats) -> Floats:

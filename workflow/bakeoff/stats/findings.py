@@ -33,7 +33,8 @@ from bakeoff.stats.pairs import EQUAL, log_ratios, overall_ratio
 from bakeoff.stats.summaries import count_wins, geometric_mean
 from bakeoff.stats.verdicts import paired
 
-# The benchmark's workloads fall into three groups: decoding batches (80 tokens at most), one of 901, and prefill batches.
+# The benchmark's workloads fall into three groups: decoding batches (80 tokens at most), one of 901, and prefill
+# batches.
 SMALL_BELOW = 512
 LARGE_FROM = 4096
 NEW, OLD = "cutedsl_moe_fp8_v3_2", "cutedsl_moe_fp8_v3"
@@ -76,7 +77,7 @@ def _ranking(figures: Figures, speedups: Floats, won: list[Winner]) -> RankingFi
         leads={name: count["leads"] for name, count in counts.items()},
         wins={name: count["wins"] for name, count in counts.items()},
         undecided=sum(not winner.supported for winner in won),
-    )  # fmt: skip
+    )
 
 
 def _large_batch(figures: Figures, speedups: Floats) -> LargeBatchFinding | None:
@@ -89,10 +90,14 @@ def _large_batch(figures: Figures, speedups: Floats) -> LargeBatchFinding | None
     parts = [(names[row], geometric_mean(speedups[row, small]), geometric_mean(speedups[row, large])) for row in rows]
     found = [LargeBatchRow(solution=name, small=few, large=many, kept=many / few) for name, few, many in parts]
     return LargeBatchFinding(
-        small=[workloads[index] for index in np.flatnonzero(small)], large=[workloads[index] for index in np.flatnonzero(large)],
-        small_below=SMALL_BELOW, large_from=LARGE_FROM, rows=found,
-        leader_small=max(found, key=lambda row: row.small).solution, leader_large=max(found, key=lambda row: row.large).solution,
-    )  # fmt: skip
+        small=[workloads[index] for index in np.flatnonzero(small)],
+        large=[workloads[index] for index in np.flatnonzero(large)],
+        small_below=SMALL_BELOW,
+        large_from=LARGE_FROM,
+        rows=found,
+        leader_small=max(found, key=lambda row: row.small).solution,
+        leader_large=max(found, key=lambda row: row.large).solution,
+    )
 
 
 def _version(figures: Figures, speedups: Floats) -> VersionFinding | None:
@@ -107,11 +112,18 @@ def _version(figures: Figures, speedups: Floats) -> VersionFinding | None:
         return None
     gain, verdicts = block_means(logs).mean, paired(logs).verdicts
     return VersionFinding(
-        new=NEW, old=OLD, ratio=ratio, mean_ratio=float(speedups[new, both].mean() / speedups[old, both].mean()),
-        ahead=int((gain > 0).sum()), behind=int((gain < 0).sum()), workloads=int(both.sum()),
-        faster=verdicts.count(Verdict.FASTER), slower=verdicts.count(Verdict.SLOWER),
-        std_new=_std(speedups[new, both]), std_old=_std(speedups[old, both]),
-    )  # fmt: skip
+        new=NEW,
+        old=OLD,
+        ratio=ratio,
+        mean_ratio=float(speedups[new, both].mean() / speedups[old, both].mean()),
+        ahead=int((gain > 0).sum()),
+        behind=int((gain < 0).sum()),
+        workloads=int(both.sum()),
+        faster=verdicts.count(Verdict.FASTER),
+        slower=verdicts.count(Verdict.SLOWER),
+        std_new=_std(speedups[new, both]),
+        std_old=_std(speedups[old, both]),
+    )
 
 
 def _std(values: Floats) -> float | None:
@@ -126,10 +138,14 @@ def _consistency(figures: Figures, speedups: Floats) -> ConsistencyFinding | Non
     for row in rows:
         values = speedups[row, common]
         mean = values.mean()
-        found.append(ConsistencyRow(
-            solution=figures.samples.solutions[row], cv_sample=float(values.std(ddof=1) / mean),
-            cv_population=float(values.std() / mean), spread=float(values.max() / values.min()),
-        ))  # fmt: skip
+        found.append(
+            ConsistencyRow(
+                solution=figures.samples.solutions[row],
+                cv_sample=float(values.std(ddof=1) / mean),
+                cv_population=float(values.std() / mean),
+                spread=float(values.max() / values.min()),
+            )
+        )
     return ConsistencyFinding(rows=sorted(found, key=lambda row: row.cv_sample))
 
 
@@ -139,10 +155,13 @@ def against(comparison: Comparison, relation: str, contestants: Sequence[str]) -
     solutions = [name for name in contestants if any(cell.solution == name for cell in cells)]
     reasons = comparison.not_comparable or sorted({why for cell in comparison.cells for why in cell.reasons})
     return PreviousFinding(
-        id=comparison.old, relation=relation, comparable=bool(cells), reasons=[] if cells else reasons,
+        id=comparison.old,
+        relation=relation,
+        comparable=bool(cells),
+        reasons=[] if cells else reasons,
         rows=[_previous_row(name, [cell for cell in cells if cell.solution == name]) for name in solutions],
         flipped=_flipped([cell for cell in cells if cell.solution in contestants]),
-    )  # fmt: skip
+    )
 
 
 def _previous_row(solution: str, cells: Sequence[CellComparison]) -> PreviousRow:
@@ -150,9 +169,14 @@ def _previous_row(solution: str, cells: Sequence[CellComparison]) -> PreviousRow
     kept = sum(cell.verdict in ("REPRODUCED", "SAME") for cell in cells)
     moved = sum(cell.verdict in ("DIFFERS", "FASTER", "SLOWER") for cell in cells)
     return PreviousRow(
-        solution=solution, workloads=len(cells), ratio=geometric_mean(ratios), least=float(ratios.min()),
-        greatest=float(ratios.max()), reproduced=kept, differs=moved,
-    )  # fmt: skip
+        solution=solution,
+        workloads=len(cells),
+        ratio=geometric_mean(ratios),
+        least=float(ratios.min()),
+        greatest=float(ratios.max()),
+        reproduced=kept,
+        differs=moved,
+    )
 
 
 def _flipped(cells: Sequence[CellComparison]) -> list[str]:

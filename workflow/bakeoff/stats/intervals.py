@@ -1,7 +1,7 @@
 """Point estimates and 95 % intervals from one number per block.
 
-Arrays hold blocks in the last axis and anything before it (cells, pairs); NaN marks a missing block, as `Samples` makes it
-after it has refused real NaNs. All functions are vectorised over the leading axes and work on logarithms of times.
+Arrays hold blocks in the last axis and anything before it (cells, pairs); NaN marks a missing block, as `Samples` makes
+it after it has refused real NaNs. All functions are vectorised over the leading axes and work on logarithms of times.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ZERO = 1e-12
 
 @dataclass(frozen=True)
 class Interval:
-    """Value and interval per leading index; low and high are NaN where fewer than two blocks are there, value where none is."""
+    """Value and interval per leading index; low and high are NaN where fewer than two blocks are there, value where
+    none is."""
 
     value: Floats
     low: Floats
@@ -77,7 +78,8 @@ def median_interval(logs: Floats, level: float = LEVEL) -> Interval:
 
 
 def _order_statistics(ordered: Floats, level: float) -> tuple[Floats, Floats]:
-    """Interpolated order-statistic interval of the median (Hettmansperger and Sheather, 1986); rows are sorted, at least 6 wide."""
+    """Interpolated order-statistic interval of the median (Hettmansperger and Sheather, 1986); rows are sorted, at
+    least 6 wide."""
     n = ordered.shape[-1]
     depth, share = _depth(n, level)
     weight = (n - depth) * share / (depth + (n - 2 * depth) * share)
@@ -88,7 +90,8 @@ def _order_statistics(ordered: Floats, level: float) -> tuple[Floats, Floats]:
 
 @lru_cache
 def _depth(n: int, level: float) -> tuple[int, float]:
-    """The outer order statistic (from 1) whose interval covers at least `level`, and the share of the way to the next one."""
+    """The outer order statistic (from 1) whose interval covers at least `level`, and the share of the way to the next
+    one."""
     coverage = [1 - 2 * special.bdtr(k - 1, n, 0.5) for k in range(1, n // 2 + 2)]
     depth = max(k for k, covered in enumerate(coverage[:-1], 1) if covered >= level)
     outer, inner = coverage[depth - 1], coverage[depth]

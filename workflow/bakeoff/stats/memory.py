@@ -11,7 +11,8 @@ from contextlib import contextmanager
 def trees_only() -> Iterator[None]:
     """Suspend the search for reference cycles while documents are read and made; also a decorator.
 
-    Documents are trees: for 10,000 cells the search visits a million objects over and over, a third of the time, and finds nothing.
+    Documents are trees: for 10,000 cells the search visits a million objects over and over, a third of the time, and
+    finds nothing.
     """
     searching = gc.isenabled()
     gc.disable()

@@ -116,7 +116,8 @@ class Analysis(Part):
     run: RunHeader
     """What was run."""
     performance_shown: bool
-    """False on the cpu backend, whose times mean nothing: latencies, speedups and all that rests on them are then null or empty."""
+    """False on the cpu backend, whose times mean nothing: latencies, speedups and all that rests on them are then null
+    or empty."""
     validity: list[Check]
     """What makes this run valid or not."""
     provenance: list[Fact]

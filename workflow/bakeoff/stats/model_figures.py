@@ -17,7 +17,8 @@ class Winner(Part):
     leader: str | None
     """Highest speedup, whatever the noise: the published tables' "Winner". Null if no contestant has a value."""
     level: list[str] = Field(default_factory=list)
-    """Contestants with exactly the leader's speed, as tables of two decimals have them: the lead is theirs as well, the leader is only the first of them in the run's order."""
+    """Contestants with exactly the leader's speed, as tables of two decimals have them: the lead is theirs as well, the
+    leader is only the first of them in the run's order."""
     runner_up: str | None = None
     """Second highest."""
     lead: Estimate | None = None
@@ -96,11 +97,13 @@ class PairVerdict(Part):
     verdict: Verdict | None
     """Null if there is nothing to decide from: see `undecided`."""
     undecided: Literal["one_block", "not_measured"] | None = None
-    """`one_block`: fewer than two blocks hold both; `not_measured`: one of the two has no valid value, or their times are of different tiers."""
+    """`one_block`: fewer than two blocks hold both; `not_measured`: one of the two has no valid value, or their times
+    are of different tiers."""
     ratio: Estimate | None = None
     """b's time over a's (above 1: a is faster), geometric mean over paired blocks."""
     sd: float | None = None
-    """Sample standard deviation of the paired log ratios over blocks; 0 means that the noise is below the timer's steps."""
+    """Sample standard deviation of the paired log ratios over blocks; 0 means that the noise is below the timer's
+    steps."""
     blocks: int = 0
     """Blocks that hold both."""
     p_difference: float | None = None
@@ -108,7 +111,8 @@ class PairVerdict(Part):
     p_equivalence: float | None = None
     """Two one-sided t tests against a 2 % margin, Holm-corrected over the workloads of the pair."""
     mde: float | None = None
-    """Least difference found with power 0.8 at the corrected level (0.03 is 3 %); null if there is no decision, or none below a factor of 1000."""
+    """Least difference found with power 0.8 at the corrected level (0.03 is 3 %); null if there is no decision, or none
+    below a factor of 1000."""
 
 
 class Pair(Part):
@@ -176,7 +180,8 @@ class RankStability(Part):
 
 
 class ProfileCurve(Part):
-    """Performance profile (Dolan and Moré): the share of workloads on which a solution is within a factor of the best."""
+    """Performance profile (Dolan and Moré): the share of workloads on which a solution is within a factor of the
+    best."""
 
     solution: str
     """Name of the solution."""

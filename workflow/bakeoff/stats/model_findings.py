@@ -16,7 +16,8 @@ class RankingFinding(Part):
     order: list[Ranked]
     """Contestants by geometric mean of speedups."""
     steps: list[Estimate]
-    """Each contestant's speed over the next one's, by geometric mean: one entry less than `order`, fewer where two neighbours were timed by different clocks."""
+    """Each contestant's speed over the next one's, by geometric mean: one entry less than `order`, fewer where two
+    neighbours were timed by different clocks."""
     leads: dict[str, int]
     """Workloads led, by contestant, whatever the noise."""
     wins: dict[str, int]

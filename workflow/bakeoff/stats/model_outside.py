@@ -74,7 +74,8 @@ class CellComparison(Part):
     verdict: Literal["REPRODUCED", "DIFFERS", "NOT COMPARABLE", "FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
     """The first two against a published run; the last four (new against old) between runs."""
     reasons: list[str] = Field(default_factory=list)
-    """Why not comparable: `device`, `protocol`, `inputs`, `clock` (another time tier), `missing`, `failed`, `one_block`."""
+    """Why not comparable: `device`, `protocol`, `inputs`, `clock` (another time tier), `missing`, `failed`,
+    `one_block`."""
     old: float | None = None
     """Speedup in the older run."""
     new: float | None = None
@@ -84,7 +85,8 @@ class CellComparison(Part):
     latency_ratio: Estimate | None = None
     """Old latency over new (above 1: the new run is faster); null against a published run."""
     p_difference: float | None = None
-    """Welch's t on block logs of speedup with the smaller run's n - 1 degrees of freedom, Holm-corrected over the workloads of a solution."""
+    """Welch's t on block logs of speedup with the smaller run's n - 1 degrees of freedom, Holm-corrected over the
+    workloads of a solution."""
 
 
 class Comparison(Part):
@@ -95,7 +97,8 @@ class Comparison(Part):
     new: str
     """Id of the newer run."""
     rule: Literal["published", "runs"]
-    """`published`: prediction interval with the variance between runs; `runs`: verdicts between two runs with blocks."""
+    """`published`: prediction interval with the variance between runs; `runs`: verdicts between two runs with
+    blocks."""
     not_comparable: list[str] = Field(default_factory=list)
     """Reasons that hold for all cells."""
     between_run_sd: float | None = None
@@ -107,6 +110,7 @@ class Comparison(Part):
     regressions: list[str] = Field(default_factory=list)
     """`solution/workload` of supported regressions."""
     wrong: list[str] = Field(default_factory=list)
-    """`solution/workload` of wrong outputs in the newer run, with family and seed where only other values than the timed ones show it."""
+    """`solution/workload` of wrong outputs in the newer run, with family and seed where only other values than the
+    timed ones show it."""
     cells: list[CellComparison]
     """Every cell of the older run."""

@@ -253,11 +253,13 @@ class Cell(Part):
     latency_us: Estimate | None = None
     """Median over blocks of per-process medians. Null if the cell did not pass or performance is not shown."""
     speedup: Estimate | None = None
-    """Reference time over the solution's, paired by block: geometric mean over blocks. A published value has no interval."""
+    """Reference time over the solution's, paired by block: geometric mean over blocks. A published value has no
+    interval."""
     blocks: int = 0
     """Blocks with a valid sample."""
     mde: float | None = None
-    """Least difference to `mde_against` that this many blocks find with power 0.8 at the corrected level (0.03 is 3 %)."""
+    """Least difference to `mde_against` that this many blocks find with power 0.8 at the corrected level (0.03 is 3
+    %)."""
     mde_against: str | None = None
     """The fastest other contestant here; null if there is none."""
     outlier_blocks: list[int] = Field(default_factory=list)

@@ -40,7 +40,8 @@ def compare_pairs(samples: Samples) -> list[PairDecision]:
 
 
 def log_ratios(samples: Samples, a: int, b: int) -> Floats:
-    """b's log times minus a's, (workloads, blocks); positive means that a is faster. Times of different tiers are not compared."""
+    """b's log times minus a's, (workloads, blocks); positive means that a is faster. Times of different tiers are not
+    compared."""
     alike = samples.tier[a] == samples.tier[b]
     return np.where(alike[:, None], samples.log_time[b] - samples.log_time[a], np.nan)
 
@@ -61,7 +62,8 @@ def ratio_estimate(log_value: float, low: float = np.nan, high: float = np.nan) 
 
 
 def overall_ratio(logs: Floats) -> Estimate | None:
-    """Geometric mean over the workloads that have a value, from block logs (workloads, blocks); interval: t over blocks."""
+    """Geometric mean over the workloads that have a value, from block logs (workloads, blocks); interval: t over
+    blocks."""
     per_workload = block_means(logs)
     rows = ~np.isnan(per_workload.mean)
     if not rows.any():
@@ -72,10 +74,11 @@ def overall_ratio(logs: Floats) -> Estimate | None:
 
 
 def _overall_half(logs: Floats, means: BlockMeans) -> float:
-    """Half the 95 % interval of the mean of `means`; NaN where no workload has two blocks. Every row of `logs` has a value.
+    """Half the 95 % interval of the mean of `means`; NaN where no workload has two blocks. Every row of `logs` has a
+    value.
 
-    A block moves the result by the sum of what it moves each workload's mean by; the squares of these sums add up to the variance.
-    With all samples there that is the variance of the block means over n, with n - 1 degrees of freedom.
+    A block moves the result by the sum of what it moves each workload's mean by; the squares of these sums add up to
+    the variance. With all samples there that is the variance of the block means over n, with n - 1 degrees of freedom.
     """
     repeated = means.count > 1
     if not repeated.any():
@@ -98,7 +101,8 @@ def _block_freedom(present: NDArray[np.bool_]) -> float:
 
 
 def _workload_freedom(errors: Floats, count: NDArray[np.int64]) -> float:
-    """Satterthwaite's degrees of freedom of the sum of the workloads' variances: few, where one noisy workload has few blocks."""
+    """Satterthwaite's degrees of freedom of the sum of the workloads' variances: few, where one noisy workload has few
+    blocks."""
     variances = errors**2
     spread = float((variances**2 / (count - 1)).sum())
     return float(variances.sum() ** 2 / spread) if spread > 0 else 1.0
@@ -111,23 +115,34 @@ def pair_model(samples: Samples, pair: PairDecision) -> Pair:
     counts = {verdict: sum(entry.verdict == verdict for entry in verdicts) for verdict in Verdict}
     value = decision.ratio.value
     return Pair(
-        a=samples.solutions[pair.a], b=samples.solutions[pair.b], ratio=overall_ratio(pair.log_ratios),
-        workloads=int((~np.isnan(value)).sum()), a_ahead=int((value > 0).sum()), b_ahead=int((value < 0).sum()),
-        faster=counts[Verdict.FASTER], slower=counts[Verdict.SLOWER], same=counts[Verdict.SAME],
-        ambiguous=counts[Verdict.AMBIGUOUS], verdicts=verdicts,
-    )  # fmt: skip
+        a=samples.solutions[pair.a],
+        b=samples.solutions[pair.b],
+        ratio=overall_ratio(pair.log_ratios),
+        workloads=int((~np.isnan(value)).sum()),
+        a_ahead=int((value > 0).sum()),
+        b_ahead=int((value < 0).sum()),
+        faster=counts[Verdict.FASTER],
+        slower=counts[Verdict.SLOWER],
+        same=counts[Verdict.SAME],
+        ambiguous=counts[Verdict.AMBIGUOUS],
+        verdicts=verdicts,
+    )
 
 
 def _pair_verdict(workload: str, decision: Decision, row: int) -> PairVerdict:
     blocks = int(decision.blocks[row])
     verdict = decision.verdicts[row]
     return PairVerdict(
-        workload=workload, verdict=verdict, blocks=blocks,
+        workload=workload,
+        verdict=verdict,
+        blocks=blocks,
         undecided=None if verdict else "one_block" if blocks else "not_measured",
         ratio=ratio_estimate(decision.ratio.value[row], decision.ratio.low[row], decision.ratio.high[row]),
-        sd=number(decision.sd[row]), p_difference=number(decision.p_difference[row]),
-        p_equivalence=number(decision.p_equivalence[row]), mde=number(decision.mde[row]),
-    )  # fmt: skip
+        sd=number(decision.sd[row]),
+        p_difference=number(decision.p_difference[row]),
+        p_equivalence=number(decision.p_equivalence[row]),
+        mde=number(decision.mde[row]),
+    )
 
 
 class Duels:
@@ -156,7 +171,8 @@ class Duels:
 
 
 def rivals(values: Floats, contestants: list[int], workload: int) -> list[int]:
-    """Contestants with a value at a workload, fastest first; equal ones in the run's order. `values`: (solutions, workloads) log speeds."""
+    """Contestants with a value at a workload, fastest first; equal ones in the run's order. `values`: (solutions,
+    workloads) log speeds."""
     present = [row for row in contestants if not np.isnan(values[row, workload])]
     return sorted(present, key=lambda row: -values[row, workload])
 
@@ -178,11 +194,14 @@ def _winner(samples: Samples, speeds: Floats, order: list[int], workload: int, d
     decided = any(verdicts.values())
     tied = [names[other] for other, verdict in verdicts.items() if decided and verdict != Verdict.FASTER]
     return Winner(
-        workload=samples.workloads[workload], leader=names[leader],
+        workload=samples.workloads[workload],
+        leader=names[leader],
         level=[names[other] for other in others if speeds[leader] - speeds[other] <= EQUAL],
         runner_up=names[others[0]] if others else None,
         lead=duels.ratio(leader, others[0], workload) if others else None,
         p_difference=duels.p_difference(leader, others[0], workload) if others else None,
-        supported=decided and not tied, tied=tied,
-        same=[names[other] for other, verdict in verdicts.items() if verdict == Verdict.SAME], basis="blocks" if decided else "none",
-    )  # fmt: skip
+        supported=decided and not tied,
+        tied=tied,
+        same=[names[other] for other, verdict in verdicts.items() if verdict == Verdict.SAME],
+        basis="blocks" if decided else "none",
+    )

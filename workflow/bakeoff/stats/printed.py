@@ -1,8 +1,9 @@
 """Printed figures: what they allow. The printed form sets its own tolerance, never the claim.
 
-Entry point: `parse`. `31.21x` (or `31.21×`), `~6.3x`, `20.8%`, `+7.1%`, `13/19`, `~96K`, and ranges such as `10-15x` or `~2.5–3×`.
-A "%" is a share of one, so its digits and tolerance are percentage points: 20.8% is 0.208 within 0.0005.
-Half a unit of the last printed digit, one unit after a "~"; a range holds every value, with the tolerance of its finest digit.
+Entry point: `parse`. `31.21x` (or `31.21×`), `~6.3x`, `20.8%`, `+7.1%`, `13/19`, `~96K`, and ranges such as `10-15x` or
+`~2.5–3×`. A "%" is a share of one, so its digits and tolerance are percentage points: 20.8% is 0.208 within 0.0005.
+Half a unit of the last printed digit, one unit after a "~"; a range holds every value, with the tolerance of its finest
+digit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Printed:
-    """Bounds in the value's own scale (20.8 % is 0.208): low == high for a single figure. `digits` after the point as printed."""
+    """Bounds in the value's own scale (20.8 % is 0.208): low == high for a single figure. `digits` after the point as
+    printed."""
 
     low: float
     high: float

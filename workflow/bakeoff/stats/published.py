@@ -83,9 +83,11 @@ def published_folder(name: str, root: Path = ROOT) -> Path:
     if not (folder / "meta.yaml").is_file():
         known = sorted(path.parent.name for path in root.glob("*/meta.yaml"))
         raise InputError(
-            folder, found="no meta.yaml", expected=f"one of: {', '.join(known) or 'none there'}",
+            folder,
+            found="no meta.yaml",
+            expected=f"one of: {', '.join(known) or 'none there'}",
             hint="give a folder of results/published/",
-        )  # fmt: skip
+        )
     return folder
 
 
@@ -97,23 +99,47 @@ def load_published(folder: Path) -> RunData:
     outcome = Outcome.PASSED if meta.passed else Outcome.NOT_RUN
     return RunData(
         header=_header(meta, folder.name),
-        participants=[Participant(name=who.name, role="contestant", label=who.label, description=who.description) for who in meta.participants],
+        participants=[
+            Participant(name=who.name, role="contestant", label=who.label, description=who.description)
+            for who in meta.participants
+        ],
         workloads=workloads,
         cells=[Cell(solution=name, workload=workload.id, outcome=outcome) for name in names for workload in workloads],
         samples=samples,
         provenance=[*meta.environment, *(Fact(group="run", key="flaw", value=flaw) for flaw in meta.flaws)],
-        checks=[Check(code="values_recorded", status="warning" if meta.unrecorded else "ok", found=len(meta.unrecorded), items=meta.unrecorded)],
+        checks=[
+            Check(
+                code="values_recorded",
+                status="warning" if meta.unrecorded else "ok",
+                found=len(meta.unrecorded),
+                items=meta.unrecorded,
+            )
+        ],
         performance_shown=True,
-        beside=[*(Peer(name, "repeat") for name in meta.repeats), *([Peer(meta.previous, "previous")] if meta.previous else [])],
-    )  # fmt: skip
+        beside=[
+            *(Peer(name, "repeat") for name in meta.repeats),
+            *([Peer(meta.previous, "previous")] if meta.previous else []),
+        ],
+    )
 
 
 def _header(meta: PublishedMeta, name: str) -> RunHeader:
     return RunHeader(
-        kind="published", id=name, title=meta.title, date=meta.date.isoformat(), backend=meta.backend, hardware=meta.hardware,
-        definition=meta.definition, dataset=meta.dataset, protocol=meta.protocol, blocks=1, timeout_s=meta.timeout_s,
-        rtol=meta.rtol, atol=meta.atol, required_matched_ratio=meta.required_matched_ratio,
-    )  # fmt: skip
+        kind="published",
+        id=name,
+        title=meta.title,
+        date=meta.date.isoformat(),
+        backend=meta.backend,
+        hardware=meta.hardware,
+        definition=meta.definition,
+        dataset=meta.dataset,
+        protocol=meta.protocol,
+        blocks=1,
+        timeout_s=meta.timeout_s,
+        rtol=meta.rtol,
+        atol=meta.atol,
+        required_matched_ratio=meta.required_matched_ratio,
+    )
 
 
 def _table(path: Path, names: list[str]) -> tuple[list[Workload], Samples]:

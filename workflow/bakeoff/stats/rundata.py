@@ -1,6 +1,7 @@
 """What an analysis starts from, whatever folder it was read from: a run's documents or a published table.
 
-`RunData` is made by `runs.load_run` and `published.load_published`, and turned into the analysis document by `analyse.analyse`.
+`RunData` is made by `runs.load_run` and `published.load_published`, and turned into the analysis document by
+`analyse.analyse`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A run folder, read for analysis: config.json, traces.jsonl, and what else the run has.
 
-Entry point: `load_run`. Nothing is written. A planned cell without a trace is NOT_RUN; a trace that was not planned, a second
-one for a cell, or one that contradicts itself is an InputError that names file and line.
+Entry point: `load_run`. Nothing is written. A planned cell without a trace is NOT_RUN; a trace that was not planned, a
+second one for a cell, or one that contradicts itself is an InputError that names file and line.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ PUBLISHED = "2026-02-26_4way"
 
 
 class BlockTimes(BaseModel):
-    """One block of a cell, as `bakeoff assemble` writes it. Strict: true is no time, and neither is a text of digits."""
+    """One block of a cell, as `bakeoff assemble` writes it. Strict: true is no time, and neither is a text of
+    digits."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -87,7 +88,9 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
         participants=[_participant(who) for who in solutions],
         workloads=[_workload(workload, definition, gpu) for workload in workloads],
         cells=cells,
-        samples=Samples.collect([who.name for who in solutions], [workload.id for workload in workloads], _samples(notes, folder)),
+        samples=Samples.collect(
+            [who.name for who in solutions], [workload.id for workload in workloads], _samples(notes, folder)
+        ),
         provenance=[*environment.facts(host), *environment.plan_facts(plan)],
         checks=_checks(plan, folder, notes, shown),
         performance_shown=shown,
@@ -97,7 +100,7 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
         beside=[Peer(PUBLISHED, "published")],
         profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in workloads},
-    )  # fmt: skip
+    )
 
 
 def _traces(folder: Path, plan: Plan, protocol: str) -> Path:
@@ -159,11 +162,19 @@ def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, 
     note = notes[solution, workload][1]
     known = {name: value for name, value in note.numerics.items() if name in Numerics.model_fields}
     return Cell(
-        solution=solution, workload=workload, outcome=note.outcome, reason=note.reason, detail=note.detail, hint=note.hint,
-        published_gate=note.gates.get("published"), strict_gate=note.gates.get("strict"),
+        solution=solution,
+        workload=workload,
+        outcome=note.outcome,
+        reason=note.reason,
+        detail=note.detail,
+        hint=note.hint,
+        published_gate=note.gates.get("published"),
+        strict_gate=note.gates.get("strict"),
         numerics=Numerics(**known) if known else None,
-        discarded=note.discarded, missing_tiers=note.missing_tiers, warnings=note.warnings,
-    )  # fmt: skip
+        discarded=note.discarded,
+        missing_tiers=note.missing_tiers,
+        warnings=note.warnings,
+    )
 
 
 def _header(
@@ -176,30 +187,53 @@ def _header(
 ) -> RunHeader:
     tiers = sorted({note.tier for _, note in notes.values() if note.tier})
     return RunHeader(
-        kind="run", id=name, title=plan.title, backend=plan.backend, hardware=environment.hardware(host, plan.backend),
-        definition=plan.definition, definition_axes=environment.axes(definition),
+        kind="run",
+        id=name,
+        title=plan.title,
+        backend=plan.backend,
+        hardware=environment.hardware(host, plan.backend),
+        definition=plan.definition,
+        definition_axes=environment.axes(definition),
         dataset="synthetic" if plan.dataset == "synthetic" else "public",
-        protocol=protocols[0], other_protocols=protocols[1:], families=list(plan.families), seeds=plan.seeds,
-        blocks=plan.blocks, timeout_s=plan.timeout_s, image=plan.image, time_tier=", ".join(tiers) or None,
+        protocol=protocols[0],
+        other_protocols=protocols[1:],
+        families=list(plan.families),
+        seeds=plan.seeds,
+        blocks=plan.blocks,
+        timeout_s=plan.timeout_s,
+        image=plan.image,
+        time_tier=", ".join(tiers) or None,
         **environment.published_tolerances(),
-    )  # fmt: skip
+    )
 
 
 def _participant(who: Any) -> Participant:
     return Participant(
-        name=who.name, role=who.role, label=who.label, description=who.description, design=who.design,
-        digest=who.digest, supported=who.supported, twin_of=who.twin_of,
+        name=who.name,
+        role=who.role,
+        label=who.label,
+        description=who.description,
+        design=who.design,
+        digest=who.digest,
+        supported=who.supported,
+        twin_of=who.twin_of,
         rounding=Casts(**who.rounding.model_dump(mode="json")) if who.rounding else None,
-    )  # fmt: skip
+    )
 
 
 def _workload(workload: PlannedWorkload, definition: Definition | None, gpu: str | None) -> Workload:
     stats = workload.stats
     return Workload(
-        id=workload.id, seq_len=workload.seq_len, offset=workload.offset, uuid=workload.uuid, seed=workload.seed,
-        local_pairs=stats.local_pairs, active_tokens=stats.active_tokens, active_experts=stats.active_experts,
+        id=workload.id,
+        seq_len=workload.seq_len,
+        offset=workload.offset,
+        uuid=workload.uuid,
+        seed=workload.seed,
+        local_pairs=stats.local_pairs,
+        active_tokens=stats.active_tokens,
+        active_experts=stats.active_experts,
         floor=environment.floor(definition, workload, gpu) if gpu else None,
-    )  # fmt: skip
+    )
 
 
 def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, Note]], shown: bool) -> list[Check]:
@@ -213,11 +247,25 @@ def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, No
         and any(entry.latency_us is not None and entry.reference_us is None for entry in note.per_block)
     ]
     return [
-        Check.over(discarded, code="samples_disturbed", status=("warning" if discarded else "ok") if shown else "not_applicable",
-                   found=sum(note.discarded for note in cells.values())),
-        Check.over(tiers, code="tiers_missing", status=("warning" if tiers else "ok") if shown else "not_applicable", found=len(tiers)),
-        Check.over(lone, code="same_reference", status=("failed" if lone else "ok") if shown else "not_applicable", found=len(lone)),
-    ]  # fmt: skip
+        Check.over(
+            discarded,
+            code="samples_disturbed",
+            status=("warning" if discarded else "ok") if shown else "not_applicable",
+            found=sum(note.discarded for note in cells.values()),
+        ),
+        Check.over(
+            tiers,
+            code="tiers_missing",
+            status=("warning" if tiers else "ok") if shown else "not_applicable",
+            found=len(tiers),
+        ),
+        Check.over(
+            lone,
+            code="same_reference",
+            status=("failed" if lone else "ok") if shown else "not_applicable",
+            found=len(lone),
+        ),
+    ]
 
 
 def _verifications(path: Path, plan: Plan) -> list[Verification]:
@@ -244,13 +292,18 @@ def _verification(key: tuple[str, str, int], due: list[str], found: dict[str, re
         return [entry[name] for entry in numerics if entry.get(name) is not None]  # type: ignore[misc]
 
     return Verification(
-        solution=key[0], family=key[1], seed=key[2], due=len(due), passed=len(passed),
+        solution=key[0],
+        family=key[1],
+        seed=key[2],
+        due=len(due),
+        passed=len(passed),
         failed=[name for name in due if name not in passed],
         wrong=[name for name in due if name in found and found[name].outcome in WRONG],
-        worst_relative_l2=max(column("relative_l2"), default=None), worst_calc_diff=max(column("calc_diff"), default=None),
+        worst_relative_l2=max(column("relative_l2"), default=None),
+        worst_calc_diff=max(column("calc_diff"), default=None),
         least_matched_active=min(column("matched_ratio_active"), default=None),
         widest_scale=max(column("scale"), key=lambda scale: abs(scale - 1), default=None),
-    )  # fmt: skip
+    )
 
 
 def _builds(folder: Path, plan: Plan, solutions: list[Any], cells: list[Cell]) -> Iterator[Build]:
@@ -262,10 +315,13 @@ def _builds(folder: Path, plan: Plan, solutions: list[Any], cells: list[Cell]) -
         (made for made in made if made.solution in names), key=lambda made: (names.index(made.solution), made.arch)
     ):
         yield Build(
-            solution=record.solution, arch=record.arch, status=record.status, digest=record.digest,
+            solution=record.solution,
+            arch=record.arch,
+            status=record.status,
+            digest=record.digest,
             executed=record.arch == plan.backend and record.solution in ran,
             kernels=[Kernel(**kernel.model_dump(include=set(Kernel.model_fields))) for kernel in record.kernels],
-        )  # fmt: skip
+        )
 
 
 def _flaw(where: str, found: str, expected: str) -> InputError:

@@ -34,7 +34,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """Log times of solutions and of the reference, (solutions, workloads, blocks), NaN where missing; `tier` (solutions, workloads).
+    """Log times of solutions and of the reference, (solutions, workloads, blocks), NaN where missing; `tier`
+    (solutions, workloads).
 
     The reference's time stands beside each solution's, because it is read from the same tier as the solution's.
     """
@@ -79,14 +80,18 @@ def _log(value: float, field: str, entry: Sample) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise InputError(
             f"{entry.where}: {field} of block {entry.block}",
-            found=repr(value), expected="a finite time above 0, in microseconds",
-            hint="a cell without a valid time must not be PASSED: run `bakeoff assemble` again, or measure the block again",
-        )  # fmt: skip
+            found=repr(value),
+            expected="a finite time above 0, in microseconds",
+            hint="a cell without a valid time must not be PASSED: run `bakeoff assemble` again, or measure the block "
+            "again",
+        )
     return math.log(value)
 
 
 def _twice(entry: Sample) -> InputError:
     return InputError(
-        f"{entry.where}: block {entry.block} of {entry.solution}/{entry.workload}", found="a second time for this block",
-        expected="one time per solution, workload and block", hint="run `bakeoff assemble` again",
-    )  # fmt: skip
+        f"{entry.where}: block {entry.block} of {entry.solution}/{entry.workload}",
+        found="a second time for this block",
+        expected="one time per solution, workload and block",
+        hint="run `bakeoff assemble` again",
+    )

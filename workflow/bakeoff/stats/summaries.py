@@ -32,14 +32,22 @@ def summarize(
     values = row[present]
     mean, sample, population = float(values.mean()), _std(values, 1), _std(values, 0)
     least, most = int(present[values.argmin()]), int(present[values.argmax()])
-    return summary.model_copy(update={
-        "geometric_mean": overall_ratio(log_speedup), "arithmetic_mean": mean, "median": float(np.median(values)),
-        "minimum": float(row[least]), "minimum_at": workloads[least],
-        "maximum": float(row[most]), "maximum_at": workloads[most],
-        "std_sample": sample, "std_population": population,
-        "cv_sample": None if sample is None else sample / mean, "cv_population": None if population is None else population / mean,
-        "total_latency_us": total_latency_us,
-    })  # fmt: skip
+    return summary.model_copy(
+        update={
+            "geometric_mean": overall_ratio(log_speedup),
+            "arithmetic_mean": mean,
+            "median": float(np.median(values)),
+            "minimum": float(row[least]),
+            "minimum_at": workloads[least],
+            "maximum": float(row[most]),
+            "maximum_at": workloads[most],
+            "std_sample": sample,
+            "std_population": population,
+            "cv_sample": None if sample is None else sample / mean,
+            "cv_population": None if population is None else population / mean,
+            "total_latency_us": total_latency_us,
+        }
+    )
 
 
 def _std(values: Floats, taken: int) -> float | None:
@@ -60,7 +68,8 @@ def count_wins(solution: str, winners: Sequence[Winner]) -> dict[str, int]:
 
 
 def performance_profile(solutions: Sequence[str], speedups: Floats) -> list[ProfileCurve]:
-    """One curve per solution with a value: the share of workloads within each factor of the workload's best (Dolan and Moré, 2002)."""
+    """One curve per solution with a value: the share of workloads within each factor of the workload's best (Dolan and
+    Moré, 2002)."""
     measured = ~np.isnan(speedups).all(axis=0)
     if not measured.any():
         return []
@@ -130,9 +139,12 @@ def _stability(names: Sequence[str], rankings: list[Ranking], workloads: int) ->
         if any(found[a] < found[b] for found in ranks) and any(found[a] > found[b] for found in ranks)
     ]
     return RankStability(
-        workloads=workloads, rankings=rankings, orders=len({tuple(sorted(found.items())) for found in ranks}),
-        always_first=next(iter(first)) if len(first) == 1 else None, swaps=swaps,
-    )  # fmt: skip
+        workloads=workloads,
+        rankings=rankings,
+        orders=len({tuple(sorted(found.items())) for found in ranks}),
+        always_first=next(iter(first)) if len(first) == 1 else None,
+        swaps=swaps,
+    )
 
 
 def geometric_mean(values: Floats) -> float:

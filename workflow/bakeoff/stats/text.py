@@ -12,7 +12,8 @@ def comparison_lines(comparison: Comparison, *, every: bool) -> list[str]:
     lines = [f"{comparison.new} against {comparison.old}: {len(comparison.cells)} cells, {_counts(comparison.counts)}"]
     if comparison.between_run_sd is not None:
         lines.append(
-            f"  scatter between published runs: {comparison.between_run_sd:.3f} (log), from {comparison.between_run_cells} cells"
+            f"  scatter between published runs: {comparison.between_run_sd:.3f} (log), from "
+            f"{comparison.between_run_cells} cells"
         )
     if comparison.not_comparable:
         lines.append(f"  not comparable: {', '.join(comparison.not_comparable)}")
@@ -36,7 +37,8 @@ def _cell_line(cell: CellComparison) -> str:
     old, new = ("n/a" if value is None else f"{value:.2f}x" for value in (cell.old, cell.new))
     ratio = ""
     if cell.ratio and cell.ratio.low is not None and cell.ratio.high is not None:
-        # Against a published table the interval is where the ratio has to lie; between runs it is how sure the ratio is.
+        # Against a published table the interval is where the ratio has to lie; between runs it is how sure the ratio
+        # is.
         meaning = "reproduced within " if cell.verdict in ("REPRODUCED", "DIFFERS") else ""
         ratio = f"  ratio {cell.ratio.value:.3f}, {meaning}[{cell.ratio.low:.3f}, {cell.ratio.high:.3f}]"
     why = f" ({', '.join(cell.reasons)})" if cell.reasons else ""
@@ -56,4 +58,7 @@ def _claim_line(claim: ClaimResult) -> str:
         return f"  NOT TESTABLE  {claim.id}: {claim.text}\n      would be tested by: {claim.needs}"
     printed = f"printed {claim.printed}, " if claim.printed else ""
     allowed = f" (allowed: {claim.tolerance})" if claim.tolerance else ""
-    return f"  {claim.verdict:<13} {claim.id}: {claim.text}\n      {printed}recomputed {' or '.join(claim.computed)}{allowed}"
+    return (
+        f"  {claim.verdict:<13} {claim.id}: {claim.text}\n      {printed}recomputed "
+        f"{' or '.join(claim.computed)}{allowed}"
+    )

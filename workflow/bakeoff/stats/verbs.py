@@ -1,6 +1,7 @@
 """The verbs analyse, audit and compare.
 
-`analysis_of` is `analyse` without the file. Numerical libraries are imported only when a verb runs, so that help is instant.
+`analysis_of` is `analyse` without the file. Numerical libraries are imported only when a verb runs, so that help is
+instant.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
-    """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on request."""
+    """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on
+    request."""
     from bakeoff.stats.analyse import analyse, protocol_summary
     from bakeoff.stats.beside import compared, load
     from bakeoff.stats.findings import against
@@ -45,15 +47,22 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
 
 def analyse_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Turn a run's traces (or a published table) into analysis.json: intervals, verdicts, winners, summaries, comparisons, audit. "
+        "Turn a run's traces (or a published table) into analysis.json: intervals, verdicts, winners, summaries, "
+        "comparisons, audit. "
         "The rules are docs/statistics.md. On the cpu backend only correctness is analysed."
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run's folder, or one of results/published/")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write (default: FOLDER/analysis.json)"
     )
-    parser.add_argument("--against", type=Path, action="append", default=[], metavar="FOLDER",
-                        help="also compare with this earlier run; may be given several times (default: the published run only)")  # fmt: skip
+    parser.add_argument(
+        "--against",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="also compare with this earlier run; may be given several times (default: the published run only)",
+    )
 
 
 @trees_only()
@@ -62,9 +71,11 @@ def analyse(args: argparse.Namespace) -> int:
 
     if args.output is None and (args.folder / "meta.yaml").is_file():
         raise InputError(
-            "-o", found="nothing", expected="a file outside results/published/, which holds only what was published",
+            "-o",
+            found="nothing",
+            expected="a file outside results/published/, which holds only what was published",
             hint=f"add e.g. `-o results/rendered/{args.folder.name}/analysis.json`",
-        )  # fmt: skip
+        )
     path = args.output or args.folder / "analysis.json"
     write_atomic(path, document_bytes(analysis_of(args.folder, args.against)))
     print(f"written: {path}", file=sys.stderr)
@@ -73,8 +84,10 @@ def analyse(args: argparse.Namespace) -> int:
 
 def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Compare run B with run A, the older one, cell by cell. If one of them is a published table: REPRODUCED, DIFFERS or NOT COMPARABLE, by a 95 % "
-        "prediction interval. Between two runs: FASTER, SLOWER, SAME or AMBIGUOUS, corrected over the workloads of a solution. "
+        "Compare run B with run A, the older one, cell by cell. If one of them is a published table: REPRODUCED, "
+        "DIFFERS or NOT COMPARABLE, by a 95 % "
+        "prediction interval. Between two runs: FASTER, SLOWER, SAME or AMBIGUOUS, corrected over the workloads of a "
+        "solution. "
         "Exit code 1 only for a wrong output in B or a regression that the statistics support."
     )
     parser.add_argument("old", type=Path, metavar="A", help="the older run's folder, or one of results/published/")
@@ -90,9 +103,11 @@ def compare(args: argparse.Namespace) -> int:
 
     if args.old.resolve() == args.new.resolve():
         raise InputError(
-            "A and B", found=f"the same folder, {args.old}", expected="two runs, or a run and a published one",
+            "A and B",
+            found=f"the same folder, {args.old}",
+            expected="two runs, or a run and a published one",
             hint="give two folders; what noise alone produces shows in an A/A run (`twins` in config/config.yaml)",
-        )  # fmt: skip
+        )
     published = [(folder / "meta.yaml").is_file() for folder in (args.old, args.new)]
     old, new = (args.new, args.old) if published == [False, True] else (args.old, args.new)
     comparison = compared(old, new)
@@ -103,8 +118,10 @@ def compare(args: argparse.Namespace) -> int:
 
 def audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Test every figure and conclusion of a published report against its own values: CONFIRMED, CONTRADICTED, or NOT TESTABLE with what would test it. "
-        "A printed figure sets its own tolerance: half a unit of its last digit, one unit after a ~. Exit code 0 whatever is found."
+        "Test every figure and conclusion of a published report against its own values: CONFIRMED, CONTRADICTED, or "
+        "NOT TESTABLE with what would test it. "
+        "A printed figure sets its own tolerance: half a unit of its last digit, one unit after a ~. Exit code 0 "
+        "whatever is found."
     )
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="one of results/published/, with speedups.csv and claims.yaml"

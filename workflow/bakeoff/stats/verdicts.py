@@ -1,7 +1,8 @@
 """The decision rule of docs/statistics.md: FASTER, SLOWER, SAME or AMBIGUOUS, and what could have been found.
 
-Entry points: `paired` (two solutions of one run), `unpaired` (the same solution in two runs). Rows are the workloads of one
-family of tests; the last axis holds blocks, NaN where a block is missing. A positive log ratio means that a is faster.
+Entry points: `paired` (two solutions of one run), `unpaired` (the same solution in two runs). Rows are the workloads of
+one family of tests; the last axis holds blocks, NaN where a block is missing. A positive log ratio means that a is
+faster.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from bakeoff.stats.model import Verdict
 ALPHA = 0.05
 MARGIN = float(np.log(1.02))
 POWER = 0.8
-# A minimum detectable effect above this is none: with so few blocks no kernel could differ enough. It also keeps exp() finite.
+# A minimum detectable effect above this is none: with so few blocks no kernel could differ enough. It also keeps exp()
+# finite.
 LARGEST_EFFECT = 1e3
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Per row: verdict (None if untestable), blocks, log ratio with interval, deviation, Holm-corrected p-values and MDE (NaN if untestable).
+    """Per row: verdict (None if untestable), blocks, log ratio with interval, deviation, Holm-corrected p-values and
+    MDE (NaN if untestable).
 
-    `mde` is a ratio minus 1: 0.03 means that a true difference of 3 % is found with power 0.8. NaN between runs, where nothing asks.
+    `mde` is a ratio minus 1: 0.03 means that a true difference of 3 % is found with power 0.8. NaN between runs, where
+    nothing asks.
     """
 
     verdicts: list[Verdict | None]
@@ -49,8 +53,9 @@ def paired(log_ratios: Floats) -> Decision:
 def unpaired(old: Floats, new: Floats) -> Decision:
     """Decide each row from two runs' block logs of speedup, (rows, blocks) each: Welch's t; positive is new faster.
 
-    Two degrees of freedom: Satterthwaite's for the 95 % interval, the smaller run's n - 1 for the tests. Satterthwaite's are an
-    estimate, which is good at 95 % and far too bold in the tails that Holm's correction asks about.
+    Two degrees of freedom: Satterthwaite's for the 95 % interval, the smaller run's n - 1 for the tests.
+    Satterthwaite's are an estimate, which is good at 95 % and far too bold in the tails that Holm's correction asks
+    about.
     """
     first, second = block_means(old), block_means(new)
     parts = first.error**2, second.error**2
@@ -72,16 +77,14 @@ def _decide(means: BlockMeans, freedom: Floats, interval_freedom: Floats, mde: F
     with np.errstate(invalid="ignore"):
         half = special.stdtrit(interval_freedom, 1 - ALPHA / 2) * means.error
     return Decision(
-        verdicts=[
-            _verdict(*row) for row in zip(testable, means.mean, difference, equivalence, strict=True)
-        ],
+        verdicts=[_verdict(*row) for row in zip(testable, means.mean, difference, equivalence, strict=True)],
         blocks=means.count,
         ratio=Interval(means.mean, means.mean - half, means.mean + half),
         sd=means.sd,
         p_difference=difference,
         p_equivalence=equivalence,
         mde=mde,
-    )  # fmt: skip
+    )
 
 
 def _verdict(testable: bool, mean: float, difference: float, equivalence: float) -> Verdict | None:
@@ -100,7 +103,8 @@ def _two_sided(means: BlockMeans, freedom: Floats) -> Floats:
 
 
 def _equivalent(means: BlockMeans, freedom: Floats) -> Floats:
-    """p-values of two one-sided t tests of "|mean| >= MARGIN"; without deviation 0 inside the margin and at least 0.5 elsewhere."""
+    """p-values of two one-sided t tests of "|mean| >= MARGIN"; without deviation 0 inside the margin and at least 0.5
+    elsewhere."""
     return special.stdtr(freedom, -_studentized(MARGIN - np.abs(means.mean), means.error))
 
 
@@ -122,13 +126,15 @@ def holm(p_values: Floats) -> Floats:
 
 
 def detectable(error: Floats, freedom: Floats, tests: int) -> Floats:
-    """Least effect (ratio - 1) found with power 0.8 by the first of `tests` steps; `error` is the standard error of a log ratio.
+    """Least effect (ratio - 1) found with power 0.8 by the first of `tests` steps; `error` is the standard error of a
+    log ratio.
 
     NaN where there is none: nothing to test, or an effect beyond any that could be.
     """
     if tests == 0:
         return np.full(np.shape(error), np.nan)
     limit = special.stdtrit(freedom, 1 - ALPHA / (2 * tests))
-    # Noncentrality at which a t statistic exceeds the limit with probability POWER. Exceeding it on the wrong side is no find.
+    # Noncentrality at which a t statistic exceeds the limit with probability POWER. Exceeding it on the wrong side is
+    # no find.
     effect = special.nctdtrinc(freedom, 1 - POWER, limit) * error
     return np.expm1(np.where(effect <= np.log1p(LARGEST_EFFECT), effect, np.nan))

@@ -46,7 +46,8 @@ class Gate(_Part):
 
 
 class Numerics(_Part):
-    """How far an output is from the float32 reference. Null where a value is not a finite number or nothing is active."""
+    """How far an output is from the float32 reference. Null where a value is not a finite number or nothing is
+    active."""
 
     matched_ratio: float
     """Share of all elements within rtol or atol of the published gate."""
@@ -109,8 +110,8 @@ def judge(
 ) -> Judgement:
     """output, reference, emulation: (T, H); active: (T,) bool, the rows that have a local expert; all on one device.
 
-    emulation: what the solution's declared roundings give; needed below the full width. An ambiguous row is held against
-    the admissible row that is nearest to it. Raises ValueError for shapes that differ or a missing emulation.
+    emulation: what the solution's declared roundings give; needed below the full width. An ambiguous row is held
+    against the admissible row that is nearest to it. Raises ValueError for shapes that differ or a missing emulation.
     """
     narrow = geometry.hidden < bounds().strict.full_width_from
     _check_arguments(output, reference, active, emulation, narrow)

@@ -269,11 +269,15 @@ MUTANTS = (
     Mutant("partial_tile_dropped", "rows after an expert's last full tile of 128 are left out", partial_tile_dropped),
     Mutant("combine_overwrites", "a token's last local expert overwrites the others", combine_overwrites),
     Mutant("kblock_scales_swapped", "the scales of the first two K blocks are swapped", kblock_scales_swapped),
-    Mutant("activation_scales_row_major", "the block-major activation scales are read row by row", activation_scales_row_major),
+    Mutant(
+        "activation_scales_row_major",
+        "the block-major activation scales are read row by row",
+        activation_scales_row_major,
+    ),
     Mutant("w2_scale_transposed", "the scales of W2 are read transposed", w2_scale_transposed),
     Mutant("stale_row", "one row holds an earlier call's result", stale_row),
     Mutant("inactive_row_written", "one element of a row without local experts is 0.001", inactive_row_written),
     Mutant("columns_zeroed", "every 20th column is zero", columns_zeroed),
     Mutant("scaled", "the output is multiplied by 1.05", scaled),
     Mutant("output_in_fp8", "the output is rounded to FP8", output_in_fp8, must_die=False),
-)  # fmt: skip
+)

@@ -1,4 +1,5 @@
-"""Fills the tables of docs/numerics.md from the recorded files: `python -m bakeoff.verify.page` brings the page up to date.
+"""Fills the tables of docs/numerics.md from the recorded files: `python -m bakeoff.verify.page` brings the page up to
+date.
 
 A table stands between `<!-- NAME -->` and `<!-- end NAME -->`; everything else on the page is written by hand.
 """
@@ -62,14 +63,20 @@ def _simulation(simulation: Simulation) -> str:
         head,
         (
             [
-                f"{o.workload}, {o.seed}", WORDS[o.rounding], f"{o.numerics.relative_l2:.4f}", f"{1e3 * (o.numerics.calc_diff or 0):.2f}e-3",
-                f"{o.numerics.matched_ratio_active:.3f}", f"{o.numerics.scale:.4f}", f"{o.rows.relative_l2:.3f}",
-                f"{1e3 * o.rows.calc_diff:.2f}e-3", f"{o.rows.matched_ratio:.3f}",
+                f"{o.workload}, {o.seed}",
+                WORDS[o.rounding],
+                f"{o.numerics.relative_l2:.4f}",
+                f"{1e3 * (o.numerics.calc_diff or 0):.2f}e-3",
+                f"{o.numerics.matched_ratio_active:.3f}",
+                f"{o.numerics.scale:.4f}",
+                f"{o.rows.relative_l2:.3f}",
+                f"{1e3 * o.rows.calc_diff:.2f}e-3",
+                f"{o.rows.matched_ratio:.3f}",
             ]
             for o in simulation.observations
             if o.family == "fib"
         ),
-    )  # fmt: skip
+    )
 
 
 def _bounds(simulation: Simulation) -> str:
@@ -132,7 +139,8 @@ def _power(narrow: GatePower, full: GatePower) -> str:
 def _survivors(narrow: GatePower, full: GatePower) -> str:
     lines = [
         f"{where}: {power.honest_cells} honest outputs, {power.honest_rejected_strict} rejected by the strict gate, "
-        f"{power.honest_rejected_published} by the published one; {power.excluded} mutants equal the honest output. Survivors: "
+        f"{power.honest_rejected_published} by the published one; {power.excluded} mutants equal the honest output. "
+        f"Survivors: "
         + (", ".join(f"{s.mutant} on {s.workload} ({s.family})" for s in power.survivors) or "none")
         + "."
         for where, power in (

@@ -96,7 +96,8 @@ class GatePower(_Part):
 
 
 class _Cell(NamedTuple):
-    """What became of one mutant (or, without a name, of the honest solution) on one workload; None where it was not judged."""
+    """What became of one mutant (or, without a name, of the honest solution) on one workload; None where it was not
+    judged."""
 
     mutant: str
     workload: str
@@ -152,7 +153,8 @@ def sufficient(found: GatePower) -> bool:
 def summary(found: GatePower) -> str:
     """The kill rates, and who survived, as text."""
     lines = [
-        f"{found.killed_strict} of {found.counted} wrong outputs killed by the strict gate, {found.killed_published} by the "
+        f"{found.killed_strict} of {found.counted} wrong outputs killed by the strict gate, {found.killed_published} "
+        f"by the "
         f"published gate; {found.excluded} equal the honest output and are not counted",
         f"honest outputs rejected: {found.honest_rejected_strict} strict, {found.honest_rejected_published} published, "
         f"of {found.honest_cells}",
@@ -161,7 +163,8 @@ def summary(found: GatePower) -> str:
         judged = power.cells - power.excluded
         note = "" if power.must_die else "  (may live)"
         lines.append(
-            f"  {power.name:28} strict {power.killed_strict:3}/{judged:<3} published {power.killed_published:3}/{judged:<3}{note}"
+            f"  {power.name:28} strict {power.killed_strict:3}/{judged:<3} published "
+            f"{power.killed_published:3}/{judged:<3}{note}"
         )
     lines += [f"  survived: {s.mutant} on {s.workload}, {s.family}" for s in found.survivors]
     return "\n".join(lines)

@@ -1,8 +1,10 @@
-"""Measures what correct solutions need of the strict gate's bounds at the full width: `python -m bakeoff.verify.simulate -o FILE`.
+"""Measures what correct solutions need of the strict gate's bounds at the full width: `python -m
+bakeoff.verify.simulate -o FILE`.
 
-Whole workloads are computed on the CPU, expert by expert (each is drawn when it is needed, so memory stays small), once in
-float32 and once with each of the roundings that solutions declare. Recorded in simulation.json; docs/numerics.md reads it.
-Not simulated: the order of a kernel's float32 sums, and tensor cores that keep fewer bits than float32 while they add.
+Whole workloads are computed on the CPU, expert by expert (each is drawn when it is needed, so memory stays small), once
+in float32 and once with each of the roundings that solutions declare. Recorded in simulation.json; docs/numerics.md
+reads it. Not simulated: the order of a kernel's float32 sums, and tensor cores that keep fewer bits than float32 while
+they add.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ ROUNDINGS = {
         gemm1_output=("bfloat16",), intermediate=("fp8_block128",), gemm2_output=("bfloat16",)
     ),
 }
-# (workload, families, seeds): a small one that a test derives again, one of middle size, and one with many rows for the tails.
+# (workload, families, seeds): a small one that a test derives again, one of middle size, and one with many rows for the
+# tails.
 PLAN: tuple[tuple[str, Sequence[Family], Sequence[int]], ...] = (
     ("T7_o192", FAMILIES, (0,)),
     ("T901_o96", FAMILIES, (0, 1)),
@@ -97,10 +100,15 @@ def simulate(geometry: Geometry, name: str, case: Case, family: Family, seed: in
         judgement = judge(output, reference, active, geometry=geometry)
         found.append(
             Observation(
-                workload=name, family=family, seed=seed, rounding=rounding, strict=judgement.strict.passed,
-                numerics=judgement.numerics, rows=_rows(output[active], reference[active]),
+                workload=name,
+                family=family,
+                seed=seed,
+                rounding=rounding,
+                strict=judgement.strict.passed,
+                numerics=judgement.numerics,
+                rows=_rows(output[active], reference[active]),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -111,9 +119,13 @@ def forward(
     logits, bias = make_routing(geometry, case)
     states, scale = make_activations(geometry, case, family, seed)
     inputs: Inputs = {
-        "routing_logits": logits, "routing_bias": bias, "hidden_states": states, "hidden_states_scale": scale,
-        "local_expert_offset": case.offset, "routed_scaling_factor": case.factor,
-    }  # fmt: skip
+        "routing_logits": logits,
+        "routing_bias": bias,
+        "hidden_states": states,
+        "hidden_states_scale": scale,
+        "local_expert_offset": case.offset,
+        "routed_scaling_factor": case.factor,
+    }
     pairs = pairs_of(geometry, inputs)
     totals = {name: torch.zeros(case.seq_len, geometry.hidden) for name in roundings}
     one = replace(geometry, local_experts=1)

@@ -37,9 +37,12 @@ def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=seed, default=usual, help="seed of the values (default: that of a run, %(default)s)"
     )
     parser.add_argument(
-        "--rows", type=int, metavar="N",
-        help=f"judge N rows of each workload, half of them active; 0 for all (default: all, at the full width {SAMPLED_ROWS})",
-    )  # fmt: skip
+        "--rows",
+        type=int,
+        metavar="N",
+        help=f"judge N rows of each workload, half of them active; 0 for all (default: all, at the full width "
+        f"{SAMPLED_ROWS})",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument(
         "--traces-root", type=Path, default=PROJECT_ROOT / "traces", metavar="DIR", help="default: traces/"
@@ -47,7 +50,8 @@ def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def gate_power(args: argparse.Namespace) -> int:
-    """Run all mutants, write the file, print the kill rates; 1 if the strict gate misses its aim on all workloads or rejects an honest output."""
+    """Run all mutants, write the file, print the kill rates; 1 if the strict gate misses its aim on all workloads or
+    rejects an honest output."""
     _check(args)
     from bakeoff.moe.geometry import Geometry
     from bakeoff.traces.store import TraceRoot
@@ -63,9 +67,11 @@ def gate_power(args: argparse.Namespace) -> int:
     unknown = sorted(set(args.workloads or ()) - {name for name, _ in cases})
     if unknown:
         raise InputError(
-            "--workloads", found=", ".join(unknown), expected=f"ids out of: {', '.join(name for name, _ in cases)}",
+            "--workloads",
+            found=", ".join(unknown),
+            expected=f"ids out of: {', '.join(name for name, _ in cases)}",
             hint="correct the ids",
-        )  # fmt: skip
+        )
     cases = [(name, case) for name, case in cases if not args.workloads or name in args.workloads]
     total = len(cases) * len(args.families)
 

@@ -1,8 +1,8 @@
 """CUPTI's records of kernels, copies and fills, read from CUPTI's own buffers.
 
-Entry point: `open_recorder`. The layout of a record comes from cupti-python, which follows the pinned toolkit; the buffers are read
-with ctypes, because an object for each of a call's records costs the host more time than most calls under test take.
-libcupti is the one that torch has loaded: two of them in one process would not see each other's work.
+Entry point: `open_recorder`. The layout of a record comes from cupti-python, which follows the pinned toolkit; the
+buffers are read with ctypes, because an object for each of a call's records costs the host more time than most calls
+under test take. libcupti is the one that torch has loaded: two of them in one process would not see each other's work.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ class Recorder:
 
 
 def open_recorder(mark: str, loaded: Callable[[], str] = lambda: Path("/proc/self/maps").read_text()) -> Recorder:
-    """The process's recorder, switched on. ImportError without cupti-python, CuptiError where CUPTI is not there or denied."""
+    """The process's recorder, switched on. ImportError without cupti-python, CuptiError where CUPTI is not there or
+    denied."""
     from cupti import cupti
 
     found = re.search(r"\S*/libcupti\.so[.\d]*", loaded())

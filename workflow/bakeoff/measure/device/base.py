@@ -1,7 +1,7 @@
 """The device under a worker: where tensors live, what can be timed there, and whether it is still sound.
 
-`Device` itself is the CPU: tensors in host memory, wall time only. The GPU is in `cuda`, a test double with injected faults in `fake`;
-`opening` chooses among them.
+`Device` itself is the CPU: tensors in host memory, wall time only. The GPU is in `cuda`, a test double with injected
+faults in `fake`; `opening` chooses among them.
 """
 
 from __future__ import annotations

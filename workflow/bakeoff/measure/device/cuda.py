@@ -1,9 +1,9 @@
 """The GPU under a worker: CUDA events, CUPTI activity records, a cold L2 cache.
 
-`CudaDevice` needs a CUDA build of torch and one visible GPU. CUPTI (cupti-python) gives what the GPU itself recorded of each kernel;
-where it is missing or denied, its two tiers are named as missing, with the reason, and nothing stands in for them. CUPTI is attached
-when the first traced call is near, not before: an attached CUPTI slows every API call of the process, and a protocol without it must
-not pay for that.
+`CudaDevice` needs a CUDA build of torch and one visible GPU. CUPTI (cupti-python) gives what the GPU itself recorded of
+each kernel; where it is missing or denied, its two tiers are named as missing, with the reason, and nothing stands in
+for them. CUPTI is attached when the first traced call is near, not before: an attached CUPTI slows every API call of
+the process, and a protocol without it must not pay for that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from bakeoff.measure.device.activity import CuptiError, Interval, Recorder, open
 from bakeoff.measure.device.base import Device, now_us
 
 CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
-# torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's own clock.
+# torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's
+# own clock.
 MARKER = "spin_kernel"
 
 
@@ -137,9 +138,10 @@ class CudaDevice(Device):
 def attribute(records: list[Interval], calls: int) -> tuple[list[float], list[float]] | None:
     """Busy time and span, in microseconds, of the device work of each call.
 
-    records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks. What starts
-    after the first mark has started counts, so work that runs ahead on another stream counts as well. Busy is the union of the
-    intervals: concurrent kernels do not count twice. None if the marks do not pair up with the calls, or a call caused nothing.
+    records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks.
+    What starts after the first mark has started counts, so work that runs ahead on another stream counts as well. Busy
+    is the union of the intervals: concurrent kernels do not count twice. None if the marks do not pair up with the
+    calls, or a call caused nothing.
     """
     marks = sorted(start for start, _, is_mark in records if is_mark)
     if len(marks) != 2 * calls:

@@ -1,14 +1,17 @@
 """A test double of the GPU: tensors in host memory, times from a formula, and faults where a test wants them.
 
-`FakeDevice` stands for `cuda.CudaDevice` in workers, `FakeMonitor` for `gpu_state.NvmlMonitor` in the supervisor. Both read the JSON
-file that the environment variable BAKEOFF_FAKE_DEVICE names:
+`FakeDevice` stands for `cuda.CudaDevice` in workers, `FakeMonitor` for `gpu_state.NvmlMonitor` in the supervisor. Both
+read the JSON file that the environment variable BAKEOFF_FAKE_DEVICE names:
 
-    {"faults": [{"kind": "hang", "participant": "x", "workload": "T1_o32"}, ...],   in workers, at the cell's first timed call
-     "looks": {"3": {"reasons": 8}, ...},                                           what the monitor sees at its third look
-     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9}, "lazy_after": {"x": 4},
-     "busy": 0.5                                                            what the monitor sees of kernels at every look}
+    {"faults": [{"kind": "hang", "participant": "x", "workload": "T1_o32"}, ...],   in workers, at the cell's first
+    timed call
+     "looks": {"3": {"reasons": 8}, ...},                                           what the monitor sees at its third
+     look "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9},
+     "lazy_after": {"x": 4}, "busy": 0.5                                                            what the monitor
+     sees of kernels at every look}
 
-`factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
+`factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that
+many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ WAIT_S = 0.02  # what a wait for the device takes: late work has the time to sho
 
 
 class FakeDevice(Device):
-    """Counts calls; the time of a call depends on participant, workload and the call's number in the cell, and on nothing else."""
+    """Counts calls; the time of a call depends on participant, workload and the call's number in the cell, and on
+    nothing else."""
 
     repeats = True
 

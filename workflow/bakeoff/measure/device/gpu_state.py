@@ -1,8 +1,8 @@
 """The GPU's state while cells run: clocks, temperature, power, event reasons, error counts, and who else is on it.
 
-Entry points: `NvmlMonitor` (samples in a thread of the supervisor), `summary` and `disturbance` (pure). `locked_clocks` sets the SM
-clock for the length of a block and restores it. Known limit: NVML counts power and clocks over some milliseconds, so a shorter
-disturbance is not seen here.
+Entry points: `NvmlMonitor` (samples in a thread of the supervisor), `summary` and `disturbance` (pure). `locked_clocks`
+sets the SM clock for the length of a block and restores it. Known limit: NVML counts power and clocks over some
+milliseconds, so a shorter disturbance is not seen here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ from typing import Any
 from bakeoff.measure.samples.outcomes import Reason
 
 PERIOD_S = 0.05  # a look takes about a millisecond of the driver's time
-# Clock event reasons (nvml.h). A power cap is how a GPU works under full load and is recorded; the others mean a sick host.
+# Clock event reasons (nvml.h). A power cap is how a GPU works under full load and is recorded; the others mean a sick
+# host.
 REASONS = {
-    0x4: "sw_power_cap", 0x8: "hw_slowdown", 0x20: "sw_thermal_slowdown", 0x40: "hw_thermal_slowdown", 0x80: "hw_power_brake",
-}  # fmt: skip
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x20: "sw_thermal_slowdown",
+    0x40: "hw_thermal_slowdown",
+    0x80: "hw_power_brake",
+}
 THROTTLING = 0x8 | 0x20 | 0x40 | 0x80
-# Xid errors that a faulty kernel causes itself: 13 graphics exception, 31 page fault, 43 stopped channel, 45 its clean-up.
+# Xid errors that a faulty kernel causes itself: 13 graphics exception, 31 page fault, 43 stopped channel, 45 its
+# clean-up.
 XIDS_OF_KERNELS = frozenset({13, 31, 43, 45})
 
 
@@ -62,7 +68,8 @@ def summary(samples: list[Sample]) -> dict[str, Any] | None:
 
 
 def disturbance(samples: list[Sample], own: set[int], baseline: Sample, blamed: bool) -> tuple[Reason, str] | None:
-    """Why a cell's samples cannot be trusted, or None. own: process ids of the run; blamed: the solution itself failed on the GPU."""
+    """Why a cell's samples cannot be trusted, or None. own: process ids of the run; blamed: the solution itself failed
+    on the GPU."""
     if not samples:
         return None
     xids = {xid for sample in samples for xid in sample.xids} - (XIDS_OF_KERNELS if blamed else frozenset())
@@ -86,7 +93,8 @@ def disturbance(samples: list[Sample], own: set[int], baseline: Sample, blamed: 
 
 
 def _foreign(samples: list[Sample], own: set[int]) -> str | None:
-    """Processes on the GPU that are not the run's. In a container NVML's ids may be the host's; then only their number tells."""
+    """Processes on the GPU that are not the run's. In a container NVML's ids may be the host's; then only their number
+    tells."""
     seen = {process for sample in samples for process in sample.processes}
     if seen & own:
         strangers = seen - own
@@ -109,7 +117,8 @@ class Monitor:
         return []
 
     def looks(self) -> list[tuple[float, float]]:
-        """When the GPU was looked at since `start`, and in which share of the time around it a kernel ran; empty if nobody tells."""
+        """When the GPU was looked at since `start`, and in which share of the time around it a kernel ran; empty if
+        nobody tells."""
         return []
 
     def baseline(self) -> Sample:
@@ -190,11 +199,17 @@ class NvmlMonitor(Monitor):
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
         rates = self._ask("nvmlDeviceGetUtilizationRates")
         return Sample(
-            moment, self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM), self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
-            self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU), None if power is None else power / 1000, reasons,
+            moment,
+            self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+            self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+            self._ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            None if power is None else power / 1000,
+            reasons,
             self._ask("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
-            frozenset(process.pid for process in processes), self._xids(), None if rates is None else rates.gpu / 100,
-        )  # fmt: skip
+            frozenset(process.pid for process in processes),
+            self._xids(),
+            None if rates is None else rates.gpu / 100,
+        )
 
     def _ask(self, function: str, *arguments: Any) -> Any:
         """NVML's answer, or None where this GPU or driver has no such thing."""

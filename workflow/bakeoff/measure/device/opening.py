@@ -1,7 +1,7 @@
 """Which device a process gets: the CPU, the GPU, or the test double; on the supervisor's side, who watches it.
 
-Entry points: `open_device` (in a worker), `open_monitor` (in the supervisor). What is not chosen is not imported: the supervisor runs
-without torch, and a host without a GPU needs no NVML.
+Entry points: `open_device` (in a worker), `open_monitor` (in the supervisor). What is not chosen is not imported: the
+supervisor runs without torch, and a host without a GPU needs no NVML.
 """
 
 from __future__ import annotations

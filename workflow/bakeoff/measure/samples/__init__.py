@@ -1,1 +1,2 @@
-"""What measuring leaves: the closed lists of outcomes and protocols, records and their journal, and what is assembled from them."""
+"""What measuring leaves: the closed lists of outcomes and protocols, records and their journal, and what is assembled
+from them."""

@@ -1,7 +1,8 @@
 """From journals to traces: one FlashInfer-Bench Trace per cell, and one verification per cell and set of values.
 
-Entry point: `assemble_run`. Writes traces.jsonl (the primary protocol), traces.<protocol>.jsonl (the others) and verification.jsonl.
-A cell that no journal holds gets no line; `bakeoff verify` says which are missing. A damaged journal is an InputError.
+Entry point: `assemble_run`. Writes traces.jsonl (the primary protocol), traces.<protocol>.jsonl (the others) and
+verification.jsonl. A cell that no journal holds gets no line; `bakeoff verify` says which are missing. A damaged
+journal is an InputError.
 """
 
 from __future__ import annotations
@@ -91,15 +92,18 @@ def collect(run: Path, plan: Plan) -> dict[Key, Cell]:
 
 
 def _finals(path: Path) -> list[Record]:
-    """The newest record of each key; a second one after a pass is an InputError, since no finished cell is measured twice."""
+    """The newest record of each key; a second one after a pass is an InputError, since no finished cell is measured
+    twice."""
     newest: dict[str, Record] = {}
     for number, record in enumerate(read_journal(path), 1):
         earlier = newest.get(record.key)
         if earlier is not None and earlier.outcome == Outcome.PASSED:
             raise InputError(
-                f"{path}:{number}", found=f"a second record of {record.participant} {record.workload}, which had PASSED",
-                expected="one final record per cell", hint="delete one of the two lines",
-            )  # fmt: skip
+                f"{path}:{number}",
+                found=f"a second record of {record.participant} {record.workload}, which had PASSED",
+                expected="one final record per cell",
+                hint="delete one of the two lines",
+            )
         newest[record.key] = record
     return list(newest.values())
 
@@ -115,16 +119,22 @@ def _trace(
     record, tier = cell.worst, cell.tier()
     own, reference = cell.latencies(tier), baseline.latencies(tier) if baseline else {}
     note = {
-        "outcome": record.outcome, "reason": record.reason, "detail": record.detail, "hint": record.hint, "tier": tier,
+        "outcome": record.outcome,
+        "reason": record.reason,
+        "detail": record.detail,
+        "hint": record.hint,
+        "tier": tier,
         "backend": plan.backend,
         "per_block": [
-            {"block": block, "latency_us": own.get(block), "reference_us": reference.get(block)} for block in sorted({*own, *reference})
+            {"block": block, "latency_us": own.get(block), "reference_us": reference.get(block)}
+            for block in sorted({*own, *reference})
         ],
         "gates": {gate: found.model_dump(mode="json") for gate, found in record.gates.items()},
-        "numerics": record.numerics, "missing_tiers": record.missing_tiers,
+        "numerics": record.numerics,
+        "missing_tiers": record.missing_tiers,
         "discarded": sum(each.discarded for each in cell.records.values()),
         "warnings": list(dict.fromkeys(text for each in cell.records.values() for text in each.warnings)),
-    }  # fmt: skip
+    }
     return Trace(
         definition=plan.definition,
         workload=workload,
@@ -179,6 +189,12 @@ def _verifications(plan: Plan, cells: dict[Key, Cell]) -> list[bytes]:
 
 def _verification(solution: str, workload: str, record: Record) -> dict[str, Any]:
     return Verification(
-        solution=solution, workload=workload, family=record.family, seed=record.seed, outcome=record.outcome, reason=record.reason,
-        gates=record.gates, numerics=record.numerics,
-    ).model_dump(mode="json")  # fmt: skip
+        solution=solution,
+        workload=workload,
+        family=record.family,
+        seed=record.seed,
+        outcome=record.outcome,
+        reason=record.reason,
+        gates=record.gates,
+        numerics=record.numerics,
+    ).model_dump(mode="json")

@@ -1,8 +1,8 @@
 """The journal of a participant in a block: one sealed line per finished cell, appended with fsync.
 
-Entry points: `Journal.open` (repairs a torn end and reads what is there), `.append`, and `read_journal` (changes nothing).
-A crash at any instant loses at most the line that was being written; such a line is cut when the journal is opened again.
-Recorded runs hold their journals compressed, `NAME.jsonl.gz`; they are read, never written.
+Entry points: `Journal.open` (repairs a torn end and reads what is there), `.append`, and `read_journal` (changes
+nothing). A crash at any instant loses at most the line that was being written; such a line is cut when the journal is
+opened again. Recorded runs hold their journals compressed, `NAME.jsonl.gz`; they are read, never written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, notice: Callable[[str], None]) -> Journal:
-        """Open for appending, making the file if it is new. A torn last line is cut off and reported through `notice`."""
+        """Open for appending, making the file if it is new. A torn last line is cut off and reported through
+        `notice`."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -55,7 +56,8 @@ class Journal:
         return next((record for record in reversed(self.records) if record.key == key), None)
 
     def append(self, record: Record) -> None:
-        """Write a line and make it durable; on a full or failing disk the file is as before and an InputError says so."""
+        """Write a line and make it durable; on a full or failing disk the file is as before and an InputError says
+        so."""
         data = seal(record)
         try:
             written = 0
@@ -73,7 +75,8 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Record]:
-    """Every record of a journal that is not being written, compressed or not; any damage is an InputError. No file: no records."""
+    """Every record of a journal that is not being written, compressed or not; any damage is an InputError. No file: no
+    records."""
     packed = path.with_name(path.name + COMPRESSED)
     if path.exists() or not packed.exists():
         return _parse(path, read_bytes(path), repair=False)[0] if path.exists() else []
@@ -81,9 +84,11 @@ def read_journal(path: Path) -> list[Record]:
         data = gzip.decompress(read_bytes(packed))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            packed, found=f"no whole gzip file ({error})", expected="a journal as `bakeoff record` compresses it",
+            packed,
+            found=f"no whole gzip file ({error})",
+            expected="a journal as `bakeoff record` compresses it",
             hint="restore the file from version control",
-        ) from error  # fmt: skip
+        ) from error
     return _parse(packed, data, repair=False)[0]
 
 

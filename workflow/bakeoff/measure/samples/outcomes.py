@@ -106,18 +106,24 @@ class Reason(StrEnum):
 
 
 HINTS = {
-    Reason.PUBLISHED_GATE: "run `bakeoff check SOLUTION` and compare with the reference; docs/numerics.md explains the gates",
-    Reason.STRICT_GATE: "the published gate would let this pass: check the rounding that solution.yaml declares; see docs/numerics.md",
+    Reason.PUBLISHED_GATE: "run `bakeoff check SOLUTION` and compare with the reference; docs/numerics.md explains "
+    "the gates",
+    Reason.STRICT_GATE: "the published gate would let this pass: check the rounding that solution.yaml declares; see "
+    "docs/numerics.md",
     Reason.UNWRITTEN_OUTPUT: "write every element of `output`, also the rows of tokens without a local expert (zeros)",
-    Reason.CACHED_OUTPUT: "compute the output on every call: nothing derived from input values or addresses may outlive a call",
-    Reason.STALE_INPUT: "read the weights on every call: nothing derived from input values or addresses may outlive a call",
-    Reason.UNSTABLE_OUTPUT: "calls on equal inputs must agree; look for a race or for a dependence on the number of calls",
+    Reason.CACHED_OUTPUT: "compute the output on every call: nothing derived from input values or addresses may "
+    "outlive a call",
+    Reason.STALE_INPUT: "read the weights on every call: nothing derived from input values or addresses may outlive a "
+    "call",
+    Reason.UNSTABLE_OUTPUT: "calls on equal inputs must agree; look for a race or for a dependence on the number of "
+    "calls",
     Reason.LATE_OUTPUT: "enqueue all work on the current stream, and finish host work before the call returns",
     Reason.MODIFIED_INPUT: "copy an input before changing it",
     Reason.REPLACED_OUTPUT: "write into the given `output`; do not resize it or give it other storage",
     Reason.WROTE_OUTSIDE_OUTPUT: "check the bounds of stores: bytes around `output` were changed",
     Reason.REPLACED_FUNCTION: "do not assign to functions of torch, time or the interpreter",
-    Reason.LEFT_HOOK: "undo before the call returns what runs code outside it: profile and trace functions, timers, torch modes, operators",
+    Reason.LEFT_HOOK: "undo before the call returns what runs code outside it: profile and trace functions, timers, "
+    "torch modes, operators",
     Reason.LEFT_PROCESS: "end every process that the solution starts before the call returns",
     Reason.LEFT_THREAD: "end every thread that a call starts before the call returns",
     Reason.FORGED_MESSAGE: "only the harness writes to the result channel",
@@ -130,7 +136,8 @@ HINTS = {
     Reason.EXITED: "a solution must return or raise; it must not end the process",
     Reason.OOM_KILLER: "free memory on the host, or lower the solution's need",
     Reason.ALLOCATION: "free memory on the device, or lower the solution's scratch buffers",
-    Reason.HANG: "look at the stack in the detail, or raise the limit: `timeout_s` in the configuration, `--timeout` of `bakeoff check`",
+    Reason.HANG: "look at the stack in the detail, or raise the limit: `timeout_s` in the configuration, `--timeout` "
+    "of `bakeoff check`",
     Reason.POISONED_CONTEXT: "run the cell under `compute-sanitizer` to find the illegal access",
     Reason.NO_BACKEND: "add a backend for this device to solution.yaml, or leave the solution out of `solutions`",
     Reason.MISSING_PACKAGE: "install the package that the detail names",

@@ -18,21 +18,23 @@ SMALL_TOKENS = 128
 
 @dataclass(frozen=True)
 class Robust:
-    """Cold L2, inputs at shifting addresses with changed values, adaptive stopping. Times are seconds unless named otherwise."""
+    """Cold L2, inputs at shifting addresses with changed values, adaptive stopping. Times are seconds unless named
+    otherwise."""
 
     name: str = "robust"
     warmup_calls: int = 3
     batch_calls: int = 8
     min_calls: int = 16
     max_calls: int = 96
-    # Half of the 95 % interval of the median, as a share of the median, at which a cell is precise enough: blocks differ by
+    # Half of the 95 % interval of the median, as a share of the median, at which a cell is precise enough: blocks
+    # differ by
     # 0.3 % and more, so that sharper cells would not sharpen a verdict.
     precision: float = 0.002
-    # The same share, beyond which calls wait for the host rather than for the GPU: such a cell's blocks differ by far more, and no
-    # number of calls that a block has time for would make it precise.
+    # The same share, beyond which calls wait for the host rather than for the GPU: such a cell's blocks differ by far
+    # more, and no number of calls that a block has time for would make it precise.
     hopeless: float = 0.02
-    # Wall time of a cell's timed calls after which no further batch starts, precise or not: the reference needs 20 ms and more a call,
-    # and a composition of hundreds of kernels makes as many records.
+    # Wall time of a cell's timed calls after which no further batch starts, precise or not: the reference needs 20 ms
+    # and more a call, and a composition of hundreds of kernels makes as many records.
     budget_s: float = 0.25
     # Calls in a row that are timed as one, and as many again: the time must scale with their number.
     scaling_calls: int = 4
@@ -85,14 +87,16 @@ def block_order(plan: Plan, block: int) -> list[str]:
 def block_cells(plan: Plan, block: int) -> list[Cell]:
     """The cells of a block in the order in which they run: by participant, then protocol, then values, then workload.
 
-    Verify cells are due in block 0 only, and come first; `robust` comes last, because what it attaches to the process would
-    slow the calls of another protocol. All participants of a block meet the workloads in the same shuffled order.
+    Verify cells are due in block 0 only, and come first; `robust` comes last, because what it attaches to the process
+    would slow the calls of another protocol. All participants of a block meet the workloads in the same shuffled order.
     """
     if not 0 <= block < plan.blocks:
         raise InputError(
-            "option --block", found=str(block), expected=f"a block of this run: 0 to {plan.blocks - 1}",
+            "option --block",
+            found=str(block),
+            expected=f"a block of this run: 0 to {plan.blocks - 1}",
             hint="correct the number, or raise `blocks` in the configuration and plan again",
-        )  # fmt: skip
+        )
     workloads = [workload.id for workload in plan.workloads]
     random.Random(f"{plan.run}/{block}/workloads").shuffle(workloads)
     families, order = list(plan.families), block_order(plan, block)

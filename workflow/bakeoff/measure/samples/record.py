@@ -1,7 +1,7 @@
 """A finished run as a folder that can be committed: its facts and raw samples, small enough for a repository.
 
-Entry point: `record_run`. Journals are compressed as they are, seals included; traces and verifications are made from the compressed
-ones, so that what stands beside the samples is what they give.
+Entry point: `record_run`. Journals are compressed as they are, seals included; traces and verifications are made from
+the compressed ones, so that what stands beside the samples is what they give.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ OPTIONAL = ("profile/*.json", "build/**/build.json", "gate_power.json")
 
 
 def record_run(run: Path, target: Path) -> None:
-    """Write the run to `target`, a new folder. A run whose plan is not complete, or one of the cpu backend, is an InputError."""
+    """Write the run to `target`, a new folder. A run whose plan is not complete, or one of the cpu backend, is an
+    InputError."""
     plan = read_plan(run)
     if plan.backend == "cpu":
         raise InputError(
-            run / "config.json", found="backend cpu", expected="a run on a GPU",
+            run / "config.json",
+            found="backend cpu",
+            expected="a run on a GPU",
             hint="a cpu run needs no record: `make reproduce` makes it anew anywhere",
-        )  # fmt: skip
+        )
     if target.exists():
         raise InputError(
             target, found="a folder that exists", expected="a new one", hint="choose another name, or delete it first"
@@ -65,6 +68,8 @@ def _check_complete(run: Path) -> None:
         missing += [f"{cell.participant}/{cell.workload} in block {block}" for block in sorted(due - seen)]
     if missing:
         raise InputError(
-            run, found=f"{len(missing)} cells without a record, {missing[0]} first", expected="a complete run",
+            run,
+            found=f"{len(missing)} cells without a record, {missing[0]} first",
+            expected="a complete run",
             hint="run `bakeoff measure` for every block of the plan, then record it",
-        )  # fmt: skip
+        )

@@ -1,6 +1,7 @@
 """What `measure` writes: journal lines, the manifest of a block, and the lines of verification.jsonl.
 
-Entry points: `Record` (one journal line), `Manifest`, `Verification`; `seal` and `parse_line` make and check a line's digest.
+Entry points: `Record` (one journal line), `Manifest`, `Verification`; `seal` and `parse_line` make and check a line's
+digest.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Record(_Part):
     seconds: float
     """Time that the cell took in the supervisor, judging included."""
     spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], float] = Field(default_factory=dict)
-    """Where the worker's own share of that went, as the worker says: making inputs, guarded calls, timed calls, handing over outputs."""
+    """Where the worker's own share of that went, as the worker says: making inputs, guarded calls, timed calls, handing
+    over outputs."""
 
 
 class Spent(_Part):
@@ -94,9 +96,11 @@ class Spent(_Part):
     judged: float
     """The referee was at work: answers and verdicts."""
     gpu_busy: float | None = None
-    """Share of the time under the lock in which the GPU ran a kernel, by NVML's utilization; null where nobody tells."""
+    """Share of the time under the lock in which the GPU ran a kernel, by NVML's utilization; null where nobody
+    tells."""
     verified: float | None = None
-    """Under the lock, something was being verified: guarded calls, outputs on their way, answers and verdicts; null in older runs."""
+    """Under the lock, something was being verified: guarded calls, outputs on their way, answers and verdicts; null in
+    older runs."""
     idle: float | None = None
     """Share of the time under the lock with no kernel running and nothing being verified; null where nobody tells."""
 
@@ -162,6 +166,8 @@ def finite(value: Any) -> Any:
 
 def _broken(where: str, found: str) -> InputError:
     return InputError(
-        where, found=found, expected="one journal record as `bakeoff measure` writes it",
+        where,
+        found=found,
+        expected="one journal record as `bakeoff measure` writes it",
         hint="delete that line (only its cell is measured again), then run `bakeoff measure` for the block again",
-    )  # fmt: skip
+    )

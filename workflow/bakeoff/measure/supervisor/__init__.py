@@ -1,1 +1,2 @@
-"""The trusted side: runs the block, starts and ends its children, keeps the time, and has outputs judged. It imports no solution."""
+"""The trusted side: runs the block, starts and ends its children, keeps the time, and has outputs judged. It imports no
+solution."""

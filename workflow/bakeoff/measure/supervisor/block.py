@@ -1,7 +1,9 @@
-"""One block: every participant in its own fresh child, cell by cell, judged outside, and recorded before the next one counts.
+"""One block: every participant in its own fresh child, cell by cell, judged outside, and recorded before the next one
+counts.
 
-Entry point: `Block.run`. The supervisor runs no foreign code and no torch: it starts children, waits for what they say, keeps the
-time, and hands records to `Recorder.add`. A crash, a hang or a broken rule costs the cell in flight; the rest goes on in a new child.
+Entry point: `Block.run`. The supervisor runs no foreign code and no torch: it starts children, waits for what they say,
+keeps the time, and hands records to `Recorder.add`. A crash, a hang or a broken rule costs the cell in flight; the rest
+goes on in a new child.
 """
 
 from __future__ import annotations
@@ -113,7 +115,8 @@ class Block:
         self._judge.admit(self.tasks)
 
     def _choose_probes(self, task: Task) -> None:
-        """Pick the cells that run again on changed values; nobody can know them beforehand. Timed cells change values anyway."""
+        """Pick the cells that run again on changed values; nobody can know them beforehand. Timed cells change values
+        anyway."""
         if not self.setting.overlaps or task.solution is None or not task.cells:
             return
         small = [cell.key for cell in task.cells if self.setting.tokens[cell.workload] <= SMALL_TOKENS]
@@ -134,10 +137,19 @@ class Block:
         session.flight = Flight(
             cell, task, slots, variants, identity, self.setting.clock(), now, now + self.setting.timeout_s
         )
-        session.child.send({
-            "do": "run", **identity, "workload": cell.workload, "family": cell.family, "seed": cell.seed, "kind": cell.kind,
-            "protocol": cell.protocol, "slots": slots, "variants": session.flight.variant_documents(),
-        })  # fmt: skip
+        session.child.send(
+            {
+                "do": "run",
+                **identity,
+                "workload": cell.workload,
+                "family": cell.family,
+                "seed": cell.seed,
+                "kind": cell.kind,
+                "protocol": cell.protocol,
+                "slots": slots,
+                "variants": session.flight.variant_documents(),
+            }
+        )
 
     # -- events
 
@@ -217,7 +229,8 @@ class Block:
             self._judge.submit(session, flight)
 
     def _disturbed(self, session: Session, flight: Flight, blamed: bool) -> bool:
-        """Look at the GPU's state during a timed cell. A disturbed cell runs again, a few times; returns whether it was disturbed."""
+        """Look at the GPU's state during a timed cell. A disturbed cell runs again, a few times; returns whether it was
+        disturbed."""
         samples = self._monitor.since(flight.begun)
         flight.gpu_state = summary(samples)
         found = (
@@ -255,7 +268,8 @@ class Block:
 
     def _hear_referee(self) -> None:
         for session, flight, verdict in self._judge.verdicts():
-            # Counted down one by one: several verdicts may arrive at once, and the last one alone releases a retired worker.
+            # Counted down one by one: several verdicts may arrive at once, and the last one alone releases a retired
+            # worker.
             session.judging -= 1
             self._finish(session, flight, Outcome(verdict["outcome"]), _reason(verdict), verdict["detail"], verdict)
             session.release()
@@ -263,9 +277,14 @@ class Block:
     # -- ends
 
     def _finish(
-        self, session: Session, flight: Flight, outcome: Outcome, reason: Reason | None, detail: str | None,
+        self,
+        session: Session,
+        flight: Flight,
+        outcome: Outcome,
+        reason: Reason | None,
+        detail: str | None,
         judged: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Record a cell's result and free its slots."""
         tampered = self.recorder.tampered()
         if tampered:
@@ -320,7 +339,8 @@ class Block:
             self._fail(session, Outcome.CRASHED, Reason.SIGNAL if status < 0 else Reason.EXITED, detail)
 
     def _spare(self, session: Session, flight: Flight | None) -> bool:
-        """SIGKILL comes from outside (an operator, a scheduler): once per cell, or per start, it gets a second chance."""
+        """SIGKILL comes from outside (an operator, a scheduler): once per cell, or per start, it gets a second
+        chance."""
         task = session.task
         if flight is None and not session.ready and task.starts >= STARTS:
             return False

@@ -1,8 +1,8 @@
 """Child processes of a block and the channels to them: JSON lines over pipes that nothing else holds.
 
-Entry points: `Child.spawn`, `Slots` (shared memory for outputs), `descendants`. The other end of a channel is `wire.channel`.
-A child leads its own session, so that one signal ends it with all that stayed in its group; its standard output goes where its
-standard error goes, and the supervisor keeps the end of that.
+Entry points: `Child.spawn`, `Slots` (shared memory for outputs), `descendants`. The other end of a channel is
+`wire.channel`. A child leads its own session, so that one signal ends it with all that stayed in its group; its
+standard output goes where its standard error goes, and the supervisor keeps the end of that.
 """
 
 from __future__ import annotations
@@ -43,9 +43,15 @@ class Child:
 
     @classmethod
     def spawn(
-        cls, module: str, environment: dict[str, str], folder: Path, keep: tuple[int, ...] = (), nursery: Nursery | None = None
-    ) -> Child:  # fmt: skip
-        """Start `python -m module PARENT COMMANDS RESULTS keep...` in `folder`; `keep` are descriptors that it inherits.
+        cls,
+        module: str,
+        environment: dict[str, str],
+        folder: Path,
+        keep: tuple[int, ...] = (),
+        nursery: Nursery | None = None,
+    ) -> Child:
+        """Start `python -m module PARENT COMMANDS RESULTS keep...` in `folder`; `keep` are descriptors that it
+        inherits.
 
         With a nursery the process is forked there, otherwise it is a new interpreter.
         """
@@ -59,9 +65,15 @@ class Child:
         else:
             numbers = (os.getpid(), command_read, result_write, *keep)
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, *map(str, numbers)], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-                stdout=output_write, stderr=subprocess.STDOUT, pass_fds=numbers[1:], start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-P", "-m", module, *map(str, numbers)],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output_write,
+                stderr=subprocess.STDOUT,
+                pass_fds=numbers[1:],
+                start_new_session=True,
+            )
         for descriptor in theirs:
             os.close(descriptor)
         return cls(process, command_write, result_read, output_read)
@@ -177,7 +189,8 @@ def descendants(root: int, tree: Tree | None = None) -> list[int]:
 
 
 def end_orphans(own: set[int], tree: Tree) -> list[int]:
-    """End descendants of this process that are neither in `own` nor below one of them: what escaped from a worker's group."""
+    """End descendants of this process that are neither in `own` nor below one of them: what escaped from a worker's
+    group."""
     below = {process for child in own for process in descendants(child, tree)} | own
     strangers = [process for process in descendants(os.getpid(), tree) if process not in below]
     for process in strangers:
@@ -189,7 +202,8 @@ def end_orphans(own: set[int], tree: Tree) -> list[int]:
 
 
 class Slots:
-    """Shared memory that a worker writes outputs to; its size is sealed, so that no writer can pull it from under a reader."""
+    """Shared memory that a worker writes outputs to; its size is sealed, so that no writer can pull it from under a
+    reader."""
 
     def __init__(self, count: int, size: int) -> None:
         self.count, self.size = count, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -225,7 +239,8 @@ def _message(line: bytes) -> dict[str, Any]:
 
 
 def environment(threads: int, scratch: Path, cache: Path, gpu: str | None) -> dict[str, str]:
-    """A child's environment: the caller's, with its own folders for temporary files and compiler caches, and one GPU at most."""
+    """A child's environment: the caller's, with its own folders for temporary files and compiler caches, and one GPU at
+    most."""
     package = str(PROJECT_ROOT / "workflow")
     inherited = os.environ.get("PYTHONPATH")
     own = {

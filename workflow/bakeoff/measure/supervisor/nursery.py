@@ -1,8 +1,9 @@
 """Where a block without a GPU gets its processes from: one that has imported torch, and forks.
 
-Entry points: `Nursery` (in the supervisor), `main` (`python -m bakeoff.measure.supervisor.nursery PARENT SOCKET`). Importing torch costs
-each process more than most cells do; times on the CPU are not compared, so that processes may come from one
-image there. On a GPU each process starts afresh. No foreign code ever runs in the nursery itself: a solution is imported after the fork.
+Entry points: `Nursery` (in the supervisor), `main` (`python -m bakeoff.measure.supervisor.nursery PARENT SOCKET`).
+Importing torch costs each process more than most cells do; times on the CPU are not compared, so that processes may
+come from one image there. On a GPU each process starts afresh. No foreign code ever runs in the nursery itself: a
+solution is imported after the fork.
 """
 
 from __future__ import annotations
@@ -33,13 +34,19 @@ class Nursery:
     """A process that forks children for the supervisor, which must be a subreaper: it becomes their parent."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        """environment: what libraries read when they are imported, such as the number of threads, must be right here already."""
+        """environment: what libraries read when they are imported, such as the number of threads, must be right here
+        already."""
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             words = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(theirs.fileno())]
             self._process = subprocess.Popen(
-                words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
-            )  # fmt: skip
+                words,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -48,7 +55,8 @@ class Nursery:
     def fork(self, module: str, environment: dict[str, str], folder: Path, descriptors: list[int]) -> int:
         """Run `module.main([PARENT, descriptors...])` in a new process, a child of this one; returns its process id.
 
-        descriptors: commands, results, output, then those that the module takes as further arguments. RuntimeError if the nursery is gone.
+        descriptors: commands, results, output, then those that the module takes as further arguments. RuntimeError if
+        the nursery is gone.
         """
         request = {"module": module, "environment": environment, "folder": str(folder)}
         try:

@@ -1,8 +1,8 @@
 """Before anything is timed: every participant imports and compiles what it needs, outside the device's lock.
 
-Entry point: `prime`. All workers of a block start at once and run once on every workload that they are due on; each is then stopped
-until its turn comes, so that under the lock nothing is imported, compiled or loaded. A participant that fails here is not judged: the
-block meets the failure again, in a worker of its own, and records it cell by cell.
+Entry point: `prime`. All workers of a block start at once and run once on every workload that they are due on; each is
+then stopped until its turn comes, so that under the lock nothing is imported, compiled or loaded. A participant that
+fails here is not judged: the block meets the failure again, in a worker of its own, and records it cell by cell.
 """
 
 from __future__ import annotations
@@ -58,10 +58,18 @@ class _Preparation:
             del self.due[session]
             return
         cell = session.task.cells[0]
-        session.child.send({
-            "do": "warm", "id": len(workloads), "token": secrets.token_hex(8), "workload": workloads.pop(), "family": cell.family,
-            "seed": cell.seed, "variants": [Variant(cell.seed).document()], "last": not workloads,
-        })  # fmt: skip
+        session.child.send(
+            {
+                "do": "warm",
+                "id": len(workloads),
+                "token": secrets.token_hex(8),
+                "workload": workloads.pop(),
+                "family": cell.family,
+                "seed": cell.seed,
+                "variants": [Variant(cell.seed).document()],
+                "last": not workloads,
+            }
+        )
 
     def garbled(self, session: Session, error: ProtocolError) -> None:
         self._give_up(session)

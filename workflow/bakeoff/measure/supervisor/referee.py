@@ -1,7 +1,9 @@
-"""The trusted child that judges outputs: it makes its own inputs, runs the reference, and compares what workers left in shared memory.
+"""The trusted child that judges outputs: it makes its own inputs, runs the reference, and compares what workers left in
+shared memory.
 
-Started by the supervisor as `python -m bakeoff.measure.supervisor.referee PARENT COMMANDS RESULTS`. What is expected of a workload is computed
-once and used for all participants; while nothing waits to be judged it works ahead. No solution's code ever runs here.
+Started by the supervisor as `python -m bakeoff.measure.supervisor.referee PARENT COMMANDS RESULTS`. What is expected of
+a workload is computed once and used for all participants; while nothing waits to be judged it works ahead. No
+solution's code ever runs here.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from bakeoff.verify.gates import Judgement, judge
 
 # Answers kept: 19 workloads under 2 families and 3 variants; at the full width all of one take 0.43 GB.
 KEPT_ANSWERS = 160
-# An output that should have changed with its inputs and is this close to the old answer was remembered (honest solutions
-# are within 0.06 of their own answer, and answers to different values are about 1.4 apart).
+# An output that should have changed with its inputs and is this close to the old answer was remembered (honest
+# solutions are within 0.06 of their own answer, and answers to different values are about 1.4 apart).
 REMEMBERED_L2 = 0.2
 
 
@@ -61,7 +63,8 @@ class Answer:
         return self._ambiguous(rounding or EXACT) if self._ambiguous else None
 
     def emulation(self, rounding: Rounding | None) -> torch.Tensor | None:
-        """The output under declared roundings, None where the gates take none; without a rounding, the reference itself."""
+        """The output under declared roundings, None where the gates take none; without a rounding, the reference
+        itself."""
         if self._emulator is None or rounding is None:
             return self.reference if self._emulator else None
         if rounding not in self._emulations:
@@ -98,8 +101,12 @@ class Referee:
             parts = activations(self.geometry, case, family, variant, self.device, given)  # type: ignore[arg-type]
             tensors, dequantized = self._weights(family, seed, variant.experts)
             ordered = ("routing_logits", "routing_bias", "hidden_states", "hidden_states_scale")
-            inputs = {**{name: parts[name] for name in ordered}, **tensors,
-                      "local_expert_offset": parts["local_expert_offset"], "routed_scaling_factor": parts["routed_scaling_factor"]}  # fmt: skip
+            inputs = {
+                **{name: parts[name] for name in ordered},
+                **tensors,
+                "local_expert_offset": parts["local_expert_offset"],
+                "routed_scaling_factor": parts["routed_scaling_factor"],
+            }
             self._answers[key] = Answer(self.geometry, inputs, dequantized, self.emulates)
             if len(self._answers) > KEPT_ANSWERS:
                 self._answers.popitem(last=False)
@@ -121,9 +128,9 @@ class Referee:
     def judge(self, command: dict[str, Any]) -> dict[str, Any]:
         """Judge a cell's outputs: the first is the workload's own and gives the record's figures.
 
-        The others, on secret values, show that the solution computed them; they are held to the strict gate alone. The published
-        gate is a rule about the workload's own values: a single row misses it by chance, so that secret values would make a
-        cell's outcome a matter of luck.
+        The others, on secret values, show that the solution computed them; they are held to the strict gate alone. The
+        published gate is a rule about the workload's own values: a single row misses it by chance, so that secret
+        values would make a cell's outcome a matter of luck.
         """
         workload, family, seed = command["workload"], command["family"], int(command["seed"])
         rounding = Rounding.model_validate(command["rounding"]) if command["rounding"] else None

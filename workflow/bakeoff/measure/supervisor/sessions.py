@@ -1,7 +1,7 @@
 """What a supervisor keeps track of: participants with their open cells, their worker processes, and cells under way.
 
-Entry points: `Setting`, `Task`, `Flight`, and `Session`, which starts a worker. Side effects of a session: a scratch folder, made
-anew, and a cache folder that outlives it.
+Entry points: `Setting`, `Task`, `Flight`, and `Session`, which starts a worker. Side effects of a session: a scratch
+folder, made anew, and a cache folder that outlives it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from bakeoff.measure.wire.variants import Variant
 from bakeoff.moe.geometry import Geometry
 from bakeoff.plan import Cell, Participant
 
-# A start imports torch and kernel libraries and may compile; on a busy host that takes longer than a short time limit for cells.
+# A start imports torch and kernel libraries and may compile; on a busy host that takes longer than a short time limit
+# for cells.
 START_S = 300.0
 
 
@@ -75,7 +76,8 @@ class Setting:
         return self.folder / "scratch" / f"block-{self.block:02d}"
 
     def timed_variants(self, cell: Cell) -> list[Variant]:
-        """The changed values that a timed cell's calls draw from beside its own: the same for all participants of the block."""
+        """The changed values that a timed cell's calls draw from beside its own: the same for all participants of the
+        block."""
         if self.overlaps or cell.kind != "measure":
             return []
         if cell.workload not in self._variants:

@@ -1,8 +1,9 @@
 """Where a block's time under the lock went, and how much of it the GPU had nothing to do.
 
-Entry point: `Usage.spent`. Idle is what the GPU's owner pays for nothing: under the lock, no kernel running, nothing being verified.
-Whether a kernel runs is sampled (`device.gpu_state`); when something is verified is known from those who do it. Known limit: NVML's
-share of busy time is an average over up to the last second, so idleness is right over a block, not at a moment.
+Entry point: `Usage.spent`. Idle is what the GPU's owner pays for nothing: under the lock, no kernel running, nothing
+being verified. Whether a kernel runs is sampled (`device.gpu_state`); when something is verified is known from those
+who do it. Known limit: NVML's share of busy time is an average over up to the last second, so idleness is right over a
+block, not at a moment.
 """
 
 from __future__ import annotations
@@ -46,10 +47,14 @@ class Usage:
         verified = union(self.verifying, self.taken or 0.0, self.released)
         busy = statistics.fmean(share for _, share in self.looks) if self.looks else None
         return Spent(
-            total=0, lock=round(lock, 3), timed=round(self.timed, 3), judged=round(self.judged, 3),
+            total=0,
+            lock=round(lock, 3),
+            timed=round(self.timed, 3),
+            judged=round(self.judged, 3),
             gpu_busy=None if busy is None else round(busy, 3),
-            verified=round(sum(end - begin for begin, end in verified), 3), idle=self._idle(verified),
-        )  # fmt: skip
+            verified=round(sum(end - begin for begin, end in verified), 3),
+            idle=self._idle(verified),
+        )
 
     def _idle(self, verified: list[Interval]) -> float | None:
         """Share of the looks' time with neither a kernel nor a verification; None without looks."""

@@ -1,7 +1,7 @@
 """The worker processes of a block: started, listened to, ended, and nothing of theirs left behind.
 
-Entry point: `Workers`. Its `wait` is the one place where the supervisor waits; what a worker said goes to whoever listens at that
-moment: the preparation (`prime`) or the block.
+Entry point: `Workers`. Its `wait` is the one place where the supervisor waits; what a worker said goes to whoever
+listens at that moment: the preparation (`prime`) or the block.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A child's end of the channel to its supervisor: JSON lines over two pipes that nothing else holds.
 
-Entry points: `Channel`, and `tie_to_parent`, by which a child ends with its supervisor. What the supervisor holds is `supervisor.children`.
+Entry points: `Channel`, and `tie_to_parent`, by which a child ends with its supervisor. What the supervisor holds is
+`supervisor.children`.
 """
 
 from __future__ import annotations

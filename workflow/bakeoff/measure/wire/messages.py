@@ -53,7 +53,8 @@ class Output(_Message):
 
 
 class Done(_Message):
-    """The end of a cell. With an outcome the worker itself found a failure; without one the outputs are to be judged."""
+    """The end of a cell. With an outcome the worker itself found a failure; without one the outputs are to be
+    judged."""
 
     say: Literal["done"]
     id: int
@@ -72,8 +73,11 @@ class Done(_Message):
 
 Message = Ready | Failed | Batch | Done
 _KINDS: dict[str, type[Ready] | type[Failed] | type[Batch] | type[Done]] = {
-    "ready": Ready, "failed": Failed, "batch": Batch, "done": Done,
-}  # fmt: skip
+    "ready": Ready,
+    "failed": Failed,
+    "batch": Batch,
+    "done": Done,
+}
 
 
 def understand(message: dict[str, Any]) -> Message:

@@ -1,7 +1,8 @@
 """Inputs with changed values and the same amount of work: what tells a solution that computes from one that remembers.
 
-A variant draws other activations, rolls the tokens' routing rows (so that every count stays as it is) and rolls the weights over
-the experts. The base variant is the workload itself. Worker and referee build a variant from its three numbers alone.
+A variant draws other activations, rolls the tokens' routing rows (so that every count stays as it is) and rolls the
+weights over the experts. The base variant is the workload itself. Worker and referee build a variant from its three
+numbers alone.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Variant:
 
     @classmethod
     def secret(cls, tokens: int, experts: int) -> Variant:
-        """A variant that nobody can know beforehand, for a workload of `tokens` tokens and a rank of `experts` experts."""
+        """A variant that nobody can know beforehand, for a workload of `tokens` tokens and a rank of `experts`
+        experts."""
         return cls(
             secrets.randbelow(2**30) + 2**30,
             secrets.randbelow(max(1, tokens - 1)) + (tokens > 1),
@@ -50,7 +52,8 @@ def activations(
     device: torch.device | str,
     routing: tuple[torch.Tensor, torch.Tensor],
 ) -> dict[str, torch.Tensor | int | float]:
-    """A variant's inputs without the weights: routing_logits, routing_bias, hidden_states, its scale, offset and factor.
+    """A variant's inputs without the weights: routing_logits, routing_bias, hidden_states, its scale, offset and
+    factor.
 
     routing: the case's own logits and bias (`moe.inputs.make_routing`), the same for all its variants; copied.
     """
@@ -93,5 +96,11 @@ def in_order(parts: dict[str, Any], weights: dict[str, torch.Tensor]) -> list[An
 
 
 INPUTS = (
-    "routing_logits", "routing_bias", "hidden_states", "hidden_states_scale", *WEIGHTS, "local_expert_offset", "routed_scaling_factor",
-)  # fmt: skip
+    "routing_logits",
+    "routing_bias",
+    "hidden_states",
+    "hidden_states_scale",
+    *WEIGHTS,
+    "local_expert_offset",
+    "routed_scaling_factor",
+)

@@ -1,8 +1,8 @@
 """The untrusted child: one process that runs one participant's cells, one after the other, as the supervisor asks.
 
-Started by the supervisor as `python -m bakeoff.measure.worker PARENT COMMANDS RESULTS SLOTS`. It confines itself before it imports
-the solution, takes commands from one pipe, answers on another and puts outputs into shared memory. It judges nothing: whether an
-output is right is decided outside. Side effects: its scratch and cache folder.
+Started by the supervisor as `python -m bakeoff.measure.worker PARENT COMMANDS RESULTS SLOTS`. It confines itself before
+it imports the solution, takes commands from one pipe, answers on another and puts outputs into shared memory. It judges
+nothing: whether an output is right is decided outside. Side effects: its scratch and cache folder.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | No
 
 
 def map_slots(descriptor: int) -> mmap.mmap:
-    """The outputs' shared memory, with all its pages in place: the first touch of a large output would cost time under the lock."""
+    """The outputs' shared memory, with all its pages in place: the first touch of a large output would cost time under
+    the lock."""
     return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
 
 
@@ -98,7 +99,8 @@ def _obey(channel: Channel, worker: Commands, command: dict[str, Any]) -> bool:
 
 
 def classify(error: BaseException, importing: bool = False) -> tuple[Outcome, Reason | None]:
-    """What an exception of a solution means. Exceptions of the solution's own shared code are known by name: it is packed."""
+    """What an exception of a solution means. Exceptions of the solution's own shared code are known by name: it is
+    packed."""
     chain = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)

@@ -54,7 +54,8 @@ class Cell:
         return OutputBuffer(self.case.seq_len, self.bench.geometry.hidden, self.bench.device.torch_name)
 
     def watch(self) -> Audit:
-        """A context for calls: what the participant tries is noted. Entered outside timed regions, for it costs some time."""
+        """A context for calls: what the participant tries is noted. Entered outside timed regions, for it costs some
+        time."""
         return self.bench.audit
 
     def call(self, inputs: list[Any], output: torch.Tensor) -> None:
@@ -70,7 +71,8 @@ class Keeper:
     kept: list[tuple[torch.Tensor, int, int]] = dataclasses.field(default_factory=list)  # bits, variant, poison
 
     def offer(self, variants: list[int]) -> int | None:
-        """Tell the supervisor which values each call of a batch had; returns the call whose output it wants, or None."""
+        """Tell the supervisor which values each call of a batch had; returns the call whose output it wants, or
+        None."""
         self.channel.send({"say": "batch", **self.identity, "variants": variants})
         command = self.channel.receive()
         return None if command is None or command.get("do") != "keep" else int(command["call"])
@@ -114,7 +116,8 @@ class Bench:
         self._weights = self.cell = self._second = None
 
     def second_weights(self, experts: int) -> dict[str, torch.Tensor]:
-        """A second set of weights at other addresses: the first one's, rolled over the experts; rolled anew for each cell."""
+        """A second set of weights at other addresses: the first one's, rolled over the experts; rolled anew for each
+        cell."""
         assert self._weights is not None
         first = self._weights[1]
         if self._second is None:

@@ -1,7 +1,7 @@
 """What a worker does when told to: a cell, the same cell on changed values, or a first call that only warms up.
 
-Entry points: `Commands.run`, `.probe` and `.warm`. Every call that is judged is guarded. Outputs go to the shared memory that the
-supervisor made; the answers say where they lie and which values they belong to.
+Entry points: `Commands.run`, `.probe` and `.warm`. Every call that is judged is guarded. Outputs go to the shared
+memory that the supervisor made; the answers say where they lie and which values they belong to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from bakeoff.measure.worker.bench import Bench, Cell, Keeper
 from bakeoff.measure.worker.guarded import Finding, OutputBuffer, check_threads
 from bakeoff.measure.worker.timing import RuleBroken, timed_calls
 
-# Honest kernels that add in a changing order differ by less than 1e-3 after rounding to bfloat16; a fresh FP8 rounding makes 0.03.
+# Honest kernels that add in a changing order differ by less than 1e-3 after rounding to bfloat16; a fresh FP8 rounding
+# makes 0.03.
 UNSTABLE_L2 = 0.01
 
 
@@ -49,7 +50,8 @@ class Commands:
         self._calls = 0  # guarded calls of this process
 
     def run(self, command: dict[str, Any], channel: Channel) -> dict[str, Any]:
-        """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the supervisor."""
+        """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the
+        supervisor."""
         lap = _Laps()
         cell = self.bench.open_cell(command)
         output = cell.output()
@@ -107,7 +109,8 @@ class Commands:
         return {"outcome": None, "outputs": [self._put(command["slots"][0], output.bits(), 1, output.poison_bits)]}
 
     def warm(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Call the participant once on a workload, so that what it compiles is in its cache before anything is timed."""
+        """Call the participant once on a workload, so that what it compiles is in its cache before anything is
+        timed."""
         cell = self.bench.open_cell(command)
         with cell.watch():
             cell.call(cell.inputs, cell.output().view())
@@ -119,7 +122,8 @@ class Commands:
         return {"outcome": None}
 
     def _guarded_call(self, cell: Cell, before: torch.Tensor, output: OutputBuffer) -> tuple[Finding | None, float]:
-        """One call with every check around it; returns what was found and the wall time in microseconds. before: the inputs' digest."""
+        """One call with every check around it; returns what was found and the wall time in microseconds. before: the
+        inputs' digest."""
         inputs = cell.inputs
         output.poison()
         given, threads = output.view(), set(threading.enumerate())
@@ -129,7 +133,8 @@ class Commands:
             cell.call(inputs, given)
             self.bench.device.synchronize()
             wall_us = (time.perf_counter_ns() - start) / 1000
-        # On a GPU a library may start its own threads in the process's first call; late work is caught by the outputs' digests there.
+        # On a GPU a library may start its own threads in the process's first call; late work is caught by the outputs'
+        # digests there.
         finding = (
             self.bench.rules_broken()
             or output.check_tensor(given)

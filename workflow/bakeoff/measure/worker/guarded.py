@@ -1,7 +1,8 @@
 """One call under guard: the output is poisoned and fenced, inputs have a digest, functions must stay what they were.
 
-Entry points: `OutputBuffer`, `Digest`, `Functions`, `Hooks`. Each `check` returns a finding (outcome, reason, sentence) or None.
-The handles to torch are taken here, before a solution is imported; code in the same process can still find them (docs/integrity.md).
+Entry points: `OutputBuffer`, `Digest`, `Functions`, `Hooks`. Each `check` returns a finding (outcome, reason, sentence)
+or None. The handles to torch are taken here, before a solution is imported; code in the same process can still find
+them (docs/integrity.md).
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ Finding = tuple[Outcome, Reason | None, str]
 FENCE = (
     2048  # elements before and after an output; a multiple of the 256 bytes that device code may assume as alignment
 )
-# Words that one kernel takes: few and large on a GPU, where each launch costs the host more than the sum; small ones fit a CPU's cache.
+# Words that one kernel takes: few and large on a GPU, where each launch costs the host more than the sum; small ones
+# fit a CPU's cache.
 WORDS = {"cpu": 1 << 20, "cuda": 1 << 23}
 
 
 class OutputBuffer:
-    """Storage for an output (tokens, hidden) bf16 with a fence on both sides; solutions get a fresh view for each call."""
+    """Storage for an output (tokens, hidden) bf16 with a fence on both sides; solutions get a fresh view for each
+    call."""
 
     def __init__(self, tokens: int, hidden: int, device: str) -> None:
         self.shape = (tokens, hidden)
@@ -102,8 +105,8 @@ class Digest:
         return torch.stack([self.of(value) for value in values if isinstance(value, torch.Tensor)])
 
 
-# What the harness in this process calls between taking a command and answering it. Not all of torch: importing parts of torch
-# replaces some of its functions legitimately (torch._dynamo does torch.manual_seed).
+# What the harness in this process calls between taking a command and answering it. Not all of torch: importing parts of
+# torch replaces some of its functions legitimately (torch._dynamo does torch.manual_seed).
 RELIED_ON: dict[Any, tuple[str, ...]] = {
     time: ("perf_counter_ns", "perf_counter", "monotonic", "time"),
     os: ("read", "write", "kill", "_exit"),
@@ -114,12 +117,27 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
     threading: ("enumerate", "Thread"),
     torch: ("empty", "zeros", "cat", "stack", "frombuffer", "randint", "empty_like"),
     torch.Tensor: (
-        "copy_", "clone", "view", "reshape", "fill_", "sum", "roll", "split", "data_ptr", "is_contiguous", "tolist", "item",
-        "__mul__", "__ne__", "__add__", "__getitem__", "__int__",
+        "copy_",
+        "clone",
+        "view",
+        "reshape",
+        "fill_",
+        "sum",
+        "roll",
+        "split",
+        "data_ptr",
+        "is_contiguous",
+        "tolist",
+        "item",
+        "__mul__",
+        "__ne__",
+        "__add__",
+        "__getitem__",
+        "__int__",
     ),
     torch.cuda: ("Event", "synchronize", "current_stream", "_sleep"),
     torch.cuda.Event: ("record", "elapsed_time", "synchronize"),
-}  # fmt: skip
+}
 
 
 class Functions:
@@ -141,11 +159,36 @@ class Functions:
 
 # Operators that inputs, digests and outputs go through; torch lets Python code be registered behind any of them.
 OPERATORS = (
-    "copy_", "clone", "fill_", "zero_", "sum", "mul", "add", "add_", "ne", "stack", "cat", "roll", "view", "slice", "_to_copy", "empty",
-)  # fmt: skip
-# The dispatch keys that calls on plain tensors go through; parts of torch register others (Meta, FuncTorch, ...) when they are imported.
-KEYS = ("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "Autograd", "ADInplaceOrView", "BackendSelect",
-        "CompositeExplicitAutograd", "CompositeImplicitAutograd")  # fmt: skip
+    "copy_",
+    "clone",
+    "fill_",
+    "zero_",
+    "sum",
+    "mul",
+    "add",
+    "add_",
+    "ne",
+    "stack",
+    "cat",
+    "roll",
+    "view",
+    "slice",
+    "_to_copy",
+    "empty",
+)
+# The dispatch keys that calls on plain tensors go through; parts of torch register others (Meta, FuncTorch, ...) when
+# they are imported.
+KEYS = (
+    "CPU",
+    "CUDA",
+    "AutogradCPU",
+    "AutogradCUDA",
+    "Autograd",
+    "ADInplaceOrView",
+    "BackendSelect",
+    "CompositeExplicitAutograd",
+    "CompositeImplicitAutograd",
+)
 
 
 class Hooks:
@@ -175,7 +218,8 @@ class Hooks:
         }
 
     def _overridden(self) -> frozenset[str]:
-        """Operators of torch's own with an implementation from Python: "aten/<operator>[.<overload>]/<dispatch key>"."""
+        """Operators of torch's own with an implementation from Python: "aten/<operator>[.<overload>]/<dispatch
+        key>"."""
         # Libraries add operators of their own; thousands of names are looked through only where some have.
         if len(library._impls) != self._count:
             self._count = len(library._impls)

@@ -1,6 +1,7 @@
 """From a packed solution, or the definition's reference, to something to call.
 
-Entry point: `load`. Side effect: a solution's sources are written to the worker's scratch folder and imported from there.
+Entry point: `load`. Side effect: a solution's sources are written to the worker's scratch folder and imported from
+there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def load(job: dict[str, Any], audit: Audit) -> Call:
 
 
 def _reference(definition: Definition) -> Call:
-    """The definition's own source, with its returned value written to the output: allocation and copy are part of its time."""
+    """The definition's own source, with its returned value written to the output: allocation and copy are part of its
+    time."""
     names: dict[str, Any] = {}
     exec(compile(definition.reference, f"{definition.name}: reference", "exec"), names)
     run = names["run"]

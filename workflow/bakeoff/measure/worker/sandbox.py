@@ -1,8 +1,8 @@
 """What a worker may touch: it writes to its own folders only, where the kernel can enforce that.
 
 Entry points: `prefer_for_oom_killer`, `limit_memory`, `restrict_writes` (Landlock), `Audit` (what Python code tried).
-Each changes the calling process for good. Known limits: Landlock needs Linux 5.13; without it `restrict_writes` returns why, and
-only `Audit` and the supervisor's checks of the run's files remain. `Audit` sees Python code, not native code.
+Each changes the calling process for good. Known limits: Landlock needs Linux 5.13; without it `restrict_writes` returns
+why, and only `Audit` and the supervisor's checks of the run's files remain. `Audit` sees Python code, not native code.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def prefer_for_oom_killer() -> None:
 
 
 def limit_memory(share: float = 0.8) -> None:
-    """Cap this process's data at a share of the memory that is free now: a huge allocation then fails instead of swapping."""
+    """Cap this process's data at a share of the memory that is free now: a huge allocation then fails instead of
+    swapping."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     limit = int(int(fields["MemAvailable"].split()[0]) * 1024 * share)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -52,7 +53,8 @@ def landlock_version() -> int:
 
 
 def restrict_writes(writable: Iterable[Path]) -> str | None:
-    """Allow writing below the given folders only; no TCP, no signals to and no memory of processes outside. Irreversible.
+    """Allow writing below the given folders only; no TCP, no signals to and no memory of processes outside.
+    Irreversible.
 
     Returns None if the kernel enforces it, else the reason why not.
     """
@@ -95,7 +97,8 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 class Audit:
     """Notes what a solution's Python code tries while it runs: the attempt counts, whether or not it succeeds.
 
-    `violation` is (reason, sentence) of the first attempt, or None. The hook cannot be removed for the life of the process.
+    `violation` is (reason, sentence) of the first attempt, or None. The hook cannot be removed for the life of the
+    process.
     """
 
     def __init__(self, writable: Iterable[Path]) -> None:
@@ -111,7 +114,8 @@ class Audit:
 
     def __enter__(self) -> Audit:
         # Hidden, not only blocked: what is in sys.modules is imported without a question.
-        # Looked for again only where modules have come since: going through thousands takes longer than most calls under test.
+        # Looked for again only where modules have come since: going through thousands takes longer than most calls
+        # under test.
         if len(sys.modules) != self._count:
             self._own_modules = [name for name in list(sys.modules) if f"{name}.".startswith("bakeoff.")]
         self._hidden = {name: sys.modules.pop(name) for name in self._own_modules if name in sys.modules}
@@ -124,7 +128,8 @@ class Audit:
         self._count = len(sys.modules)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        """Of the import system's finders the first: refuses the harness's own package, leaves the rest to the others."""
+        """Of the import system's finders the first: refuses the harness's own package, leaves the rest to the
+        others."""
         if self._active and name.split(".")[0] == "bakeoff":
             self._note(Reason.FORBIDDEN_IMPORT, f"the solution imports {name}")
             raise ImportError("a solution must not import bakeoff: it runs packed, with its own files only")

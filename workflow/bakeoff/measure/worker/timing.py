@@ -1,8 +1,8 @@
 """The timed calls of a cell, under each protocol, on any device that repeats.
 
-Entry point: `timed_calls`. Between two calls of `robust` everything changes that a solution could have remembered: which values,
-at which addresses, and where the output goes; the L2 cache is written over. What the supervisor asks for after a batch is kept and
-verified: nobody knows beforehand which call that will be.
+Entry point: `timed_calls`. Between two calls of `robust` everything changes that a solution could have remembered:
+which values, at which addresses, and where the output goes; the L2 cache is written over. What the supervisor asks for
+after a batch is kept and verified: nobody knows beforehand which call that will be.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from bakeoff.measure.device.base import Device
     from bakeoff.measure.worker.bench import Cell, Keeper
 
-# A delay on the GPU before each call, while the host enqueues it: longer than the host needs, so that the GPU never waits for it.
+# A delay on the GPU before each call, while the host enqueues it: longer than the host needs, so that the GPU never
+# waits for it.
 LEAD_IN_SHARE, LEAD_IN_EXTRA_US, LEAD_IN_MOST_US = 1.5, 20.0, 1000.0
-# How far the time of 2N calls may be from twice that of N before it is remarked on, at least and at most (by how much single calls
-# scatter), and the ratio below which calls were skipped, which the tolerance never reaches.
+# How far the time of 2N calls may be from twice that of N before it is remarked on, at least and at most (by how much
+# single calls scatter), and the ratio below which calls were skipped, which the tolerance never reaches.
 SCALING_TRIES, SCALING_TOLERANCE, SCALING_MOST, LAZY_RATIO = 3, 0.03, 0.2, 1.5
-# Pauses before the further tries of calls that seem to be skipped: a busy host can be slow for several milliseconds on end, and
-# calls that wait for it swing by factors of three. The shortest of seven intervals of such calls convicts an honest solution now
-# and then; of this many, in none of 5,000 draws (test_measure_device.py has the intervals).
+# Pauses before the further tries of calls that seem to be skipped: a busy host can be slow for several milliseconds on
+# end, and calls that wait for it swing by factors of three. The shortest of seven intervals of such calls convicts an
+# honest solution now and then; of this many, in none of 5,000 draws (test_measure_device.py has the intervals).
 SUSPECT_PAUSES_S = (0.002, 0.01, 0.05, 0.2) + (0.05,) * 16
 Z95 = 1.96
 
@@ -117,12 +118,13 @@ def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
 
 
 def _check_scaling(device: Device, cell: Cell, settings: Robust, samples: Samples) -> list[str]:
-    """Twice as many calls in a row must take about twice as long; returns a warning where they do not, and raises where they skip.
+    """Twice as many calls in a row must take about twice as long; returns a warning where they do not, and raises where
+    they skip.
 
     How exactly depends on how much single calls differ: sums of calls that wait for the host scatter as well.
 
-    The best of a few tries counts: a hiccup of the host makes an interval longer, never shorter. Calls that are skipped stay skipped
-    however often they are tried; a hiccup passes.
+    The best of a few tries counts: a hiccup of the host makes an interval longer, never shorter. Calls that are skipped
+    stay skipped however often they are tried; a hiccup passes.
     """
     inputs, output, count = cell.inputs, cell.output(), settings.scaling_calls
     output.poison()
@@ -153,7 +155,8 @@ def _check_scaling(device: Device, cell: Cell, settings: Robust, samples: Sample
 def _batch(
     device: Device, arena: _Arena, chance: random.Random, calls: int, lead_in_us: float
 ) -> tuple[Samples, list[int], torch.Tensor]:
-    """Enqueue some calls and wait for them; returns their times, which variant each used, and the digest of each output."""
+    """Enqueue some calls and wait for them; returns their times, which variant each used, and the digest of each
+    output."""
     cell, digests = arena.cell, []
     variants = _draw(chance, calls, len(cell.variants))
     with cell.watch():
@@ -166,7 +169,8 @@ def _batch(
             device.begin()
             cell.call(inputs, given)
             device.end()
-            # Enqueued at once: an output that is still being written when the call's end has passed has another digest later.
+            # Enqueued at once: an output that is still being written when the call's end has passed has another digest
+            # later.
             digests.append(cell.bench.digest.of(output.bits()))
             finding = output.check_tensor(given)
             if finding:
@@ -206,7 +210,8 @@ def _keep(cell: Cell, keeper: Keeper, output: OutputBuffer, variant: int, digest
 
 
 def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
-    """FlashInfer-Bench's own way: other inputs for each trial, all arguments cloned before each call, one wait before each."""
+    """FlashInfer-Bench's own way: other inputs for each trial, all arguments cloned before each call, one wait before
+    each."""
     samples = _no_samples()
     device.trace(False)
     rolled = cell.bench.second_weights(cell.variants[-1].experts)
@@ -261,7 +266,8 @@ def relative_half_width(times: list[float]) -> float:
 
 
 def _ratio_scatter(times: list[float], count: int) -> float:
-    """Standard deviation of (sum of 2N calls) / (sum of N calls) as a share of it, from the middle half of single calls."""
+    """Standard deviation of (sum of 2N calls) / (sum of N calls) as a share of it, from the middle half of single
+    calls."""
     if len(times) < 2:
         return 0.0
     low, median, high = quantiles(times, n=4)
