@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compares a run with the newest recorded run of its backend, or with the published run if none is recorded. Exit code 1 only for a
-# wrong output or a regression that the statistics support.
+# wrong output or a regression that the statistics support, 3 if not one cell could be compared.
 # Usage: .ci/compare_last.sh BIN RUN BACKEND      RUN: a folder of results/runs/; BIN: the folder that holds `bakeoff`
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bakeoff.cli import main
 from bakeoff.stats.compare import Between, between_runs, compare
 from bakeoff.stats.published import load_published, published_folder
 from bakeoff.stats.rundata import RunData
@@ -151,6 +152,18 @@ def test_one_block_is_compared_with_the_scatter_between_runs_alone(published, be
     found = compare(published, run, between)
     assert found.counts == {"REPRODUCED": 76}
     assert np.log(found.cells[0].ratio.high) == pytest.approx(stats.t.ppf(0.975, 38) * between.sd)
+
+
+def test_a_comparison_of_nothing_is_no_success(tmp_path, capsys):
+    for name, hardware in (("old", "NVIDIA H100 80GB HBM3"), ("new", "NVIDIA H200")):
+        write(Made(name=name, gpu=hardware), tmp_path / name)
+    assert main(["compare", str(tmp_path / "old"), str(tmp_path / "new")]) == 3
+    assert "NOTHING COMPARED" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_wrong_output_fails_a_comparison_of_nothing(published, between, tmp_path):
+    nothing = compare(published, loaded(named("cpu"), tmp_path), between)
+    assert (nothing.result, nothing.model_copy(update={"wrong": ["a/b"]}).result) == ("NOTHING COMPARED", "FAILED")
 
 
 def test_two_equal_runs_show_no_regression(tmp_path):

@@ -1,6 +1,7 @@
 """Errors that end a command, each with its exit code.
 
-0 is success, 1 a failed check (a wrong output, a missing cell, a supported regression), 2 an input that cannot be used.
+0 is success, 1 a failed check (a wrong output, a missing cell, a supported regression), 2 an input that cannot be used,
+3 a comparison in which not one cell could be compared.
 The command line prints these errors without a traceback; any other exception is a bug and keeps its traceback.
 """
 

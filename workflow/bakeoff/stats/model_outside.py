@@ -114,3 +114,11 @@ class Comparison(Part):
     timed ones show it."""
     cells: list[CellComparison]
     """Every cell of the older run."""
+
+    @property
+    def result(self) -> Literal["OK", "FAILED", "NOTHING COMPARED"]:
+        """What the comparison answers: it is no success if not one cell could be compared."""
+        if self.wrong or self.regressions:
+            return "FAILED"
+        compared = len(self.cells) - self.counts.get("NOT COMPARABLE", 0)
+        return "OK" if compared else "NOTHING COMPARED"

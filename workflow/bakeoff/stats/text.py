@@ -24,9 +24,12 @@ def comparison_lines(comparison: Comparison, *, every: bool) -> list[str]:
 
 
 def _answer(comparison: Comparison) -> str:
-    if comparison.wrong or comparison.regressions:
-        return f"FAILED: wrong outputs: {len(comparison.wrong)}, supported regressions: {len(comparison.regressions)}"
-    return "OK: no wrong output, no supported regression"
+    details = {
+        "FAILED": f"wrong outputs: {len(comparison.wrong)}, supported regressions: {len(comparison.regressions)}",
+        "NOTHING COMPARED": "not one cell can be compared, so this says nothing about the newer run",
+        "OK": "no wrong output, no supported regression",
+    }
+    return f"{comparison.result}: {details[comparison.result]}"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from bakeoff.stats.model import Analysis, Audit, Comparison
 
 
+# Of `compare`: 2 is unusable input, as everywhere.
+EXIT_CODES = {"OK": 0, "FAILED": 1, "NOTHING COMPARED": 3}
+
+
 def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
     """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on
     request."""
@@ -88,7 +92,8 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
         "DIFFERS or NOT COMPARABLE, by a 95 % "
         "prediction interval. Between two runs: FASTER, SLOWER, SAME or AMBIGUOUS, corrected over the workloads of a "
         "solution. "
-        "Exit code 1 only for a wrong output in B or a regression that the statistics support."
+        "Exit code 0 if cells were compared; 1 for a wrong output in B or a regression that the statistics support; "
+        "3 if not one cell could be compared."
     )
     parser.add_argument("old", type=Path, metavar="A", help="the older run's folder, or one of results/published/")
     parser.add_argument("new", type=Path, metavar="B", help="the newer run's folder")
@@ -113,7 +118,7 @@ def compare(args: argparse.Namespace) -> int:
     comparison = compared(old, new)
     _write(args.output, comparison)
     print("\n".join(text.comparison_lines(comparison, every=args.all)))
-    return 1 if comparison.wrong or comparison.regressions else 0
+    return EXIT_CODES[comparison.result]
 
 
 def audit_arguments(parser: argparse.ArgumentParser) -> None:
