@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bakeoff.config import DEFINITIONS
 from integration.conftest import SMALL, Checkout
 
 RUN = "results/runs/cpu"
@@ -42,6 +43,28 @@ def test_dry_run_works_in_a_fresh_copy_and_writes_no_results(checkout: Checkout)
     shown = checkout.run("snakemake", "--cores", "all", "-n")
     assert "measure" in shown.stdout
     assert not (checkout.root / "results/runs").exists()
+
+
+def test_a_remote_job_which_gets_no_profile_reads_the_workflow(checkout: Checkout) -> None:
+    checkout.run("snakemake", "-n", "--workflow-profile", "none", "--cores", "1")
+
+
+def test_what_is_built_and_measured_comes_from_the_planned_folders(checkout: Checkout, tmp_path: Path) -> None:
+    """Another folder of solutions, in which one triples its output, and another of traces, with a workload more."""
+    solutions = shutil.copytree(checkout.root / "solutions", tmp_path / "other solutions")
+    with (solutions / "triton_fused_moe_v2/cpu.py").open("a") as file:
+        file.write("\n_once = run_cpu\n\n\ndef run_cpu(call):\n    _once(call)\n    call.output.mul_(3.0)\n")
+    traces = shutil.copytree(checkout.root / "traces", tmp_path / "other traces")
+    lines = traces / "workloads/moe" / f"{DEFINITIONS['narrow']}.jsonl"
+    added = json.loads(lines.read_text().splitlines()[0])
+    added["workload"] |= {"axes": {"seq_len": 3}, "uuid": "00000000-0000-4000-8000-000000000003"}
+    added["bakeoff"] = {"seed": 27}
+    lines.write_text(lines.read_text() + json.dumps(added) + "\n")
+    chosen = ["solutions=[triton_fused_moe_v2]", "workloads=[T3_o32]", "families=[fib]", "compile=[]"]
+    roots = [f"solutions_root={solutions}", f"traces_root={traces}"]
+    checkout.snakemake(f"{RUN}/traces.jsonl", f"{RUN}/gate_power.json", config=[*chosen, *roots])
+    assert [found["status"] for found in cells(checkout).values()] == ["INCORRECT_NUMERICAL"]
+    assert json.loads((checkout.root / RUN / "gate_power.json").read_text())["honest_cells"] == 2
 
 
 def test_every_cell_passes_and_the_verdict_says_so(finished: Checkout) -> None:

@@ -127,7 +127,7 @@ def plan_run(run: Path, root: Path, **settings: Any) -> Path:
     plan = make_plan(config, host.fingerprint)
     (run / "config.json").write_bytes(pretty_json(plan.model_dump(mode="json", by_alias=True)))
     for who in plan.participants:
-        if who.build:
+        if who.build and not who.twin_of:
             (run / who.build).parent.mkdir(parents=True, exist_ok=True)
             (run / who.build).write_bytes(document(pack(read_spec(root / who.name), plan.definition)))
     return run

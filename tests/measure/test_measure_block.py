@@ -15,6 +15,8 @@ import pytest
 from bakeoff.measure.samples.assemble import assemble_run
 from bakeoff.measure.samples.outcomes import Outcome, Reason
 from bakeoff.measure.samples.protocol import block_cells, block_order
+from bakeoff.measure.supervisor.children import process_tree
+from bakeoff.measure.supervisor.workers import _name_of
 from measure_runs import (
     bakeoff,
     command,
@@ -321,6 +323,29 @@ def test_a_second_supervisor_waits_for_the_first_and_measures_nothing_again(tmp_
     assert first.returncode == 0
     assert second.returncode == 0 and f"waiting for process {first.pid}, which is at work on block 0" in second.stderr
     assert only(run, "honest").outcome == Outcome.PASSED, "one record, not two"
+
+
+def test_a_packed_solution_that_is_not_the_planned_one_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"], twins=["honest"])
+    packed = run / "build/honest/solution.json"
+    document = json.loads(packed.read_text())
+    document["sources"][0]["content"] += "\nEDITED_AFTER_THE_PLAN = True\n"
+    packed.write_text(json.dumps(document))
+    refused = measure(run)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert str(packed) in refused.stderr and "digest" in refused.stderr and "bakeoff build honest" in refused.stderr
+    assert not any(lines_of(run).values()), "a cell was measured"
+
+
+def test_a_process_of_the_host_may_have_any_bytes_as_its_name() -> None:
+    name_itself = "import ctypes; ctypes.CDLL(None).prctl(15, b'od) d\\xff\\xfe'); print(flush=True); input()"
+    odd = subprocess.Popen([sys.executable, "-c", name_itself], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert odd.stdout is not None and odd.stdout.readline()
+        assert odd.pid in process_tree()[os.getpid()]
+        assert _name_of(odd.pid) == f"{odd.pid} (od) d\\xff\\xfe)"
+    finally:
+        odd.communicate(b"\n")
 
 
 def test_a_missing_pack_and_an_unwritable_folder_are_input_errors(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from bakeoff.files import (
 )
 from bakeoff.moe.rounding import Rounding
 from bakeoff.traces.dataset import PublicDataset
-from bakeoff.traces.models import Definition, Workload
+from bakeoff.traces.models import Definition, Solution, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
 SCHEMA = "bakeoff/plan/1"
@@ -256,6 +256,28 @@ def _participant(spec: SolutionSpec, config: Config) -> Participant:
     )
 
 
+def packed_solution(run: Path, plan: Plan, who: Participant) -> Path:
+    """The packed solution that a process runs; InputError unless it is the one that the plan names by its digest."""
+    path = run / str(who.build)
+    again = f"run `bakeoff build {who.twin_of or who.name} --arch {plan.backend} -o {path.parent}`"
+    if not path.is_file():
+        raise InputError(path, "no packed solution", "the one that the plan names", again)
+    packed = digest(read_json(path, Solution))
+    found = _twin_digest(packed) if who.twin_of else packed
+    if found != who.digest:
+        raise InputError(
+            path,
+            found=f"a packed solution with the digest {found[:12]}",
+            expected=f"{who.digest[:12]}, which config.json plans: what is planned is what runs",
+            hint=f"{again}, then `bakeoff plan`; or run Snakemake, which does both",
+        )
+    return path
+
+
+def _twin_digest(packed: str) -> str:
+    return sha256_bytes(canonical_json({"twin": packed}))
+
+
 def _twin(who: Participant) -> Participant:
     """The same packed solution under a second name; it is no contestant, since it cannot win against itself."""
     return who.model_copy(
@@ -264,7 +286,7 @@ def _twin(who: Participant) -> Participant:
             "label": f"{who.label} (twin)",
             "role": "peer",
             "twin_of": who.name,
-            "digest": sha256_bytes(canonical_json({"twin": who.digest})),
+            "digest": _twin_digest(who.digest),
         }
     )
 

@@ -31,11 +31,14 @@ rule build:
         f"{RUN}/logs/build.{{solution}}.log",
     params:
         out=lambda wildcards, output: str(Path(output[0]).parent),
+        folder=solution_folder,
+        traces=TRACES_ROOT,
         backend=SETTINGS.backend,
         definition=SETTINGS.definition,
     shell:
         "echo 'build       {wildcards.solution}' >&2; "
-        "bakeoff build {wildcards.solution} --arch {params.backend} --definition {params.definition} -o {params.out} 2> {log} >&2"
+        "bakeoff build {params.folder:q} --arch {params.backend} --definition {params.definition} "
+        "--traces {params.traces:q} -o {params.out} 2> {log} >&2"
 
 
 rule compile:
@@ -50,9 +53,12 @@ rule compile:
         f"{RUN}/logs/compile.{{solution}}.{{arch}}.log",
     params:
         out=lambda wildcards, output: str(Path(output[0]).parent),
+        folder=solution_folder,
+        traces=TRACES_ROOT,
     shell:
         "echo 'compile     {wildcards.solution} for {wildcards.arch}' >&2; "
-        "bakeoff build {wildcards.solution} --arch {wildcards.arch} --keep-going -o {params.out} 2> {log} >&2"
+        "bakeoff build {params.folder:q} --arch {wildcards.arch} --keep-going --traces {params.traces:q} -o {params.out} "
+        "2> {log} >&2"
 
 
 rule plan:

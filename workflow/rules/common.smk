@@ -46,6 +46,7 @@ if SETTINGS.image is None:
 
 RUN = f"results/runs/{SETTINGS.run}"
 SOLUTIONS = sorted(SPECS)
+TRACES_ROOT = os.path.relpath(configuration.under_root(SETTINGS.traces_root))
 # What every rule's shell starts with: the run's folder, and the command line of this checkout, installed or not.
 # In an image the command line is the image's: BAKEOFF_PYTHON is set there, and only there.
 # Doubled braces, because Snakemake formats the prefix together with the command.
@@ -87,6 +88,11 @@ def solution_files(wildcards):
     return [os.path.relpath(path) for path in SPECS[wildcards.solution].files()]
 
 
+def solution_folder(wildcards):
+    """The planned folder as a path with a slash, which `bakeoff build` tells from a name."""
+    return os.path.join(".", os.path.relpath(SPECS[wildcards.solution].folder))
+
+
 def harness_files(*rooms):
     """The code of the named rooms: a change there makes their results stale."""
     return sorted(
@@ -98,8 +104,10 @@ def harness_files(*rooms):
 
 
 def trace_files():
-    root = Path(SETTINGS.traces_root)
-    return [str(path) for path in sorted(root.rglob(f"{SETTINGS.definition}.json*"))]
+    return [
+        str(path)
+        for path in sorted(Path(TRACES_ROOT).rglob(f"{SETTINGS.definition}.json*"))
+    ]
 
 
 def committed_run(wildcards):

@@ -34,6 +34,7 @@ rule gate_power:
     params:
         definition=SETTINGS.definition,
         # A GPU run is of the full definition: the reference and all its mutants are too much for a CPU.
+        traces=TRACES_ROOT,
         device="cpu" if SETTINGS.backend == "cpu" else "cuda",
         chosen=(
             ""
@@ -42,7 +43,8 @@ rule gate_power:
         ),
     shell:
         "echo 'gate-power  planted mistakes against both gates' >&2; "
-        "bakeoff gate-power --definition {params.definition} --device {params.device} {params.chosen} -o {output} 2> >(tee {log} >&2)"
+        "bakeoff gate-power --definition {params.definition} --traces-root {params.traces:q} --device {params.device} "
+        "{params.chosen} -o {output} 2> >(tee {log} >&2)"
 
 
 rule assemble:

@@ -10,6 +10,7 @@ from bakeoff import failures
 
 failures.listen(
     logger,
-    [str(topic) for topic in workflow.output_settings.quiet],
+    # None in a remote job, and without a profile that sets it.
+    [str(topic) for topic in workflow.output_settings.quiet or []],
     dry_run=workflow.output_settings.dryrun,
 )

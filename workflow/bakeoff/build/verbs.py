@@ -123,7 +123,9 @@ def _definition(name: str, traces: Path) -> Path:
     from bakeoff.traces.store import TraceRoot
 
     widths = dict(zip(("full", "narrow"), WIDTHS, strict=True))
-    return TraceRoot(traces).definition_path(definition_name(*widths[name]) if name in widths else name)
+    # Absolute: the process that imports the solution runs in a folder of its own.
+    root = TraceRoot(traces.resolve())
+    return root.definition_path(definition_name(*widths[name]) if name in widths else name)
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ from bakeoff.measure.samples.records import Manifest, Record, Spent
 from bakeoff.measure.supervisor.block import Block
 from bakeoff.measure.supervisor.sessions import Setting, Task, utc_now
 from bakeoff.moe.geometry import Geometry
-from bakeoff.plan import Cell, Participant, Plan, read_plan
+from bakeoff.plan import Cell, Plan, packed_solution, read_plan
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify.bounds import bounds
 
@@ -86,7 +86,8 @@ class Ledger:
                 for cell in waiting[name]:
                     self.add(_unsupported(cell, self.block, self.plan.backend))
             elif waiting[name]:
-                tasks.append(Task(who, self._solution(who), waiting[name]))
+                solution = packed_solution(self.run, self.plan, who) if who.build else None
+                tasks.append(Task(who, solution, waiting[name]))
         if not self._due:
             self.tell(self._complete())
         if not tasks:
@@ -154,19 +155,6 @@ class Ledger:
     def close(self) -> None:
         for journal in self.journals.values():
             journal.close()
-
-    def _solution(self, who: Participant) -> Path | None:
-        if who.build is None:
-            return None
-        path = self.run / who.build
-        if not path.is_file():
-            raise InputError(
-                path,
-                found="no packed solution",
-                expected=f"what `bakeoff build {who.name}` writes",
-                hint=f"run `bakeoff build {who.name} --arch {self.plan.backend} -o {path.parent}`",
-            )
-        return path
 
     def _guarded(self) -> list[Path]:
         built = [self.run / who.build for who in self.plan.participants if who.build]

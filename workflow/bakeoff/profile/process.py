@@ -20,7 +20,7 @@ from bakeoff.config import under_root
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
 from bakeoff.measure.supervisor.children import environment
-from bakeoff.plan import Participant, Plan
+from bakeoff.plan import Participant, Plan, packed_solution
 from bakeoff.profile import counters, ncu, nsys
 from bakeoff.profile.child import Done, Job
 from bakeoff.profile.tiers import Facts, Tier
@@ -92,7 +92,7 @@ def make_piece(
     job = Job(
         tier=tier.name,
         participant=who.name,
-        solution=str(run / str(who.build)),
+        solution=str(packed_solution(run, plan, who)),
         scratch=str(folder / "scratch"),
         cache=str(run / "cache" / who.name),
         backend=plan.backend,

@@ -171,7 +171,8 @@ def process_tree() -> Tree:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                # A process names itself with any bytes; only what follows its name is text.
+                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
                 if fields[0] not in "ZX":
                     tree.setdefault(int(fields[1]), []).append(int(entry.name))
     return tree

@@ -136,6 +136,6 @@ class Workers:
 
 def _name_of(process: int) -> str:
     try:
-        return f"{process} ({Path(f'/proc/{process}/comm').read_text().strip()})"
+        return f"{process} ({Path(f'/proc/{process}/comm').read_text(errors='backslashreplace').strip()})"
     except OSError:
         return str(process)
