@@ -32,7 +32,7 @@ INSTALL := install --quiet --no-deps --compile
 LOCKED := $(INSTALL) --require-hashes
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast lint types format schemas recorded lock same-locks check-determinism summary bench bench-compare clean
+.PHONY: help setup setup-dev reproduce test test-fast lint types format schemas recorded lock same-locks check-determinism golden summary bench bench-compare clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drif
 
 check-determinism: $(TO_REPRODUCE)  ## render every report again and compare the bytes
 	@.ci/same_bytes.sh $(BIN)
+
+golden: $(TO_REPRODUCE)  ## compare what the pipeline computed with the frozen figures (tests/golden)
+	@$(BIN)/python tests/golden/compare.py
 
 summary:  ## the verdict and the newest report, as the summary of a CI job
 	@.ci/summary.sh
