@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from bakeoff import config as configuration
+from bakeoff.build.spec import read_spec
+from bakeoff.cli import main
 from bakeoff.errors import InputError
-from bakeoff.files import require_room
+from bakeoff.files import PROJECT_ROOT, require_room
 from integration.conftest import Checkout
 
 RUN = "results/runs/cpu"
@@ -277,3 +283,64 @@ def test_snakemake_stops_on_a_key_that_stands_twice_in_its_file(checkout: Checko
     done = checkout.snakemake("-n", config=["run=x"], check=False)
     assert done.returncode == 2
     assert "'blocks' stands twice" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("rol", "role"), ("discription", "description"), ("entrypoint", "entry_point"), ("backend", "backends")],
+)
+def test_a_misspelt_key_is_named_with_the_one_that_it_resembles(tmp_path: Path, wrong: str, right: str) -> None:
+    """Of a key that must be there; the misspelt one is named, not the missing one."""
+    folder = shutil.copytree(PROJECT_ROOT / "solutions/triton_fused_moe_v2", tmp_path / "triton_fused_moe_v2")
+    edit(folder, "solution.yaml", lambda text: text.replace(f"{right}:", f"{wrong}:", 1))
+    with pytest.raises(InputError) as refused:
+        read_spec(folder)
+    assert refused.value.where.startswith(f"{folder}/solution.yaml: field {wrong} ")
+    assert refused.value.expected == f"no such field; did you mean {right}?"
+
+
+def test_a_misspelt_key_deep_in_a_file_is_named(tmp_path: Path) -> None:
+    folder = shutil.copytree(PROJECT_ROOT / "solutions/triton_fused_moe_v2", tmp_path / "triton_fused_moe_v2")
+    spec = yaml.safe_load((folder / "solution.yaml").read_text())
+    spec["backends"]["cpu"]["desing"] = spec["backends"]["cpu"].pop("design")
+    (folder / "solution.yaml").write_text(yaml.safe_dump(spec))
+    with pytest.raises(InputError) as refused:
+        read_spec(folder)
+    assert "field backends.cpu.desing" in refused.value.where
+    assert refused.value.expected == "no such field; did you mean design?"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"blok": 3}, "field blok\n.*did you mean blocks"),
+        ({"profile": {"teir": "none"}}, "field profile.teir\n.*did you mean tier"),
+        ({"threads": 100_000}, "field threads\n.*less than or equal to 1024"),
+        ({"gpus": 1000}, "field gpus\n.*less than or equal to 64"),
+        ({"lock_clocks_mhz": 10**9}, "field lock_clocks_mhz\n.*less than or equal to 10000"),
+        ({"run": "a" * 201}, "field run\n.*at most 200 characters"),
+        ({"definition": "a" * 201}, "field definition\n.*at most 200 characters"),
+    ],
+)
+def test_a_setting_that_no_run_could_have_is_refused(settings: dict, words: str) -> None:
+    with pytest.raises(InputError, match=f"(?s)^here: {words}"):
+        configuration.parse(settings, "here")
+
+
+@pytest.mark.parametrize("words", ["audit results/published/2026-02-26_4way", "--help", "image cpu --help"])
+def test_an_answer_that_cannot_be_written_is_said(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "bakeoff", *words.split()]
+        done = subprocess.run(command, cwd=PROJECT_ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert "standard output\n  found:    cannot write: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_an_error_of_another_file_is_not_blamed_on_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bakeoff.stats.verbs.audit", fail)
+    with pytest.raises(OSError, match="No space left"):
+        main(["audit", "results/published/2026-02-26_4way"])

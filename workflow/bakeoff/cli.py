@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bakeoff import __version__
 from bakeoff.errors import BakeoffError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 # verb: (module with <verb>_arguments and <verb>, one line of help); the order is the order of the pipeline.
 VERBS = {
@@ -49,6 +54,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 done, 1 a check failed, 2 unusable input)."""
     words = list(sys.argv[1:] if argv is None else argv)
     verb = next((word for word in words if not word.startswith("-")), None)
+    try:
+        try:
+            return _run(words, verb)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a full disk can still be said
+    except BrokenPipeError:
+        _drop_output()
+        return 0
+    except OSError as error:
+        if not _drop_output():
+            raise
+        from bakeoff.files import unwritable
+
+        refused = unwritable("standard output", error)
+        print(f"bakeoff{f' {verb}' if verb else ''}: {refused}", file=sys.stderr)
+        return refused.exit_code
+
+
+def _run(words: list[str], verb: str | None) -> int:
     parser = _parser(verb)
     if not words:
         parser.print_help()
@@ -59,17 +84,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BakeoffError as error:
         print(f"bakeoff {verb}: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        return 0
     except KeyboardInterrupt:
         print(f"bakeoff {verb}: interrupted; finished cells are kept", file=sys.stderr)
         return 130
 
 
+def _drop_output() -> bool:
+    """Whether standard output cannot be written, by one more empty line; what it then still holds goes nowhere, or
+    Python would try it again, and complain, at its end."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help is an error where it cannot be written; argparse's own passes that over."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if message and (file := file or sys.stderr):
+            file.write(message)
+
+
 def _parser(verb: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bakeoff", description="A reproducible bake-off of FP8 mixture-of-experts GPU kernels."
-    )
+    parser = _Parser(prog="bakeoff", description="A reproducible bake-off of FP8 mixture-of-experts GPU kernels.")
     parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (module_name, text) in VERBS.items():

@@ -21,7 +21,8 @@ DEFINITIONS = {
 }
 # YAML's true, 1.0 and "1" are no whole numbers.
 Whole = Annotated[int, Field(strict=True)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# No longer than a folder's name may be (255 bytes), with room for what is appended to it.
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 # Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
 ARCH_OF_CAPABILITY: dict[tuple[int, int], Backend] = {(9, 0): "sm_90a", (10, 0): "sm_100a"}
 
@@ -94,7 +95,7 @@ class Config(Strict):
     timeout_s: Annotated[Whole, Field(ge=1, le=7 * 24 * 3600)] = Field(
         1200, description="Longest time for one cell, in seconds; then it is TIMEOUT."
     )
-    threads: Literal["auto"] | Annotated[Whole, Field(ge=1)] = Field(
+    threads: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1024)] = Field(
         "auto", description="CPU threads of a worker. auto: all cores on the cpu backend, 1 on a GPU."
     )
     compile: list[Literal["sm_90a", "sm_100a"]] = Field(
@@ -103,12 +104,12 @@ class Config(Strict):
     profile: ProfileConfig = Field(
         default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing."
     )
-    gpus: Annotated[Whole, Field(ge=1)] = Field(
+    gpus: Annotated[Whole, Field(ge=1, le=64)] = Field(
         1,
         description="GPUs of this host to spread whole blocks over; `CUDA_VISIBLE_DEVICES` says which, as for any "
         "CUDA program.",
     )
-    lock_clocks_mhz: Annotated[Whole, Field(ge=100)] | None = Field(
+    lock_clocks_mhz: Annotated[Whole, Field(ge=100, le=10_000)] | None = Field(
         None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
     )
     image: str | None = Field(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import difflib
 import errno
 import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,7 +109,7 @@ def require_room(folder: Path, megabytes: int) -> None:
         )
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: str | Path, error: OSError) -> InputError:
     """The error for a place that cannot be written: full disk, no permission, read-only, a file in the way."""
     return InputError(
         path,
@@ -215,13 +216,15 @@ def validate(value: Any, model: type[Model], where: str | Path) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _worded(error, value, where) from error
+        raise _worded(error, value, where, model) from error
 
 
-def _worded(error: ValidationError, value: Any, where: str | Path) -> InputError:
-    """The first field at fault. What fits none of several types has one failure per type: together they say what is
-    expected."""
-    flaws = [(_field(flaw, value), flaw) for flaw in error.errors()]
+def _worded(error: ValidationError, value: Any, where: str | Path, model: type[BaseModel]) -> InputError:
+    """The first field at fault, an unknown one before a missing one: a misspelt key makes both. What fits none of
+    several types has one failure per type: together they say what is expected."""
+    found = error.errors()
+    unknown = [flaw for flaw in found if flaw["type"] == "extra_forbidden"]
+    flaws = [(_field(flaw, value), flaw) for flaw in unknown + [flaw for flaw in found if flaw not in unknown]]
     # A list with a bad entry also "is not 'all'": the entry is what is wrong.
     fields = list(dict.fromkeys(field for field, _ in flaws if not any(_inside(other, field) for other, _ in flaws)))
     first = [flaw for field, flaw in flaws if field == fields[0]]
@@ -229,7 +232,9 @@ def _worded(error: ValidationError, value: Any, where: str | Path) -> InputError
     return InputError(
         f"{where}: field {'.'.join(map(str, fields[0])) or '(the document)'}{more}",
         found="nothing" if first[0]["type"] == "missing" else _found(first[0]["input"]),
-        expected=" or ".join(dict.fromkeys(map(_expected, first))),
+        expected=_expected_key(fields[0], found, model)
+        if first[0]["type"] == "extra_forbidden"
+        else " or ".join(dict.fromkeys(map(_expected, first))),
         hint="the file is of another version of bakeoff: make it again with the step that writes it"
         if fields[0] == ("schema",)
         else "correct the field; workflow/schemas/ holds every format and config/README.md every configuration key",
@@ -264,6 +269,33 @@ def _found(value: Any) -> str:
         return "values nested too deeply to show"
 
 
+def _expected_key(field: tuple[int | str, ...], flaws: Any, model: type[BaseModel]) -> str:
+    """In place of an unknown key: the known one that it resembles, first of those that are missing beside it."""
+    *place, key = field
+    missing = [str(flaw["loc"][-1]) for flaw in flaws if flaw["type"] == "missing" and _beside(flaw["loc"], place)]
+    for names in (missing, _keys(model.model_json_schema(by_alias=True))):
+        alike = difflib.get_close_matches(str(key), names, n=1)
+        if alike:
+            return f"no such field; did you mean {alike[0]}?"
+    return "no such field"
+
+
+def _beside(location: Sequence[int | str], place: list[int | str]) -> bool:
+    """Whether a failure is in the mapping at `place`; its location may also name types, which are no part of that."""
+    parts = iter(location[:-1])
+    return all(part in parts for part in place)
+
+
+def _keys(schema: Any) -> list[str]:
+    """Every field's name in a JSON Schema."""
+    if isinstance(schema, list):
+        return [key for part in schema for key in _keys(part)]
+    if not isinstance(schema, dict):
+        return []
+    own = schema.get("properties")
+    return [*(own if isinstance(own, dict) else ()), *(key for part in schema.values() for key in _keys(part))]
+
+
 def _expected(flaw: Any) -> str:
     context = flaw.get("ctx", {})
     text = {
@@ -271,6 +303,7 @@ def _expected(flaw: Any) -> str:
         "missing": "this field",
         "string_pattern_mismatch": f"text that matches {context.get('pattern')}",
         "string_too_short": "text that is not empty",
+        "string_too_long": f"text of at most {context.get('max_length')} characters",
         "too_short": f"at least {context.get('min_length')} of them",
     }.get(flaw["type"], str(flaw["msg"]))
     return text.removeprefix("Input should be ").removeprefix("Value error, ")
