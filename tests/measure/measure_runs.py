@@ -44,6 +44,12 @@ WRAPPER = (
     f"run_with(honest, {PARAMETERS})\n"
 )
 
+# What PASSED rests on.
+PASSED_GATES = {
+    "published": {"passed": True, "checks": {"matched_ratio": {"value": 0.93, "bound": 0.85, "passed": True}}},
+    "strict": {"passed": True, "checks": {"relative_l2": {"value": 0.043, "bound": 0.06, "passed": True}}},
+}
+
 
 def write_solution(root: Path, name: str, attack: str | None = None, files: dict[str, str] | None = None) -> Path:
     """The template as a solution; `attack` is the source of a module with run_with(honest, *arguments), which then

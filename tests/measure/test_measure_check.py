@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from bakeoff.files import PROJECT_ROOT
 from bakeoff.measure.wire.channel import ProtocolError
 from bakeoff.measure.wire.messages import Done, Ready, understand
 from measure_runs import bakeoff, write_solution
@@ -14,6 +15,9 @@ TOO_LARGE = (
     "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        "
     "arguments[-1].mul_(1.1)\n"
 )
+
+# Decided by the referee, the supervisor's clock and the state of the host.
+NOT_FOR_WORKERS = ("PASSED", "INCORRECT_NUMERICAL", "TIMEOUT", "DISTURBED", "NOT_RUN")
 
 
 def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path) -> None:
@@ -55,6 +59,14 @@ def test_check_names_the_users_file_and_not_a_copy(tmp_path: Path) -> None:
     assert refused.stderr.startswith(f"bakeoff check: {folder / 'solution.py'}:1\n")
 
 
+def test_check_fails_on_a_solution_that_answers_passed_itself(tmp_path: Path) -> None:
+    attack = (PROJECT_ROOT / "tests/hostile/answers_every_command.py").read_text()
+    folder = write_solution(tmp_path, "answers", f"{attack}\n\nrun_with = hostile\n")
+    refused = bakeoff("check", str(folder), "--backend", "cpu", "--workload", "T1_o32")
+    assert refused.returncode == 1 and "0 of 1 workloads PASSED" in refused.stdout, refused.stdout
+    assert "REJECTED" in refused.stdout and "forged_message" in refused.stdout
+
+
 def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
     from bakeoff.config import detect_backend
 
@@ -71,6 +83,9 @@ def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> N
         {"say": "judged", "id": 1},
         {"say": "done", "id": 1, "token": "t"},
         {"say": "done", "id": 1, "token": "t", "outcome": "WONDERFUL"},
+        *({"say": "done", "id": 1, "token": "t", "outcome": outcome} for outcome in NOT_FOR_WORKERS),
+        *({"say": "failed", "outcome": outcome, "reason": None, "detail": ""} for outcome in NOT_FOR_WORKERS),
+        {"say": "done", "id": 1, "token": "t", "outcome": "REJECTED", "reason": "strict_gate"},
         {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"event_us": [-1.0]}},
         {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"event_us": [float("nan")]}},
         {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"imagined_us": [1.0]}},

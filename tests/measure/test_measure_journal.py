@@ -14,7 +14,7 @@ from bakeoff.errors import InputError
 from bakeoff.measure.samples.journal import Journal, read_journal
 from bakeoff.measure.samples.outcomes import Outcome
 from bakeoff.measure.samples.records import Record, parse_line, seal
-from measure_runs import environment
+from measure_runs import PASSED_GATES, environment
 
 
 def record(key: str = "k", outcome: Outcome = Outcome.PASSED, **fields: object) -> Record:
@@ -26,6 +26,7 @@ def record(key: str = "k", outcome: Outcome = Outcome.PASSED, **fields: object) 
         "family": "fib",
         "seed": 0,
         "block": 0,
+        "gates": PASSED_GATES if outcome == Outcome.PASSED else {},
     }
     return Record(key=key, outcome=outcome, started="2000-01-01T00:00:00+00:00", seconds=0.1, **{**given, **fields})  # type: ignore[arg-type]
 

@@ -9,12 +9,13 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from bakeoff.errors import CheckFailed
 from bakeoff.files import read_jsonl
 from bakeoff.measure.samples.outcomes import Outcome, fib_status
-from bakeoff.measure.samples.records import Verification
+from bakeoff.measure.samples.records import Verdict, Verification
 from bakeoff.plan import Plan, read_plan
 from bakeoff.profile.check import check as check_profile
 from bakeoff.profile.check import describe as describe_profile
@@ -59,17 +60,19 @@ def _coverage(head: str, wanted: Iterable[tuple[str, ...]], found: Iterable[tupl
 
 
 def _trace_flaws(name: str, trace: Trace) -> list[str]:
-    """A trace without a typed outcome, with a status that contradicts it, or that did not pass."""
+    """A trace without a typed outcome, with one that does not stand or that its status contradicts, or that did not
+    pass."""
     if trace.evaluation is None:
         return [f"{name}: no evaluation"]
-    note: Any = (trace.evaluation.model_extra or {}).get("bakeoff")
-    outcome = note.get("outcome") if isinstance(note, dict) else None
-    if outcome not in set(Outcome):
-        return [f"{name}: no typed outcome ({outcome!r})"]
-    if trace.evaluation.status != fib_status(Outcome(outcome)):
-        return [f"{name}: status {trace.evaluation.status} contradicts the outcome {outcome}"]
-    reason = f" ({note['reason']})" if note.get("reason") else ""
-    return [] if outcome == Outcome.PASSED else [f"{name}: {outcome}{reason}"]
+    try:
+        found = Verdict.model_validate((trace.evaluation.model_extra or {}).get("bakeoff"))
+    except ValidationError as error:
+        flaw = error.errors()[0]
+        return [f"{name}: no typed outcome that stands: {'.'.join(map(str, flaw['loc']))} {flaw['msg']}"]
+    if trace.evaluation.status != fib_status(found.outcome):
+        return [f"{name}: status {trace.evaluation.status} contradicts the outcome {found.outcome}"]
+    reason = f" ({found.reason})" if found.reason else ""
+    return [] if found.outcome == Outcome.PASSED else [f"{name}: {found.outcome}{reason}"]
 
 
 def verify_run(run: Path) -> str:

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bakeoff.build.record import BuildRecord
 from bakeoff.errors import InputError
 from bakeoff.files import parse_json, read_bytes, read_json, validate
 from bakeoff.measure.host import Host
 from bakeoff.measure.samples import records
-from bakeoff.measure.samples.outcomes import Outcome
+from bakeoff.measure.samples.outcomes import Outcome, passed_stands
 from bakeoff.plan import Plan, PlannedWorkload, read_plan
 from bakeoff.profile import section as profile
 from bakeoff.stats import environment
@@ -69,6 +69,8 @@ class Note(BaseModel):
     missing_tiers: dict[str, str] = Field(default_factory=dict)
     discarded: int = 0
     warnings: list[str] = Field(default_factory=list)
+
+    _passed_stands = model_validator(mode="after")(passed_stands)
 
 
 def load_run(folder: Path, protocol: str | None = None) -> RunData:

@@ -1,7 +1,7 @@
 """What `measure` writes: journal lines, the manifest of a block, and the lines of verification.jsonl.
 
-Entry points: `Record` (one journal line), `Manifest`, `Verification`; `seal` and `parse_line` make and check a line's
-digest.
+Entry points: `Record` (one journal line), `Manifest`, `Verification`, `Verdict`; `seal` and `parse_line` make and check
+a line's digest. No document that says PASSED can be made without the figures of both gates.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, sha256_bytes, validate
-from bakeoff.measure.samples.outcomes import Outcome, Reason
+from bakeoff.measure.samples.outcomes import Outcome, Reason, passed_stands
 
 TIERS = ("wall_us", "event_us", "cupti_busy_us", "cupti_span_us")
 
@@ -84,6 +84,8 @@ class Record(_Part):
     """Where the worker's own share of that went, as the worker says: making inputs, guarded calls, timed calls, handing
     over outputs."""
 
+    _passed_stands = model_validator(mode="after")(passed_stands)
+
 
 class Spent(_Part):
     """Where the time of a block went, in seconds."""
@@ -133,10 +135,25 @@ class Verification(_Part):
     gates: dict[str, GateRecord]
     numerics: dict[str, float | int | None]
 
+    _passed_stands = model_validator(mode="after")(passed_stands)
+
+
+class Verdict(BaseModel):
+    """Of the object "bakeoff" of a trace: what became of the cell, and what that rests on."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    outcome: Outcome
+    reason: Reason | None = None
+    gates: dict[str, GateRecord] = Field(default_factory=dict)
+
+    _passed_stands = model_validator(mode="after")(passed_stands)
+
 
 def seal(record: Record) -> bytes:
-    """A journal line with its digest, newline included."""
-    body = record.model_dump(mode="json")
+    """A journal line with its digest, newline included. ValueError for a PASSED that does not stand: a record that was
+    changed after it was made (`model_copy`) has not been validated."""
+    body = passed_stands(record).model_dump(mode="json")
     return canonical_json({**body, "digest": sha256_bytes(canonical_json(body))}) + b"\n"
 
 

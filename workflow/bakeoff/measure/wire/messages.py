@@ -1,4 +1,8 @@
-"""What an untrusted worker may say: its answers are validated before anything else looks at them."""
+"""What an untrusted worker may say: its answers are validated before anything else looks at them.
+
+A worker reports failures of its own only. PASSED and whatever else is decided outside it (by the referee, the clock,
+the state of the host) is no word of this vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,36 @@ from bakeoff.measure.wire.channel import ProtocolError
 Microseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=20_000)]
+# What a worker can find out about its own solution.
+Failure = Literal[
+    Outcome.INCORRECT_SHAPE,
+    Outcome.INCORRECT_DTYPE,
+    Outcome.CRASHED,
+    Outcome.RUNTIME_ERROR,
+    Outcome.OUT_OF_MEMORY,
+    Outcome.COMPILE_ERROR,
+    Outcome.UNSUPPORTED,
+    Outcome.REJECTED,
+]
+FailureReason = Literal[
+    Reason.UNSTABLE_OUTPUT,
+    Reason.LATE_OUTPUT,
+    Reason.MODIFIED_INPUT,
+    Reason.REPLACED_OUTPUT,
+    Reason.WROTE_OUTSIDE_OUTPUT,
+    Reason.REPLACED_FUNCTION,
+    Reason.LEFT_HOOK,
+    Reason.LEFT_THREAD,
+    Reason.SKIPPED_CALLS,
+    Reason.EDITED_RUN,
+    Reason.FORBIDDEN_IMPORT,
+    Reason.READ_HARNESS,
+    Reason.EXITED,
+    Reason.ALLOCATION,
+    Reason.POISONED_CONTEXT,
+    Reason.NO_BACKEND,
+    Reason.MISSING_PACKAGE,
+]
 
 
 class _Message(BaseModel):
@@ -30,8 +64,8 @@ class Failed(_Message):
     """The solution could not be imported; the worker ends."""
 
     say: Literal["failed"]
-    outcome: Outcome
-    reason: Reason | None
+    outcome: Failure
+    reason: FailureReason | None
     detail: Text
 
 
@@ -59,8 +93,8 @@ class Done(_Message):
     say: Literal["done"]
     id: int
     token: str
-    outcome: Outcome | None
-    reason: Reason | None = None
+    outcome: Failure | None
+    reason: FailureReason | None = None
     detail: Text | None = None
     outputs: list[Output] = []
     tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[Microseconds]] = {}
@@ -88,6 +122,7 @@ def understand(message: dict[str, Any]) -> Message:
     try:
         return kind.model_validate(message)
     except ValidationError as error:
+        flaw = error.errors()[0]
         raise ProtocolError(
-            f"malformed message {kind.__name__}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
+            f"malformed message {kind.__name__}: {flaw['loc']}: {str(flaw['input'])[:100]!r}: {flaw['msg']}"
         ) from error
