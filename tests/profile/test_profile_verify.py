@@ -17,6 +17,7 @@ def no_other_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything but the profile is in order."""
     monkeypatch.setattr(complete, "read_jsonl", lambda *_: [])
     monkeypatch.setattr(complete, "findings", lambda *_: [])
+    monkeypatch.setattr(complete, "gaps", lambda *_: [])
 
 
 @pytest.mark.usefixtures("no_other_findings")

@@ -1,4 +1,5 @@
-"""`bakeoff verify RUN`: does the run have every cell that its plan asks for, each once, typed and PASSED?
+"""`bakeoff verify RUN`: does the run have every block, journal and cell that its plan asks for, each cell once, typed
+and PASSED?
 
 Entry points: `findings` (pure: documents in, sentences out) and the verb. Nothing is measured or judged again.
 """
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from bakeoff.errors import CheckFailed
 from bakeoff.files import read_jsonl
+from bakeoff.measure.samples.coverage import gaps
 from bakeoff.measure.samples.outcomes import Outcome, fib_status
 from bakeoff.measure.samples.records import Verdict, Verification
 from bakeoff.plan import Plan, read_plan
@@ -84,6 +86,7 @@ def verify_run(run: Path) -> str:
     }
     traces = {protocol: read_jsonl(run / name, Trace) for protocol, name in names.items()}
     found = [
+        *gaps(run, plan),
         *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
         *map(str, check_profile(run)),
     ]

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from bakeoff import locks
 from bakeoff.errors import InputError
-from bakeoff.files import canonical_json, pretty_json, read_json, sha256_bytes, write_atomic
+from bakeoff.files import pretty_json, read_json, write_atomic
 from bakeoff.measure import host
 from bakeoff.measure.device.opening import FAKE_DEVICE
+from bakeoff.measure.samples.coverage import journal_digest
 from bakeoff.measure.samples.journal import Journal, block_folder, journal_path
 from bakeoff.measure.samples.outcomes import HINTS, UNFINISHED, Outcome, Reason
 from bakeoff.measure.samples.protocol import block_cells, block_order
@@ -121,16 +122,9 @@ class Ledger:
         """The block's manifest; every cell is there by now."""
         finals = self._finals()
         outcomes = _outcomes(finals)
+        newest = {cell.key: record for cell, record in finals.items() if record}
         digests = {
-            name: sha256_bytes(
-                canonical_json(
-                    [
-                        (cell.key, record.outcome if record else None)
-                        for cell, record in finals.items()
-                        if cell.participant == name
-                    ]
-                )
-            )
+            name: journal_digest([cell for cell in self.cells if cell.participant == name], newest)
             for name in self.journals
         }
         return Manifest(

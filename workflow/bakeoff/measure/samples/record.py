@@ -12,7 +12,8 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_bytes, unwritable, write_atomic
-from bakeoff.measure.samples.assemble import assemble_run, collect
+from bakeoff.measure.samples.assemble import assemble_run
+from bakeoff.measure.samples.coverage import gaps
 from bakeoff.measure.samples.journal import COMPRESSED, block_folder, journal_path
 from bakeoff.plan import read_plan
 
@@ -57,19 +58,11 @@ def record_run(run: Path, target: Path) -> None:
 
 
 def _check_complete(run: Path) -> None:
-    plan = read_plan(run)
-    records = collect(run, plan)
-    blocks = set(range(plan.blocks))
-    missing = []
-    for cell in plan.cells:
-        place = (cell.participant, cell.workload, cell.protocol, cell.family, cell.seed)
-        due = blocks if cell.kind == "measure" else {0}
-        seen = set(records[place].records) if place in records else set()
-        missing += [f"{cell.participant}/{cell.workload} in block {block}" for block in sorted(due - seen)]
-    if missing:
+    found = gaps(run, read_plan(run))
+    if found:
         raise InputError(
             run,
-            found=f"{len(missing)} cells without a record, {missing[0]} first",
+            found=f"{found[0]}{f' (and {len(found) - 1} more such gaps)' if len(found) > 1 else ''}",
             expected="a complete run",
             hint="run `bakeoff measure` for every block of the plan, then record it",
         )
