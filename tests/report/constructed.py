@@ -239,7 +239,8 @@ def gpu_run(solutions: int = 4, number: int = 19, blocks: int = 5, lost: int = 0
     for k, p in enumerate(everyone):
         for n, w in enumerate(loads):
             ratio = _speedup(k, n, blocks)
-            cells.append(passed_cell(p.name, w.id, speedup=ratio, latency=20000 / ratio.value))
+            made = passed_cell(p.name, w.id, speedup=ratio, latency=20000 / ratio.value)
+            cells.append(made.model_copy(update={"blocks": blocks}))
     for place in range(lost):
         outcome = ("CRASHED", "UNSUPPORTED", "NOT_RUN", "TIMEOUT")[place % 4]
         cells[place] = failed_cell(cells[place].solution, cells[place].workload, outcome, None)

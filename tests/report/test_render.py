@@ -291,6 +291,47 @@ def test_a_condition_counts_all_that_failed_it_not_only_those_it_names() -> None
     assert "none passed" in page.text and "One block has no interval" not in page.text
 
 
+def with_blocks(*counts: int, planned: int = 10) -> model.Analysis:
+    """A run whose cells rest on so many blocks, in turn."""
+    a = constructed.gpu_run(blocks=planned)
+    cells = [c.model_copy(update={"blocks": n}) for c, n in zip(a.cells, itertools.cycle(counts), strict=False)]
+    return a.model_copy(update={"cells": cells})
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"), [((10,), "10 blocks"), ((8,), "8 of 10 blocks"), ((10, 10, 9), "9 to 10 of 10 blocks")]
+)
+def test_a_page_says_on_how_many_blocks_its_figures_rest(counts: tuple[int, ...], said: str) -> None:
+    a = with_blocks(*counts)
+    written = rendering.render(a)
+    page, markdown = Page.of(written["report.html"]), written["report.md"].decode()
+    missing = counts != (10,)
+    for text in (page.text, markdown):
+        assert f"the geometric mean over {said}, paired" in text
+        assert (f"; over {said}" in text) == missing  # the tile of how sure it is
+        assert re.search(rf"Blocks\W*{said.removesuffix(' blocks')}\b", text)
+        assert not missing or not re.search(r"over \W*10 blocks", text)
+    kicker = next(e.text for e in page.all("p") if e.attributes.get("class") == "kicker")
+    assert (said in kicker) == missing
+    index = render_index([Source(a, "analysis.json", "report.html")])
+    assert f"over {said} (each solution once" in Page.of(index).text
+
+
+def test_a_cell_with_fewer_blocks_than_the_others_says_so() -> None:
+    a = with_blocks(10, 10, 9)
+    page = Page.of(rendering.render(a)["report.html"])
+    assert sum("9 blocks" in e.text for e in page.all("small")) == sum(c.blocks == 9 for c in a.cells) > 0
+    assert not any("8 blocks" in e.text for e in Page.of(rendering.render(with_blocks(8))["report.html"]).all("small"))
+
+
+def test_one_block_that_is_left_of_many_supports_nothing() -> None:
+    a = constructed.gpu_run(blocks=1)
+    left = a.model_copy(update={"run": a.run.model_copy(update={"blocks": 10})})
+    page = Page.of(rendering.render(left)["report.html"])
+    assert "one value" in page.text and "1 of 10 blocks" in page.text
+    assert "No lead is supported: there is one value a cell" in page.text
+
+
 def test_a_run_under_two_protocols_shows_both_and_whether_the_order_holds() -> None:
     a = analysis("with_peer")
     same = model.ProtocolSummary(protocol="fib-0.1.2", summaries=a.summaries)

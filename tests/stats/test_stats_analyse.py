@@ -220,7 +220,7 @@ def test_a_cpu_run_shows_correctness_and_no_performance():
     assert not analysis.performance_shown
     text = document_bytes(analysis).decode()
     assert all(
-        entry.latency_us is None and entry.speedup is None and entry.mde is None and entry.blocks == 0
+        entry.latency_us is None and entry.speedup is None and entry.mde is None and entry.blocks == 1
         for entry in analysis.cells
     )
     assert not (
@@ -281,6 +281,31 @@ def test_a_missing_block_leaves_the_other_blocks(faulty):
         if entry.workload == "T59_o160"
     )
     assert verdict.verdict is None and verdict.undecided == "one_block" and verdict.ratio.value > 0
+
+
+def test_cells_with_fewer_blocks_than_planned_are_counted_and_named(four, faulty):
+    assert all(check.code != "blocks_complete" for check in four.validity)
+    short = next(check for check in faulty.validity if check.code == "blocks_complete")
+    assert short.items == ["flashinfer_moe/T59_o160", "triton_fused_moe_v2/T58_o64"] and short.status == "warning"
+    assert (short.found, short.of) == (49, 51)
+
+
+def test_on_the_cpu_backend_blocks_are_counted_as_well():
+    made = named("cpu", blocks=3, missing_blocks={("flashinfer_moe", 80): [1]})
+    analysis = analysed(made)
+    assert {(entry.solution, entry.workload): entry.blocks for entry in analysis.cells if entry.blocks != 3} == {
+        ("flashinfer_moe", "T80_o96"): 2
+    }
+
+
+def test_a_speedup_counts_the_blocks_that_hold_the_reference_too(tmp_path):
+    folder = write(named("five_blocks"), tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "traces.jsonl").read_text().splitlines()]
+    for entry in lines[0]["evaluation"]["bakeoff"]["per_block"][:2]:
+        entry["reference_us"] = None
+    (folder / "traces.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    counts = [entry.blocks for entry in analysis_of(folder).cells]
+    assert sorted(counts) == [3] + [5] * 75
 
 
 def test_rankings_use_the_workloads_that_all_contestants_have(faulty):

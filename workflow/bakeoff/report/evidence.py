@@ -164,7 +164,7 @@ def header_facts(view: View) -> list[tuple[str, str]]:
         ("dataset", run.dataset or f.MISSING),
         ("protocol", run.protocol or f.MISSING),
         ("time_tier", clocks),
-        ("blocks", f.count(run.blocks)),
+        ("blocks", view.blocks_of),
         ("families", ", ".join(run.families) or f.MISSING),
         ("seeds", ", ".join(map(str, run.seeds)) or f.MISSING),
         ("timeout", f.MISSING if run.timeout_s is None else f"{f.count(run.timeout_s)} s"),

@@ -95,7 +95,7 @@ def side_by_side(entries: Sequence[Entry]) -> Table:
             cell(a.run.hardware),
             cell(a.run.backend),
             cell(passed, f"{passed}/{len(a.cells)}"),
-            cell(a.run.blocks, f.count(a.run.blocks)),
+            cell(entry.view.block_counts[-1], entry.view.blocks_of),
         ]
         for name in names:
             found = entry.view.summaries.get(name)

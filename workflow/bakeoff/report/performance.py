@@ -104,8 +104,10 @@ def value_cells(view: View, person: Person, workload: str, tone: str) -> list[Ce
     found = view.cells.get((person.name, workload))
     if found is not None and found.speedup is not None:
         value = found.speedup
+        fewer = f.plural(found.blocks, "block") if found.blocks < view.block_counts[-1] else ""
+        note = ", ".join(filter(None, (estimate_text(value), fewer)))
         return [
-            cell(value.value, f.speedup(value.value), note=estimate_text(value), tone=tone),
+            cell(value.value, f.speedup(value.value), note=note, tone=tone),
             cell(value.low),
             cell(value.high),
         ]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from bakeoff.report import formats as f
 from bakeoff.stats.model import Analysis, Cell, Estimate, Pair, ProfileCurve, Summary, Winner, Workload
 
 Lexicon = Mapping[str, Mapping[str, str]]
@@ -133,6 +134,34 @@ class View:
         if self.a.run.kind == "published":
             return "published"
         return "measured" if self.a.performance_shown else "cpu"
+
+    @cached_property
+    def block_counts(self) -> list[int]:
+        """The numbers of blocks that cells rest on, least first; the planned one where no cell has a value."""
+        return sorted({cell.blocks for cell in self.a.cells if cell.blocks}) or [self.a.run.blocks]
+
+    @cached_property
+    def repeated(self) -> bool:
+        """Whether cells rest on more than one block, so that statistics could support something."""
+        return self.block_counts[-1] > 1
+
+    @cached_property
+    def blocks_missing(self) -> bool:
+        """Whether some cell rests on another number of blocks than planned."""
+        return self.block_counts != [self.a.run.blocks]
+
+    @cached_property
+    def blocks_of(self) -> str:
+        """How many blocks the figures rest on, of how many planned if that differs: "10", "8 of 10", "8 to 10 of
+        10"."""
+        least, most = self.block_counts[0], self.block_counts[-1]
+        found = f.count(most) if least == most else f"{f.count(least)} to {f.count(most)}"
+        return f"{found} of {f.count(self.a.run.blocks)}" if self.blocks_missing else found
+
+    @cached_property
+    def blocks(self) -> str:
+        """The same with its noun: "8 of 10 blocks"."""
+        return f"{self.blocks_of} block{'' if self.a.run.blocks == 1 else 's'}"
 
     @cached_property
     def has_intervals(self) -> bool:

@@ -113,7 +113,9 @@ def _rounded(value: Any) -> Any:
 def _cells(data: RunData, figures: Figures | None) -> list[Cell]:
     """The cells with their figures; a cell that did not pass has none."""
     if figures is None:
-        return data.cells
+        return [
+            cell.model_copy(update={"blocks": count}) for cell, count in zip(data.cells, _blocks(data), strict=True)
+        ]
     rows = {name: row for row, name in enumerate(figures.samples.solutions)}
     columns = {name: column for column, name in enumerate(figures.samples.workloads)}
     return [_cell(cell, rows[cell.solution], columns[cell.workload], data, figures) for cell in data.cells]
@@ -124,14 +126,15 @@ def _cell(cell: Cell, row: int, column: int, data: RunData, figures: Figures) ->
     present = ~np.isnan(samples.log_time[row, column])
     if not present.any():
         return cell
-    rival = next((other for other in rivals(figures.speed, figures.contestants, column) if other != row), None)
+    order = rivals(figures.speed, figures.contestants, column, figures.duels)
+    rival = next((other for other in order if other != row), None)
     latency = _estimate_at(figures.latency, row, column) if samples.times_known else None
     floor = data.workloads[column].floor
     return cell.model_copy(
         update={
             "latency_us": latency,
             "speedup": _estimate_at(figures.speedup, row, column),
-            "blocks": int(present.sum()),
+            "blocks": int(figures.paired[row, column] or present.sum()),
             "mde": figures.duels.mde(row, rival, column) if rival is not None else None,
             "mde_against": samples.solutions[rival] if rival is not None else None,
             "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(figures.outliers[row, column])],
@@ -247,7 +250,27 @@ def _completeness(data: RunData) -> list[Check]:
         *_verified(data),
         *_gate_power(data),
         Check(code="blocks_enough", status=decided, found=blocks, of=2),
+        *_blocks_complete(data),
     ]
+
+
+def _blocks(data: RunData) -> list[int]:
+    """Blocks with a time, of each of the data's cells."""
+    samples = data.samples
+    found = (~np.isnan(samples.log_time)).sum(axis=2)
+    places = ((samples.solutions.index(cell.solution), samples.workloads.index(cell.workload)) for cell in data.cells)
+    return [int(found[place]) for place in places]
+
+
+def _blocks_complete(data: RunData) -> list[Check]:
+    """Cells with figures from fewer blocks than planned; no condition of a run in which none is missing."""
+    counts = {f"{cell.solution}/{cell.workload}": count for cell, count in zip(data.cells, _blocks(data), strict=True)}
+    measured = {name: count for name, count in counts.items() if count}
+    short = [name for name, count in measured.items() if count < data.header.blocks]
+    if not short:
+        return []
+    whole = len(measured) - len(short)
+    return [Check.over(short, code="blocks_complete", status="warning", found=whole, of=len(measured))]
 
 
 def _verified(data: RunData) -> list[Check]:

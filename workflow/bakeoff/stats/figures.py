@@ -29,6 +29,8 @@ class Figures:
     reference: Interval
     """The reference's latency, from the same tier as the solution's."""
     speedup: Interval
+    paired: NDArray[np.int64]
+    """Blocks that the speedup rests on."""
     speed: Floats
     """What solutions are ordered by at a workload: speedups, or where one lacks its reference the times themselves."""
     outliers: NDArray[np.bool_]
@@ -47,6 +49,7 @@ class Figures:
             latency=median_interval(samples.log_time),
             reference=median_interval(samples.log_reference),
             speedup=speedup,
+            paired=block_means(samples.log_speedup).count,
             speed=_speed(samples, speedup.value),
             outliers=outliers(samples.log_time),
             pairs=pairs,

@@ -81,6 +81,7 @@ class Check(Part):
         "cells_passed",  # every planned cell PASSED
         "verifications_passed",  # every further family and seed PASSED
         "blocks_enough",  # verdicts were possible
+        "blocks_complete",  # every cell with figures has them from every planned block; given only if one has not
         "samples_disturbed",  # samples discarded for throttling or a foreign process
         "tiers_missing",  # time tiers that the host could not record
         "gate_power",  # the strict gate kills enough mutants
@@ -256,7 +257,8 @@ class Cell(Part):
     """Reference time over the solution's, paired by block: geometric mean over blocks. A published value has no
     interval."""
     blocks: int = 0
-    """Blocks with a valid sample."""
+    """Blocks that the speedup rests on: they hold a time of the solution and of the reference. Without a speedup, those
+    with a time of the solution."""
     mde: float | None = None
     """Least difference to `mde_against` that this many blocks find with power 0.8 at the corrected level (0.03 is 3
     %)."""

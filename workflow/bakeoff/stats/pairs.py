@@ -157,6 +157,12 @@ class Duels:
         found = self._pairs[b, a].verdicts[workload]
         return None if found is None else _MIRROR.get(found, found)
 
+    def lead(self, a: int, b: int, workload: int) -> float:
+        """Log ratio of a's speed to b's over the blocks that hold both; NaN where there is none."""
+        straight = (a, b) in self._pairs
+        value = float(self._pairs[(a, b) if straight else (b, a)].ratio.value[workload])
+        return value if straight else -value
+
     def ratio(self, a: int, b: int, workload: int) -> Estimate | None:
         straight = (a, b) in self._pairs
         ratio = self._pairs[(a, b) if straight else (b, a)].ratio
@@ -170,17 +176,26 @@ class Duels:
         return number(self._pairs[(min(a, b), max(a, b))].mde[workload])
 
 
-def rivals(values: Floats, contestants: list[int], workload: int) -> list[int]:
+def rivals(values: Floats, contestants: list[int], workload: int, duels: Duels) -> list[int]:
     """Contestants with a value at a workload, fastest first; equal ones in the run's order. `values`: (solutions,
-    workloads) log speeds."""
+    workloads) log speeds.
+
+    Where blocks are missing, a speed over a solution's own blocks has their noise, so what counts is the pair's common
+    blocks: each is put before the first one that it is ahead of there. So nobody is behind the next one in the order,
+    even if the pairs, each over other blocks, should contradict each other.
+    """
     present = [row for row in contestants if not np.isnan(values[row, workload])]
-    return sorted(present, key=lambda row: -values[row, workload])
+    order: list[int] = []
+    for row in sorted(present, key=lambda row: -values[row, workload]):
+        ahead = (place for place, other in enumerate(order) if duels.lead(row, other, workload) > EQUAL)
+        order.insert(next(ahead, len(order)), row)
+    return order
 
 
 def winners(samples: Samples, values: Floats, contestants: list[int], duels: Duels) -> list[Winner]:
     """Leader and, where supported, winner of every workload."""
     return [
-        _winner(samples, values[:, index], rivals(values, contestants, index), index, duels)
+        _winner(samples, values[:, index], rivals(values, contestants, index, duels), index, duels)
         for index in range(len(samples.workloads))
     ]
 
@@ -192,11 +207,16 @@ def _winner(samples: Samples, speeds: Floats, order: list[int], workload: int, d
     leader, others = order[0], order[1:]
     verdicts = {other: duels.verdict(leader, other, workload) for other in others}
     decided = any(verdicts.values())
+
+    def level(other: int) -> bool:
+        lead = duels.lead(leader, other, workload)
+        return abs(speeds[leader] - speeds[other] if np.isnan(lead) else lead) <= EQUAL
+
     tied = [names[other] for other, verdict in verdicts.items() if decided and verdict != Verdict.FASTER]
     return Winner(
         workload=samples.workloads[workload],
         leader=names[leader],
-        level=[names[other] for other in others if speeds[leader] - speeds[other] <= EQUAL],
+        level=[names[other] for other in others if level(other)],
         runner_up=names[others[0]] if others else None,
         lead=duels.ratio(leader, others[0], workload) if others else None,
         p_difference=duels.p_difference(leader, others[0], workload) if others else None,
