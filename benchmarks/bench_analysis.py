@@ -1,7 +1,7 @@
 """Time and memory of `bakeoff analyse` for 76, 1,000 and 10,000 traces, ten blocks each.
 
 Run it after `make setup-dev`: `.venv/bin/python benchmarks/bench_analysis.py`. The runs are those that the tests
-construct (tests/stats/make.py). Each size runs in a process of its own, so that the memory is that of one analysis;
+construct (tests/support/make.py). Each size runs in a process of its own, so that the memory is that of one analysis;
 imports are included, writing the run is not.
 """
 
@@ -37,7 +37,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "stats"))
-    from make import Made, write
+    from support.make import Made, write
 
     print(f"{'traces':>7} {'seconds':>8} {'CPU s':>7} {'peak MiB':>9} {'analysis.json MiB':>18}")
     for workloads in SIZES:

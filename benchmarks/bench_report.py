@@ -1,7 +1,7 @@
 """Time, memory and page size of `bakeoff report` for 76, 1,000 and 10,000 traces, ten blocks each.
 
 Run it after `make setup-dev`: `.venv/bin/python benchmarks/bench_report.py`. The runs are those that the tests
-construct (tests/stats/make.py). Each size runs in a process of its own, so that the memory is that of one report;
+construct (tests/support/make.py). Each size runs in a process of its own, so that the memory is that of one report;
 imports are included, the analysis is not.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
     from bakeoff.cli import main as bakeoff
 
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "stats"))
-    from make import Made, write
+    from support.make import Made, write
 
     print(f"{'traces':>7} {'seconds':>8} {'CPU s':>7} {'peak MiB':>9} {'page kB':>8}")
     for workloads in SIZES:

@@ -103,12 +103,12 @@ def measure() -> list[dict[str, Any]]:
     import torch
     from bakeoff.build.pack import pack
     from bakeoff.build.spec import read_spec
-    from bakeoff.measure.samples.protocol import Fib
-    from bakeoff.measure.worker.bench import Bench, Cell
-    from bakeoff.measure.worker.participant import load
-    from bakeoff.measure.worker.sandbox import Audit
-    from bakeoff.measure.worker.timing import _fib_trial
-    from bakeoff.moe.geometry import Geometry
+    from bakeoff.core.moe.geometry import Geometry
+    from bakeoff.core.protocols import Fib
+    from bakeoff.core.worker.bench import Bench, Cell
+    from bakeoff.core.worker.participant import load
+    from bakeoff.core.worker.sandbox import Audit
+    from bakeoff.core.worker.timing import _fib_trial
     from bakeoff.traces.models import document
     from flashinfer_bench.bench.timing import _clone_args, do_bench
 

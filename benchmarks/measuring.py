@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.files import replace_marked
-from bakeoff.measure.samples.journal import block_folder, journal_path, read_journal
-from bakeoff.measure.samples.outcomes import Outcome
-from bakeoff.measure.samples.records import Record
-from bakeoff.plan import Plan, read_plan
+from bakeoff.plan import read_plan
+from bakeoff.runs.journal import block_folder, journal_path, read_journal
+from bakeoff.schema.outcomes import Outcome
+from bakeoff.schema.plan import Plan
+from bakeoff.schema.sample import Record
 
 RECORDED = Path(__file__).parents[1] / "results" / "recorded"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurement.md"

@@ -9,12 +9,12 @@ from pathlib import Path
 import build_solutions as small
 import pytest
 from bakeoff.build.compile import build_solution
-from bakeoff.build.record import BuildRecord
 from bakeoff.build.spec import SolutionSpec
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
-from build_kernels import cuda
-from build_solutions import NARROW_FILE, gpu_description
+from bakeoff.schema.build import BuildRecord
+from support.build_kernels import cuda
+from support.build_solutions import NARROW_FILE, gpu_description
 
 FAMILY = {"sm_90a": "wgmma", "sm_100a": "tcgen05"}
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 from bakeoff.build.export import export
 from bakeoff.build.spec import discover
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import make_routing, routing_stats
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import make_routing, routing_stats
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import Case, TraceRoot
-from build_solutions import NARROW, SOLUTIONS
 from flashinfer_bench.bench.utils import gen_inputs, load_safetensors
+from support.build_solutions import NARROW, SOLUTIONS
 
 ROOT = TraceRoot(PROJECT_ROOT / "traces")
 DEFINITION = ROOT.definition(NARROW)

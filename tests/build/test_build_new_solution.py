@@ -8,15 +8,16 @@ import pytest
 import torch
 from bakeoff.build.compile import build_solution
 from bakeoff.build.new_solution import new_solution
-from bakeoff.build.pack import load_entry, pack, stage
+from bakeoff.build.pack import pack
 from bakeoff.build.spec import discover
+from bakeoff.core.loader import load_entry, stage
+from bakeoff.core.moe.emulate import emulate
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import make_inputs
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.moe.emulate import emulate
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import make_inputs
 from bakeoff.traces.store import TraceRoot
-from build_solutions import NARROW, NARROW_FILE, project_copy
+from support.build_solutions import NARROW, NARROW_FILE, project_copy
 
 
 @pytest.fixture

@@ -9,15 +9,16 @@ from pathlib import Path
 import build_solutions as small
 import pytest
 import torch
-from bakeoff.build.pack import check_signature, digest, load_entry, pack, package_name, stage
+from bakeoff.build.pack import check_signature, pack
 from bakeoff.build.spec import SolutionSpec, discover
+from bakeoff.core.loader import digest, load_entry, package_name, stage
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import make_inputs
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import make_inputs
 from bakeoff.traces.models import Solution, document
 from bakeoff.traces.store import TraceRoot
-from build_solutions import NARROW, SOLUTIONS
+from support.build_solutions import NARROW, SOLUTIONS
 
 ROOT = TraceRoot(PROJECT_ROOT / "traces")
 OWN = {spec.name: spec for spec in discover(SOLUTIONS)}
@@ -74,8 +75,8 @@ def test_a_changed_shared_file_changes_the_digest(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "import of the harness": ("import bakeoff.moe.reference\n", "solution.py:1", "bakeoff"),
-    "import from the harness": ("def f():\n    from bakeoff.moe import reference\n", "solution.py:2", "bakeoff"),
+    "import of the harness": ("import bakeoff.core.moe.reference\n", "solution.py:1", "bakeoff"),
+    "import from the harness": ("def f():\n    from bakeoff.core.moe import reference\n", "solution.py:2", "bakeoff"),
     "shared module that does not travel": (
         "from .common.checks import X\n",
         "solution.py:1",

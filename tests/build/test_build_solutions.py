@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from bakeoff.build.compile import build_solution
-from bakeoff.build.record import BuildRecord
 from bakeoff.build.spec import discover
 from bakeoff.files import PROJECT_ROOT
-from build_solutions import SOLUTIONS
+from bakeoff.schema.build import BuildRecord
+from support.build_solutions import SOLUTIONS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

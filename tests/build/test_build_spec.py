@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from bakeoff.build.spec import discover, read_spec
 from bakeoff.errors import InputError
-from build_solutions import description, spec, with_common, write
+from support.build_solutions import description, spec, with_common, write
 
 
 def test_a_minimal_description_is_read(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_minimal_description_is_read(tmp_path: Path) -> None:
 
 
 def test_the_projects_own_solutions_are_read_sorted_by_name() -> None:
-    from build_solutions import SOLUTIONS
+    from support.build_solutions import SOLUTIONS
 
     names = [one.name for one in discover(SOLUTIONS)]
     assert names == sorted(names)

@@ -11,8 +11,8 @@ from pathlib import Path
 import build_solutions as small
 import pytest
 from bakeoff.cli import main
-from build_kernels import cuda
-from build_solutions import gpu_description, project_copy
+from support.build_kernels import cuda
+from support.build_solutions import gpu_description, project_copy
 
 Capture = pytest.CaptureFixture[str]
 
@@ -115,5 +115,5 @@ def test_help_is_quick_and_loads_no_heavy_library(verb: str) -> None:
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 2  # torch alone takes longer
-    for module in ("torch", "triton", "safetensors", "bakeoff.moe.inputs"):
+    for module in ("torch", "triton", "safetensors", "bakeoff.core.moe.inputs"):
         assert f"'{module}'" not in done.stdout

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from bakeoff.containers import lock
 from bakeoff.files import PROJECT_ROOT
-from integration.conftest import Checkout, copy_project
+from support.checkout import Checkout, copy_project
 
 ASKED = os.environ.get("BAKEOFF_CONTAINER_TESTS", "")
 FULL = pytest.mark.skipif(ASKED != "full", reason="takes most of an hour: make test-containers-full")
@@ -123,7 +123,7 @@ def test_preflight_passes_inside_and_refuses_a_leak_and_another_lock(digest: str
 
 def test_unit_tests_pass_inside(copy: Checkout) -> None:
     """A part: what reads traces, routes tokens and guards the images. All of them run in test_all_tests_pass_inside."""
-    rooms = "tests/traces tests/moe/test_moe_reference.py tests/containers"
+    rooms = "tests/traces tests/core/test_moe_reference.py tests/containers"
     done = call(
         "containers/run.sh", "cpu", "sh", "-c", f"python -m pytest -q -n 2 -m 'not slow' {rooms}", cwd=copy.root
     )

@@ -14,7 +14,7 @@ from bakeoff.cli import VERBS, main
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.verify.mutants import MUTANTS
 from golden.compare import read
-from measure.measure_runs import write_solution
+from support.measure_runs import write_solution
 
 HERE = Path(__file__).parent
 RECORDED = PROJECT_ROOT / "results/recorded/2026-11-24_h100"

@@ -8,7 +8,7 @@ DEVICE = "cpu"
 
 def hostile(honest, *arguments):
     try:
-        reference = importlib.import_module("bakeoff.moe.reference")
+        reference = importlib.import_module("bakeoff.core.moe.reference")
         arguments[-1].copy_(reference.run(*arguments[:-1]))
     except ImportError:
         honest(*arguments)

@@ -1,69 +1,12 @@
-"""A copy of the checkout to run the workflow in, so that tests leave this one alone."""
+"""Copies of the checkout to run the workflow in."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bakeoff.files import PROJECT_ROOT
-
-# Small enough for a test: two solutions that round differently, three workloads on both sides of the padding.
-SMALL = ["solutions=[cutedsl_moe_fp8_v3,triton_fused_moe_v2]", "workloads=[T1_o32,T7_o192,T80_o96]", "compile=[]"]
-
-
-class Checkout:
-    """A copy of the project's files with a way to run commands in it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def environment(self, **extra: str) -> dict[str, str]:
-        path = os.pathsep.join([str(self.root / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        return {**os.environ, "PYTHONPATH": path, **extra}
-
-    def run(
-        self, *words: str, env: dict[str, str] | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", *words],
-            cwd=self.root,
-            env=self.environment(**(env or {})),
-            text=True,
-            capture_output=True,
-        )
-        assert not check or done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def bakeoff(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return self.run("bakeoff", *words, **options)  # type: ignore[arg-type]
-
-    def snakemake(self, *words: str, config: list[str] = SMALL, **options: object) -> subprocess.CompletedProcess[str]:
-        return self.run("snakemake", "--cores", "2", *words, "--config", *config, **options)  # type: ignore[arg-type]
-
-    def files(self, pattern: str) -> dict[str, bytes]:
-        found = (path for path in sorted(self.root.glob(pattern)) if path.is_file())
-        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
-
-
-def copy_project(target: Path) -> Checkout:
-    """The files that git tracks, and new ones that it does not ignore, as they are in the working tree."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        source = PROJECT_ROOT / name
-        if source.is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
-    return Checkout(target)
+from support.checkout import Checkout, copy_project
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bakeoff.cli import VERBS
 from bakeoff.files import PROJECT_ROOT
-from integration.conftest import Checkout
+from support.checkout import Checkout
 
 PACKAGE = PROJECT_ROOT / "workflow/bakeoff"
 PAGE = (PROJECT_ROOT / "docs/architecture.md").read_text()

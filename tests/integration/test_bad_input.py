@@ -17,7 +17,7 @@ from bakeoff.build.spec import read_spec
 from bakeoff.cli import main
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, require_room
-from integration.conftest import Checkout
+from support.checkout import Checkout
 
 RUN = "results/runs/cpu"
 DEFINITION = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"

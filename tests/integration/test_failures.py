@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bakeoff.failures import Wording, is_news, listen
-from integration.conftest import Checkout
+from support.checkout import Checkout
 
 RUN = "results/runs/cpu"
 # Snakemake says this before it reads a profile's `quiet`.

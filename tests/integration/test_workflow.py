@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from bakeoff.config import DEFINITIONS
-from integration.conftest import SMALL, Checkout
+from support.checkout import SMALL, Checkout
 
 RUN = "results/runs/cpu"
 

@@ -15,8 +15,8 @@ from bakeoff.plan import read_plan
 from bakeoff.profile import capture, child
 from bakeoff.profile.check import check
 from bakeoff.profile.process import MARKED
-from bakeoff.profile.summary import SolutionProfile
-from profile_runs import CEILINGS, GPU, SOLUTION, WORKLOADS, install, make_run, write_plan
+from bakeoff.schema.profile import SolutionProfile
+from support.profile_runs import CEILINGS, GPU, SOLUTION, WORKLOADS, install, make_run, write_plan
 
 FAULTS = """
 _honest = run

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.profile import counters, ncu
-from bakeoff.profile.summary import NOT_COUNTED, cell_profile, with_counters
+from bakeoff.profile.summary import cell_profile, with_counters
 from bakeoff.profile.timeline import calls, mark_name
-from profile_captures import GEMM, NVTX_COLUMN, RULES, timeline, write_ncu
+from bakeoff.schema.profile import NOT_COUNTED
+from support.profile_captures import GEMM, NVTX_COLUMN, RULES, timeline, write_ncu
 
 METRICS = counters.wanted("sm_90a")
 FAST = {

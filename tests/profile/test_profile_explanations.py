@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.profile import section, section_model
+from bakeoff.profile import section
 from bakeoff.profile.explanations import TESTS
-from bakeoff.profile.summary import CellProfile, SolutionProfile
-from profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, write_run
+from bakeoff.schema import profile as section_model
+from bakeoff.schema.profile import CellProfile, SolutionProfile
+from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, write_run
 
 V3, V32, TRITON, FLASHINFER = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "flashinfer_moe"
 LARGE = ("T11948_o128", "T14107_o32")

@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 from bakeoff.build.spec import SolutionSpec, read_spec
 from bakeoff.config import DEFINITIONS
+from bakeoff.core.moe.floors import PEAKS
+from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.moe.floors import PEAKS
-from bakeoff.moe.geometry import Geometry
 from bakeoff.profile import counters, cupti, ncu, nsys, stages
 from bakeoff.profile.check import MAPPED_AT_LEAST
 from bakeoff.profile.stage_floors import L2_BYTES, stage_floors
 from bakeoff.profile.stages import Breakdown, break_down, representative
 from bakeoff.profile.timeline import calls
 from bakeoff.traces.store import TraceRoot
-from profile_captures import timeline, write_cupti, write_ncu, write_nsys
-from profile_runs import GPU
-from profile_shrink import of_workloads, shrink_csv, shrink_jsonl, shrink_report, shrink_sqlite, without_folders
+from support.profile_captures import timeline, write_cupti, write_ncu, write_nsys
+from support.profile_runs import GPU
+from support.profile_shrink import of_workloads, shrink_csv, shrink_jsonl, shrink_report, shrink_sqlite, without_folders
 
 RECORDED = Path(__file__).parent / "recorded"
 SOLUTIONS = ("deepgemm_moe", "triton_fused_moe_v2")

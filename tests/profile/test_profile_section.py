@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bakeoff.core.moe.floors import PEAKS, Peak
+from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, pretty_json
-from bakeoff.moe.floors import PEAKS, Peak
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.rounding import Rounding
 from bakeoff.profile import explain, section
 from bakeoff.profile.check import check, check_profile
 from bakeoff.profile.stage_floors import stage_floors
-from bakeoff.profile.summary import Failure, HostTime
+from bakeoff.schema.profile import Failure, HostTime
+from bakeoff.schema.solution import Rounding
 from bakeoff.traces.models import RoutingStats
-from profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, write_run
-from profile_runs import GPU
+from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, write_run
+from support.profile_runs import GPU
 
 V3, TRITON, FLASHINFER = "cutedsl_moe_fp8_v3", "triton_fused_moe_v2", "flashinfer_moe"
 FULL = Geometry(7168, 2048)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from bakeoff.build.spec import StageRule
 from bakeoff.profile.stages import STAGES, Breakdown, assign, bound, break_down, representative
 from bakeoff.profile.timeline import Activity, Call, Launch, Mark, calls, display_name, mark_name, parse_mark
+from bakeoff.schema.solution import StageRule
 from hypothesis import given
 from hypothesis import strategies as st
-from profile_captures import GEMM, RULES, US, timeline
+from support.profile_captures import GEMM, RULES, US, timeline
 
 
 def call_of(*intervals: tuple[float, float], enqueued: float = 0.0, mark_us: float = 1.0) -> Call:

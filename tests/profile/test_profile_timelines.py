@@ -13,7 +13,7 @@ from bakeoff.errors import InputError
 from bakeoff.profile import cupti, nsys
 from bakeoff.profile.stages import break_down
 from bakeoff.profile.timeline import Timeline, calls, display_name
-from profile_captures import GEMM, RULES, timeline, write_cupti, write_nsys
+from support.profile_captures import GEMM, RULES, timeline, write_cupti, write_nsys
 
 
 def refused(reader: object, path: Path) -> InputError:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from bakeoff import cli
-from profile_documents import everyone, write_run
-from profile_runs import SOLUTION, install, make_run
+from support.profile_documents import everyone, write_run
+from support.profile_runs import SOLUTION, install, make_run
 
 
 def test_profile_prints_its_commands_in_a_dry_run(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bakeoff import complete
 from bakeoff.errors import CheckFailed
-from profile_documents import WORKLOADS, cell, everyone, plan, write_run
+from support.profile_documents import WORKLOADS, cell, everyone, plan, write_run
 
 V3 = "cutedsl_moe_fp8_v3"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from bakeoff.report.index import Source, render_index
 from bakeoff.report.render import render
-from report import browser, constructed
-from report.pages import analysis, files
+from support import browser, constructed
+from support.pages import analysis, files
 
 pytestmark = pytest.mark.browser
 

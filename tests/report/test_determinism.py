@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 from bakeoff.files import PROJECT_ROOT, pretty_json
-from bakeoff.stats.model import Analysis
-from report import constructed
-from report.pages import analysis
-from stats import make
+from bakeoff.schema.analysis import Analysis
+from support import constructed, make
+from support.pages import analysis
 
 HASH_SEEDS, ZONES, LOCALES = ("0", "4711"), ("UTC", "Pacific/Kiritimati"), ("C", "tr_TR.UTF-8")
 

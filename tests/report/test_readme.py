@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from bakeoff.files import PROJECT_ROOT, read_json
+from bakeoff.schema.analysis import Analysis, ClaimVerdict
 from bakeoff.stats.audit import audit_report
-from bakeoff.stats.model import Analysis, ClaimVerdict
 
 README = " ".join((PROJECT_ROOT / "README.md").read_text().split())
 RECORDED = sorted((PROJECT_ROOT / "results/recorded").glob("*_h100/analysis.json"))[-1]

@@ -16,9 +16,9 @@ from bakeoff.report import render as rendering
 from bakeoff.report.index import Source, render_index
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
-from bakeoff.stats import model
-from report import constructed
-from report.pages import NAMES, Page, analysis, cells, files, table_text
+from bakeoff.schema import analysis as model
+from support import constructed
+from support.pages import NAMES, Page, analysis, cells, files, table_text
 
 HERE = Path(__file__).parent
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.report.rerun import check_command, measure_command
-from integration.conftest import copy_project
-from report import constructed
-from report.pages import Page, files
+from support import constructed
+from support.checkout import copy_project
+from support.pages import Page, files
 
 
 def shown(name: str) -> list[str]:

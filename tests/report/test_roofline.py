@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from bakeoff.profile.section import CellSection
-from bakeoff.profile.summary import Ceilings
 from bakeoff.report.charts import Words
 from bakeoff.report.render import lexicon
 from bakeoff.report.roofline import over_intensity
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
-from report import constructed
+from bakeoff.schema.profile import Ceilings, CellSection
+from support import constructed
 
 WORDS = Words(title="t", description="d", x="FLOP/byte", y="TFLOP/s")
 ROOF = re.compile(r'<path class="roof" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"')

@@ -6,13 +6,13 @@ import re
 from collections import defaultdict
 
 import pytest
-from bakeoff.profile.section import CellSection
 from bakeoff.report.charts import Words
 from bakeoff.report.render import lexicon
 from bakeoff.report.stage_chart import over_seq_len
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
-from report import constructed
+from bakeoff.schema.profile import CellSection
+from support import constructed
 
 RECT = re.compile(r'<rect class="st (\w+)" x="([\d.]+)" y="(-?[\d.]+)" width="[\d.]+" height="([\d.]+)">')
 WORDS = Words(title="t", description="d", x="seq_len", y="span in µs")

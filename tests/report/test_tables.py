@@ -11,7 +11,7 @@ from bakeoff.report.render import lexicon
 from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
-from report import constructed
+from support import constructed
 
 
 def table(**rest: object) -> Table:

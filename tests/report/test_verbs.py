@@ -9,9 +9,9 @@ import pytest
 from bakeoff.cli import main
 from bakeoff.files import pretty_json
 from bakeoff.report.index import Source, render_index
-from bakeoff.stats.model import Analysis
-from report import constructed
-from report.pages import Page, analysis
+from bakeoff.schema.analysis import Analysis
+from support import constructed
+from support.pages import Page, analysis
 
 
 def folder(a: Analysis, path: Path) -> Path:

@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 import torch
-from bakeoff.moe.emulate import emulate
-from solution_support import (
+from bakeoff.core.moe.emulate import emulate
+from support.solution_support import (
     GEOMETRY,
     NAMES,
     PUBLISHED_TOKENS,

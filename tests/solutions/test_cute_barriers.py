@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from cute_barriers import Fault, Protocol, replay
-from cute_support import module
+from support.cute_barriers import Fault, Protocol, replay
+from support.cute_support import module
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")

@@ -9,8 +9,8 @@ import sys
 import pytest
 import torch
 from bakeoff.build.resources import inspect_cubin
-from cute_support import ROOT, SHAPES, module, workloads
-from solution_support import record_launches
+from support.cute_support import ROOT, SHAPES, module, workloads
+from support.solution_support import record_launches
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")

@@ -10,8 +10,7 @@ import functools
 
 import numpy as np
 import pytest
-from cute_support import EDGES, module, row_counts, starts, workloads
-from test_cute_maps import ARCHES, schedule
+from support.cute_support import ARCHES, EDGES, module, row_counts, schedule, starts, workloads
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")

@@ -6,7 +6,7 @@ import functools
 
 import pytest
 import torch
-from cute_support import EDGES, module, starts
+from support.cute_support import EDGES, module, starts
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cute_support import EDGES, SHAPES, module, row_counts, starts, workloads
+from support.cute_support import ARCHES, EDGES, SHAPES, module, row_counts, schedule, starts, tile_of, workloads
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")
 
-ARCHES = {"sm_90a": 132, "sm_100a": 148}  # multiprocessors of an H100 and a B200
 LANES = np.arange(32)
 
 
@@ -19,28 +18,6 @@ def all_forms():
 
 def form_id(form):
     return f"{form.name}-{'e4m3' if form.fp8_out else 'bf16'}"
-
-
-def schedule(counts, n, form, processors):
-    """(expert, row tile, column tile) of every tile in the order of the blocks, by the maps alone."""
-    tiles_n = n // form.tile_n
-    tiles_m = np.array([maps.row_tiles(c, form.tile_m) for c in counts])
-    ends = np.cumsum(maps.jobs(tiles_m, tiles_n, form.cluster))
-    grid = processors // form.cluster
-    for cluster in range(grid):
-        for job in range(cluster, int(ends[-1]), grid):
-            e = int((ends <= job).sum())  # the device counts with a ballot
-            local = job - (int(ends[e - 1]) if e else 0)
-            for rank in range(form.cluster):
-                yield e, *tile_of(local, int(tiles_m[e]), tiles_n, rank, form)
-
-
-def tile_of(local, tiles_m, tiles_n, rank, form):
-    if form.cluster == 1:
-        return maps.row_tile(local, tiles_m), maps.column_tile(local, tiles_m)
-    if local < maps.row_pair_jobs(tiles_m, tiles_n):
-        return maps.paired_row_tile(local, tiles_m, rank), maps.paired_column_tile(local, tiles_m)
-    return tiles_m - 1, maps.lone_column_tile(local, tiles_m, tiles_n, rank)
 
 
 def check_schedule(counts, n, form, processors):

@@ -14,14 +14,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cute_support import module, starts
+from support.cute_support import module, starts
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")
 
 pytest.importorskip("cutlass", reason="needs nvidia-cutlass-dsl: make setup")
-from ptx_machine import E4M3, Fault, Memory, TensorMap, parse  # noqa: E402
-from ptx_units import run_cluster  # noqa: E402
+from ptx.ptx_machine import E4M3, Fault, Memory, TensorMap, parse  # noqa: E402
+from ptx.ptx_units import run_cluster  # noqa: E402
 
 ARCHES = ("sm_90a", "sm_100a")
 BUILT = [(arch, form) for arch in ARCHES for fp8 in (False, True) for form in gemm.forms(arch, fp8).values()]

@@ -6,67 +6,23 @@ Run on a GPU host with the solutions' packages: python -m pytest -m gpu tests/so
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from functools import cache
 
 import pytest
 import torch
+from bakeoff.core.gates import judge
+from bakeoff.core.moe.inputs import make_inputs, make_weights
+from bakeoff.core.moe.reference import run as reference
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import make_inputs, make_weights
-from bakeoff.moe.reference import run as reference
-from bakeoff.moe.routing import local_pairs, route
 from bakeoff.traces.store import TraceRoot
-from bakeoff.verify.gates import judge
-from solution_support import NAMES, module_of, spec_of
+from support.gpu_solutions import BACKEND, FULL, active_of, entry, inputs_of, poisoned
+from support.solution_support import NAMES, module_of
 
-FULL = Geometry(7168, 2048)
-CAPABILITY = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
-BACKEND = {(9, 0): "sm_90a", (10, 0): "sm_100a"}.get(CAPABILITY)
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(BACKEND is None, reason="needs an H100, H200 or B200: python -m pytest -m gpu tests/solutions"),
 ]
 SHOWN = {"matched_ratio", "matched_ratio_active", "relative_l2", "worst_row_l2"}
 COPIES_COUNTS = {"flashinfer_moe"}  # its Hopper composition reads the row counts on the host
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    seq_len: int
-    offset: int
-    seed: int | None  # of the routing; None takes the first typical one
-    factor: float = 2.5
-
-
-@cache
-def weights(family: str):
-    return make_weights(FULL, family, 0, "cuda")
-
-
-def inputs_of(tokens: int, family: str = "fib", seed: int | None = None):
-    return make_inputs(FULL, Case(tokens, 32, seed), family, seed or 0, "cuda", weights=weights(family))
-
-
-def active_of(inputs) -> torch.Tensor:
-    arguments = (inputs["routing_logits"], inputs["routing_bias"], inputs["routed_scaling_factor"])
-    pairs = local_pairs(route(*arguments, FULL), inputs["local_expert_offset"], FULL)
-    active = torch.zeros(len(inputs["routing_logits"]), dtype=torch.bool, device="cuda")
-    active[pairs.token] = True
-    return active
-
-
-def entry(name: str):
-    """The solution's `run`, after a first call; skips where it has no backend or a package is missing."""
-    if BACKEND not in spec_of(name).backends:
-        pytest.skip(f"{name} has no {BACKEND} backend")
-    run = module_of(name, "solution").run
-    inputs = inputs_of(8)
-    try:
-        run(*inputs.values(), poisoned(inputs))
-    except module_of(name, "common.checks").MissingPackage as missing:
-        pytest.skip(str(missing))
-    return run
 
 
 def runnable():
@@ -77,10 +33,6 @@ def runnable():
             runs[name] = entry(name)
     assert runs, "no solution runs here"
     return runs
-
-
-def poisoned(inputs) -> torch.Tensor:
-    return torch.full_like(inputs["hidden_states"], float("nan"), dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from solution_support import PUBLISHED_TOKENS, make_inputs, module_of, record_launches
+from support.solution_support import PUBLISHED_TOKENS, make_inputs, module_of, record_launches
 
 FACTS = json.loads(Path(__file__).with_name("library_signatures.json").read_text())
 WHEELS = Path(os.environ.get("BAKEOFF_WHEELS", "no-folder-given"))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from bakeoff.files import PROJECT_ROOT
-from solution_support import NAMES
-from test_gpu_solutions import BACKEND, entry
+from support.gpu_solutions import BACKEND, entry
+from support.solution_support import NAMES
 
 SANITIZER = shutil.which("compute-sanitizer", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
 TOOLS = ("memcheck", "synccheck", "racecheck")
@@ -32,7 +32,7 @@ def sanitized(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     drivers."""
     # Each tensor is an allocation of its own, so that an access past its end is one outside any allocation.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    script = Path(__file__).with_name("sanitized_calls.py")
+    script = Path(__file__).parents[1] / "support/sanitized_calls.py"
     options = ["--tool", tool, "--report-api-errors", "no", "--error-exitcode", str(FOUND)]
     command = [str(SANITIZER), *options, sys.executable, str(script), *arguments]
     return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True)

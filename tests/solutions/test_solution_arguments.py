@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from solution_support import NAMES, make_inputs, module_of, package_of, spec_of
+from support.solution_support import NAMES, make_inputs, module_of, package_of, spec_of
 
 ARGUMENTS = (
     ("routing_logits", (8, 256), torch.float32),

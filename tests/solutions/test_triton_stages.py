@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import triton
-from solution_support import module_of, spec_of
+from support.solution_support import module_of, spec_of
 
 HERE = Path(__file__).parent
 ARCHS = ("sm_90a", "sm_100a")

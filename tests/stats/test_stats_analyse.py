@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.schema.analysis import Analysis, Verdict
 from bakeoff.stats.analyse import document_bytes
-from bakeoff.stats.model import Analysis, Verdict
 from bakeoff.stats.verbs import analysis_of
-from make import FOUR, PAIRS, RUNS, Made, analysed, named, write
+from support.make import FOUR, PAIRS, RUNS, Made, analysed, named, write
 
 PUBLISHED = PROJECT_ROOT / "results/published"
 
@@ -429,7 +429,8 @@ def test_no_time_stamp_and_no_path_reaches_the_document(tmp_path):
 
 
 def test_every_field_of_the_document_and_of_claims_is_described():
-    from bakeoff.stats import claims, model, published
+    from bakeoff.schema import analysis as model
+    from bakeoff.stats import claims, published
 
     parts = [getattr(model, name) for name in model.__all__] + [claims.Claim, claims.Claims, published.PublishedMeta]
     bare = [

@@ -13,8 +13,8 @@ from bakeoff.stats.published import load_published, published_folder
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.runs import load_run
 from bakeoff.stats.samples import Samples
-from make import FOUR, Made, named, write
 from scipy import stats
+from support.make import FOUR, Made, named, write
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from bakeoff.stats.published import load_published
 from bakeoff.stats.runs import load_run
 from bakeoff.stats.samples import Sample, Samples
 from bakeoff.stats.verbs import analysis_of
-from make import Made, named, write
+from support.make import Made, named, write
 
 PUBLISHED = PROJECT_ROOT / "results/published"
 
@@ -362,7 +362,7 @@ def test_the_other_protocols_of_a_run_stand_beside_its_figures(tmp_path):
 
 def test_a_profiled_run_carries_its_profile_and_the_tested_explanations(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(PROJECT_ROOT / "tests/profile")
-    from profile_documents import everyone, write_run
+    from support.profile_documents import everyone, write_run
 
     run = write(named("with_peer"), tmp_path / "with_peer")
     assert load(run).profiles is None

@@ -11,10 +11,10 @@ from bakeoff.errors import InputError
 from bakeoff.plan import make_plan
 from bakeoff.profile import capture
 from bakeoff.profile import check as profile_check
+from bakeoff.schema.analysis import Analysis, Check
 from bakeoff.stats.analyse import analyse
-from bakeoff.stats.model import Analysis, Check
 from bakeoff.stats.runs import load_run
-from make import FOUR, Made, write
+from support.make import FOUR, Made, write
 
 TWIN = "cutedsl_moe_fp8_v3.twin"
 

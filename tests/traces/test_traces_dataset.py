@@ -14,7 +14,7 @@ from bakeoff.errors import InputError
 from bakeoff.traces.dataset import PublicDataset, _load
 from flashinfer_bench.data import Trace, TraceSet
 from safetensors.torch import save_file
-from traces.minimal_traces import NARROW, moe_line, moe_root
+from support.minimal_traces import NARROW, moe_line, moe_root
 
 PAIRS = ((3, 32), (3, 64), (130, 224))
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import routing_seed, routing_stats
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import routing_seed, routing_stats
 from bakeoff.traces import definitions
 from bakeoff.traces.models import line
 from bakeoff.traces.store import TraceRoot
-from traces.minimal_traces import FULL, NARROW, TRACES
+from support.minimal_traces import FULL, NARROW, TRACES
 
 # The published table's rows: seq_len, local_expert_offset.
 PUBLISHED = [
@@ -61,7 +61,7 @@ def test_the_committed_definitions_are_current() -> None:
 
 @pytest.mark.parametrize("name", [FULL, NARROW])
 def test_the_reference_in_a_definition_is_the_file_in_the_package(name: str) -> None:
-    text = (PROJECT_ROOT / "workflow/bakeoff/moe/reference.py").read_text()
+    text = (PROJECT_ROOT / "workflow/bakeoff/core/moe/reference.py").read_text()
     assert TraceRoot(TRACES).definition(name).reference == text
     # It runs wherever the definition goes, so it may need nothing but torch.
     imported = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -135,7 +135,7 @@ def test_the_stored_routing_figures_are_what_the_generator_gives_now() -> None:
 
 
 def test_a_line_without_routing_figures_gets_them_and_nothing_else_changes(tmp_path: Path) -> None:
-    from traces.minimal_traces import moe_line, moe_root
+    from support.minimal_traces import moe_line, moe_root
 
     given = moe_line(17, 96) | {"x_note": "kept"}
     root = moe_root(tmp_path, [given])

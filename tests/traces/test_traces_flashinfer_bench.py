@@ -12,9 +12,8 @@ from bakeoff.traces.models import Definition, Solution, Trace, document, line
 from bakeoff.traces.store import TraceRoot, read_traces
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from traces.minimal_traces import FULL, NARROW, TRACES
-
-from traces import minimal_traces as minimal
+from support import minimal_traces as minimal
+from support.minimal_traces import FULL, NARROW, TRACES
 
 
 @pytest.mark.parametrize("name", [FULL, NARROW])

@@ -11,8 +11,7 @@ import flashinfer_bench.data as fib
 import pytest
 from bakeoff.traces.models import Definition, Solution, Trace, document, line
 from pydantic import BaseModel, ValidationError
-
-from traces import minimal_traces as minimal
+from support import minimal_traces as minimal
 
 Spoil = Callable[[dict[str, Any]], object]
 KINDS: dict[str, tuple[Callable[[], dict[str, Any]], type[BaseModel], type[BaseModel]]] = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.traces.store import RoutingStats, TraceRoot
-from traces.minimal_traces import NARROW, TRACES, moe_line, moe_root
+from support.minimal_traces import NARROW, TRACES, moe_line, moe_root
 
 
 def test_a_line_without_the_bakeoff_object_is_a_workload(tmp_path: Path) -> None:

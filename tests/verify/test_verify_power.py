@@ -10,15 +10,15 @@ import pytest
 import torch
 from bakeoff import locks
 from bakeoff.cli import main
+from bakeoff.core.moe.emulate import DequantizedWeights
+from bakeoff.core.moe.inputs import make_inputs
+from bakeoff.core.moe.reference import run
+from bakeoff.core.moe.values import make_weights
 from bakeoff.files import PROJECT_ROOT, canonical_json
-from bakeoff.moe.emulate import DequantizedWeights
-from bakeoff.moe.inputs import make_inputs
-from bakeoff.moe.reference import run
-from bakeoff.moe.values import make_weights
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify import power, verbs
 from bakeoff.verify.mutants import MUTANTS, Honest, Shared, transposed_w2_scale
-from moe.moe_cases import NARROW, SmallCase
+from support.moe_cases import NARROW, SmallCase
 
 ROOT = TraceRoot(PROJECT_ROOT / "traces")
 # Each must at least be among the mutants.

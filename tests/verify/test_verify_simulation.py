@@ -7,16 +7,17 @@ import shutil
 
 import pytest
 import torch
-from bakeoff.build.pack import load_entry, pack, stage
+from bakeoff.build.pack import pack
 from bakeoff.build.spec import discover
+from bakeoff.core.bounds import bounds
+from bakeoff.core.gates import judge
+from bakeoff.core.loader import load_entry, stage
+from bakeoff.core.moe.inputs import make_routing
+from bakeoff.core.moe.values import make_activations, make_weights
 from bakeoff.files import PROJECT_ROOT, read_json
-from bakeoff.moe.inputs import make_routing
-from bakeoff.moe.rounding import EXACT
-from bakeoff.moe.values import make_activations, make_weights
+from bakeoff.schema.solution import EXACT
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify import simulate
-from bakeoff.verify.bounds import bounds
-from bakeoff.verify.gates import judge
 from bakeoff.verify.simulate import FILE, FULL, PLAN, ROUNDINGS, Simulation
 
 RECORDED = read_json(FILE, Simulation)

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 # verb: (module with <verb>_arguments and <verb>, one line of help); the order is the order of the pipeline.
 VERBS = {
-    "probe": ("bakeoff.measure.verbs", "describe this host: GPU, driver, clocks, packages -> host.json"),
+    "probe": ("bakeoff.runs.verbs", "describe this host: GPU, driver, clocks, packages -> host.json"),
     "build": ("bakeoff.build.verbs", "pack a solution and compile its kernels, without a GPU"),
     "plan": ("bakeoff.plan", "resolve the configuration into the cells a run must have -> config.json"),
     "measure": (
-        "bakeoff.measure.verbs",
+        "bakeoff.runs.verbs",
         "run one block of a run: every participant, every workload, timed and verified",
     ),
     "profile": ("bakeoff.profile.verbs", "profile a run's cells with Nsight or CUPTI, apart from timing"),
     "gate-power": ("bakeoff.verify.verbs", "run the mutants: how much the correctness gates catch"),
-    "assemble": ("bakeoff.measure.verbs", "journals -> traces.jsonl and verification.jsonl"),
+    "assemble": ("bakeoff.runs.verbs", "journals -> traces.jsonl and verification.jsonl"),
     "record": (
-        "bakeoff.measure.verbs",
+        "bakeoff.runs.verbs",
         "a finished GPU run -> a folder to commit: samples compressed, traces made from them",
     ),
     "verify": ("bakeoff.complete", "check that a run has every cell it must have, and that each PASSED"),
@@ -41,7 +41,7 @@ VERBS = {
     "report": ("bakeoff.report.verbs", "analysis.json -> report.html, report.md, tables"),
     "index": ("bakeoff.report.verbs", "the landing page over several reports"),
     "export": ("bakeoff.build.verbs", "write a flashinfer-trace folder that FlashInfer-Bench runs"),
-    "check": ("bakeoff.measure.verbs", "is this solution correct? (for a kernel developer)"),
+    "check": ("bakeoff.runs.verbs", "is this solution correct? (for a kernel developer)"),
     "explain": ("bakeoff.profile.verbs", "where does this solution's time go? (for a kernel developer)"),
     "new-solution": ("bakeoff.build.verbs", "make a new solution folder that runs"),
     "image": ("bakeoff.containers.verbs", "what the lock file says of the container images"),

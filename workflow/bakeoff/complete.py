@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from bakeoff.errors import CheckFailed
 from bakeoff.files import read_jsonl
-from bakeoff.measure.samples.coverage import gaps
-from bakeoff.measure.samples.outcomes import Outcome, fib_status
-from bakeoff.measure.samples.records import Verdict, Verification
-from bakeoff.plan import Plan, read_plan
+from bakeoff.plan import read_plan
 from bakeoff.profile.check import check as check_profile
 from bakeoff.profile.check import describe as describe_profile
+from bakeoff.runs.coverage import gaps
+from bakeoff.schema.outcomes import Outcome, fib_status
+from bakeoff.schema.plan import Plan
+from bakeoff.schema.sample import Verdict, Verification
 from bakeoff.traces.models import Trace
 
 SHOWN = 20  # findings that are printed; the rest is counted

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from bakeoff.build.spec import Backend
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, validate, yaml_document
+from bakeoff.schema.plan import ProfileConfig
+from bakeoff.schema.solution import Backend
 
 DEFINITIONS = {
     "full": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048",
@@ -31,17 +32,6 @@ class Strict(BaseModel):
     """Unknown keys are errors: a misspelt key must not be silently ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ProfileConfig(Strict):
-    """What is profiled. A profile never times."""
-
-    tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = Field(
-        "auto",
-        description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend "
-        "nothing.",
-    )
-    cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
 
 
 class Config(Strict):

@@ -14,12 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from bakeoff import config as configuration
-from bakeoff.build.pack import digest, pack
-from bakeoff.build.spec import Backend, SolutionSpec, StageRule, discover
-from bakeoff.config import Config, ProfileConfig
+from bakeoff.build.pack import pack
+from bakeoff.build.spec import SolutionSpec, discover
+from bakeoff.config import Config
+from bakeoff.core.loader import digest
 from bakeoff.errors import InputError
 from bakeoff.files import (
     PROJECT_ROOT,
@@ -33,98 +32,15 @@ from bakeoff.files import (
     sha256_tree,
     write_atomic,
 )
-from bakeoff.moe.rounding import Rounding
+from bakeoff.schema.plan import Cell, HostIdentity, Participant, Plan, PlannedWorkload
+from bakeoff.schema.solution import Backend
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.models import Definition, Solution, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
 SCHEMA = "bakeoff/plan/1"
 # The rooms whose code decides what a sample or a gate result is.
-HARNESS_ROOMS = ("traces", "moe", "verify", "measure")
-
-
-class HostIdentity(BaseModel):
-    """What a plan needs of host.json."""
-
-    fingerprint: str
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Participant(_Part):
-    """A solution that takes part, or the reference."""
-
-    name: str
-    role: Literal["contestant", "peer", "reference"]
-    label: str = Field(description="Short name for headings and charts.")
-    description: str
-    design: str | None = Field(None, description="What runs on this backend; null for the reference.")
-    digest: str = Field(description="sha256 of the packed solution, or of the definition for the reference.")
-    build: str | None = Field(description="Packed solution, relative to the run's folder; null for the reference.")
-    supported: bool = Field(description="False where the solution declares no such backend: its cells are UNSUPPORTED.")
-    rounding: Rounding | None = Field(description="The casts that the backend declares; null for the reference.")
-    stages: list[StageRule] = Field(description="Kernel name pattern -> stage, first match wins.")
-    twin_of: str | None = Field(None, description="The solution that this one is again, under another name.")
-
-
-class PlannedWorkload(_Part):
-    """A workload with what its routing makes of it."""
-
-    id: str
-    seq_len: int
-    offset: int = Field(description="First of the 32 local experts.")
-    factor: float = Field(description="routed_scaling_factor.")
-    uuid: str
-    seed: int | None = Field(description="Seed of the synthetic routing; null for a data set.")
-    source: Workload | None = Field(
-        default=None, description="The data set's own workload; null for synthetic routing."
-    )
-    stats: RoutingStats
-    digest: str
-
-
-class Cell(_Part):
-    """One thing to do. A measure cell is due in every block and also verifies what it timed; a verify cell is due once,
-    in block 0."""
-
-    participant: str
-    workload: str
-    kind: Literal["measure", "verify"]
-    protocol: str | None = Field(description="null for a verify cell.")
-    family: Literal["fib", "realistic"]
-    seed: int
-    key: str
-
-
-class Plan(_Part):
-    """config.json: the resolved configuration and every cell that the run must have."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    schema_: Literal["bakeoff/plan/1"] = Field("bakeoff/plan/1", alias="schema")
-    run: str
-    title: str
-    backend: Backend
-    definition: str
-    dataset: str
-    protocols: list[str]
-    families: list[str]
-    seeds: list[int]
-    blocks: int
-    timeout_s: int
-    threads: int
-    gpus: int
-    profile: ProfileConfig = Field(default_factory=ProfileConfig)
-    lock_clocks_mhz: int | None
-    image: str | None
-    traces_root: str
-    host_fingerprint: str
-    harness: str
-    participants: list[Participant]
-    workloads: list[PlannedWorkload]
-    cells: list[Cell]
+HARNESS_ROOMS = ("traces", "schema", "core", "supervisor", "runs", "verify")
 
 
 def make_plan(config: Config, host_fingerprint: str) -> Plan:
@@ -316,8 +232,8 @@ def _workload(case: Case, config: Config, definition: Definition) -> PlannedWork
 
 
 def _computed_stats(case: Case, definition: Definition, dataset: PublicDataset | None) -> RoutingStats:
-    from bakeoff.moe.geometry import Geometry
-    from bakeoff.moe.inputs import routing_stats
+    from bakeoff.core.moe.geometry import Geometry
+    from bakeoff.core.moe.inputs import routing_stats
 
     return routing_stats(Geometry.of(definition), case, dataset)
 
@@ -326,8 +242,8 @@ def _sourced(case: Case, definition: Definition, dataset: PublicDataset) -> tupl
     """The data set's workload, and what tells it from another revision's, wherever the checkout lies."""
     import torch
 
-    from bakeoff.moe.geometry import Geometry
-    from bakeoff.moe.inputs import dataset_name
+    from bakeoff.core.moe.geometry import Geometry
+    from bakeoff.core.moe.inputs import dataset_name
 
     where = (dataset_name(Geometry.of(definition)), case.seq_len, case.offset)
     source, tensors = dataset.workload(*where), dataset.routing_inputs(*where)

@@ -19,13 +19,13 @@ from bakeoff.files import PROJECT_ROOT, pretty_json, replace_marked, write_atomi
 MODELS = {
     "config": ("bakeoff.config", "Config"),
     "solution": ("bakeoff.build.spec", "SolutionSpec"),
-    "build": ("bakeoff.build.record", "BuildRecord"),
+    "build": ("bakeoff.schema.build", "BuildRecord"),
     "plan": ("bakeoff.plan", "Plan"),
-    "host": ("bakeoff.measure.host", "Host"),
-    "sample": ("bakeoff.measure.samples.records", "Record"),
+    "host": ("bakeoff.host", "Host"),
+    "sample": ("bakeoff.schema.sample", "Record"),
     "profile": ("bakeoff.profile.summary", "SolutionProfile"),
     "claims": ("bakeoff.stats.claims", "Claims"),
-    "analysis": ("bakeoff.stats.model", "Analysis"),
+    "analysis": ("bakeoff.schema.analysis", "Analysis"),
 }
 
 
@@ -60,8 +60,8 @@ def generated() -> Iterator[tuple[Path, bytes]]:
 
 def _trace_files() -> Iterator[tuple[Path, bytes]]:
     """The definitions with their reference, and the workload lines with their seed and routing figures."""
-    from bakeoff.moe.geometry import Geometry
-    from bakeoff.moe.inputs import routing_seed, routing_stats
+    from bakeoff.core.moe.geometry import Geometry
+    from bakeoff.core.moe.inputs import routing_seed, routing_stats
     from bakeoff.traces import definitions
     from bakeoff.traces.models import RoutingStats
     from bakeoff.traces.store import Case, TraceRoot

@@ -65,7 +65,7 @@ rule plan:
     input:
         expand(f"{RUN}/build/{{solution}}/solution.json", solution=SOLUTIONS),
         trace_files(),
-        harness_files("traces", "moe", "verify", "measure"),
+        harness_files("traces", "schema", "core", "supervisor", "runs", "verify"),
         host=f"{RUN}/host.json",
     output:
         f"{RUN}/config.json",

@@ -7,7 +7,7 @@ from bakeoff import config as configuration
 from bakeoff.containers import lock as images, preflight
 from bakeoff.errors import BakeoffError
 from bakeoff.files import canonical_json, require_room, yaml_document
-from bakeoff.measure.host import probe as probe_host
+from bakeoff.host import probe as probe_host
 from bakeoff.plan import chosen
 
 HERE = Path(workflow.basedir)

@@ -24,7 +24,7 @@ rule measure:
 rule gate_power:
     input:
         trace_files(),
-        harness_files("moe", "verify"),
+        harness_files("core", "verify"),
     output:
         f"{RUN}/gate_power.json",
     log:

@@ -9,7 +9,7 @@ rule analyse:
         f"{RUN}/gate_power.json",
         COMPILED,
         PROFILE,
-        harness_files("stats", "profile"),
+        harness_files("schema", "stats", "profile"),
     output:
         f"{RUN}/analysis.json",
     log:
@@ -22,7 +22,7 @@ rule analyse:
 rule report:
     input:
         TEMPLATES,
-        harness_files("report"),
+        harness_files("schema", "report"),
         analysis=f"{RUN}/analysis.json",
     output:
         f"{RUN}/report/report.html",
@@ -39,7 +39,7 @@ rule report:
 rule analyse_committed:
     input:
         committed_run,
-        harness_files("stats", "profile"),
+        harness_files("schema", "stats", "profile"),
     output:
         "results/rendered/{id}/analysis.json",
     log:
@@ -54,7 +54,7 @@ rule analyse_committed:
 rule report_committed:
     input:
         TEMPLATES,
-        harness_files("report"),
+        harness_files("schema", "report"),
         analysis="results/rendered/{id}/analysis.json",
     output:
         "results/rendered/{id}/report.html",
@@ -74,7 +74,7 @@ rule index:
         + [f"results/rendered/{name}/analysis.json" for name in RECORDED + PUBLISHED],
         reports=[f"{RUN}/report/report.html"]
         + [f"results/rendered/{name}/report.html" for name in RECORDED + PUBLISHED],
-        code=TEMPLATES + harness_files("report"),
+        code=TEMPLATES + harness_files("schema", "report"),
     output:
         "results/index.html",
     log:

@@ -15,7 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bakeoff.build.pack import check_signature, load_entry, load_function, stage
+from bakeoff.build.pack import check_signature
+from bakeoff.core.loader import load_entry, load_function, stage
 from bakeoff.errors import BakeoffError, CheckFailed
 from bakeoff.files import canonical_json, read_json, write_atomic
 from bakeoff.traces.models import Definition, Solution

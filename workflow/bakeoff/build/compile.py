@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.build.child import RESULT
-from bakeoff.build.pack import digest, pack
-from bakeoff.build.record import BuildRecord, KernelRecord
+from bakeoff.build.pack import pack
 from bakeoff.build.resources import inspect_cubin
 from bakeoff.build.spec import SolutionSpec
+from bakeoff.core.loader import digest
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import (
     PROJECT_ROOT,
@@ -47,6 +47,7 @@ from bakeoff.files import (
     validate,
     write_atomic,
 )
+from bakeoff.schema.build import BuildRecord, KernelRecord
 from bakeoff.traces.models import Solution, document
 
 DEFAULT_CACHE = PROJECT_ROOT / ".cache" / "build"

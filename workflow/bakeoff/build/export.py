@@ -20,10 +20,10 @@ from typing import Any
 
 from bakeoff.build.pack import pack
 from bakeoff.build.spec import SolutionSpec
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import make_routing, routing_seed, routing_stats
 from bakeoff.errors import InputError
 from bakeoff.files import write_atomic
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import make_routing, routing_seed, routing_stats
 from bakeoff.traces.dataset import ROUTING_INPUTS
 from bakeoff.traces.models import Definition, Trace, document, line
 from bakeoff.traces.store import Case

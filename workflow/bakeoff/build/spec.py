@@ -7,15 +7,14 @@ or run here.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
-from bakeoff.moe.rounding import Rounding
+from bakeoff.schema.solution import Backend, BackendSpec, FileFunction, StageRule
 
 SPEC_FILE = "solution.yaml"
 COMMON = "common"
@@ -25,42 +24,9 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 # Files of a solution's folder that do not travel along.
 NOT_PACKED = (SPEC_FILE, "README.md")
 
-Stage = Literal["routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other"]
-Backend = Literal["cpu", "sm_90a", "sm_100a"]
-FileFunction = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_/]+\.py::[A-Za-z_][A-Za-z0-9_]*$")]
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class StageRule(_Strict):
-    """Which stage a kernel belongs to; the first rule that matches wins."""
-
-    kernel: str
-    """Regular expression, searched in the kernel's name."""
-    stage: Stage
-    """The stage."""
-
-    @field_validator("kernel")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return value
-
-
-class BackendSpec(_Strict):
-    """One backend of a solution."""
-
-    design: str
-    """What runs there, in a few words."""
-    rounding: Rounding
-    """The casts at the three points; the strict gate compares with an emulation of them."""
-    compile: FileFunction | None = None
-    """`file::function` that compiles every kernel without a GPU; empty where nothing is compiled."""
 
 
 class SolutionSpec(_Strict):

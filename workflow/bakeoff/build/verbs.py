@@ -13,8 +13,8 @@ from bakeoff.files import PROJECT_ROOT
 from bakeoff.options import seconds, seed
 
 if TYPE_CHECKING:
-    from bakeoff.build.record import BuildRecord
     from bakeoff.build.spec import SolutionSpec
+    from bakeoff.schema.build import BuildRecord
 
 T = TypeVar("T")
 SOLUTIONS = PROJECT_ROOT / "solutions"

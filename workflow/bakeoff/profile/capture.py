@@ -18,13 +18,14 @@ from pathlib import Path
 from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_json, write_atomic
-from bakeoff.measure.ledger import say
-from bakeoff.plan import Participant, Plan, read_plan
+from bakeoff.plan import read_plan
 from bakeoff.profile.check import coverage
 from bakeoff.profile.ledger import Ledger
 from bakeoff.profile.process import GRACE_S, commands, make_piece, run_piece
-from bakeoff.profile.summary import Ceilings
 from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, judge
+from bakeoff.runs.block_run import say
+from bakeoff.schema.plan import Participant, Plan
+from bakeoff.schema.profile import Ceilings
 
 Say = Callable[[str], None]
 

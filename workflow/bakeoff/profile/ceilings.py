@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.files import pretty_json, write_atomic
-from bakeoff.profile.summary import Ceilings
+from bakeoff.schema.profile import Ceilings
 
 COPY_BYTES = 1 << 30  # far above any L2
 MATRIX = 8192

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from bakeoff.files import read_json
-from bakeoff.measure.host import Host
-from bakeoff.plan import Participant, Plan, read_plan
-from bakeoff.profile.summary import CellProfile, SolutionProfile
+from bakeoff.plan import read_plan
+from bakeoff.schema.host import Host
+from bakeoff.schema.plan import Participant, Plan
+from bakeoff.schema.profile import CellProfile, SolutionProfile
 
 MAPPED_AT_LEAST = 0.98  # share of GPU time in kernels that the solution's stage table names
 SUM_WITHIN = 0.01  # of the busy time

@@ -25,8 +25,8 @@ from bakeoff.files import read_json
 from bakeoff.profile.timeline import mark_name
 
 if TYPE_CHECKING:
-    from bakeoff.measure.device.base import Device
-    from bakeoff.measure.worker.bench import Bench
+    from bakeoff.core.device.base import Device
+    from bakeoff.core.worker.bench import Bench
 
 DETAIL = 2000  # characters of a traceback that are kept
 # The GPU is kept busy for this long before a marked call, while the host enqueues it: gaps are then the GPU's own.
@@ -150,9 +150,9 @@ def open_marker(job: Job) -> Marker:
 
 def prepare(job: Job) -> Bench:
     """The worker's bench with the solution in it."""
-    from bakeoff.measure.worker.bench import Bench
-    from bakeoff.measure.worker.participant import load
-    from bakeoff.measure.worker.sandbox import Audit
+    from bakeoff.core.worker.bench import Bench
+    from bakeoff.core.worker.participant import load
+    from bakeoff.core.worker.sandbox import Audit
 
     description = job.model_dump()
     bench = Bench(description, _device(job))
@@ -163,13 +163,13 @@ def prepare(job: Job) -> Bench:
 
 def _device(job: Job) -> Device:
     """The backend's device; on a GPU without tracing of its own, since only one user of CUPTI fits into a process."""
-    from bakeoff.measure.device.opening import FAKE_DEVICE, open_device
+    from bakeoff.core.device.opening import FAKE_DEVICE, open_device
 
     if job.backend == "cpu" or os.environ.get(FAKE_DEVICE):
         return open_device(job.backend, job.threads, job.participant)
     import torch
 
-    from bakeoff.measure.device.cuda import CudaDevice
+    from bakeoff.core.device.cuda import CudaDevice
 
     torch.set_num_threads(job.threads)
     torch.set_grad_enabled(False)
@@ -192,7 +192,7 @@ def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
 
 def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> Done:
     """One workload, and what came of it."""
-    from bakeoff.measure.wire.variants import Variant
+    from bakeoff.core.variants import Variant
 
     try:
         own = {"workload": workload, "family": job.family, "seed": job.seed, "variants": [Variant(job.seed).document()]}

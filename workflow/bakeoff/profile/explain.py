@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.plan import Participant, Plan, read_plan
+from bakeoff.plan import read_plan
 from bakeoff.profile.section import load
-from bakeoff.profile.section_model import CellSection, ProfileSection, StageSection
+from bakeoff.schema.plan import Participant, Plan
+from bakeoff.schema.profile import CellSection, ProfileSection, StageSection
 
 COLUMNS = "{:<18}{:>10}{:>7}{:>9}{:>11}{:>8}  {:<8}{:>8}{:>8}{:>7}{:>9}"
 KERNELS = "{:>9}{:>10}{:>14}{:>12}{:>6}{:>9}{:>7}  {}"

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bakeoff.profile.section_model import CellSection, Explanation, ProfileSection, StageSection
+from bakeoff.schema.profile import CellSection, Explanation, ProfileSection, StageSection
 
 FLASHINFER, V3, V32, TRITON, DEEPGEMM = (
     "flashinfer_moe",
@@ -234,7 +234,7 @@ def _bottleneck(view: View) -> tuple[bool, Numbers]:
         shares = [view.cell(who, name).floor_share for name in view.workloads()]
         known = [value for value in shares if value is not None]
         if len(known) < len(shares):
-            raise Lacking("a GPU with listed peaks (workflow/bakeoff/moe/floors.py)")
+            raise Lacking("a GPU with listed peaks (workflow/bakeoff/core/moe/floors.py)")
         numbers[f"median share of the floor, {who}"] = statistics.median(known)
     return max(numbers.values()) < 0.5, numbers
 

@@ -11,21 +11,13 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes, sha256_tree, write_atomic
-from bakeoff.plan import Participant, Plan
 from bakeoff.profile import counters, cupti, ncu, nsys
 from bakeoff.profile.process import Piece, denial, progress
-from bakeoff.profile.summary import (
-    Ceilings,
-    CellProfile,
-    Failure,
-    HostTime,
-    SolutionProfile,
-    cell_profile,
-    host_time,
-    with_counters,
-)
+from bakeoff.profile.summary import cell_profile, host_time, with_counters
 from bakeoff.profile.tiers import Facts, Name, Tier
 from bakeoff.profile.timeline import calls
+from bakeoff.schema.plan import Participant, Plan
+from bakeoff.schema.profile import Ceilings, CellProfile, Failure, HostTime, SolutionProfile
 
 # Modules that decide what a cell's profile says; a change there makes it stale.
 SOURCES = (
@@ -38,10 +30,10 @@ SOURCES = (
     "profile/stages.py",
     "profile/summary.py",
     "profile/timeline.py",
-    "measure/worker/bench.py",
-    "measure/device/cuda.py",
-    "measure/worker/participant.py",
-    "measure/wire/variants.py",
+    "core/worker/bench.py",
+    "core/device/cuda.py",
+    "core/worker/participant.py",
+    "core/variants.py",
 )
 
 

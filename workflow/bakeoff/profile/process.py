@@ -19,11 +19,12 @@ from pathlib import Path
 from bakeoff.config import under_root
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
-from bakeoff.measure.supervisor.children import environment
-from bakeoff.plan import Participant, Plan, packed_solution
+from bakeoff.plan import packed_solution
 from bakeoff.profile import counters, ncu, nsys
 from bakeoff.profile.child import Done, Job
 from bakeoff.profile.tiers import Facts, Tier
+from bakeoff.schema.plan import Participant, Plan
+from bakeoff.supervisor.children import environment
 from bakeoff.traces.store import TraceRoot
 
 WARMUPS = 3  # calls that compile, load modules and grow buffers

@@ -10,26 +10,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from bakeoff.build.spec import Stage
 from bakeoff.config import under_root
+from bakeoff.core.moe import floors
+from bakeoff.core.moe.floors import PEAKS, Peak
+from bakeoff.core.moe.geometry import Geometry
 from bakeoff.files import read_json
-from bakeoff.moe import floors
-from bakeoff.moe.floors import PEAKS, Peak
-from bakeoff.moe.geometry import Geometry
-from bakeoff.plan import Participant, Plan, PlannedWorkload
 from bakeoff.profile.explanations import judge_explanations
-from bakeoff.profile.section_model import (
+from bakeoff.profile.stage_floors import L2_BYTES, StageFloor, stage_floors
+from bakeoff.profile.stages import STAGES, bound
+from bakeoff.schema.plan import Participant, Plan, PlannedWorkload
+from bakeoff.schema.profile import (
+    Ceilings,
+    CellProfile,
     CellSection,
     Coverage,
+    HostTime,
     Limit,
     ProfiledWorkload,
     ProfileSection,
+    SolutionProfile,
     StageSection,
     Worst,
 )
-from bakeoff.profile.stage_floors import L2_BYTES, StageFloor, stage_floors
-from bakeoff.profile.stages import STAGES, bound
-from bakeoff.profile.summary import Ceilings, CellProfile, HostTime, SolutionProfile
+from bakeoff.schema.solution import Stage
 from bakeoff.traces.store import TraceRoot
 
 # From this share of a unit's peak on, the unit is what limits a kernel; below it for all units, latency does. The

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, Protocol
 
-from bakeoff.build.spec import Stage
 from bakeoff.profile.timeline import Activity, Call, Launch, display_name
+from bakeoff.schema.solution import Stage
 
 STAGES: tuple[Stage, ...] = ("routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other")
 # Share of the span for which the GPU may wait for launches before a call counts as host-bound: calls are enqueued while

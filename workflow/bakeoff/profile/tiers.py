@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bakeoff import host
 from bakeoff.errors import InputError
-from bakeoff.measure import host
 from bakeoff.profile.ncu import PERMISSION_CODE
 from bakeoff.profile.nsys import capture_command
 

@@ -8,7 +8,7 @@ from bakeoff.report import formats as f
 from bakeoff.report.performance import workload_cells, workload_columns
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import View
-from bakeoff.stats import model
+from bakeoff.schema import analysis as model
 
 _QUIET = ("NOT_RUN", "UNSUPPORTED")
 # A decimal fraction that stands alone: not a version, not part of a name.

@@ -7,7 +7,7 @@ from bakeoff.report import formats as f
 from bakeoff.report.performance import workload_cells, workload_columns
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import View
-from bakeoff.stats.model import ClaimVerdict, Comparison, RunHeader, Workload
+from bakeoff.schema.analysis import ClaimVerdict, Comparison, RunHeader, Workload
 
 _TONES = {"REPRODUCED": "good", "SAME": "good", "FASTER": "good", "DIFFERS": "bad", "SLOWER": "bad"}
 

@@ -12,7 +12,7 @@ from bakeoff.report.charts import Point, Series, Words
 from bakeoff.report.grids import grid
 from bakeoff.report.performance import estimate_text
 from bakeoff.report.view import Person, View
-from bakeoff.stats.model import Estimate
+from bakeoff.schema.analysis import Estimate
 
 # A chart of more lines or rows than this is no longer readable; the table has all of them.
 MOST_ROWS, MOST_LINES = 60, 12

@@ -14,7 +14,7 @@ from bakeoff.report.rerun import check_command
 from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.templates import html_environment, tidy_html
 from bakeoff.report.view import View
-from bakeoff.stats.model import Analysis, ClaimVerdict
+from bakeoff.schema.analysis import Analysis, ClaimVerdict
 
 
 @dataclass(frozen=True)

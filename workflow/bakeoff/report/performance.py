@@ -7,7 +7,7 @@ from dataclasses import replace
 from bakeoff.report import formats as f
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import Person, View
-from bakeoff.stats.model import Estimate, Winner, Workload
+from bakeoff.schema.analysis import Estimate, Winner, Workload
 
 # The published report sets the two prefill-size workloads in bold.
 LARGE_SEQ_LEN = 10_000

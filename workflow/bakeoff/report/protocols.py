@@ -9,7 +9,7 @@ from bakeoff.report import formats as f
 from bakeoff.report.performance import estimate_text
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import Person, View
-from bakeoff.stats.model import ProtocolSummary
+from bakeoff.schema.analysis import ProtocolSummary
 
 
 def table(view: View) -> Table:

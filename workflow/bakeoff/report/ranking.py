@@ -6,7 +6,7 @@ from bakeoff.report import formats as f
 from bakeoff.report.performance import estimate_text
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import View
-from bakeoff.stats.model import Estimate, Verdict
+from bakeoff.schema.analysis import Estimate, Verdict
 
 _VERDICT_TONES = {Verdict.FASTER: "good", Verdict.SLOWER: "bad", Verdict.SAME: "", Verdict.AMBIGUOUS: "mute"}
 

@@ -27,7 +27,7 @@ from bakeoff.report import (
 from bakeoff.report.tables import Table
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import Lexicon, View
-from bakeoff.stats.model import Analysis, ClaimVerdict
+from bakeoff.schema.analysis import Analysis, ClaimVerdict
 
 # Sections in the page's order; those of speed are left out where a run shows none.
 SECTIONS = (

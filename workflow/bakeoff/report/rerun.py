@@ -11,7 +11,7 @@ import shlex
 from bakeoff.config import DEFINITIONS, Config
 from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.view import View
-from bakeoff.stats.model import RunHeader
+from bakeoff.schema.analysis import RunHeader
 
 # The data set's place on the run's host is not recorded: it says nothing on another.
 PUBLIC_DATASET = "PATH_OF_flashinfer-trace"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from bakeoff.profile.section import CellSection, ProfileSection
 from bakeoff.report import charts
 from bakeoff.report import formats as f
 from bakeoff.report.charts import Point, Roof, Series, Words
 from bakeoff.report.figures import MOST_LINES
 from bakeoff.report.view import Person, View
+from bakeoff.schema.profile import CellSection, ProfileSection
 
 
 def over_intensity(view: View, words: Words) -> Markup:

@@ -6,7 +6,7 @@ from bakeoff.report import formats as f
 from bakeoff.report.correctness import some
 from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.view import View
-from bakeoff.stats.model import PreviousFinding
+from bakeoff.schema.analysis import PreviousFinding
 
 _STATUS_TONES = {"ok": "good", "warning": "warn", "failed": "bad", "not_applicable": "mute"}
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bakeoff.profile.section import CellSection, ProfileSection
 from bakeoff.report import formats as f
 from bakeoff.report.charts import NARROW, WIDE, Words, both_widths, sized
 from bakeoff.report.figures import MOST_LINES, MOST_ROWS
 from bakeoff.report.svg import Canvas, Scale, colour_class, coordinate, element, joined
 from bakeoff.report.view import Person, View
+from bakeoff.schema.profile import CellSection, ProfileSection
 
 GAP = "gap"
 # A bar this wide has room for its span in whole microseconds.

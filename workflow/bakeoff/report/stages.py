@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bakeoff.profile.section import CellSection, ProfileSection, StageSection
 from bakeoff.report import formats as f
 from bakeoff.report import roofline
 from bakeoff.report.correctness import some
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import View
+from bakeoff.schema.profile import CellSection, ProfileSection, StageSection
 
 _TONES = {"CONFIRMED": "good", "CONTRADICTED": "bad", "NOT TESTABLE": "mute"}
 

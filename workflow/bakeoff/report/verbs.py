@@ -12,7 +12,7 @@ from bakeoff.files import PROJECT_ROOT, read_json, unwritable, write_atomic
 from bakeoff.stats.memory import trees_only
 
 if TYPE_CHECKING:
-    from bakeoff.stats.model import Analysis
+    from bakeoff.schema.analysis import Analysis
 
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def _analysis_file(source: Path) -> Path:
 
 
 def _read(source: Path) -> Analysis:
-    from bakeoff.stats.model import Analysis
+    from bakeoff.schema.analysis import Analysis
 
     return read_json(source, Analysis)
 

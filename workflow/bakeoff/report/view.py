@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bakeoff.report import formats as f
-from bakeoff.stats.model import Analysis, Cell, Estimate, Pair, ProfileCurve, Summary, Winner, Workload
+from bakeoff.schema.analysis import Analysis, Cell, Estimate, Pair, ProfileCurve, Summary, Winner, Workload
 
 Lexicon = Mapping[str, Mapping[str, str]]
 

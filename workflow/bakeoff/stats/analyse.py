@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 
 from bakeoff.files import canonical_json
-from bakeoff.profile.section import ProfileSection, explained
-from bakeoff.stats import findings
-from bakeoff.stats.figures import Figures
-from bakeoff.stats.intervals import Interval
-from bakeoff.stats.model import (
+from bakeoff.profile.section import explained
+from bakeoff.schema.analysis import (
     Analysis,
     Cell,
     Check,
@@ -29,6 +26,10 @@ from bakeoff.stats.model import (
     Winner,
     Workload,
 )
+from bakeoff.schema.profile import ProfileSection
+from bakeoff.stats import findings
+from bakeoff.stats.figures import Figures
+from bakeoff.stats.intervals import Interval
 from bakeoff.stats.pairs import number, pair_model, ratio_estimate, rivals, winners
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize

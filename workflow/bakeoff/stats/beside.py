@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bakeoff.errors import InputError
+from bakeoff.schema.analysis import Comparison
 from bakeoff.stats.compare import Between, between_runs, compare
-from bakeoff.stats.model import Comparison
 from bakeoff.stats.published import load_published, published_folder
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.runs import PUBLISHED, load_run

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bakeoff.stats.model import Part
+from bakeoff.schema.analysis import Part
 
 Text = Annotated[str, Field(min_length=1)]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from bakeoff import config as configuration
 from bakeoff.errors import InputError
 from bakeoff.files import json_document, read_bytes, validate
-from bakeoff.measure.host import Gpu, Host
-from bakeoff.plan import Plan, PlannedWorkload
-from bakeoff.stats.model import Fact, Floor, GatePower
+from bakeoff.schema.analysis import Fact, Floor, GatePower
+from bakeoff.schema.host import Gpu, Host
+from bakeoff.schema.plan import Plan, PlannedWorkload
 from bakeoff.traces.models import AxisConst, Definition
 from bakeoff.traces.store import TraceRoot
 
@@ -85,7 +85,7 @@ def axes(found: Definition | None) -> dict[str, int]:
 
 def published_tolerances() -> dict[str, float]:
     """Tolerances of the published gate, which every run is judged by as well."""
-    from bakeoff.verify.bounds import bounds
+    from bakeoff.core.bounds import bounds
 
     return bounds().published.model_dump()
 
@@ -93,8 +93,8 @@ def published_tolerances() -> dict[str, float]:
 def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> Floor | None:
     """The least that a workload can cost, with the time at this GPU's peaks if they are listed; none for another kind
     of definition."""
-    from bakeoff.moe import floors
-    from bakeoff.moe.geometry import OP, Geometry
+    from bakeoff.core.moe import floors
+    from bakeoff.core.moe.geometry import OP, Geometry
 
     if found is None or not found.name.startswith(OP):
         return None

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.stats.figures import Figures
-from bakeoff.stats.intervals import Floats, block_means
-from bakeoff.stats.model import (
+from bakeoff.schema.analysis import (
     CellComparison,
     Comparison,
     ConsistencyFinding,
@@ -29,6 +27,8 @@ from bakeoff.stats.model import (
     VersionFinding,
     Winner,
 )
+from bakeoff.stats.figures import Figures
+from bakeoff.stats.intervals import Floats, block_means
 from bakeoff.stats.pairs import EQUAL, log_ratios, overall_ratio
 from bakeoff.stats.summaries import count_wins, geometric_mean
 from bakeoff.stats.verdicts import paired

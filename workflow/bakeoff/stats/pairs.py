@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bakeoff.schema.analysis import Estimate, Pair, PairVerdict, Verdict, Winner
 from bakeoff.stats.intervals import LEVEL, BlockMeans, Floats, block_means
-from bakeoff.stats.model import Estimate, Pair, PairVerdict, Verdict, Winner
 from bakeoff.stats.samples import Samples
 from bakeoff.stats.verdicts import Decision, paired
 

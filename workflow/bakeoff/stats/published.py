@@ -16,8 +16,8 @@ from pydantic import Field
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes, read_yaml
-from bakeoff.measure.samples.outcomes import Outcome
-from bakeoff.stats.model import Cell, Check, Fact, Part, Participant, RunHeader, Workload
+from bakeoff.schema.analysis import Cell, Check, Fact, Part, Participant, RunHeader, Workload
+from bakeoff.schema.outcomes import Outcome
 from bakeoff.stats.rundata import Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bakeoff.measure.samples.outcomes import Outcome
-from bakeoff.profile.section import ProfileSection
-from bakeoff.stats.model import (
+from bakeoff.schema.analysis import (
     Build,
     Cell,
     Check,
@@ -21,6 +19,8 @@ from bakeoff.stats.model import (
     Verification,
     Workload,
 )
+from bakeoff.schema.outcomes import Outcome
+from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats.samples import Samples
 
 # What makes `bakeoff compare` fail: the output is wrong, or a rule was broken that makes it worthless.

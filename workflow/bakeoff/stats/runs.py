@@ -12,16 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bakeoff.build.record import BuildRecord
 from bakeoff.errors import InputError
 from bakeoff.files import parse_json, read_bytes, read_json, validate
-from bakeoff.measure.host import Host
-from bakeoff.measure.samples import records
-from bakeoff.measure.samples.outcomes import Outcome, passed_stands
-from bakeoff.plan import Plan, PlannedWorkload, read_plan
+from bakeoff.plan import read_plan
 from bakeoff.profile import section as profile
-from bakeoff.stats import environment
-from bakeoff.stats.model import (
+from bakeoff.schema import sample as records
+from bakeoff.schema.analysis import (
     Build,
     Casts,
     Cell,
@@ -34,6 +30,11 @@ from bakeoff.stats.model import (
     Verification,
     Workload,
 )
+from bakeoff.schema.build import BuildRecord
+from bakeoff.schema.host import Host
+from bakeoff.schema.outcomes import Outcome, passed_stands
+from bakeoff.schema.plan import Plan, PlannedWorkload
+from bakeoff.stats import environment
 from bakeoff.stats.rundata import WRONG, Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
 from bakeoff.traces.models import Definition, Evaluation, Trace

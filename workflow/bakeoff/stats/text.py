@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bakeoff.stats.model import Audit, CellComparison, ClaimResult, ClaimVerdict, Comparison
+from bakeoff.schema.analysis import Audit, CellComparison, ClaimResult, ClaimVerdict, Comparison
 
 _QUIET = ("REPRODUCED", "SAME", "NOT COMPARABLE")
 

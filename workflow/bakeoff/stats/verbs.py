@@ -17,7 +17,7 @@ from bakeoff.files import pretty_json, write_atomic
 from bakeoff.stats.memory import trees_only
 
 if TYPE_CHECKING:
-    from bakeoff.stats.model import Analysis, Audit, Comparison
+    from bakeoff.schema.analysis import Analysis, Audit, Comparison
 
 
 # Of `compare`: 2 is unusable input, as everywhere.

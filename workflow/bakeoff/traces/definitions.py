@@ -14,7 +14,7 @@ from bakeoff.files import PROJECT_ROOT, read_bytes
 from bakeoff.traces.models import AxisConst, AxisVar, Definition, DType, RoutingStats, TensorSpec, Trace, document, line
 from bakeoff.traces.store import Case, TraceRoot
 
-REFERENCE = PROJECT_ROOT / "workflow/bakeoff/moe/reference.py"
+REFERENCE = PROJECT_ROOT / "workflow/bakeoff/core/moe/reference.py"
 TRACES = PROJECT_ROOT / "traces"
 OP_TYPE = "moe"
 EXPERTS, LOCAL_EXPERTS, GROUPS, TOP_GROUPS, TOP_K, BLOCK = 256, 32, 8, 4, 8, 128

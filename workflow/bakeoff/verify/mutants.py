@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import torch
 
-from bakeoff.moe.emulate import DequantizedWeights, Emulator, Inputs, cast, swiglu
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.reference import choice_scores, keep_groups, largest
-from bakeoff.moe.rounding import Rounding
-from bakeoff.moe.routing import Pairs, Routing, active_tokens, local_pairs
+from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, cast, swiglu
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.reference import choice_scores, keep_groups, largest
+from bakeoff.core.moe.routing import Pairs, Routing, active_tokens, local_pairs
+from bakeoff.schema.solution import Rounding
 
 TILE = 128  # rows that a grouped GEMM works on at once
 

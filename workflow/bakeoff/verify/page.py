@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from bakeoff.core.bounds import bounds
 from bakeoff.files import PROJECT_ROOT, read_bytes, read_json, replace_marked, write_atomic
-from bakeoff.verify.bounds import bounds
 from bakeoff.verify.power import GatePower
 from bakeoff.verify.simulate import FILE, Observation, Simulation
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from bakeoff.moe.emulate import DequantizedWeights, Inputs
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import Case, make_inputs
-from bakeoff.moe.rounding import EXACT, Rounding
-from bakeoff.moe.routing import Routing, active_tokens, local_pairs, route
-from bakeoff.moe.values import Family, Tensors, make_weights
-from bakeoff.verify.gates import Judgement, judge
+from bakeoff.core.gates import Judgement, judge
+from bakeoff.core.moe.emulate import DequantizedWeights, Inputs
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import Case, make_inputs
+from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs, route
+from bakeoff.core.moe.values import Family, Tensors, make_weights
+from bakeoff.schema.solution import EXACT, Rounding
 from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
 
 # Declared by most solutions; mistakes stand out least against the coarsest rounding.

@@ -19,16 +19,16 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from bakeoff.core.bounds import bounds
+from bakeoff.core.gates import Numerics, compare, judge
+from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, pairs_of
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import Case, make_routing
+from bakeoff.core.moe.routing import Pairs, active_tokens
+from bakeoff.core.moe.values import FAMILIES, Family, make_activations, make_weights
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
-from bakeoff.moe.emulate import DequantizedWeights, Emulator, Inputs, pairs_of
-from bakeoff.moe.geometry import Geometry
-from bakeoff.moe.inputs import Case, make_routing
-from bakeoff.moe.rounding import EXACT, Rounding
-from bakeoff.moe.routing import Pairs, active_tokens
-from bakeoff.moe.values import FAMILIES, Family, make_activations, make_weights
+from bakeoff.schema.solution import EXACT, Rounding
 from bakeoff.traces.store import TraceRoot
-from bakeoff.verify.bounds import bounds
-from bakeoff.verify.gates import Numerics, compare, judge
 
 FILE = Path(__file__).with_name("simulation.json")
 FULL = Geometry(hidden=7168, intermediate=2048)

@@ -53,10 +53,10 @@ def gate_power(args: argparse.Namespace) -> int:
     """Run all mutants, write the file, print the kill rates; 1 if the strict gate misses its aim on all workloads or
     rejects an honest output."""
     _check(args)
-    from bakeoff.moe.geometry import Geometry
+    from bakeoff.core.bounds import bounds
+    from bakeoff.core.moe.geometry import Geometry
     from bakeoff.traces.store import TraceRoot
     from bakeoff.verify import power
-    from bakeoff.verify.bounds import bounds
 
     root = TraceRoot(args.traces_root)
     geometry = Geometry.of(root.definition(args.definition))

@@ -1,0 +1,105 @@
+"""`bakeoff check`, and what a worker may say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from bakeoff.core.channel import ProtocolError
+from bakeoff.core.messages import Done, Ready, understand
+from bakeoff.files import PROJECT_ROOT
+from support.measure_runs import bakeoff, write_solution
+
+TOO_LARGE = (
+    "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        "
+    "arguments[-1].mul_(1.1)\n"
+)
+
+# Decided by the referee, the supervisor's clock and the state of the host.
+NOT_FOR_WORKERS = ("PASSED", "INCORRECT_NUMERICAL", "TIMEOUT", "DISTURBED", "NOT_RUN")
+
+
+def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path) -> None:
+    folder = write_solution(tmp_path, "slightly", TOO_LARGE)
+    words = ("check", str(folder), "--backend", "cpu", "--workload")
+    right = bakeoff(*words, "T1_o32")
+    assert right.returncode == 0 and "1 of 1 workloads PASSED" in right.stdout, right.stderr
+    wrong = bakeoff(*words, "T1_o32", "--workload", "T7_o192")
+    assert wrong.returncode == 1 and "1 of 2 workloads PASSED" in wrong.stdout
+    head = next(
+        line.split() for line in wrong.stdout.replace("rel. L2", "L2").replace("worst row", "row").splitlines() if line
+    )
+    rows = {line.split()[0]: line for line in wrong.stdout.splitlines() if re.match(r"T\d+_o\d+ ", line)}
+    scales = {name: float(row.split()[head.index("scale")]) for name, row in rows.items()}
+    assert scales["T1_o32"] == pytest.approx(1, abs=0.02) and scales["T7_o192"] > 1.02
+    assert "PASSED" in rows["T1_o32"] and "INCORRECT_NUMERICAL" in rows["T7_o192"] and "FAIL" in rows["T7_o192"]
+    assert "strict_gate" in wrong.stdout and "to do:" in wrong.stdout
+    assert re.search(r"emulation_l2 0\.\d{1,4} \(bound", wrong.stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["nonesuch"], "solution.yaml"),
+        (["triton_fused_moe_v2", "--workload", "T3_o0"], "T3_o0"),
+        (["triton_fused_moe_v2", "--definition", "wide"], "wide"),
+    ],
+)
+def test_check_refuses_what_is_not_there(words: list[str], named: str) -> None:
+    refused = bakeoff("check", *words, "--backend", "cpu")
+    assert refused.returncode == 2 and named in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_check_names_the_users_file_and_not_a_copy(tmp_path: Path) -> None:
+    folder = write_solution(tmp_path, "broken")
+    (folder / "solution.py").write_text("def run(:\n")
+    refused = bakeoff("check", str(folder), "--backend", "cpu")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert refused.stderr.startswith(f"bakeoff check: {folder / 'solution.py'}:1\n")
+
+
+def test_check_fails_on_a_solution_that_answers_passed_itself(tmp_path: Path) -> None:
+    attack = (PROJECT_ROOT / "tests/hostile/answers_every_command.py").read_text()
+    folder = write_solution(tmp_path, "answers", f"{attack}\n\nrun_with = hostile\n")
+    refused = bakeoff("check", str(folder), "--backend", "cpu", "--workload", "T1_o32")
+    assert refused.returncode == 1 and "0 of 1 workloads PASSED" in refused.stdout, refused.stdout
+    assert "REJECTED" in refused.stdout and "forged_message" in refused.stdout
+
+
+def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
+    from bakeoff.config import detect_backend
+
+    if detect_backend() == "sm_100a":
+        pytest.skip("this host has the GPU that the test needs to be absent")
+    refused = bakeoff("check", str(write_solution(tmp_path, "tiny")), "--backend", "sm_100a")
+    assert refused.returncode == 2 and "sm_100a" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"say": "judged", "id": 1},
+        {"say": "done", "id": 1, "token": "t"},
+        {"say": "done", "id": 1, "token": "t", "outcome": "WONDERFUL"},
+        *({"say": "done", "id": 1, "token": "t", "outcome": outcome} for outcome in NOT_FOR_WORKERS),
+        *({"say": "failed", "outcome": outcome, "reason": None, "detail": ""} for outcome in NOT_FOR_WORKERS),
+        {"say": "done", "id": 1, "token": "t", "outcome": "REJECTED", "reason": "strict_gate"},
+        {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"event_us": [-1.0]}},
+        {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"event_us": [float("nan")]}},
+        {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"imagined_us": [1.0]}},
+        {"say": "done", "id": 1, "token": "t", "outcome": None, "gates": {}},
+        {"say": "batch", "id": 1, "token": "t", "variants": []},
+        {"say": "ready"},
+    ],
+)
+def test_a_message_that_is_none_of_the_harness_is_refused(message: dict[str, object]) -> None:
+    with pytest.raises(ProtocolError):
+        understand(message)
+
+
+def test_messages_of_the_harness_are_understood() -> None:
+    assert isinstance(understand({"say": "ready", "unconfined": None, "missing_tiers": {}}), Ready)
+    done = understand({"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"wall_us": [1.5]}})
+    assert isinstance(done, Done) and done.tiers == {"wall_us": [1.5]}

@@ -1,0 +1,85 @@
+"""Blocks, journals, records and manifests that the plan asks for and a run lacks are named."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bakeoff.complete import verify_run
+from bakeoff.errors import CheckFailed, InputError
+from bakeoff.files import PROJECT_ROOT, canonical_json, sha256_bytes
+from bakeoff.plan import read_plan
+from bakeoff.runs.coverage import gaps
+from bakeoff.runs.recording import record_run
+
+RECORDED = PROJECT_ROOT / "results/recorded/2026-11-23_h200"  # ten blocks, every cell PASSED
+JOURNAL = "samples/block-03/deepgemm_moe.jsonl.gz"
+MANIFEST = "samples/block-03/manifest.json"
+
+
+def drop_blocks(run: Path) -> None:
+    for block in (8, 9):
+        shutil.rmtree(run / f"samples/block-{block:02d}")
+
+
+def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    path.write_bytes(gzip.compress(b"".join(change(gzip.decompress(path.read_bytes()).splitlines(keepends=True)))))
+
+
+def crash(line: bytes) -> bytes:
+    body = json.loads(line)
+    del body["digest"]
+    body |= {"outcome": "CRASHED", "gates": {}}
+    return canonical_json({**body, "digest": sha256_bytes(canonical_json(body))}) + b"\n"
+
+
+def swap(run: Path) -> None:
+    manifest = json.loads((run / MANIFEST).read_text())
+    manifest["order"].reverse()
+    (run / MANIFEST).write_text(json.dumps(manifest))
+
+
+LACKS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "blocks": (drop_blocks, ["samples/block-08: missing", "samples/block-09: missing"]),
+    "a journal": (lambda run: (run / JOURNAL).unlink(), ["samples/block-03/deepgemm_moe.jsonl: missing"]),
+    "the reference": (
+        lambda run: (run / "samples/block-00/reference.jsonl.gz").unlink(),
+        ["samples/block-00/reference.jsonl: missing"],
+    ),
+    "records": (
+        lambda run: rewrite(run / JOURNAL, lambda lines: lines[2:]),
+        ["samples/block-03/deepgemm_moe.jsonl: no record of deepgemm_moe/T", "in block 3 (2 of 19 cells are missing)"],
+    ),
+    "a manifest": (lambda run: (run / MANIFEST).unlink(), [f"{MANIFEST}: missing"]),
+    "the order that was planned": (swap, [f"{MANIFEST}: of ", "; planned are, in this order, "]),
+    "the journal of the manifest": (
+        lambda run: rewrite(run / JOURNAL, lambda lines: [crash(lines[0]), *lines[1:]]),
+        [f"{MANIFEST}: written for another journal of deepgemm_moe"],
+    ),
+}
+
+
+def test_a_whole_run_lacks_nothing() -> None:
+    assert gaps(RECORDED, read_plan(RECORDED)) == []
+
+
+@pytest.mark.parametrize(("damage", "said"), LACKS.values(), ids=list(LACKS))
+def test_what_a_run_lacks_fails_verify_and_is_not_recorded(
+    tmp_path: Path, damage: Callable[[Path], object], said: list[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(RECORDED, run)
+    damage(run)
+    found = gaps(run, read_plan(run))
+    assert len(found) == (2 if damage is drop_blocks else 1), found
+    with pytest.raises(CheckFailed) as caught:
+        verify_run(run)
+    for part in said:
+        assert part in str(caught.value)
+    with pytest.raises(InputError) as refused:
+        record_run(run, tmp_path / "target")
+    assert said[0] in refused.value.found and not (tmp_path / "target").exists()

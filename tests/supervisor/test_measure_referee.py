@@ -1,0 +1,58 @@
+"""What the referee holds an output to."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from bakeoff.core.referee import Referee
+from bakeoff.core.variants import Variant
+from bakeoff.schema.outcomes import Outcome
+
+SEED = 2
+OWN, SECRET = Variant(SEED), Variant(2**30 + 5, 1, 3)
+
+
+def verdict(published: dict[Variant, bool], strict: dict[Variant, bool]) -> str:
+    """The outcome of a cell whose outputs on its own and on secret values pass these gates."""
+    referee: Any = object.__new__(Referee)
+
+    def gate(passed: bool) -> SimpleNamespace:
+        return SimpleNamespace(passed=passed, checks={}, model_dump=lambda mode: {"passed": passed})
+
+    def compare(output: Any, answer: Any, rounding: Any) -> SimpleNamespace:
+        numerics = SimpleNamespace(model_dump=lambda mode: {})
+        return SimpleNamespace(
+            published=gate(published[answer.variant]), strict=gate(strict[answer.variant]), numerics=numerics
+        )
+
+    referee.answer = lambda workload, family, seed, variant: SimpleNamespace(
+        variant=variant, reference=torch.full((1, 4), float(variant.seed))
+    )
+    referee._read = lambda command, place, shape: torch.ones(1, 4, dtype=torch.bfloat16)
+    referee._compare = compare
+    outputs = [{"slot": 0, "poison": 7, "variant": variant.document()} for variant in (OWN, SECRET)]
+    command = {"workload": "T1_o32", "family": "fib", "seed": SEED, "rounding": None, "outputs": outputs}
+    return referee.judge(command)["outcome"]
+
+
+BOTH = {OWN: True, SECRET: True}
+
+
+@pytest.mark.parametrize(
+    ("published", "strict", "expected"),
+    [
+        (BOTH, BOTH, Outcome.PASSED),
+        ({OWN: True, SECRET: False}, BOTH, Outcome.PASSED),
+        ({OWN: False, SECRET: True}, BOTH, Outcome.INCORRECT_NUMERICAL),
+        (BOTH, {OWN: True, SECRET: False}, Outcome.INCORRECT_NUMERICAL),
+        (BOTH, {OWN: False, SECRET: True}, Outcome.INCORRECT_NUMERICAL),
+    ],
+    ids=["both pass", "secret misses published", "own misses published", "secret misses strict", "own misses strict"],
+)
+def test_secret_values_are_held_to_the_strict_gate_and_own_values_to_both(
+    published: dict[Variant, bool], strict: dict[Variant, bool], expected: Outcome
+) -> None:
+    assert verdict(published, strict) == expected

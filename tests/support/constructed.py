@@ -1,0 +1,592 @@
+"""Analyses made for the tests of the page: small functions, each for one thing that a run can look like.
+
+The figures are arithmetic of the indices, not measurements.
+"""
+
+from __future__ import annotations
+
+from bakeoff.schema import analysis as m
+from bakeoff.schema.profile import ProfileSection
+
+LENGTHS = (1, 7, 14, 15, 16, 32, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 901, 11948, 14107)
+FOUR = (
+    ("flashinfer_moe", "flashinfer_moe"),
+    ("cutedsl_moe_fp8_v3", "cutedsl_v3"),
+    ("cutedsl_moe_fp8_v3_2", "cutedsl_v3.2"),
+    ("triton_fused_moe_v2", "triton_v2"),
+)
+
+
+def workloads(number: int, *, routed: bool = True) -> list[m.Workload]:
+    lengths = LENGTHS[:number] if number <= 19 else [*LENGTHS, *(20000 + 7 * k for k in range(number - 19))]
+    return [
+        m.Workload(
+            id=f"T{t}_o{32 * (k % 8)}",
+            seq_len=t,
+            offset=32 * (k % 8),
+            local_pairs=t + 1 if routed else None,
+            active_tokens=(t + 1) // 2 if routed else None,
+            active_experts=min(32, t + 1) if routed else None,
+        )
+        for k, t in enumerate(lengths)
+    ]
+
+
+def people(number: int) -> list[m.Participant]:
+    names = [
+        *FOUR,
+        *((f"another_long_solution_name_{k}", f"another_long_solution_name_{k}") for k in range(number - 4)),
+    ][:number]
+    casts = m.Casts(gemm1_output=["bfloat16"], intermediate=["fp8_block128"], gemm2_output=["bfloat16"])
+    return [
+        m.Participant(
+            name=name,
+            role="contestant",
+            label=label,
+            description="What it is, in <one> sentence.",
+            digest="ab" * 32,
+            rounding=casts,
+        )
+        for name, label in names
+    ]
+
+
+def gate(passed: bool) -> m.Gate:
+    return m.Gate(
+        passed=passed, checks={"relative_l2": m.GateCheck(value=0.043 if passed else 0.5, bound=0.06, passed=passed)}
+    )
+
+
+def passed_cell(
+    solution: str, workload: str, *, speedup: m.Estimate | None = None, latency: float | None = None
+) -> m.Cell:
+    numerics = m.Numerics(
+        matched_ratio=0.93,
+        matched_ratio_active=0.8665,
+        relative_l2=0.0431,
+        worst_row_l2=0.062,
+        cosine=0.99907,
+        calc_diff=9.3e-4,
+        scale=0.9998,
+        max_abs=9123.5,
+        max_rel=4.4,
+        nonzero_inactive=0,
+        non_finite=0,
+        active_rows=450,
+        ambiguous_rows=0,
+    )
+    return m.Cell(
+        solution=solution,
+        workload=workload,
+        outcome="PASSED",
+        published_gate=gate(True),
+        strict_gate=gate(True),
+        numerics=numerics,
+        latency_us=m.Estimate(value=latency) if latency else None,
+        speedup=speedup,
+        blocks=1,
+    )
+
+
+def failed_cell(solution: str, workload: str, outcome: str = "CRASHED", reason: str | None = "signal") -> m.Cell:
+    return m.Cell(
+        solution=solution,
+        workload=workload,
+        outcome=outcome,
+        reason=reason,
+        detail="Segmentation fault | in <kernel>\n" + "x" * 600,
+        hint="run `bakeoff check SOLUTION --workload ID`",
+    )
+
+
+def summaries(
+    a_people: list[m.Participant], loads: list[m.Workload], cells: list[m.Cell], shown: bool
+) -> list[m.Summary]:
+    result = []
+    for p in a_people:
+        own = [c for c in cells if c.solution == p.name]
+        values = sorted(c.speedup.value for c in own if c.speedup) if shown else []
+        passed = sum(c.outcome == "PASSED" for c in own)
+        if not values:
+            result.append(m.Summary(solution=p.name, cells=0, due=len(loads), passed=passed))
+            continue
+        mean = sum(values) / len(values)
+        result.append(
+            m.Summary(
+                solution=p.name,
+                cells=len(values),
+                due=len(loads),
+                passed=passed,
+                leads=3,
+                wins=2,
+                ties=1,
+                geometric_mean=m.Estimate(value=mean, low=mean * 0.99, high=mean * 1.01),
+                arithmetic_mean=mean,
+                median=values[len(values) // 2],
+                minimum=values[0],
+                minimum_at=loads[0].id,
+                maximum=values[-1],
+                maximum_at=loads[-1].id,
+                std_sample=1.5,
+                std_population=1.4,
+                cv_sample=0.11,
+                cv_population=0.1,
+            )
+        )
+    return result
+
+
+def header(kind: str = "run", **rest: object) -> m.RunHeader:
+    fields: dict[str, object] = {
+        "kind": kind,
+        "id": "constructed",
+        "title": "Four FP8 mixture-of-experts kernels",
+        "backend": "sm_90a",
+        "hardware": "NVIDIA H100",
+        "definition": "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048",
+        "dataset": "synthetic",
+        "protocol": "robust",
+        "families": ["fib", "realistic"],
+        "seeds": [0],
+        "blocks": 5,
+        "timeout_s": 1200,
+        "rtol": 0.2,
+        "atol": 0.1,
+        "required_matched_ratio": 0.85,
+        "time_tier": "cupti_span_us",
+    }
+    return m.RunHeader.model_validate(fields | rest)
+
+
+def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Analysis:
+    everyone, loads = people(solutions), workloads(number)
+    cells = [passed_cell(p.name, w.id) for p in everyone for w in loads]
+    if failed:
+        outcomes = (
+            ("CRASHED", "signal"),
+            ("UNSUPPORTED", "no_backend"),
+            ("NOT_RUN", None),
+            ("INCORRECT_NUMERICAL", "strict_gate"),
+        )
+        for place, (outcome, reason) in zip(range(0, len(cells), 5), outcomes, strict=False):
+            cells[place] = failed_cell(cells[place].solution, cells[place].workload, outcome, reason)
+    good = sum(c.outcome == "PASSED" for c in cells)
+    checks = [
+        m.Check(code="cells_complete", status="ok", found=len(cells), of=len(cells)),
+        m.Check(code="cells_passed", status="ok" if good == len(cells) else "failed", found=good, of=len(cells)),
+        m.Check(code="gate_power", status="ok", found=0.985, of=0.95),
+    ]
+    return m.Analysis(
+        run=header(id="cpu", backend="cpu", hardware="a CPU", blocks=1, time_tier="wall_us", definition="moe_narrow"),
+        performance_shown=False,
+        validity=checks,
+        provenance=[
+            m.Fact(group="software", key="torch", value="2.13.0"),
+            m.Fact(group="host", key="memory", value=24, unit="GiB"),
+        ],
+        participants=everyone,
+        workloads=loads,
+        cells=cells,
+        verifications=[
+            m.Verification(
+                solution=p.name,
+                family=family,
+                seed=0,
+                due=number,
+                passed=number,
+                worst_relative_l2=0.051,
+                worst_calc_diff=1.1e-3,
+                least_matched_active=0.86,
+                widest_scale=1.001,
+            )
+            for p in everyone
+            for family in ("fib", "realistic")
+        ],
+        summaries=summaries(everyone, loads, cells, False),
+        gate_power=m.GatePower(
+            definition="moe_narrow",
+            families=["fib"],
+            counted=19,
+            excluded=1,
+            killed_published=8,
+            killed_strict=19,
+            honest_cells=19,
+            honest_rejected_published=0,
+            honest_rejected_strict=0,
+            mutants=[
+                m.MutantPower(
+                    name="gate_up_swapped", must_die=True, cells=19, excluded=1, killed_published=8, killed_strict=18
+                ),
+                m.MutantPower(
+                    name="fp8_output", must_die=False, cells=19, excluded=0, killed_published=0, killed_strict=1
+                ),
+            ],
+        ),
+        builds=[m.Build(solution=p.name, arch="cpu", status="ok", digest="ab" * 32, executed=True) for p in everyone],
+    )
+
+
+def _speedup(k: int, n: int, blocks: int) -> m.Estimate:
+    value = 10.0 + 7 * ((k * 5 + n * 3) % 4) + n / 10
+    return m.Estimate(value=value, low=value * 0.985, high=value * 1.015) if blocks > 1 else m.Estimate(value=value)
+
+
+def gpu_run(solutions: int = 4, number: int = 19, blocks: int = 5, lost: int = 0) -> m.Analysis:
+    """A run with performance; the first `lost` cells failed in one of several ways."""
+    base = cpu_run(solutions, number)
+    everyone, loads = base.participants, base.workloads
+    cells = []
+    for k, p in enumerate(everyone):
+        for n, w in enumerate(loads):
+            ratio = _speedup(k, n, blocks)
+            made = passed_cell(p.name, w.id, speedup=ratio, latency=20000 / ratio.value)
+            cells.append(made.model_copy(update={"blocks": blocks}))
+    for place in range(lost):
+        outcome = ("CRASHED", "UNSUPPORTED", "NOT_RUN", "TIMEOUT")[place % 4]
+        cells[place] = failed_cell(cells[place].solution, cells[place].workload, outcome, None)
+    return base.model_copy(
+        update={
+            "run": header(blocks=blocks),
+            "performance_shown": True,
+            "cells": cells,
+            "summaries": summaries(everyone, loads, cells, True),
+            "winners": [winner(w.id, cells, blocks) for w in loads],
+            "pairs": pairs(everyone, loads, blocks),
+            "profile": curves(everyone),
+            "rank_stability": stability(everyone),
+            "findings": findings(everyone, loads, blocks),
+            "comparisons": [comparison(everyone, loads)],
+        }
+    )
+
+
+def winner(workload: str, cells: list[m.Cell], blocks: int) -> m.Winner:
+    ranked = sorted((c for c in cells if c.workload == workload and c.speedup), key=lambda c: -c.speedup.value)  # type: ignore[union-attr]
+    if not ranked:
+        return m.Winner(workload=workload, leader=None, supported=False, basis="none")
+    lead = None
+    if len(ranked) > 1:
+        value = ranked[0].speedup.value / ranked[1].speedup.value  # type: ignore[union-attr]
+        lead = m.Estimate(value=value, low=value * 0.99, high=value * 1.01) if blocks > 1 else m.Estimate(value=value)
+    supported = blocks > 1 and len(workload) % 2 == 0 and len(ranked) > 1
+    tied = [] if supported or blocks == 1 or len(ranked) == 1 else [ranked[1].solution]
+    return m.Winner(
+        workload=workload,
+        leader=ranked[0].solution,
+        runner_up=ranked[1].solution if len(ranked) > 1 else None,
+        lead=lead,
+        supported=supported,
+        tied=tied,
+        basis="blocks" if blocks > 1 else "none",
+    )
+
+
+def pairs(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -> list[m.Pair]:
+    result = []
+    for i, a in enumerate(everyone):
+        for b in everyone[i + 1 :]:
+            verdicts = [
+                m.PairVerdict(
+                    workload=w.id,
+                    verdict=list(m.Verdict)[n % 4] if blocks > 1 else None,
+                    undecided=None if blocks > 1 else "one_block",
+                    ratio=m.Estimate(value=1.1, low=1.05, high=1.15),
+                    blocks=blocks,
+                    p_difference=0.001,
+                    p_equivalence=1.0,
+                    mde=0.021,
+                )
+                for n, w in enumerate(loads)
+            ]
+            result.append(
+                m.Pair(
+                    a=a.name,
+                    b=b.name,
+                    ratio=m.Estimate(value=1.1, low=1.05, high=1.15),
+                    workloads=len(loads),
+                    a_ahead=3,
+                    b_ahead=1,
+                    verdicts=verdicts,
+                )
+            )
+    return result
+
+
+def curves(everyone: list[m.Participant]) -> list[m.ProfileCurve]:
+    return [
+        m.ProfileCurve(solution=p.name, factors=[1.0, 1.5 + k / 10, 4.0], shares=[0.2, 0.7, 1.0])
+        for k, p in enumerate(everyone)
+    ]
+
+
+def ranked(everyone: list[m.Participant]) -> list[m.Ranked]:
+    return [m.Ranked(solution=p.name, value=30.0 - k, rank=k + 1) for k, p in enumerate(everyone)]
+
+
+def stability(everyone: list[m.Participant]) -> m.RankStability | None:
+    if len(everyone) < 2:
+        return None
+    orders = [m.Ranking(aggregate="geometric_mean", baseline="reference", order=ranked(everyone))]
+    orders.append(m.Ranking(aggregate="total_latency", baseline=everyone[0].name, order=ranked(everyone[::-1])))
+    return m.RankStability(
+        workloads=19, rankings=orders, orders=2, always_first=None, swaps=[(everyone[0].name, everyone[1].name)]
+    )
+
+
+def findings(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -> m.Findings:
+    step = m.Estimate(value=1.031, low=1.02, high=1.042) if blocks > 1 else m.Estimate(value=1.031)
+    names = [p.name for p in everyone]
+    version = None
+    if len(everyone) > 2:
+        version = m.VersionFinding(
+            new=names[2],
+            old=names[1],
+            ratio=step,
+            mean_ratio=1.07,
+            ahead=16,
+            behind=3,
+            workloads=19,
+            faster=12,
+            slower=1,
+            std_new=1.06,
+            std_old=1.28,
+        )
+    large = m.LargeBatchFinding(
+        small=[w.id for w in loads[:1]],
+        large=[w.id for w in loads[-2:]],
+        small_below=1000,
+        large_from=10000,
+        rows=[m.LargeBatchRow(solution=name, small=30.0, large=6.0, kept=0.2) for name in names],
+        leader_small=names[-1],
+        leader_large=names[0],
+    )
+    return m.Findings(
+        ranking=m.RankingFinding(
+            order=ranked(everyone),
+            steps=[step] * (len(names) - 1),
+            leads=dict.fromkeys(names, 4),
+            wins=dict.fromkeys(names, 2),
+            undecided=9,
+        ),
+        large_batch=large,
+        version=version,
+        consistency=m.ConsistencyFinding(
+            rows=[m.ConsistencyRow(solution=n, cv_sample=0.1, cv_population=0.09, spread=3.2) for n in names]
+        ),
+        previous=[
+            m.PreviousFinding(
+                id="2026-02-26_2way",
+                relation="repeat",
+                comparable=True,
+                reasons=[],
+                flipped=[loads[0].id],
+                rows=[m.PreviousRow(solution=names[0], workloads=19, ratio=1.08, least=0.9, greatest=1.55)],
+            ),
+            m.PreviousFinding(
+                id="older", relation="previous", comparable=False, reasons=["device"], rows=[], flipped=[]
+            ),
+        ],
+    )
+
+
+def comparison(everyone: list[m.Participant], loads: list[m.Workload]) -> m.Comparison:
+    cells = [
+        m.CellComparison(
+            solution=p.name, workload=w.id, verdict="NOT COMPARABLE", reasons=["device", "inputs"], old=30.0
+        )
+        for p in everyone
+        for w in loads
+    ]
+    return m.Comparison(
+        old="2026-02-26_4way",
+        new="constructed",
+        rule="published",
+        not_comparable=["device", "inputs"],
+        between_run_sd=0.12,
+        between_run_cells=38,
+        counts={"REPRODUCED": 0, "DIFFERS": 0, "NOT COMPARABLE": len(cells)},
+        cells=cells,
+    )
+
+
+def claims() -> m.Audit:
+    return m.Audit(
+        report="4-Way Benchmark",
+        figures=2,
+        conclusions=1,
+        confirmed=1,
+        contradicted=1,
+        not_testable=1,
+        claims=[
+            m.ClaimResult(
+                id="median",
+                place="Summary",
+                kind="figure",
+                text="Median 31.21x",
+                printed="31.21x",
+                verdict=m.ClaimVerdict.CONTRADICTED,
+                computed=["31.1500"],
+                tolerance="0.005",
+            ),
+            m.ClaimResult(
+                id="mean",
+                place="Summary",
+                kind="figure",
+                text="Average 30.37x",
+                printed="30.37x",
+                verdict=m.ClaimVerdict.CONFIRMED,
+                computed=["30.3737"],
+                tolerance="0.005",
+            ),
+            m.ClaimResult(
+                id="why",
+                place="Findings",
+                kind="conclusion",
+                text="scatter dominates | at scale",
+                verdict=m.ClaimVerdict.NOT_TESTABLE,
+                needs="a profile",
+            ),
+        ],
+    )
+
+
+def published_run(solutions: int = 4, number: int = 19) -> m.Analysis:
+    """A published table: values alone."""
+    base = gpu_run(solutions, number, blocks=1)
+    loads = workloads(number, routed=False)
+    cells = [
+        m.Cell(solution=c.solution, workload=w, outcome="PASSED", speedup=c.speedup)
+        for c, w in zip(base.cells, [w.id for w in loads] * solutions, strict=True)
+    ]
+    return base.model_copy(
+        update={
+            "run": header(
+                "published",
+                id="2026-02-26_4way",
+                backend="sm_100a",
+                hardware="NVIDIA B200",
+                date="2026-02-26",
+                blocks=1,
+                families=[],
+                seeds=[],
+                protocol=None,
+                time_tier=None,
+                dataset=None,
+            ),
+            "workloads": loads,
+            "cells": cells,
+            "validity": [m.Check(code="values_recorded", status="warning", items=["dataset revision"])],
+            "verifications": [],
+            "gate_power": None,
+            "builds": [],
+            "comparisons": [],
+            "audit": claims(),
+        }
+    )
+
+
+def profiles(everyone: list[m.Participant], loads: list[m.Workload]) -> ProfileSection:
+    """A profile of every solution's last workload, with counters for the first solution only."""
+    load, names = loads[-1], ("routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other")
+    found = []
+    for number, p in enumerate(everyone):
+        counted = number == 0
+        parts = [
+            dict(
+                stage=name,
+                us=0.0 if name == "other" else 10.0 * (k + 1),
+                run_us=0.0 if name == "other" else 10.0 * (k + 1),
+                share=0.0 if name == "other" else (k + 1) / 21,
+                floor_us=4.0,
+                floor_share=0.4,
+                limit="memory" if counted else None,
+                limit_from="counters" if counted else None,
+                launches=1,
+                dram_bytes=1e6 if counted else None,
+                dram_share=0.7 if counted else None,
+                tensor_share=0.1 if counted else None,
+                occupancy=None,
+                local_accesses=None,
+            )
+            for k, name in enumerate(names)
+        ]
+        found.append(
+            dict(
+                solution=p.name,
+                workload=load.id,
+                tier="nsys",
+                busy_us=210.0,
+                span_us=250.0,
+                gap_share=0.16,
+                host_gap_share=0.1,
+                launches=6,
+                syncs=0,
+                host_us=40.0,
+                host_traced=False,
+                bound="device",
+                mapped_share=1.0,
+                stages=parts,
+                flops=10**12,
+                floor_bytes=10**9,
+                intensity=1000.0,
+                floor_us=100.0,
+                floor_share=0.4,
+                ceiling_us=120.0,
+                ceiling_share=0.48,
+                dram_bytes=None,
+                dram_over_floor=1.2 if counted else None,
+                bandwidth_gbs=None,
+                bandwidth_share=None,
+                bandwidth_ceiling_share=None,
+                tensor_share=None,
+                tflops=500.0,
+                counters_missing=None if counted else "no permission",
+                kernels=[dict(name="route_<k>", stage="routing", mapped=True, launches=1, us=10.0)],
+            )
+        )
+    claim = {"place": "Key Findings", "text": "Triton scatter dominates", "test": "share of permute against gemm1"}
+    return ProfileSection.model_validate(
+        dict(
+            gpu="NVIDIA H100",
+            backend="sm_90a",
+            workloads=[dict(id=w.id, seq_len=w.seq_len, local_pairs=w.seq_len) for w in loads],
+            stages=list(names),
+            peak_gbs=3350.0,
+            peak_tflops=1979.0,
+            peak_source="the data sheet",
+            ceilings=dict(copy_gbs=3000.0, fp8_tflops=None, launch_us=2.1),
+            tools={"nsys": "2026.1"},
+            tiers_missing={"ncu": "no permission"},
+            coverage=[
+                dict(
+                    solution=p.name, due=19, profiled=1, counted=0, mapped_least=0.99, failures={loads[0].id: "timeout"}
+                )
+                for p in everyone
+            ],
+            cells=found,
+            worst=[
+                dict(
+                    solution=everyone[0].name,
+                    workload=load.id,
+                    floor_share=0.4,
+                    stage="gemm1",
+                    stage_share=0.3,
+                    stage_floor_share=0.4,
+                    limit="memory",
+                    gap_share=0.16,
+                    launches=6,
+                    dram_over_floor=1.2,
+                )
+            ],
+            explanations=[
+                dict(id="a", verdict="CONTRADICTED", numbers={"permute_share": 0.1}, needs=None, **claim),
+                dict(id="b", verdict="NOT TESTABLE", numbers={}, needs="`bakeoff profile` on a B200", **claim),
+            ],
+        )
+    )
+
+
+def profiled_run() -> m.Analysis:
+    """A measured run with a profile."""
+    a = gpu_run()
+    return a.model_copy(update={"profiles": profiles(a.participants, a.workloads)})

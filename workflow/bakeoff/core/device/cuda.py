@@ -1,0 +1,181 @@
+"""The GPU under a worker: CUDA events, CUPTI activity records, a cold L2 cache.
+
+`CudaDevice` needs a CUDA build of torch and one visible GPU. CUPTI (cupti-python) gives what the GPU itself recorded of
+each kernel; where it is missing or denied, its two tiers are named as missing, with the reason, and nothing stands in
+for them. CUPTI is attached when the first traced call is near, not before: an attached CUPTI slows every API call of
+the process, and a protocol without it must not pay for that.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from bakeoff.core.device.activity import CuptiError, Interval, Recorder, open_recorder
+from bakeoff.core.device.base import Device, now_us
+
+CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
+# torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's
+# own clock.
+MARKER = "spin_kernel"
+
+
+class CudaDevice(Device):
+    """The first visible GPU, on the current stream."""
+
+    torch_name = "cuda"
+    repeats = True
+
+    def __init__(self, trace: bool = True) -> None:
+        """`trace`: CUPTI may be used, which only one user per process can; a profiler may be another one."""
+        torch.cuda.init()
+        self._event, self._sync, self._spin = torch.cuda.Event, torch.cuda.synchronize, torch.cuda._sleep
+        properties = torch.cuda.get_device_properties(0)
+        # Twice the cache: the flush must evict everything, whatever the replacement policy.
+        self._flush = torch.zeros(2 * properties.L2_cache_size // 4, dtype=torch.int32, device="cuda")
+        self._cache: torch.Tensor | None = None
+        self._cycles_per_us = _sm_clock_mhz(properties)
+        self.missing: dict[str, str] = {}
+        self._may_trace = trace
+        self._trace: Recorder | None = None
+        self._calls: list[dict[str, Any]] = []
+        self._sync()
+
+    def synchronize(self) -> None:
+        self._sync()
+
+    def poisoned(self) -> bool:
+        try:
+            self._sync()
+            torch.zeros(1, device="cuda").item()
+        except RuntimeError:
+            return True
+        return False
+
+    def trim(self) -> None:
+        torch.cuda.empty_cache()
+
+    def cold(self) -> None:
+        self._flush.add_(1)
+
+    def zero_cache(self, size: int) -> None:
+        if self._cache is None or self._cache.numel() * 4 != size:
+            self._cache = torch.empty(size // 4, dtype=torch.int32, device="cuda")
+        self._cache.zero_()
+
+    def lead_in(self, microseconds: float) -> None:
+        self._spin(int(microseconds * self._cycles_per_us))
+
+    def trace(self, wanted: bool) -> None:
+        if wanted and self._may_trace and self._trace is None:
+            self._trace = _open_recorder(self.missing)
+            self._may_trace = self._trace is not None
+        if self._trace is not None:
+            try:
+                self._trace.enable(wanted)
+                if wanted:
+                    # What a cell left behind that ended in the middle of a batch.
+                    self._calls = []
+                    self._sync()
+                    self._trace.collect()
+            except CuptiError as error:
+                self._stop_tracing(str(error))
+
+    def begin(self) -> None:
+        call = {"start": self._event(enable_timing=True), "end": self._event(enable_timing=True)}
+        self._calls.append(call)
+        call["start"].record()
+        call["host"] = now_us()
+
+    def end(self) -> None:
+        call = self._calls[-1]
+        call["host"] = now_us() - call["host"]
+        call["end"].record()
+        if self._trace is not None and self._trace.enabled:
+            self._spin(1)
+
+    def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
+        start, end = self._event(enable_timing=True), self._event(enable_timing=True)
+        self.lead_in(lead_in_us)
+        start.record()
+        for _ in range(count):
+            call()
+        end.record()
+        self._sync()
+        return float(start.elapsed_time(end)) * 1000
+
+    def harvest(self) -> dict[str, list[float]]:
+        """wall_us is the host's time inside the call: what the caller waits for, not how long the GPU works."""
+        calls, self._calls = self._calls, []
+        times = {
+            "wall_us": [call["host"] for call in calls],
+            "event_us": [call["start"].elapsed_time(call["end"]) * 1000 for call in calls],
+        }
+        if self._trace is not None and self._trace.enabled:
+            try:
+                traced = attribute(self._trace.collect(), len(calls))
+            except CuptiError as error:
+                self._stop_tracing(str(error))
+                return times
+            if traced is None:
+                self._stop_tracing("CUPTI's records do not show every call between its two marks")
+            else:
+                times["cupti_busy_us"], times["cupti_span_us"] = traced
+        return times
+
+    def _stop_tracing(self, why: str) -> None:
+        if self._trace is not None:
+            with contextlib.suppress(CuptiError):
+                self._trace.enable(False)
+        self._trace, self._may_trace = None, False
+        self.missing |= dict.fromkeys(CUPTI_TIERS, why)
+
+
+def attribute(records: list[Interval], calls: int) -> tuple[list[float], list[float]] | None:
+    """Busy time and span, in microseconds, of the device work of each call.
+
+    records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks.
+    What starts after the first mark has started counts, so work that runs ahead on another stream counts as well. Busy
+    is the union of the intervals: concurrent kernels do not count twice. None if the marks do not pair up with the
+    calls, or a call caused nothing.
+    """
+    marks = sorted(start for start, _, is_mark in records if is_mark)
+    if len(marks) != 2 * calls:
+        return None
+    intervals: list[list[tuple[int, int]]] = [[] for _ in range(calls)]
+    for start, end, is_mark in records:
+        place = bisect.bisect_right(marks, start) - 1
+        if not is_mark and place >= 0 and place % 2 == 0:
+            intervals[place // 2].append((start, end))
+    if not all(intervals):
+        return None
+    spans = [max(end for _, end in each) - min(start for start, _ in each) for each in intervals]
+    return [_union(each) / 1000 for each in intervals], [span / 1000 for span in spans]
+
+
+def _union(intervals: list[tuple[int, int]]) -> int:
+    total, reached = 0, 0
+    for start, end in sorted(intervals):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _open_recorder(missing: dict[str, str]) -> Recorder | None:
+    try:
+        return open_recorder(MARKER)
+    except ImportError as error:
+        why = f"cupti-python cannot be imported ({error}); install cupti-python==13.0.1"
+    except CuptiError as error:
+        why = f"CUPTI does not record ({error}); end other profilers"
+    missing |= dict.fromkeys(CUPTI_TIERS, why)
+    return None
+
+
+def _sm_clock_mhz(properties: Any) -> float:
+    """Cycles per microsecond that the delay kernel counts in; kHz in torch's properties, where they have it."""
+    return float(getattr(properties, "clock_rate", 1_700_000)) / 1000

@@ -1,0 +1,155 @@
+"""A test double of the GPU: tensors in host memory, times from a formula, and faults where a test wants them.
+
+`FakeDevice` stands for `cuda.CudaDevice` in workers, `FakeMonitor` for `gpu_state.NvmlMonitor` in the supervisor. Both
+read the JSON file that the environment variable BAKEOFF_FAKE_DEVICE names:
+
+    {"faults": [{"kind": "hang", "participant": "x", "workload": "T1_o32"}, ...],   in workers, at the cell's first
+    timed call
+     "looks": {"3": {"reasons": 8}, ...},                                           what the monitor sees at its third
+     look "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9},
+     "lazy_after": {"x": 4}, "busy": 0.5                                                            what the monitor
+     sees of kernels at every look}
+
+`factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that
+many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from bakeoff.core.device.base import Device
+from bakeoff.core.device.gpu_state import Monitor, Sample
+
+WAIT_S = 0.02  # what a wait for the device takes: late work has the time to show
+
+
+class FakeDevice(Device):
+    """Counts calls; the time of a call depends on participant, workload and the call's number in the cell, and on
+    nothing else."""
+
+    repeats = True
+
+    def __init__(self, description: dict[str, Any], participant: str) -> None:
+        self._faults = [fault for fault in description.get("faults", []) if fault["participant"] == participant]
+        self._participant, self._workload, self._tokens = participant, "", 0
+        self._number, self._calls, self._is_poisoned = 0, 0, False
+        self._factor = float(description.get("factor", {}).get(participant, 1))
+        self._spent_us = 0.0
+        self._lazy_after = int(description.get("lazy_after", {}).get(participant, 1 << 30))
+        self.missing = dict(description.get("missing", {}))
+
+    def enter(self, workload: str, tokens: int) -> None:
+        self._workload, self._tokens, self._number = workload, tokens, 0
+
+    def synchronize(self) -> None:
+        time.sleep(WAIT_S)
+
+    def seconds(self) -> float:
+        """Made-up time, so that a busy host does not change how many calls a cell has."""
+        return self._spent_us / 1e6
+
+    def poisoned(self) -> bool:
+        return self._is_poisoned
+
+    def cold(self) -> None:
+        """Nothing is cached."""
+
+    def zero_cache(self, size: int) -> None:
+        """Nothing is cached."""
+
+    def lead_in(self, microseconds: float) -> None:
+        """Nothing has to be hidden."""
+
+    def trace(self, wanted: bool) -> None:
+        """All tiers are made up anyway."""
+
+    def begin(self) -> None:
+        if self._number == 0:
+            for fault in self._faults:
+                if fault["workload"] == self._workload:
+                    self._fail(fault["kind"])
+
+    def end(self) -> None:
+        self._calls += 1
+
+    def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
+        for _ in range(count):
+            call()
+        return sum(self._time(number) for number in range(min(count, self._lazy_after)))
+
+    def harvest(self) -> dict[str, list[float]]:
+        event = [self._time(self._number + index) for index in range(self._calls)]
+        self._spent_us += sum(event)
+        self._number, self._calls = self._number + self._calls, 0
+        times = {
+            "event_us": event,
+            "cupti_span_us": [value - 2 for value in event],
+            "cupti_busy_us": [value - 3 for value in event],
+        }
+        times["wall_us"] = [5.0 for _ in event]
+        return {tier: values for tier, values in times.items() if tier not in self.missing}
+
+    def _time(self, number: int) -> float:
+        digest = hashlib.sha256(f"{self._participant}/{self._workload}/{number}".encode()).digest()
+        base = 20 + self._tokens / 10 + hashlib.sha256(self._participant.encode()).digest()[0] / 16
+        return round(self._factor * base * (1 + digest[0] / 128000), 3)
+
+    def _fail(self, kind: str) -> None:
+        if kind == "hang":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(3600)
+        elif kind in ("segfault", "killed"):
+            os.kill(os.getpid(), signal.SIGSEGV if kind == "segfault" else signal.SIGKILL)
+        elif kind == "illegal_address":
+            self._is_poisoned = True
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        elif kind == "out_of_memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
+        elif kind == "exit":
+            os._exit(3)
+
+
+class FakeMonitor(Monitor):
+    """Sees a healthy GPU, but for the looks that the description overrides."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._looks, self._refusal = description.get("looks", {}), description.get("clocks")
+        self._count = 0
+        self._busy: float | None = description.get("busy")
+        self._started = 0.0
+        self.locked: int | None = None
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+
+    def looks(self) -> list[tuple[float, float]]:
+        """One each millisecond, all alike."""
+        count = 0 if self._busy is None else int((time.monotonic() - self._started) * 1000)
+        return [(self._started + number / 1000, self._busy or 0.0) for number in range(count)]
+
+    def since(self, moment: float) -> list[Sample]:
+        self._count += 1
+        seen = dict(self._looks.get(str(self._count), {}))
+        for name in ("processes", "xids"):
+            if name in seen:
+                seen[name] = (frozenset if name == "processes" else tuple)(seen[name])
+        return [dataclasses.replace(self.baseline(), **seen)]
+
+    def baseline(self) -> Sample:
+        return Sample(0.0, sm_mhz=1980, memory_mhz=2619, celsius=40, watts=300.0, ecc=0)
+
+    def lock_clocks(self, mhz: int) -> str | None:
+        self.locked = None if self._refusal else mhz
+        return str(self._refusal) if self._refusal else None
+
+    def unlock_clocks(self) -> None:
+        self.locked = None

@@ -1,0 +1,128 @@
+"""What an untrusted worker may say: its answers are validated before anything else looks at them.
+
+A worker reports failures of its own only. PASSED and whatever else is decided outside it (by the referee, the clock,
+the state of the host) is no word of this vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bakeoff.core.channel import ProtocolError
+from bakeoff.schema.outcomes import Outcome, Reason
+
+Microseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(max_length=20_000)]
+# What a worker can find out about its own solution.
+Failure = Literal[
+    Outcome.INCORRECT_SHAPE,
+    Outcome.INCORRECT_DTYPE,
+    Outcome.CRASHED,
+    Outcome.RUNTIME_ERROR,
+    Outcome.OUT_OF_MEMORY,
+    Outcome.COMPILE_ERROR,
+    Outcome.UNSUPPORTED,
+    Outcome.REJECTED,
+]
+FailureReason = Literal[
+    Reason.UNSTABLE_OUTPUT,
+    Reason.LATE_OUTPUT,
+    Reason.MODIFIED_INPUT,
+    Reason.REPLACED_OUTPUT,
+    Reason.WROTE_OUTSIDE_OUTPUT,
+    Reason.REPLACED_FUNCTION,
+    Reason.LEFT_HOOK,
+    Reason.LEFT_THREAD,
+    Reason.SKIPPED_CALLS,
+    Reason.EDITED_RUN,
+    Reason.FORBIDDEN_IMPORT,
+    Reason.READ_HARNESS,
+    Reason.EXITED,
+    Reason.ALLOCATION,
+    Reason.POISONED_CONTEXT,
+    Reason.NO_BACKEND,
+    Reason.MISSING_PACKAGE,
+]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ready(_Message):
+    """The solution is imported; the worker waits for its first cell."""
+
+    say: Literal["ready"]
+    unconfined: Text | None
+    missing_tiers: dict[str, Text]
+
+
+class Failed(_Message):
+    """The solution could not be imported; the worker ends."""
+
+    say: Literal["failed"]
+    outcome: Failure
+    reason: FailureReason | None
+    detail: Text
+
+
+class Batch(_Message):
+    """A batch of timed calls is over; the supervisor may ask for one of their outputs."""
+
+    say: Literal["batch"]
+    id: int
+    token: str
+    variants: Annotated[list[int], Field(min_length=1, max_length=10_000)]
+
+
+class Output(_Message):
+    """Where an output lies, and which of the command's variants it belongs to."""
+
+    slot: int
+    variant: int
+    poison: int
+
+
+class Done(_Message):
+    """The end of a cell. With an outcome the worker itself found a failure; without one the outputs are to be
+    judged."""
+
+    say: Literal["done"]
+    id: int
+    token: str
+    outcome: Failure | None
+    reason: FailureReason | None = None
+    detail: Text | None = None
+    outputs: list[Output] = []
+    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[Microseconds]] = {}
+    missing_tiers: dict[str, Text] = {}
+    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], Seconds] = {}
+    verified: Annotated[list[tuple[Seconds, Seconds]], Field(max_length=100)] = []
+    discarded: Annotated[int, Field(ge=0)] = 0
+    warnings: list[Text] = []
+
+
+Message = Ready | Failed | Batch | Done
+_KINDS: dict[str, type[Ready] | type[Failed] | type[Batch] | type[Done]] = {
+    "ready": Ready,
+    "failed": Failed,
+    "batch": Batch,
+    "done": Done,
+}
+
+
+def understand(message: dict[str, Any]) -> Message:
+    """The message as a model; ProtocolError if it is none."""
+    kind = _KINDS.get(str(message.get("say")))
+    if kind is None:
+        raise ProtocolError(f"unexpected message: {str(message)[:200]}")
+    try:
+        return kind.model_validate(message)
+    except ValidationError as error:
+        flaw = error.errors()[0]
+        raise ProtocolError(
+            f"malformed message {kind.__name__}: {flaw['loc']}: {str(flaw['input'])[:100]!r}: {flaw['msg']}"
+        ) from error

@@ -1,0 +1,80 @@
+"""The least that a workload can cost: bytes that must cross the memory bus and FLOPs, from its own routing.
+
+Counted once: inputs that some output depends on (weights of active experts, activations of active tokens) and the
+output. Not counted: anything that stays on the chip in an ideal fusion, such as GEMM1's output. So a floor is a bound,
+not a goal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from bakeoff.core.moe.geometry import Geometry
+
+
+class Work(Protocol):
+    """What a workload's routing gives the rank (bakeoff.traces.models.RoutingStats has it); fractions are
+    expectations."""
+
+    @property
+    def local_pairs(self) -> float: ...
+    @property
+    def active_tokens(self) -> float: ...
+    @property
+    def active_experts(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Floor:
+    """bytes: to or from memory; flops: of both GEMMs; parts: the bytes by what they are."""
+
+    bytes: int
+    flops: int
+    parts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A GPU's sourced peaks. bandwidth: bytes per second; fp8: dense FP8 FLOP per second; source: where they are
+    published."""
+
+    bandwidth: float
+    fp8: float
+    source: str
+
+
+_H100_SHEET = "NVIDIA H100 Tensor Core GPU data sheet; FP8 is printed with sparsity, twice the dense rate"
+_H200_SHEET = "NVIDIA H200 Tensor Core GPU data sheet; FP8 is printed with sparsity, twice the dense rate"
+_DGX_B200_SHEET = "NVIDIA DGX B200 data sheet, an eighth of the system: 64 TB/s, 72 PFLOPS of FP8 with sparsity"
+
+# By the name that the driver (NVML) gives the GPU.
+PEAKS: dict[str, Peak] = {
+    "NVIDIA B200": Peak(8.0e12, 4500e12, _DGX_B200_SHEET),
+    "NVIDIA H200": Peak(4.8e12, 1979e12, f"{_H200_SHEET} (SXM: 4.8 TB/s, 3958 TFLOPS)"),
+    "NVIDIA H200 NVL": Peak(4.8e12, 1670.5e12, f"{_H200_SHEET} (NVL: 4.8 TB/s, 3341 TFLOPS)"),
+    "NVIDIA H100 80GB HBM3": Peak(3.35e12, 1979e12, f"{_H100_SHEET} (SXM: 3.35 TB/s, 3958 TFLOPS)"),
+    "NVIDIA H100 NVL": Peak(3.9e12, 1670.5e12, f"{_H100_SHEET} (NVL: 3.9 TB/s, 3341 TFLOPS)"),
+    "NVIDIA H100 PCIe": Peak(2.0e12, 1513e12, f"{_H100_SHEET} (PCIe: 2 TB/s, 3026 TFLOPS)"),
+}
+
+
+def floor(geometry: Geometry, seq_len: int, stats: Work) -> Floor:
+    """Least bytes and FLOPs of `seq_len` tokens whose routing gives `stats`."""
+    g = geometry
+    weight = 3 * g.intermediate * g.hidden  # W1 (2I x H) and W2 (H x I) of one expert, one byte each
+    weight_scale = 4 * 3 * g.intermediate_blocks * g.hidden_blocks
+    parts = {
+        "weights": stats.active_experts * (weight + weight_scale),
+        "activations": stats.active_tokens * (g.hidden + 4 * g.hidden_blocks),
+        "routing": seq_len * g.experts * 4 + g.experts * 2,
+        "output": seq_len * g.hidden * 2,  # also the rows that are zero
+    }
+    rounded = {name: round(value) for name, value in parts.items()}
+    return Floor(sum(rounded.values()), round(2 * weight * stats.local_pairs), rounded)
+
+
+def floor_us(least: Floor, peak: Peak) -> float:
+    """Time of a floor at a GPU's peaks, microseconds: memory traffic and arithmetic overlap perfectly."""
+    return max(least.bytes / peak.bandwidth, least.flops / peak.fp8) * 1e6

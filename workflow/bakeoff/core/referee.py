@@ -1,0 +1,256 @@
+"""The trusted child that judges outputs: it makes its own inputs, runs the reference, and compares what workers left in
+shared memory.
+
+Started by the supervisor as `python -m bakeoff.core.referee PARENT COMMANDS RESULTS`. What is expected of
+a workload is computed once and used for all participants; while nothing waits to be judged it works ahead. No
+solution's code ever runs here.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bakeoff.core.channel import Channel, tie_to_parent
+from bakeoff.core.gates import Judgement, judge
+from bakeoff.core.moe import reference, routing
+from bakeoff.core.moe.ambiguity import Ambiguity
+from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import make_routing
+from bakeoff.core.moe.values import make_weights
+from bakeoff.core.variants import Variant, activations, roll_weights
+from bakeoff.schema.outcomes import Outcome, Reason
+from bakeoff.schema.sample import finite
+from bakeoff.schema.solution import EXACT, Rounding
+from bakeoff.traces.dataset import PublicDataset
+from bakeoff.traces.store import TraceRoot
+
+# Answers kept: 19 workloads under 2 families and 3 variants; at the full width all of one take 0.43 GB.
+KEPT_ANSWERS = 160
+# An output that should have changed with its inputs and is this close to the old answer was remembered (honest
+# solutions are within 0.06 of their own answer, and answers to different values are about 1.4 apart).
+REMEMBERED_L2 = 0.2
+
+
+class Answer:
+    """What a workload's output must be, under one set of values."""
+
+    def __init__(self, geometry: Geometry, inputs: Inputs, weights: DequantizedWeights, emulates: bool) -> None:
+        logits, bias, factor = (inputs[name] for name in ("routing_logits", "routing_bias", "routed_scaling_factor"))
+        assert isinstance(logits, torch.Tensor) and isinstance(bias, torch.Tensor)
+        routed = routing.route(logits, bias, float(factor), geometry)
+        pairs = routing.local_pairs(routed, int(inputs["local_expert_offset"]), geometry)
+        self.active = routing.active_tokens(pairs, len(routed.ids))
+        self.reference: torch.Tensor = reference.run(*inputs.values())
+        # Inputs are held on to only where some token has more than one admissible routing: on public data.
+        self._ambiguous = (
+            functools.partial(Ambiguity.of, geometry, inputs, routed) if bool(routed.ambiguous.any()) else None
+        )
+        self._emulator = Emulator(geometry, inputs, weights, pairs) if emulates else None
+        self._emulations: dict[Rounding, torch.Tensor] = {}
+
+    def ambiguous(self, rounding: Rounding | None) -> Ambiguity | None:
+        """The tokens that may come out in more than one way, for a solution that rounds so."""
+        return self._ambiguous(rounding or EXACT) if self._ambiguous else None
+
+    def emulation(self, rounding: Rounding | None) -> torch.Tensor | None:
+        """The output under declared roundings, None where the gates take none; without a rounding, the reference
+        itself."""
+        if self._emulator is None or rounding is None:
+            return self.reference if self._emulator else None
+        if rounding not in self._emulations:
+            self._emulations[rounding] = self._emulator.run(rounding)
+        return self._emulations[rounding]
+
+
+class Referee:
+    """Answers by (workload, family, seed, variant), the least recently used dropped first."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        torch.set_num_threads(int(job["threads"]))
+        torch.set_grad_enabled(False)
+        root = TraceRoot(Path(job["traces_root"]))
+        self.geometry = Geometry.of(root.definition(job["definition"]))
+        self.cases = {case.id: case for case in root.workloads(job["definition"])}
+        self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
+        self.device = job["device"]
+        # The emulation is part of the strict gate at the narrow width only.
+        self.emulates = bool(job["emulates"])
+        self.roundings = list({Rounding.model_validate(rounding): None for rounding in job["roundings"]})
+        self._answers: OrderedDict[tuple[Any, ...], Answer] = OrderedDict()
+
+    def prepare(self, workload: str, family: str, seed: int, variant: dict[str, int]) -> None:
+        """Compute all that will be asked for about one set of values."""
+        answer = self.answer(workload, family, seed, Variant(**variant))
+        for rounding in self.roundings:
+            answer.emulation(rounding)
+
+    def answer(self, workload: str, family: str, seed: int, variant: Variant) -> Answer:
+        key = (workload, family, seed, variant)
+        if key not in self._answers:
+            case, given = self.cases[workload], self._routing(workload)
+            parts = activations(self.geometry, case, family, variant, self.device, given)  # type: ignore[arg-type]
+            tensors, dequantized = self._weights(family, seed, variant.experts)
+            ordered = ("routing_logits", "routing_bias", "hidden_states", "hidden_states_scale")
+            inputs = {
+                **{name: parts[name] for name in ordered},
+                **tensors,
+                "local_expert_offset": parts["local_expert_offset"],
+                "routed_scaling_factor": parts["routed_scaling_factor"],
+            }
+            self._answers[key] = Answer(self.geometry, inputs, dequantized, self.emulates)
+            if len(self._answers) > KEPT_ANSWERS:
+                self._answers.popitem(last=False)
+        self._answers.move_to_end(key)
+        return self._answers[key]
+
+    @functools.cache  # noqa: B019 - one referee lives as long as its process
+    def _routing(self, workload: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return make_routing(self.geometry, self.cases[workload], self.device, self.dataset)
+
+    @functools.lru_cache(maxsize=3)  # noqa: B019 - one referee lives as long as its process
+    def _weights(self, family: str, seed: int, experts: int) -> tuple[dict[str, torch.Tensor], DequantizedWeights]:
+        if experts:
+            made = roll_weights(self._weights(family, seed, 0)[0], experts)
+        else:
+            made = make_weights(self.geometry, family, seed, self.device)  # type: ignore[arg-type]
+        return made, DequantizedWeights(dict(made))
+
+    def judge(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Judge a cell's outputs: the first is the workload's own and gives the record's figures.
+
+        The others, on secret values, show that the solution computed them; they are held to the strict gate alone. The
+        published gate is a rule about the workload's own values: a single row misses it by chance, so that secret
+        values would make a cell's outcome a matter of luck.
+        """
+        workload, family, seed = command["workload"], command["family"], int(command["seed"])
+        rounding = Rounding.model_validate(command["rounding"]) if command["rounding"] else None
+        result: dict[str, Any] = {"outcome": Outcome.PASSED, "reason": None, "detail": None}
+        for place in command["outputs"]:
+            variant = Variant(**place["variant"])
+            answer = self.answer(workload, family, seed, variant)
+            output = self._read(command, place, answer.reference.shape)
+            judged = self._compare(output, answer, rounding)
+            is_own = variant == Variant(seed)
+            if is_own and "gates" not in result:
+                result |= {
+                    "gates": finite(
+                        {name: getattr(judged, name).model_dump(mode="json") for name in ("published", "strict")}
+                    ),
+                    "numerics": finite(judged.numerics.model_dump(mode="json")),
+                }
+            passed = judged.strict.passed and (judged.published.passed or not is_own)
+            if result["outcome"] == Outcome.PASSED and not passed:
+                base = None if is_own else self.answer(workload, family, seed, Variant(seed))
+                result |= self._explain(command, place, output, answer, judged, base)
+        return result
+
+    def _read(self, command: dict[str, Any], place: dict[str, Any], shape: torch.Size) -> torch.Tensor:
+        """A private copy of an output: what a worker writes later changes nothing."""
+        descriptor = os.open(command["memory"], os.O_RDONLY)
+        try:
+            memory = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        finally:
+            os.close(descriptor)
+        start = int(place["slot"]) * int(command["slot_size"])
+        shared = torch.frombuffer(memory, dtype=torch.int16, count=shape.numel(), offset=start)
+        return shared.to(self.device, copy=True).view(torch.bfloat16).view(shape)
+
+    def _compare(self, output: torch.Tensor, answer: Answer, rounding: Rounding | None) -> Judgement:
+        return judge(
+            output,
+            answer.reference,
+            answer.active,
+            ambiguous=answer.ambiguous(rounding),
+            emulation=answer.emulation(rounding),
+            geometry=self.geometry,
+        )
+
+    def _explain(
+        self,
+        command: dict[str, Any],
+        place: dict[str, Any],
+        output: torch.Tensor,
+        answer: Answer,
+        judged: Judgement,
+        base: Answer | None,
+    ) -> dict[str, Any]:
+        """Name the rule that a failing output broke, as far as its values tell."""
+        unwritten = int((output.view(torch.int16) == int(place["poison"])).sum())
+        if unwritten:
+            detail = f"{unwritten} of {output.numel()} elements of output were never written"
+            return _failed(Outcome.INCORRECT_NUMERICAL, Reason.UNWRITTEN_OUTPUT, detail)
+        if base is not None:
+            variant = Variant(**place["variant"])
+            old_weights = Variant(variant.seed, variant.tokens, 0)
+            if _distance(output, base.reference) < REMEMBERED_L2:
+                return _failed(
+                    Outcome.REJECTED,
+                    Reason.CACHED_OUTPUT,
+                    "after every input changed, the output is still that of the earlier values",
+                )
+            stale = self.answer(command["workload"], command["family"], int(command["seed"]), old_weights)
+            if _distance(output, stale.reference) < REMEMBERED_L2:
+                return _failed(
+                    Outcome.REJECTED,
+                    Reason.STALE_INPUT,
+                    "after the weights changed, the output is that of the earlier weights",
+                )
+        by_strict = judged.published.passed or base is not None
+        gate = Reason.STRICT_GATE if by_strict else Reason.PUBLISHED_GATE
+        checks = (judged.strict if by_strict else judged.published).checks
+        failed = "; ".join(
+            f"{name} {f'{check.value:.4g}' if isinstance(check.value, float) else check.value} (bound {check.bound})"
+            for name, check in checks.items()
+            if not check.passed
+        )
+        values = "" if base is None else " on changed values"
+        return _failed(Outcome.INCORRECT_NUMERICAL, gate, f"failed{values}: {failed}")
+
+
+def _failed(outcome: Outcome, reason: Reason, detail: str) -> dict[str, Any]:
+    return {"outcome": outcome, "reason": reason, "detail": detail}
+
+
+def _distance(output: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative L2 distance; infinite for an all-zero expectation or a non-finite output."""
+    difference, size = (output.float() - expected.float()).norm(), expected.float().norm()
+    ratio = float(difference / size)
+    return ratio if ratio == ratio else float("inf")
+
+
+def main(arguments: list[str]) -> None:
+    parent, commands, results = (int(word) for word in arguments)
+    tie_to_parent(parent)
+    channel = Channel(commands, results)
+    job = channel.receive()
+    if job is None:
+        return
+    referee = Referee(job)
+    ahead = list(job["ahead"])
+    channel.send({"say": "ready"})
+    while True:
+        if ahead and not channel.waiting():
+            referee.prepare(*ahead.pop(0))
+            if not ahead:
+                channel.send({"say": "idle"})
+            continue
+        command = channel.receive()
+        if command is None:
+            return
+        start = time.monotonic()
+        answer = referee.judge(command)
+        channel.send({"say": "judged", "id": command["id"], "seconds": time.monotonic() - start, **answer})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""A worker's bench: the device, the participant, and the tensors of the cell at hand.
+
+Entry points: `Bench.open_cell`, and `Cell`, which is called. `Keeper` keeps the outputs that the supervisor asks for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bakeoff.core.channel import Channel
+from bakeoff.core.device.base import Device
+from bakeoff.core.device.opening import open_device
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.inputs import make_routing
+from bakeoff.core.moe.values import make_weights
+from bakeoff.core.variants import Variant, activations, in_order, roll_weights
+from bakeoff.core.worker.guarded import Digest, Finding, Functions, Hooks, OutputBuffer
+from bakeoff.core.worker.participant import Call
+from bakeoff.core.worker.sandbox import Audit
+from bakeoff.schema.outcomes import Outcome
+from bakeoff.traces.dataset import PublicDataset
+from bakeoff.traces.store import Case, TraceRoot
+
+
+@dataclass
+class Cell:
+    """One workload with one set of values, its tensors, and the function under test."""
+
+    bench: Bench
+    case: Case
+    family: Any
+    seed: int
+    variants: list[Variant]  # the first is the workload's own
+    weights: dict[str, torch.Tensor]
+    parts: dict[str, Any]
+    routing: tuple[torch.Tensor, torch.Tensor]  # the case's own logits and bias; no call ever gets these
+    digests: torch.Tensor  # of the inputs' tensors as they were made
+
+    @property
+    def inputs(self) -> list[Any]:
+        return in_order(self.parts, self.weights)
+
+    def variant(self, variant: Variant) -> dict[str, Any]:
+        """The activations of a variant; its weights are for the caller to roll."""
+        bench = self.bench
+        return activations(bench.geometry, self.case, self.family, variant, bench.device.torch_name, self.routing)
+
+    def output(self) -> OutputBuffer:
+        return OutputBuffer(self.case.seq_len, self.bench.geometry.hidden, self.bench.device.torch_name)
+
+    def watch(self) -> Audit:
+        """A context for calls: what the participant tries is noted. Entered outside timed regions, for it costs some
+        time."""
+        return self.bench.audit
+
+    def call(self, inputs: list[Any], output: torch.Tensor) -> None:
+        self.bench.function(*inputs, output)
+
+
+@dataclass
+class Keeper:
+    """Keeps the outputs of the timed calls that the supervisor picks after a batch is over."""
+
+    channel: Channel
+    identity: dict[str, Any]
+    kept: list[tuple[torch.Tensor, int, int]] = dataclasses.field(default_factory=list)  # bits, variant, poison
+
+    def offer(self, variants: list[int]) -> int | None:
+        """Tell the supervisor which values each call of a batch had; returns the call whose output it wants, or
+        None."""
+        self.channel.send({"say": "batch", **self.identity, "variants": variants})
+        command = self.channel.receive()
+        return None if command is None or command.get("do") != "keep" else int(command["call"])
+
+    def keep(self, bits: torch.Tensor, variant: int, poison: int) -> None:
+        self.kept.append((bits.clone(), variant, poison))
+
+
+class Bench:
+    """Everything that outlives a cell in a worker."""
+
+    def __init__(self, job: dict[str, Any], device: Device) -> None:
+        root = TraceRoot(Path(job["traces_root"]))
+        self.device = device
+        self.geometry = Geometry.of(root.definition(job["definition"]))
+        self.cases = {case.id: case for case in root.workloads(job["definition"])}
+        self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
+        self.digest = Digest(device.torch_name)
+        self.functions, self.hooks = Functions(), Hooks()
+        self._weights: tuple[tuple[str, int], dict[str, torch.Tensor]] | None = None
+        self._second: dict[str, torch.Tensor] | None = None
+        self.cell: Cell | None = None
+        self.is_reference = job["solution"] is None
+
+    @classmethod
+    def of(cls, job: dict[str, Any]) -> Bench:
+        return cls(job, open_device(job["backend"], int(job["threads"]), job["participant"]))
+
+    def adopt(self, function: Call, audit: Audit) -> None:
+        """Take the participant in; importing it may already have broken a rule."""
+        self.function, self.audit = function, audit
+
+    def rules_broken(self) -> Finding | None:
+        """What the participant has tried, replaced or left behind so far."""
+        if self.audit.violation:
+            return (Outcome.REJECTED, *self.audit.violation)
+        return self.functions.check() or self.hooks.check()
+
+    def forget(self) -> None:
+        """Drop what a failed cell may have damaged."""
+        self._weights = self.cell = self._second = None
+
+    def second_weights(self, experts: int) -> dict[str, torch.Tensor]:
+        """A second set of weights at other addresses: the first one's, rolled over the experts; rolled anew for each
+        cell."""
+        assert self._weights is not None
+        first = self._weights[1]
+        if self._second is None:
+            self._second = {name: torch.empty_like(value) for name, value in first.items()}
+        return roll_weights(first, experts, into=self._second)
+
+    def open_cell(self, command: dict[str, Any]) -> Cell:
+        """Make a cell's tensors; the last cell's are freed first."""
+        case, family, seed = self.cases[command["workload"]], command["family"], int(command["seed"])
+        self.device.enter(case.id, case.seq_len)
+        self.cell = None  # frees its tensors before the next ones are made
+        if self._weights is None or self._weights[0] != (family, seed):
+            self._weights = None
+            self._weights = ((family, seed), make_weights(self.geometry, family, seed, self.device.torch_name))
+        routing = make_routing(self.geometry, case, self.device.torch_name, self.dataset)
+        parts = activations(self.geometry, case, family, Variant(seed), self.device.torch_name, routing)
+        variants = [Variant(**each) for each in command["variants"]]
+        weights = self._weights[1]
+        digests = self.digest.of_all(in_order(parts, weights))
+        self.cell = Cell(self, case, family, seed, variants, weights, parts, routing, digests)
+        return self.cell

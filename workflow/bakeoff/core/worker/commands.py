@@ -1,0 +1,182 @@
+"""What a worker does when told to: a cell, the same cell on changed values, or a first call that only warms up.
+
+Entry points: `Commands.run`, `.probe` and `.warm`. Every call that is judged is guarded. Outputs go to the shared
+memory that the supervisor made; the answers say where they lie and which values they belong to.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from typing import Any
+
+import torch
+
+from bakeoff.core.channel import Channel
+from bakeoff.core.variants import INPUTS, Variant, roll_weights
+from bakeoff.core.worker.bench import Bench, Cell, Keeper
+from bakeoff.core.worker.guarded import Finding, OutputBuffer, check_threads
+from bakeoff.core.worker.timing import RuleBroken, timed_calls
+from bakeoff.schema.outcomes import Outcome, Reason
+
+# Honest kernels that add in a changing order differ by less than 1e-3 after rounding to bfloat16; a fresh FP8 rounding
+# makes 0.03.
+UNSTABLE_L2 = 0.01
+
+
+class _Laps:
+    """Seconds by what they were spent on, and when something was verified."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.verified: list[tuple[float, float]] = []
+        self._since = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        now = time.monotonic()
+        if what in ("checks", "outputs"):
+            self.verified.append((self._since, now))
+        self.seconds[what] = round(self.seconds.get(what, 0.0) + now - self._since, 4)
+        self._since = now
+
+
+class Commands:
+    """Obeys the supervisor on one bench."""
+
+    def __init__(self, bench: Bench, memory: mmap.mmap, slot_size: int) -> None:
+        """memory: the outputs' slots, slot_size bytes each."""
+        self.bench, self.memory, self.slot_size = bench, memory, slot_size
+        self._calls = 0  # guarded calls of this process
+
+    def run(self, command: dict[str, Any], channel: Channel) -> dict[str, Any]:
+        """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the
+        supervisor."""
+        lap = _Laps()
+        cell = self.bench.open_cell(command)
+        output = cell.output()
+        lap("inputs")
+        finding, wall_us = self._guarded_call(cell, cell.digests, output)
+        if finding:
+            return self._found(finding)
+        lap("checks")
+        outputs = [self._put(command["slots"][0], output.bits(), 0, output.poison_bits)]
+        lap("outputs")
+        answer: dict[str, Any] = {
+            "outcome": None,
+            "tiers": {},
+            "outputs": outputs,
+            "spent_s": lap.seconds,
+            "verified": lap.verified,
+        }
+        if command["kind"] == "measure":
+            answer["tiers"] = {"wall_us": [wall_us]}
+        if command["kind"] == "measure" and self.bench.device.repeats:
+            finding = self._unstable(cell, output)
+            if finding:
+                return self._found(finding)
+            lap("checks")
+            keeper = Keeper(channel, {"id": command["id"], "token": command["token"]})
+            try:
+                answer |= timed_calls(self.bench.device, cell, command["protocol"], keeper)
+            except RuleBroken as broken:
+                return self._found(broken.finding)
+            lap("calls")
+            finding = self.bench.rules_broken() or self._changed(cell.digests, cell.inputs)
+            if finding:
+                return self._found(finding)
+            lap("checks")
+            for slot, kept in zip(command["slots"][1:], keeper.kept, strict=False):
+                outputs.append(self._put(slot, *kept))
+            lap("outputs")
+        return answer
+
+    def probe(self, command: dict[str, Any]) -> dict[str, Any]:
+        """The last cell again, at the same addresses, with every value changed; restores the weights afterwards."""
+        cell = self.bench.cell
+        assert cell is not None, "a probe follows a cell"
+        variant = Variant(**command["variants"][1])
+        for name, value in cell.variant(variant).items():
+            if isinstance(value, torch.Tensor):
+                cell.parts[name].copy_(value)
+        roll_weights(cell.weights, variant.experts, into=cell.weights)
+        output = cell.output()
+        finding, _ = self._guarded_call(cell, self.bench.digest.of_all(cell.inputs), output)
+        roll_weights(cell.weights, -variant.experts, into=cell.weights)
+        self.bench.cell = None  # its activations are no longer the cell's
+        if finding:
+            return self._found(finding)
+        return {"outcome": None, "outputs": [self._put(command["slots"][0], output.bits(), 1, output.poison_bits)]}
+
+    def warm(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Call the participant once on a workload, so that what it compiles is in its cache before anything is
+        timed."""
+        cell = self.bench.open_cell(command)
+        with cell.watch():
+            cell.call(cell.inputs, cell.output().view())
+            self.bench.device.synchronize()
+        if command["last"]:
+            del cell
+            self.bench.forget()
+            self.bench.device.trim()
+        return {"outcome": None}
+
+    def _guarded_call(self, cell: Cell, before: torch.Tensor, output: OutputBuffer) -> tuple[Finding | None, float]:
+        """One call with every check around it; returns what was found and the wall time in microseconds. before: the
+        inputs' digest."""
+        inputs = cell.inputs
+        output.poison()
+        given, threads = output.view(), set(threading.enumerate())
+        self.bench.device.synchronize()
+        with cell.watch():
+            start = time.perf_counter_ns()
+            cell.call(inputs, given)
+            self.bench.device.synchronize()
+            wall_us = (time.perf_counter_ns() - start) / 1000
+        # On a GPU a library may start its own threads in the process's first call; late work is caught by the outputs'
+        # digests there.
+        finding = (
+            self.bench.rules_broken()
+            or output.check_tensor(given)
+            or output.check_fence()
+            or (check_threads(threads) if self._calls or not self.bench.device.repeats else None)
+            or self._changed(before, inputs)
+        )
+        self._calls += 1
+        return finding, wall_us
+
+    def _unstable(self, cell: Cell, first: OutputBuffer) -> Finding | None:
+        """The same call again: how far its output is from the first one's."""
+        second = cell.output()
+        finding, _ = self._guarded_call(cell, cell.digests, second)
+        if finding:
+            return finding
+        one, two = first.view().float(), second.view().float()
+        distance = float((one - two).norm() / one.norm().clamp_min(1e-30))
+        # An output that is not finite is for the referee to judge, unless only one of the two is not.
+        if not distance <= UNSTABLE_L2 and bool(one.isfinite().all() | two.isfinite().all()):
+            return (
+                Outcome.REJECTED,
+                Reason.UNSTABLE_OUTPUT,
+                f"two calls on equal inputs differ by {distance:.4f} (relative L2)",
+            )
+        return None
+
+    def _changed(self, before: torch.Tensor, inputs: list[Any]) -> Finding | None:
+        names = [name for name, value in zip(INPUTS, inputs, strict=True) if isinstance(value, torch.Tensor)]
+        changed = (self.bench.digest.of_all(inputs) != before).tolist()
+        hit = [name for name, is_changed in zip(names, changed, strict=True) if is_changed]
+        return (
+            (Outcome.REJECTED, Reason.MODIFIED_INPUT, f"the call changed its inputs {', '.join(hit)}") if hit else None
+        )
+
+    def _found(self, finding: Finding) -> dict[str, Any]:
+        self.bench.forget()
+        outcome, reason, detail = finding
+        return {"outcome": outcome, "reason": reason, "detail": detail}
+
+    def _put(self, slot: int, bits: torch.Tensor, variant: int, poison: int) -> dict[str, int]:
+        """Copy an output into a slot of the shared memory."""
+        place = torch.frombuffer(self.memory, dtype=torch.int16, count=bits.numel(), offset=slot * self.slot_size)
+        place.copy_(bits)
+        return {"slot": slot, "variant": variant, "poison": poison}

@@ -1,0 +1,279 @@
+"""The timed calls of a cell, under each protocol, on any device that repeats.
+
+Entry point: `timed_calls`. Between two calls of `robust` everything changes that a solution could have remembered:
+which values, at which addresses, and where the output goes; the L2 cache is written over. What the supervisor asks for
+after a batch is kept and verified: nobody knows beforehand which call that will be.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import secrets
+import time
+from statistics import NormalDist, quantiles
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bakeoff.core.protocols import PROTOCOLS, Fib, Robust
+from bakeoff.core.variants import in_order
+from bakeoff.core.worker.guarded import Finding, OutputBuffer
+from bakeoff.schema.outcomes import Outcome, Reason
+
+if TYPE_CHECKING:
+    from bakeoff.core.device.base import Device
+    from bakeoff.core.worker.bench import Cell, Keeper
+
+# A delay on the GPU before each call, while the host enqueues it: longer than the host needs, so that the GPU never
+# waits for it.
+LEAD_IN_SHARE, LEAD_IN_EXTRA_US, LEAD_IN_MOST_US = 1.5, 20.0, 1000.0
+# How far the time of 2N calls may be from twice that of N before it is remarked on, at least and at most (by how much
+# single calls scatter), and the ratio below which calls were skipped, which the tolerance never reaches.
+SCALING_TRIES, SCALING_TOLERANCE, SCALING_MOST, LAZY_RATIO = 3, 0.03, 0.2, 1.5
+# Pauses before the further tries of calls that seem to be skipped: a busy host can be slow for several milliseconds on
+# end, and calls that wait for it swing by factors of three. The shortest of seven intervals of such calls convicts an
+# honest solution now and then; of this many, in none of 5,000 draws (test_measure_device.py has the intervals).
+SUSPECT_PAUSES_S = (0.002, 0.01, 0.05, 0.2) + (0.05,) * 16
+Z95 = 1.96
+
+Samples = dict[str, list[float]]
+
+
+class RuleBroken(Exception):
+    """A check between timed calls failed."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding[2])
+        self.finding = finding
+
+
+def timed_calls(device: Device, cell: Cell, protocol: str, keeper: Keeper) -> dict[str, Any]:
+    """Time a cell; returns the parts of the worker's answer that timing fills. Raises RuleBroken."""
+    settings = PROTOCOLS[protocol]
+    samples = (
+        _fib(device, cell, settings, keeper) if isinstance(settings, Fib) else _robust(device, cell, settings, keeper)
+    )
+    answer: dict[str, Any] = {"tiers": {tier: times for tier, times in samples.items() if times}}
+    if isinstance(settings, Robust) and not cell.bench.is_reference:
+        answer["warnings"] = _check_scaling(device, cell, settings, samples)
+    return {**answer, "missing_tiers": dict(device.missing)}
+
+
+class _Arena:
+    """Values and addresses that timed calls draw from."""
+
+    def __init__(self, cell: Cell, settings: Robust) -> None:
+        self.cell = cell
+        rolled = cell.bench.second_weights(cell.variants[-1].experts)
+        self._weights = [cell.weights if variant.experts == 0 else rolled for variant in cell.variants]
+        self._values = [cell.parts, *(cell.variant(variant) for variant in cell.variants[1:])]
+        self._places = [_like(cell.parts) for _ in range(settings.buffers)]
+        self.places = len(self._places)
+        self.outputs = [cell.output() for _ in range(settings.batch_calls)]
+
+    def inputs(self, variant: int, place: int) -> list[Any]:
+        """The ten inputs of a variant, its activations copied to one of the places."""
+        target = self._places[place]
+        for name, value in self._values[variant].items():
+            if isinstance(value, torch.Tensor):
+                target[name].copy_(value)
+        return in_order(target, self._weights[variant])
+
+
+def _like(parts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for name, value in parts.items()
+    }
+
+
+def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Samples:
+    arena, samples = _Arena(cell, settings), _no_samples()
+    device.trace(True)
+    chance = random.Random(secrets.randbits(64))
+    lead_in_us = _lead_in(_batch(device, arena, chance, settings.warmup_calls, LEAD_IN_MOST_US)[0])
+    begun = device.seconds()
+    while True:
+        times, variants, digests = _batch(device, arena, chance, settings.batch_calls, lead_in_us)
+        for tier in samples:
+            samples[tier] += times.get(tier, [])
+        _check_batch(arena, len(variants))
+        picked = keeper.offer(variants)
+        if picked is not None:
+            _keep(cell, keeper, arena.outputs[picked], variants[picked], digests[picked])
+        primary = samples["cupti_span_us"] or samples["event_us"]
+        if _is_enough(primary, device.seconds() - begun, settings):
+            # Making the next cell's inputs takes thousands of kernels; each would leave a record to be read.
+            device.trace(False)
+            return samples
+
+
+def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
+    if spent_s >= settings.budget_s or len(times) >= settings.max_calls:
+        return True
+    if len(times) < settings.min_calls:
+        return False
+    width = relative_half_width(times)
+    return width <= settings.precision or width > settings.hopeless
+
+
+def _check_scaling(device: Device, cell: Cell, settings: Robust, samples: Samples) -> list[str]:
+    """Twice as many calls in a row must take about twice as long; returns a warning where they do not, and raises where
+    they skip.
+
+    How exactly depends on how much single calls differ: sums of calls that wait for the host scatter as well.
+
+    The best of a few tries counts: a hiccup of the host makes an interval longer, never shorter. Calls that are skipped
+    stay skipped however often they are tried; a hiccup passes.
+    """
+    inputs, output, count = cell.inputs, cell.output(), settings.scaling_calls
+    output.poison()
+    given = output.view()
+    # All calls are enqueued behind one delay; a call that itself waits for the GPU cannot be.
+    fastest_us = min(samples["wall_us"])
+    each_us = LEAD_IN_SHARE * fastest_us if fastest_us < LEAD_IN_MOST_US else 0.0
+    tolerance = min(SCALING_MOST, max(SCALING_TOLERANCE, 2 * _ratio_scatter(samples["event_us"], count)))
+    single = double = ratio = math.inf
+    with cell.watch():
+        for pause_s in (0.0,) * SCALING_TRIES + SUSPECT_PAUSES_S:
+            if pause_s and ratio >= LAZY_RATIO:
+                break
+            time.sleep(pause_s)
+            single, double = (
+                min(best, device.batch_us(lambda: cell.call(inputs, given), calls, calls * each_us + LEAD_IN_EXTRA_US))
+                for best, calls in ((single, count), (double, 2 * count))
+            )
+            ratio = double / single
+            if abs(ratio / 2 - 1) <= tolerance:
+                return []
+    told = f"{2 * count} calls in a row took {ratio:.2f} times as long as {count}"
+    if ratio < LAZY_RATIO:
+        raise RuleBroken((Outcome.REJECTED, Reason.SKIPPED_CALLS, told))
+    return [f"{told}, not twice as long"]
+
+
+def _batch(
+    device: Device, arena: _Arena, chance: random.Random, calls: int, lead_in_us: float
+) -> tuple[Samples, list[int], torch.Tensor]:
+    """Enqueue some calls and wait for them; returns their times, which variant each used, and the digest of each
+    output."""
+    cell, digests = arena.cell, []
+    variants = _draw(chance, calls, len(cell.variants))
+    with cell.watch():
+        for variant, output in zip(variants, arena.outputs, strict=False):
+            inputs = arena.inputs(variant, chance.randrange(arena.places))
+            output.poison()
+            given = output.view()
+            device.cold()
+            device.lead_in(lead_in_us)
+            device.begin()
+            cell.call(inputs, given)
+            device.end()
+            # Enqueued at once: an output that is still being written when the call's end has passed has another digest
+            # later.
+            digests.append(cell.bench.digest.of(output.bits()))
+            finding = output.check_tensor(given)
+            if finding:
+                raise RuleBroken(finding)
+        device.synchronize()
+    _check_rules(cell)
+    return device.harvest(), variants, torch.stack(digests)
+
+
+def _draw(chance: random.Random, calls: int, variants: int) -> list[int]:
+    """Which values each call gets; the workload's own never all the time, for the supervisor asks for others."""
+    while True:
+        drawn = [chance.randrange(variants) for _ in range(calls)]
+        if any(drawn) or variants == 1:
+            return drawn
+
+
+def _check_rules(cell: Cell) -> None:
+    finding = cell.bench.rules_broken()
+    if finding:
+        raise RuleBroken(finding)
+
+
+def _check_batch(arena: _Arena, calls: int) -> None:
+    """Fences of all outputs at once: one wait for the device."""
+    changed = int(torch.stack([output.fence_sum() for output in arena.outputs[:calls]]).sum())
+    if changed:
+        raise RuleBroken(
+            (Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT, f"{changed} elements around the outputs were overwritten")
+        )
+
+
+def _keep(cell: Cell, keeper: Keeper, output: OutputBuffer, variant: int, digest: torch.Tensor) -> None:
+    if int(cell.bench.digest.of(output.bits())) != int(digest):
+        raise RuleBroken((Outcome.REJECTED, Reason.LATE_OUTPUT, "the output changed after the end of its call"))
+    keeper.keep(output.bits(), variant, output.poison_bits)
+
+
+def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
+    """FlashInfer-Bench's own way: other inputs for each trial, all arguments cloned before each call, one wait before
+    each."""
+    samples = _no_samples()
+    device.trace(False)
+    rolled = cell.bench.second_weights(cell.variants[-1].experts)
+    for trial in range(settings.trials):
+        number = trial % len(cell.variants)
+        variant = cell.variants[number]
+        parts = cell.parts if number == 0 else cell.variant(variant)
+        output = torch.empty(
+            cell.case.seq_len, cell.bench.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name
+        )
+        arguments = [*in_order(parts, rolled if variant.experts else cell.weights), output]
+        with cell.watch():
+            last = _fib_trial(device, cell, settings, arguments)
+        _check_rules(cell)
+        for tier, times in device.harvest().items():
+            samples[tier] += times
+        if keeper.offer([number]) is not None:
+            keeper.keep(last.view(torch.int16).reshape(-1), number, -1)  # not poisoned: no bits stand for "unwritten"
+    return samples
+
+
+def _fib_trial(device: Device, cell: Cell, settings: Fib, arguments: list[Any]) -> torch.Tensor:
+    """The calls of one trial; returns the output of the last one."""
+    for call in range(settings.warmup_calls + settings.timed_calls):
+        timed = call >= settings.warmup_calls
+        device.zero_cache(settings.cache_bytes)
+        *inputs, output = [value.clone() if isinstance(value, torch.Tensor) else value for value in arguments]
+        if timed:
+            device.synchronize()
+            device.begin()
+        cell.call(inputs, output)
+        if timed:
+            device.end()
+        elif call == settings.warmup_calls - 1:
+            device.synchronize()
+    device.synchronize()
+    return output
+
+
+def _lead_in(warmup: Samples) -> float:
+    """How long the GPU shall be kept busy while the host enqueues a call, from the last warm-up call's host time."""
+    return min(LEAD_IN_MOST_US, warmup["wall_us"][-1] * LEAD_IN_SHARE + LEAD_IN_EXTRA_US)
+
+
+def relative_half_width(times: list[float]) -> float:
+    """Half of the 95 % interval of the median (by order statistics), as a share of the median."""
+    ordered, n = sorted(times), len(times)
+    reach = Z95 * math.sqrt(n) / 2
+    low, high = max(0, math.floor(n / 2 - reach)), min(n - 1, math.ceil(n / 2 + reach))
+    median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return (ordered[high] - ordered[low]) / 2 / median if median else math.inf
+
+
+def _ratio_scatter(times: list[float], count: int) -> float:
+    """Standard deviation of (sum of 2N calls) / (sum of N calls) as a share of it, from the middle half of single
+    calls."""
+    if len(times) < 2:
+        return 0.0
+    low, median, high = quantiles(times, n=4)
+    single = (high - low) / (2 * NormalDist().inv_cdf(0.75)) / median
+    return single * math.sqrt(1 / (2 * count) + 1 / count)
+
+
+def _no_samples() -> Samples:
+    return {"wall_us": [], "event_us": [], "cupti_busy_us": [], "cupti_span_us": []}

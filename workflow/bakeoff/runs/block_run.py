@@ -1,0 +1,274 @@
+"""`bakeoff measure RUN --block K`: what is left of a block, run, journalled, and closed with a manifest.
+
+Entry point: `measure_block`. Writes samples/block-KK/: a journal per participant and, last, manifest.json; scratch/
+holds what workers leave while they run, cache/ what compilers keep for the next block.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from bakeoff import host, locks
+from bakeoff.core.bounds import bounds
+from bakeoff.core.device.opening import FAKE_DEVICE
+from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.protocols import block_cells, block_order
+from bakeoff.errors import InputError
+from bakeoff.files import pretty_json, read_json, write_atomic
+from bakeoff.plan import packed_solution, read_plan
+from bakeoff.runs.coverage import journal_digest
+from bakeoff.runs.journal import Journal, block_folder, journal_path
+from bakeoff.schema.outcomes import HINTS, UNFINISHED, Outcome, Reason
+from bakeoff.schema.plan import Cell, Plan
+from bakeoff.schema.sample import Manifest, Record, Spent
+from bakeoff.supervisor.block import Block
+from bakeoff.supervisor.sessions import Setting, Task, utc_now
+from bakeoff.traces.store import TraceRoot
+
+Say = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """Progress goes to standard error, a line at a time."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -> Manifest:
+    """Run what is missing of a block. `again`: cells that did not pass count as missing."""
+    begun = time.monotonic()
+    run = run.resolve()
+    plan = read_plan(run)
+    cells = block_cells(plan, block)
+    _check_host(run, plan)
+    with locks.hold(block_folder(run, block) / ".lock", f"block {block} of {run}", tell):
+        ledger = Ledger(run, plan, block, cells, again, tell)
+        try:
+            spent = ledger.complete()
+            manifest = ledger.manifest(
+                spent if spent.total else spent.model_copy(update={"total": round(time.monotonic() - begun, 3)})
+            )
+            write_atomic(
+                block_folder(run, block) / "manifest.json", pretty_json(manifest.model_dump(mode="json", by_alias=True))
+            )
+        finally:
+            ledger.close()
+    return manifest
+
+
+class Ledger:
+    """The journals of one block: what is done, what is due, and the line that is written next."""
+
+    def __init__(self, run: Path, plan: Plan, block: int, cells: list[Cell], again: bool, tell: Say) -> None:
+        self.run, self.plan, self.block, self.cells, self.tell = run, plan, block, cells, tell
+        self.journals = {who.name: Journal.open(journal_path(run, block, who.name), tell) for who in plan.participants}
+        self._due = [cell for cell in cells if not self._done(cell, again)]
+        self._progress = Progress(plan, block, cells, self._due, tell)
+        self._setting = replace(setting_of(plan, run, block), tell=tell)
+        self._files = {path: _state(path) for path in self._guarded()}
+
+    def _done(self, cell: Cell, again: bool) -> bool:
+        last = self.journals[cell.participant].last(cell.key)
+        return last is not None and last.outcome not in UNFINISHED and not (again and last.outcome != Outcome.PASSED)
+
+    def complete(self) -> Spent:
+        """Run the cells that are due; returns where the time went."""
+        waiting = {name: deque(cell for cell in self._due if cell.participant == name) for name in self.journals}
+        tasks = []
+        for name in block_order(self.plan, self.block):
+            who = next(participant for participant in self.plan.participants if participant.name == name)
+            if not who.supported:
+                for cell in waiting[name]:
+                    self.add(_unsupported(cell, self.block, self.plan.backend))
+            elif waiting[name]:
+                solution = packed_solution(self.run, self.plan, who) if who.build else None
+                tasks.append(Task(who, solution, waiting[name]))
+        if not self._due:
+            self.tell(self._complete())
+        if not tasks:
+            return self._spent_before()
+        block = Block(self._setting, tasks, self)
+        block.run()
+        shutil.rmtree(self._setting.scratch, ignore_errors=True)
+        return block.usage.spent()
+
+    def _spent_before(self) -> Spent:
+        """Where the time of a finished block went: what its manifest says."""
+        path = block_folder(self.run, self.block) / "manifest.json"
+        return read_json(path, Manifest).spent if path.is_file() else Spent(total=0, lock=0, timed=0, judged=0)
+
+    def add(self, record: Record) -> None:
+        """Journal a record, then show progress."""
+        journal = self.journals[record.participant]
+        journal.append(record)
+        self._files[journal.path] = _state(journal.path)
+        self._progress.show(record)
+
+    def tampered(self) -> str | None:
+        """A sentence if a journal, the plan or a packed solution is not as this process left it."""
+        changed = [path for path, state in self._files.items() if _state(path) != state]
+        for path in changed:
+            self._files[path] = _state(path)
+        names = ", ".join(path.relative_to(self.run).as_posix() for path in changed)
+        return f"files of the run changed during the cell: {names}" if names else None
+
+    def manifest(self, spent: Spent) -> Manifest:
+        """The block's manifest; every cell is there by now."""
+        finals = self._finals()
+        outcomes = _outcomes(finals)
+        newest = {cell.key: record for cell, record in finals.items() if record}
+        digests = {
+            name: journal_digest([cell for cell in self.cells if cell.participant == name], newest)
+            for name in self.journals
+        }
+        return Manifest(
+            block=self.block,
+            order=block_order(self.plan, self.block),
+            journals=digests,
+            outcomes=dict(sorted(outcomes.items())),
+            gpu=self._setting.gpu,
+            spent=spent,
+        )
+
+    def _finals(self) -> dict[Cell, Record | None]:
+        return {cell: self.journals[cell.participant].last(cell.key) for cell in self.cells}
+
+    def _complete(self) -> str:
+        """What is said of a block in which nothing is left to do."""
+        passed = _outcomes(self._finals())[Outcome.PASSED.value]
+        others = "" if passed == len(self.cells) else "; --again measures the others once more"
+        head = f"measure  block {self.block + 1}/{self.plan.blocks}"
+        return f"{head}  complete: all {len(self.cells)} cells are recorded, {passed} PASSED{others}"
+
+    def close(self) -> None:
+        for journal in self.journals.values():
+            journal.close()
+
+    def _guarded(self) -> list[Path]:
+        built = [self.run / who.build for who in self.plan.participants if who.build]
+        files = [
+            self.run / "config.json",
+            self.run / "host.json",
+            *built,
+            *(journal.path for journal in self.journals.values()),
+        ]
+        return [path for path in files if path.exists()]
+
+
+class Progress:
+    """One line per cell: stage, block, how many of the 76, the cell, its outcome, time left."""
+
+    def __init__(self, plan: Plan, block: int, cells: list[Cell], due: list[Cell], tell: Say) -> None:
+        contestants = {who.name for who in plan.participants if who.role == "contestant"}
+        self._pairs = Counter((cell.participant, cell.workload) for cell in cells if cell.participant in contestants)
+        self._open = Counter((cell.participant, cell.workload) for cell in due if cell.participant in contestants)
+        self._head = f"measure  block {block + 1}/{plan.blocks}"
+        self._due, self._done, self._first, self._tell = len(due), 0, 0.0, tell
+
+    def show(self, record: Record) -> None:
+        pair = (record.participant, record.workload)
+        if self._open[pair]:
+            self._open[pair] -= 1
+        self._done += 1
+        complete = sum(not self._open[each] for each in self._pairs)
+        now = time.monotonic()
+        if self._done == 1:
+            self._first = now  # imports came before the first cell, and come only once
+        each = (now - self._first) / max(1, self._done - 1)
+        left = each * max(0, self._due - self._done)
+        what = record.protocol or "verify"
+        cell = f"{record.participant} {record.workload} {record.family} {what}"
+        result = f"{record.outcome}{f' ({record.reason})' if record.reason else ''}"
+        minutes, seconds = divmod(round(left), 60)
+        remaining = f"  {minutes}:{seconds:02} left" if self._done > 1 else ""
+        self._tell(f"{self._head}  {complete:>2}/{len(self._pairs)}  {cell:<52} {result}{remaining}")
+
+
+def setting_of(plan: Plan, run: Path, block: int) -> Setting:
+    """The plan's side of what a block's workers share."""
+    from bakeoff.config import under_root
+
+    root = TraceRoot(under_root(plan.traces_root))
+    geometry = Geometry.of(root.definition(plan.definition))
+    fake = FAKE_DEVICE in os.environ
+    return Setting(
+        block=block,
+        folder=run,
+        traces_root=root.path.resolve(),
+        definition=plan.definition,
+        definition_path=root.definition_path(plan.definition).resolve(),
+        dataset=plan.dataset if plan.dataset == "synthetic" else str(under_root(plan.dataset).resolve()),
+        backend=plan.backend,
+        geometry=geometry,
+        tokens={workload.id: workload.seq_len for workload in plan.workloads},
+        timeout_s=plan.timeout_s,
+        threads=plan.threads,
+        emulates=geometry.hidden < bounds().strict.full_width_from,
+        overlaps=plan.backend == "cpu" and not fake,
+        gpu=None if plan.backend == "cpu" else _gpu_of(plan, block),
+        clock=(lambda: "2000-01-01T00:00:00.000+00:00") if fake else utc_now,
+        lock_clocks_mhz=plan.lock_clocks_mhz,
+    )
+
+
+def _gpu_of(plan: Plan, block: int) -> str:
+    """The GPU that a block has to itself: whole blocks go round the GPUs that the configuration asks for."""
+    gpus = host.probe().gpus
+    if plan.gpus > len(gpus):
+        raise InputError(
+            "config: gpus",
+            found=f"{plan.gpus} are asked for, this host has {len(gpus)}",
+            expected="no more GPUs than there are",
+            hint="lower `gpus` in the configuration, and plan again",
+        )
+    return gpus[block % plan.gpus].uuid
+
+
+def _check_host(run: Path, plan: Plan) -> None:
+    """A run never mixes hosts: this one must be the one that the plan was made for."""
+    here = host.probe().fingerprint
+    if here != plan.host_fingerprint:
+        raise InputError(
+            run / "config.json",
+            found=f"planned for the host {plan.host_fingerprint[:12]}, this one is {here[:12]}",
+            expected="the same GPU, driver, CPU and packages for all blocks of a run",
+            hint="run `bakeoff probe` and `bakeoff plan` again (Snakemake does): cells of the earlier host are then "
+            "measured anew",
+        )
+
+
+def _outcomes(finals: dict[Cell, Record | None]) -> Counter[str]:
+    return Counter(record.outcome.value if record else Outcome.NOT_RUN.value for record in finals.values())
+
+
+def _unsupported(cell: Cell, block: int, backend: str) -> Record:
+    return Record(
+        key=cell.key,
+        kind=cell.kind,
+        participant=cell.participant,
+        workload=cell.workload,
+        protocol=cell.protocol,
+        family=cell.family,
+        seed=cell.seed,
+        block=block,
+        outcome=Outcome.UNSUPPORTED,
+        reason=Reason.NO_BACKEND,
+        detail=f"solution.yaml declares no backend {backend}",
+        hint=HINTS[Reason.NO_BACKEND],
+        started=utc_now(),
+        seconds=0.0,
+    )
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,0 +1,67 @@
+"""Whether a run has the samples that its plan asks for: every block, with its manifest, every participant's journal and
+every record.
+
+Entry points: `gaps`, and `journal_digest`, by which a manifest is tied to the journals beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bakeoff.core.protocols import block_cells, block_order
+from bakeoff.files import canonical_json, read_json, sha256_bytes
+from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path, read_journal
+from bakeoff.schema.plan import Cell, Plan
+from bakeoff.schema.sample import Manifest, Record
+
+
+def gaps(run: Path, plan: Plan) -> list[str]:
+    """What the run's samples lack, a sentence each; a damaged file is an InputError."""
+    return [sentence for block in range(plan.blocks) for sentence in _gaps_of_block(run, plan, block)]
+
+
+def journal_digest(cells: Sequence[Cell], newest: Mapping[str, Record]) -> str:
+    """sha256 of the keys and outcomes of one participant's cells. newest: the newest record of each key."""
+    return sha256_bytes(
+        canonical_json([(cell.key, newest[cell.key].outcome if cell.key in newest else None) for cell in cells])
+    )
+
+
+def _gaps_of_block(run: Path, plan: Plan, block: int) -> list[str]:
+    folder = block_folder(run, block)
+    name = folder.relative_to(run)
+    if not folder.is_dir():
+        return [f"{name}: missing"]
+    found, digests = [], {}
+    cells = block_cells(plan, block)
+    for who in plan.participants:
+        path = journal_path(run, block, who.name)
+        if not path.exists() and not path.with_name(path.name + COMPRESSED).exists():
+            found.append(f"{name}/{path.name}: missing")
+            continue
+        newest = {record.key: record for record in read_journal(path)}
+        due = [cell for cell in cells if cell.participant == who.name]
+        absent = [cell for cell in due if cell.key not in newest]
+        if absent:
+            found.append(
+                f"{name}/{path.name}: no record of {who.name}/{absent[0].workload} in block {block} "
+                f"({len(absent)} of {len(due)} cells are missing)"
+            )
+        else:
+            digests[who.name] = journal_digest(due, newest)
+    return found + _flaws_of_manifest(folder / "manifest.json", name, digests, block_order(plan, block))
+
+
+def _flaws_of_manifest(path: Path, name: Path, digests: dict[str, str], order: list[str]) -> list[str]:
+    """digests: of the journals that are whole."""
+    if not path.is_file():
+        return [f"{name}/manifest.json: missing"]
+    manifest = read_json(path, Manifest)
+    if manifest.order != order:
+        return [f"{name}/manifest.json: of {', '.join(manifest.order)}; planned are, in this order, {', '.join(order)}"]
+    return [
+        f"{name}/manifest.json: written for another journal of {who}"
+        for who, digest in digests.items()
+        if manifest.journals.get(who) != digest
+    ]

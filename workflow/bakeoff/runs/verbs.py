@@ -1,0 +1,116 @@
+"""Verbs of this room: probe, measure, assemble, record, check."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from bakeoff.options import seconds, seed
+
+
+def probe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write host.json; an unchanged file is left alone (default: print it)",
+    )
+
+
+def probe(args: argparse.Namespace) -> int:
+    from bakeoff import host
+    from bakeoff.containers import preflight
+    from bakeoff.files import pretty_json
+
+    if image := os.environ.get("BAKEOFF_IMAGE"):
+        preflight.inside(image)  # a leak or another lock would make the facts below wrong
+    found = host.probe()
+    if args.output is None:
+        print(pretty_json(found.model_dump(mode="json", by_alias=True)).decode(), end="")
+    else:
+        host.write_host(args.output, found)
+    return 0
+
+
+def measure_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json and build/")
+    parser.add_argument("--block", type=int, required=True, metavar="K", help="which block to run, counted from 0")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="also measure cells again that did not pass (default: every finished cell is kept)",
+    )
+
+
+def measure(args: argparse.Namespace) -> int:
+    from bakeoff.runs.block_run import measure_block
+
+    measure_block(args.folder, args.block, args.again)
+    return 0
+
+
+def assemble_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder whose blocks are measured")
+
+
+def assemble(args: argparse.Namespace) -> int:
+    from bakeoff.runs.assemble import assemble_run
+
+    assemble_run(args.folder)
+    return 0
+
+
+def record_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, complete and assembled")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a new folder, say results/recorded/2026-11-23_h100",
+    )
+
+
+def record(args: argparse.Namespace) -> int:
+    from bakeoff.runs.recording import record_run
+
+    record_run(args.folder, args.output)
+    print(f"written: {args.output}\nnext: make recorded, which writes its traces and analysis; then commit the folder")
+    return 0
+
+
+def check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("solution", metavar="SOLUTION", help="name of a folder under solutions/, or a path to one")
+    parser.add_argument(
+        "--workload", action="append", metavar="ID", help="a workload such as T901_o96; may be repeated (default: all)"
+    )
+    parser.add_argument("--family", choices=("fib", "realistic"), default="fib", help="value family (default: fib)")
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "cpu", "sm_90a", "sm_100a"),
+        default="auto",
+        help="where to run it (default: auto, this host's GPU, else cpu)",
+    )
+    parser.add_argument(
+        "--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)"
+    )
+    parser.add_argument("--seed", type=seed, metavar="N", help="seed of the values (default: the one that runs use)")
+    parser.add_argument(
+        "--dataset", metavar="PATH", help="a flashinfer-trace checkout with the routing inputs (default: synthetic)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=seconds("--timeout"),
+        default=1200,
+        metavar="S",
+        help="longest time for one workload, seconds (default: 1200)",
+    )
+
+
+def check(args: argparse.Namespace) -> int:
+    from bakeoff.runs.check import check_solution
+
+    return check_solution(args)

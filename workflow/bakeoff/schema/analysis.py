@@ -1,0 +1,156 @@
+"""The analysis document, analysis.json: everything that a report shows, as facts without wording.
+
+Entry point: `Analysis`. Conventions, the same in every part:
+- times are in microseconds; shares, deviations and effects are ratios (0.03 is 3 %), except where a field says percent;
+- a comparison "a against b" is a speed ratio, b's time over a's: above 1 means that a is faster;
+- null is "there is none" (not measured, not applicable, too few blocks), never zero; NaN and infinity are refused;
+- lists keep the order of the run's configuration (participants, workloads), so that equal runs give equal bytes;
+- nothing here holds a time stamp or names the machine that analysed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from bakeoff.schema.analysis_figures import (
+    Pair,
+    PairVerdict,
+    ProfileCurve,
+    ProtocolSummary,
+    Ranked,
+    Ranking,
+    RankStability,
+    Summary,
+    Winner,
+)
+from bakeoff.schema.analysis_findings import (
+    ConsistencyFinding,
+    ConsistencyRow,
+    Findings,
+    LargeBatchFinding,
+    LargeBatchRow,
+    PreviousFinding,
+    PreviousRow,
+    RankingFinding,
+    VersionFinding,
+)
+from bakeoff.schema.analysis_outside import Audit, CellComparison, ClaimResult, ClaimVerdict, Comparison
+from bakeoff.schema.analysis_run import (
+    Build,
+    Casts,
+    Cell,
+    Check,
+    Fact,
+    Floor,
+    Gate,
+    GateCheck,
+    GatePower,
+    Kernel,
+    MutantPower,
+    Numerics,
+    Participant,
+    RunHeader,
+    Verification,
+    Workload,
+)
+from bakeoff.schema.base import Estimate, Part, Verdict
+from bakeoff.schema.profile import ProfileSection
+
+# The parts stand in modules of their own; whoever reads or builds the document finds all of them here.
+__all__ = [
+    "Analysis",
+    "Audit",
+    "Build",
+    "Casts",
+    "Cell",
+    "CellComparison",
+    "Check",
+    "ClaimResult",
+    "ClaimVerdict",
+    "Comparison",
+    "ConsistencyFinding",
+    "ConsistencyRow",
+    "Estimate",
+    "Fact",
+    "Findings",
+    "Floor",
+    "Gate",
+    "GateCheck",
+    "GatePower",
+    "Kernel",
+    "LargeBatchFinding",
+    "LargeBatchRow",
+    "MutantPower",
+    "Numerics",
+    "Pair",
+    "PairVerdict",
+    "Part",
+    "Participant",
+    "PreviousFinding",
+    "PreviousRow",
+    "ProfileCurve",
+    "ProtocolSummary",
+    "RankStability",
+    "Ranked",
+    "Ranking",
+    "RankingFinding",
+    "RunHeader",
+    "Summary",
+    "Verdict",
+    "Verification",
+    "VersionFinding",
+    "Winner",
+    "Workload",
+]
+
+
+class Analysis(Part):
+    """analysis.json."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True)
+
+    schema_: Literal["bakeoff/analysis/1"] = Field("bakeoff/analysis/1", alias="schema")
+    """Format and version of this document."""
+    run: RunHeader
+    """What was run."""
+    performance_shown: bool
+    """False on the cpu backend, whose times mean nothing: latencies, speedups and all that rests on them are then null
+    or empty."""
+    validity: list[Check]
+    """What makes this run valid or not."""
+    provenance: list[Fact]
+    """Recorded facts about host, GPU, software and inputs."""
+    participants: list[Participant]
+    """Solutions in the run's order."""
+    workloads: list[Workload]
+    """In ascending seq_len."""
+    cells: list[Cell]
+    """Every (solution, workload), by solution, then workload."""
+    verifications: list[Verification] = Field(default_factory=list)
+    """By solution, family, seed, the timed values included."""
+    summaries: list[Summary]
+    """One per solution."""
+    other_protocols: list[ProtocolSummary] = Field(default_factory=list)
+    """The run's other timing protocols, in its order; empty if performance is not shown."""
+    winners: list[Winner] = Field(default_factory=list)
+    """One per workload; empty if performance is not shown."""
+    pairs: list[Pair] = Field(default_factory=list)
+    """Every two solutions; empty if performance is not shown."""
+    rank_stability: RankStability | None = None
+    """Null with fewer than two contestants that have values."""
+    profile: list[ProfileCurve] = Field(default_factory=list)
+    """Performance profile, one curve per solution."""
+    findings: Findings = Field(default_factory=Findings)
+    """Facts for the key findings."""
+    gate_power: GatePower | None = None
+    """Null if the mutants were not run."""
+    builds: list[Build] = Field(default_factory=list)
+    """What was compiled, by solution and architecture; empty for a published table."""
+    profiles: ProfileSection | None = None
+    """Where the GPU time goes, and the published explanations tested with it; null if the run was not profiled."""
+    audit: Audit | None = None
+    """Only for a published report with claims."""
+    comparisons: list[Comparison] = Field(default_factory=list)
+    """Against the published run and, if given, against earlier runs."""

@@ -1,0 +1,191 @@
+"""Parts of the analysis document: what is decided from the cells."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bakeoff.schema.base import Estimate, Part, Verdict
+
+
+class Winner(Part):
+    """Who leads at one workload; contestants only."""
+
+    workload: str
+    """Id of the workload."""
+    leader: str | None
+    """Highest speedup, whatever the noise: the published tables' "Winner". Null if no contestant has a value."""
+    level: list[str] = Field(default_factory=list)
+    """Contestants with exactly the leader's speed, as tables of two decimals have them: the lead is theirs as well, the
+    leader is only the first of them in the run's order."""
+    runner_up: str | None = None
+    """Second highest."""
+    lead: Estimate | None = None
+    """Leader's speed over the runner-up's (1.05: 5 % ahead); null without a runner-up."""
+    p_difference: float | None = None
+    """Corrected p-value of that lead; null without a decision."""
+    supported: bool
+    """True if the leader is FASTER than every other contestant with a value, by the decision rule."""
+    tied: list[str] = Field(default_factory=list)
+    """Contestants whom the leader is not FASTER than. Empty if supported, and where nothing was decided."""
+    same: list[str] = Field(default_factory=list)
+    """Of `tied`, those shown to be within 2 % of the leader (SAME); against the others nothing was decided."""
+    basis: Literal["blocks", "none"]
+    """What the answer rests on: the run's blocks, or nothing but lone values (one block, a published table)."""
+
+
+class Summary(Part):
+    """One solution over all workloads. Speedups are over the reference."""
+
+    solution: str
+    """Name of the solution."""
+    cells: int
+    """Cells that have a speedup."""
+    due: int
+    """Workloads of the run."""
+    passed: int
+    """Cells that PASSED."""
+    geometric_mean: Estimate | None = None
+    """Geometric mean of the cells' speedups, with the interval over blocks."""
+    arithmetic_mean: float | None = None
+    """Arithmetic mean of the cells' speedups (the published "Average")."""
+    median: float | None = None
+    """Median of the cells' speedups."""
+    minimum: float | None = None
+    """Least speedup."""
+    minimum_at: str | None = None
+    """Workload of the least speedup."""
+    maximum: float | None = None
+    """Greatest speedup."""
+    maximum_at: str | None = None
+    """Workload of the greatest speedup."""
+    std_sample: float | None = None
+    """Standard deviation over workloads, divisor n - 1; null with one cell."""
+    std_population: float | None = None
+    """Divisor n."""
+    cv_sample: float | None = None
+    """std_sample over the arithmetic mean, as a ratio."""
+    cv_population: float | None = None
+    """std_population over the arithmetic mean, as a ratio."""
+    leads: int | None = None
+    """Workloads where it leads (the published "Wins"); null for a peer."""
+    wins: int | None = None
+    """Workloads where the lead is supported; null for a peer."""
+    ties: int | None = None
+    """Workloads without a supported winner where it leads or ties with the leader; null for a peer."""
+    total_latency_us: float | None = None
+    """Sum of the latencies of all workloads; null if one is missing or times are not recorded."""
+
+
+class ProtocolSummary(Part):
+    """The same run under another timing protocol."""
+
+    protocol: str
+    """Name of the protocol."""
+    time_tier: str | None = None
+    """Which time its latencies are."""
+    summaries: list[Summary]
+    """One per solution."""
+
+
+class PairVerdict(Part):
+    """a against b at one workload."""
+
+    workload: str
+    """Id of the workload."""
+    verdict: Verdict | None
+    """Null if there is nothing to decide from: see `undecided`."""
+    undecided: Literal["one_block", "not_measured"] | None = None
+    """`one_block`: fewer than two blocks hold both; `not_measured`: one of the two has no valid value, or their times
+    are of different tiers."""
+    ratio: Estimate | None = None
+    """b's time over a's (above 1: a is faster), geometric mean over paired blocks."""
+    sd: float | None = None
+    """Sample standard deviation of the paired log ratios over blocks; 0 means that the noise is below the timer's
+    steps."""
+    blocks: int = 0
+    """Blocks that hold both."""
+    p_difference: float | None = None
+    """Two-sided t on the block means of log ratios, Holm-corrected over the workloads of the pair."""
+    p_equivalence: float | None = None
+    """Two one-sided t tests against a 2 % margin, Holm-corrected over the workloads of the pair."""
+    mde: float | None = None
+    """Least difference found with power 0.8 at the corrected level (0.03 is 3 %); null if there is no decision, or none
+    below a factor of 1000."""
+
+
+class Pair(Part):
+    """Two solutions over all workloads, a before b in the run's order."""
+
+    a: str
+    """Name of the first solution."""
+    b: str
+    """Name of the second solution."""
+    ratio: Estimate | None = None
+    """Geometric mean over the workloads that both have, of b's time over a's, with the interval over blocks."""
+    workloads: int
+    """Workloads that both have."""
+    a_ahead: int
+    """Workloads where a's value is higher, whatever the noise."""
+    b_ahead: int
+    """Workloads where b's value is higher."""
+    faster: int = 0
+    """Workloads with the verdict FASTER (a faster than b)."""
+    slower: int = 0
+    """Workloads with the verdict SLOWER."""
+    same: int = 0
+    """Workloads with the verdict SAME."""
+    ambiguous: int = 0
+    """Workloads with the verdict AMBIGUOUS."""
+    verdicts: list[PairVerdict]
+    """One per workload, in the run's order."""
+
+
+class Ranked(Part):
+    """A place in a ranking."""
+
+    solution: str
+    """Name of the solution."""
+    value: float
+    """The aggregate's value (a speedup, a count of leads, or microseconds)."""
+    rank: int
+    """1 is best; equal values share a rank."""
+
+
+class Ranking(Part):
+    """Contestants ordered by one aggregate over one baseline, over the workloads that all of them have."""
+
+    aggregate: Literal["geometric_mean", "arithmetic_mean", "harmonic_mean", "median", "leads", "total_latency"]
+    """How the workloads' speedups are put together."""
+    baseline: str
+    """What the speedups are over: `reference` or a contestant."""
+    order: list[Ranked]
+    """Best first."""
+
+
+class RankStability(Part):
+    """Whether the order depends on the choice of aggregate or baseline."""
+
+    workloads: int
+    """Workloads that all ranked contestants have."""
+    rankings: list[Ranking]
+    """One per aggregate and baseline."""
+    orders: int
+    """How many different orders occur."""
+    always_first: str | None
+    """The contestant that is first in all; null if they disagree."""
+    swaps: list[tuple[str, str]]
+    """Pairs whose order is not the same in all rankings."""
+
+
+class ProfileCurve(Part):
+    """Performance profile (Dolan and Moré): the share of workloads on which a solution is within a factor of the
+    best."""
+
+    solution: str
+    """Name of the solution."""
+    factors: list[float]
+    """Ascending, from 1: best time over own time is at least 1/factor from here on."""
+    shares: list[float]
+    """Share of workloads at each factor; ends below 1 if cells are missing."""

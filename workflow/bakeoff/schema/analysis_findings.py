@@ -1,0 +1,156 @@
+"""Parts of the analysis document: the facts under the key findings, without their wording."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bakeoff.schema.analysis_figures import Ranked
+from bakeoff.schema.base import Estimate, Part
+
+
+class RankingFinding(Part):
+    """Who is ahead over all workloads."""
+
+    order: list[Ranked]
+    """Contestants by geometric mean of speedups."""
+    steps: list[Estimate]
+    """Each contestant's speed over the next one's, by geometric mean: one entry less than `order`, fewer where two
+    neighbours were timed by different clocks."""
+    leads: dict[str, int]
+    """Workloads led, by contestant, whatever the noise."""
+    wins: dict[str, int]
+    """Workloads won with support, by contestant."""
+    undecided: int
+    """Workloads without a supported winner."""
+
+
+class LargeBatchRow(Part):
+    """One solution on small and large workloads."""
+
+    solution: str
+    """Name of the solution."""
+    small: float
+    """Geometric mean of speedups over the small workloads."""
+    large: float
+    """Geometric mean of speedups over the large workloads."""
+    kept: float
+    """large over small: 1 keeps its speedup, 0.2 loses four fifths."""
+
+
+class LargeBatchFinding(Part):
+    """What becomes of the speedup when seq_len grows."""
+
+    small: list[str]
+    """Workloads with fewer than `small_below` tokens."""
+    large: list[str]
+    """Workloads with at least `large_from` tokens."""
+    small_below: int
+    """Tokens; the bound of `small`."""
+    large_from: int
+    """Tokens; the bound of `large`."""
+    rows: list[LargeBatchRow]
+    """One per contestant, in the run's order."""
+    leader_small: str
+    """Highest geometric mean over the small workloads."""
+    leader_large: str
+    """Highest geometric mean over the large workloads."""
+
+
+class VersionFinding(Part):
+    """v3.2 against v3."""
+
+    new: str
+    """The later version (cutedsl_moe_fp8_v3_2)."""
+    old: str
+    """The earlier version (cutedsl_moe_fp8_v3)."""
+    ratio: Estimate
+    """Geometric mean of new over old."""
+    mean_ratio: float
+    """Ratio of the arithmetic means, as the published report computes it."""
+    ahead: int
+    """Workloads where the new one's value is higher."""
+    behind: int
+    """Workloads where the new one's value is lower."""
+    workloads: int
+    """Workloads that both have."""
+    faster: int
+    """Workloads with the verdict FASTER."""
+    slower: int
+    """Workloads with the verdict SLOWER."""
+    std_new: float | None
+    """Sample standard deviation of the new one's speedups."""
+    std_old: float | None
+    """Sample standard deviation of the old one's speedups."""
+
+
+class ConsistencyRow(Part):
+    """How much one solution's speedup varies over workloads."""
+
+    solution: str
+    """Name of the solution."""
+    cv_sample: float
+    """Sample standard deviation over mean of the speedups, as a ratio."""
+    cv_population: float
+    """Population standard deviation over mean, as a ratio."""
+    spread: float
+    """Greatest speedup over least."""
+
+
+class ConsistencyFinding(Part):
+    """Which solution's speedup depends least on the workload."""
+
+    rows: list[ConsistencyRow]
+    """Most consistent first (by cv_sample)."""
+
+
+class PreviousRow(Part):
+    """One solution against its values in the previous run."""
+
+    solution: str
+    """Name of the solution."""
+    workloads: int
+    """Workloads in both."""
+    ratio: float
+    """Geometric mean of this run's speedup over the previous one's."""
+    least: float
+    """Least cell ratio."""
+    greatest: float
+    """Greatest cell ratio."""
+    reproduced: int | None = None
+    """Cells with the verdict REPRODUCED (published rule) or SAME (between runs)."""
+    differs: int | None = None
+    """Cells with the verdict DIFFERS, FASTER or SLOWER."""
+
+
+class PreviousFinding(Part):
+    """Against an earlier, repeated or published run."""
+
+    id: str
+    """Id of the other run."""
+    relation: Literal["previous", "repeat", "published"]
+    """`previous`: an earlier run; `repeat`: the same measurement of the same day; `published`: the published run."""
+    comparable: bool
+    """False if device, protocol or inputs differ; the rows are then empty."""
+    reasons: list[str]
+    """Why not comparable."""
+    rows: list[PreviousRow]
+    """One per contestant with comparable cells."""
+    flipped: list[str]
+    """Workloads with another leader among the contestants that both runs have."""
+
+
+class Findings(Part):
+    """Facts for the key findings; null where the run has not what a finding needs."""
+
+    ranking: RankingFinding | None = None
+    """Who is ahead; null with fewer than two contestants."""
+    large_batch: LargeBatchFinding | None = None
+    """Behaviour at large seq_len; null without small or large workloads."""
+    version: VersionFinding | None = None
+    """v3.2 against v3; null without both."""
+    consistency: ConsistencyFinding | None = None
+    """Dependence on the workload; null with fewer than two workloads."""
+    previous: list[PreviousFinding] = Field(default_factory=list)
+    """Against other runs; empty if none was given."""

@@ -1,0 +1,387 @@
+"""Parts of the analysis document: what was run, where, and what came out of every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bakeoff.schema.base import Estimate, Part
+from bakeoff.schema.outcomes import Outcome
+
+Scalar = str | int | float | bool | None
+# A check of ten thousand cells names the first few; the cells have the rest.
+MOST_ITEMS = 20
+
+
+class RunHeader(Part):
+    """What was run. A published table fills what it recorded and leaves the rest null."""
+
+    kind: Literal["run", "published"]
+    """`run`: made by this project; `published`: a table of speedups without its samples."""
+    id: str
+    """Short name, unique among results: the run's name or the published folder's."""
+    title: str
+    """One line for headings."""
+    date: str | None = None
+    """Day of the published measurement (YYYY-MM-DD); null for a run, whose documents hold no time."""
+    backend: str
+    """`cpu`, `sm_90a` or `sm_100a`."""
+    hardware: str | None = None
+    """Model of the GPU (or, on the cpu backend, of the CPU); null if it was not recorded."""
+    definition: str
+    """Name of the definition."""
+    definition_axes: dict[str, int] = Field(default_factory=dict)
+    """The definition's constant axes; empty if the definition is not among the traces."""
+    dataset: str | None = None
+    """`synthetic`, or `public` for the flashinfer-trace data set; null if it was not recorded."""
+    protocol: str | None = None
+    """Timing protocol of the figures here (`robust` or `fib-0.1.2`)."""
+    other_protocols: list[str] = Field(default_factory=list)
+    """Protocols that the run measured as well; they are analysed on their own."""
+    families: list[str] = Field(default_factory=list)
+    """Value families that were verified; the first is the timed one."""
+    seeds: list[int] = Field(default_factory=list)
+    """Seeds of the input values that were verified; the first is the timed one."""
+    blocks: int
+    """Blocks planned; 1 for a published table. Verdicts need at least 2."""
+    timeout_s: int | None = None
+    """Limit for one cell, in seconds."""
+    rtol: float | None = None
+    """Relative tolerance of the published gate."""
+    atol: float | None = None
+    """Absolute tolerance of the published gate."""
+    required_matched_ratio: float | None = None
+    """Share of elements that must match in the published gate."""
+    image: str | None = None
+    """Container image digest; null outside containers."""
+    time_tier: str | None = None
+    """Which time the latencies are (`cupti_span_us`, `event_us`, `wall_us`); null if it was not recorded."""
+
+
+class Fact(Part):
+    """One recorded fact about the environment."""
+
+    group: Literal["host", "gpu", "software", "inputs", "run"]
+    """Where it belongs."""
+    key: str
+    """Name, e.g. `driver` or `torch`."""
+    value: Scalar
+    """The value; null if it is known that nothing was recorded."""
+    unit: str | None = None
+    """Unit of a number."""
+
+
+class Check(Part):
+    """One condition for the run to be valid, and how it came out."""
+
+    code: Literal[
+        "cells_complete",  # every planned cell has an outcome
+        "cells_passed",  # every planned cell PASSED
+        "verifications_passed",  # every further family and seed PASSED
+        "blocks_enough",  # verdicts were possible
+        "blocks_complete",  # every cell with figures has them from every planned block; given only if one has not
+        "samples_disturbed",  # samples discarded for throttling or a foreign process
+        "tiers_missing",  # time tiers that the host could not record
+        "gate_power",  # the strict gate kills enough mutants
+        "twins_same",  # no solution is called faster or slower than itself under another name
+        "same_reference",  # the reference was measured in every block
+        "values_recorded",  # published tables: what the publication did not record
+    ]
+    """Which condition."""
+    status: Literal["ok", "warning", "failed", "not_applicable"]
+    """`failed` makes the run's figures unusable as a comparison; a `warning` is shown beside them."""
+    found: int | float | None = None
+    """Count or share found."""
+    of: int | float | None = None
+    """Count that was due, or the bound."""
+    items: list[str] = Field(default_factory=list)
+    """What was affected (`solution/workload`, a tier, an unrecorded fact), at most 20."""
+    more: int = 0
+    """Further ones that `items` has no room for."""
+
+    @classmethod
+    def over(cls, affected: Sequence[str], **fields: Any) -> Check:
+        """A condition with all that was affected, of which it lists the first."""
+        return cls(items=list(affected[:MOST_ITEMS]), more=max(0, len(affected) - MOST_ITEMS), **fields)
+
+
+class Casts(Part):
+    """The roundings that a solution declares at the three points, in order; float32 in between."""
+
+    gemm1_output: list[str]
+    """Casts of what SwiGLU reads."""
+    intermediate: list[str]
+    """Casts of what GEMM2 reads."""
+    gemm2_output: list[str]
+    """Casts of what the weighted combine reads."""
+
+
+class Participant(Part):
+    """A solution (the reference is not listed)."""
+
+    name: str
+    """Folder name; the key in all other parts."""
+    role: Literal["contestant", "peer"]
+    """Winners, claims and the published form count contestants only."""
+    label: str
+    """Name in headings; short in published tables (`triton_v2`)."""
+    description: str | None = None
+    """One sentence on the design."""
+    design: str | None = None
+    """What runs on this run's backend, where the solution says so."""
+    digest: str | None = None
+    """sha256 of the packed solution; null in published tables."""
+    supported: bool = True
+    """False where the solution declares no backend for this run."""
+    twin_of: str | None = None
+    """The solution that this one is again, under another name: what the two show against each other is noise."""
+    rounding: Casts | None = None
+    """Declared casts; null if unknown."""
+
+
+class Floor(Part):
+    """The least that a workload can cost, from its own routing."""
+
+    bytes: int
+    """Bytes that must be moved at least."""
+    flops: int
+    """Floating point operations that must be done at least."""
+    us: float | None = None
+    """Time at the sourced peaks of this GPU; null if its peaks are not listed."""
+    bound: Literal["memory", "compute"] | None = None
+    """Which peak sets `us`."""
+
+
+class Workload(Part):
+    """One (seq_len, local_expert_offset) pair."""
+
+    id: str
+    """E.g. `T901_o96`."""
+    seq_len: int
+    """Tokens."""
+    offset: int | None = None
+    """First of the 32 local experts; null if the table did not say."""
+    uuid: str | None = None
+    """The workload's identifier in the traces; null in published tables."""
+    seed: int | None = None
+    """Seed of the synthetic routing; null for a data set and for published tables."""
+    local_pairs: int | None = None
+    """(token, local expert) pairs; null for a published table, whose routing is not here."""
+    active_tokens: int | None = None
+    """Tokens with at least one local expert."""
+    active_experts: int | None = None
+    """Local experts with at least one token."""
+    floor: Floor | None = None
+    """Null where the routing is unknown, and on the cpu backend."""
+    reference_us: Estimate | None = None
+    """Latency of the reference: median over blocks; null if performance is not shown."""
+
+
+class GateCheck(Part):
+    """One condition of a gate."""
+
+    value: float | int | None
+    """What was measured; null if it could not be."""
+    bound: float | int | list[float] | None
+    """The bound, or [low, high]."""
+    passed: bool
+    """Whether the value respects the bound."""
+
+
+class Gate(Part):
+    """The answer of one correctness gate."""
+
+    passed: bool
+    """Whether all its conditions hold."""
+    checks: dict[str, GateCheck] = Field(default_factory=dict)
+    """By name of the condition."""
+
+
+class Numerics(Part):
+    """How far an output is from the float32 reference; the worst over blocks."""
+
+    matched_ratio: float | None = None
+    """Share of all elements within rtol and atol."""
+    matched_ratio_active: float | None = None
+    """The same on rows that have a local expert."""
+    relative_l2: float | None = None
+    """Relative L2 error of the active rows."""
+    worst_row_l2: float | None = None
+    """Largest relative L2 error of a single active row."""
+    cosine: float | None = None
+    """Cosine similarity of the active rows."""
+    calc_diff: float | None = None
+    """1 - 2<x,y>/(<x,x>+<y,y>)."""
+    scale: float | None = None
+    """Best-fit scale of the output against the reference."""
+    max_abs: float | None = None
+    """Largest absolute error."""
+    max_rel: float | None = None
+    """Largest relative error."""
+    nonzero_inactive: int | None = None
+    """Elements of inactive rows that are not exactly zero."""
+    non_finite: int | None = None
+    """Elements that are not finite."""
+    active_rows: int | None = None
+    """Rows with a local expert."""
+    ambiguous_rows: int | None = None
+    """Rows whose routing has more than one admissible answer."""
+
+
+class Cell(Part):
+    """One (solution, workload)."""
+
+    solution: str
+    """Name of the solution."""
+    workload: str
+    """Id of the workload."""
+    outcome: Outcome
+    """PASSED or why not (the closed list of outcomes; the worst over blocks); NOT_RUN for a missing cell."""
+    reason: str | None = None
+    """Code of the reason, if the outcome has one."""
+    detail: str | None = None
+    """What happened, in the harness's words."""
+    hint: str | None = None
+    """What to do about it."""
+    published_gate: Gate | None = None
+    """FlashInfer-Bench's gate; null where no output was judged."""
+    strict_gate: Gate | None = None
+    """The strict gate over rows with local experts; null where no output was judged."""
+    numerics: Numerics | None = None
+    """Null where no output was judged."""
+    latency_us: Estimate | None = None
+    """Median over blocks of per-process medians. Null if the cell did not pass or performance is not shown."""
+    speedup: Estimate | None = None
+    """Reference time over the solution's, paired by block: geometric mean over blocks. A published value has no
+    interval."""
+    blocks: int = 0
+    """Blocks that the speedup rests on: they hold a time of the solution and of the reference. Without a speedup, those
+    with a time of the solution."""
+    mde: float | None = None
+    """Least difference to `mde_against` that this many blocks find with power 0.8 at the corrected level (0.03 is 3
+    %)."""
+    mde_against: str | None = None
+    """The fastest other contestant here; null if there is none."""
+    outlier_blocks: list[int] = Field(default_factory=list)
+    """Blocks whose process was an outlier: over 3 % and over 5 robust deviations off the median."""
+    floor_share: float | None = None
+    """Floor time over latency: 1 is as fast as can be; null without a floor."""
+    discarded: int = 0
+    """Samples thrown away as disturbed."""
+    missing_tiers: dict[str, str] = Field(default_factory=dict)
+    """Time tiers that are missing, each with the reason."""
+    warnings: list[str] = Field(default_factory=list)
+    """The harness's warnings for this cell."""
+
+
+class Verification(Part):
+    """All workloads of one solution under one value family and seed."""
+
+    solution: str
+    """Name of the solution."""
+    family: str
+    """Value family (`fib`, `realistic`)."""
+    seed: int
+    """Seed of the values."""
+    due: int
+    """Workloads that had to be verified."""
+    passed: int
+    """Of these, PASSED under both gates."""
+    failed: list[str] = Field(default_factory=list)
+    """Workloads that did not pass, or are missing."""
+    wrong: list[str] = Field(default_factory=list)
+    """Of `failed`, those with a wrong output."""
+    worst_relative_l2: float | None = None
+    """Largest relative L2 error."""
+    worst_calc_diff: float | None = None
+    """Largest calc_diff."""
+    least_matched_active: float | None = None
+    """Least matched ratio on active rows."""
+    widest_scale: float | None = None
+    """Best-fit scale farthest from 1."""
+
+
+class MutantPower(Part):
+    """One mutant over all workloads."""
+
+    name: str
+    """Name of the mutant."""
+    must_die: bool
+    """False if it is only measured."""
+    mistake: str | None = None
+    """What is wrong with it."""
+    cells: int
+    """(workload, value family) cells on which it was made."""
+    excluded: int
+    """Of these, output equal to the honest one bit for bit: not counted."""
+    killed_published: int
+    """Rejected by the published gate."""
+    killed_strict: int
+    """Rejected by the strict gate."""
+
+
+class GatePower(Part):
+    """How much the correctness gates catch."""
+
+    definition: str
+    """At which width it was measured."""
+    families: list[str]
+    """Value families of the mutants."""
+    rows: int | None = None
+    """Rows sampled from each workload; null if all."""
+    mutants: list[MutantPower]
+    """Every mutant."""
+    counted: int
+    """Mutant cells that must die and differ from the honest output."""
+    excluded: int
+    """Mutant cells that do not differ."""
+    killed_published: int
+    """Of the counted, rejected by the published gate."""
+    killed_strict: int
+    """Of the counted, rejected by the strict gate."""
+    honest_cells: int
+    """Cells of the honest solution that the mutants derive from."""
+    honest_rejected_published: int
+    """Of these, rejected by the published gate."""
+    honest_rejected_strict: int
+    """Of these, rejected by the strict gate; more than none makes the gate useless."""
+
+
+class Kernel(Part):
+    """A compiled kernel."""
+
+    name: str
+    """Unique within the solution and architecture."""
+    stage: str | None = None
+    """Stage of the pipeline that it belongs to."""
+    registers: int | None = None
+    """Per thread."""
+    shared_bytes: int | None = None
+    """Shared memory per block, static and dynamic."""
+    tmem_columns: int | None = None
+    """Tensor memory; null where the chip has none or it is unknown."""
+    stack_bytes: int | None = None
+    """Per thread."""
+    spill_bytes: int | None = None
+    """Per thread, stores and loads."""
+    mma: dict[str, int] = Field(default_factory=dict)
+    """MMA instructions in the machine code, by family."""
+
+
+class Build(Part):
+    """One solution compiled for one architecture."""
+
+    solution: str
+    """Name of the solution."""
+    arch: str
+    """`cpu`, `sm_90a` or `sm_100a`."""
+    status: str
+    """As the build wrote it (`ok`, `failed`, ...)."""
+    digest: str | None = None
+    """sha256 of the packed solution."""
+    executed: bool = False
+    """Whether this run ran it; otherwise it is compiled, never executed here."""
+    kernels: list[Kernel] = Field(default_factory=list)
+    """Every compiled kernel; empty on the cpu backend."""

@@ -1,0 +1,56 @@
+"""host.json: what results depend on outside the checkout."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Gpu(_Part):
+    """One GPU, as NVML describes it."""
+
+    name: str
+    uuid: str
+    memory_mib: int
+    capability: str
+    """CUDA compute capability, such as 9.0."""
+    vbios: str | None
+    power_limit_w: float | None
+    """Limit that is enforced now."""
+    max_sm_mhz: int | None
+    max_memory_mhz: int | None
+    ecc: bool | None
+    """Whether error correction is on; null where the GPU has none."""
+    mig: bool | None
+    """Whether the GPU is partitioned."""
+
+
+class Host(_Part):
+    """host.json: what results depend on outside the checkout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+
+    schema_: Literal["bakeoff/host/1"] = Field("bakeoff/host/1", alias="schema")
+    cpu: str
+    """Model name of the processor."""
+    cores: int
+    """Logical cores that this process may use."""
+    architecture: str
+    system: str
+    """Distribution."""
+    kernel: str
+    python: str
+    gpus: list[Gpu]
+    driver: str | None
+    """NVIDIA driver; null without one."""
+    cuda_driver: str | None
+    """Newest CUDA version that the driver offers."""
+    packages: dict[str, str]
+    """Installed versions; a package that is not installed is not listed."""
+    fingerprint: str = ""
+    """sha256 of everything above."""

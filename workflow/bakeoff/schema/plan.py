@@ -1,0 +1,106 @@
+"""config.json: the cells of a run, each with the key of everything that its result depends on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bakeoff.schema.solution import Backend, Rounding, StageRule
+from bakeoff.traces.models import Workload
+from bakeoff.traces.store import RoutingStats
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HostIdentity(BaseModel):
+    """What a plan needs of host.json."""
+
+    fingerprint: str
+
+
+class ProfileConfig(_Part):
+    """What is profiled. A profile never times."""
+
+    tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = Field(
+        "auto",
+        description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend "
+        "nothing.",
+    )
+    cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
+
+
+class Participant(_Part):
+    """A solution that takes part, or the reference."""
+
+    name: str
+    role: Literal["contestant", "peer", "reference"]
+    label: str = Field(description="Short name for headings and charts.")
+    description: str
+    design: str | None = Field(None, description="What runs on this backend; null for the reference.")
+    digest: str = Field(description="sha256 of the packed solution, or of the definition for the reference.")
+    build: str | None = Field(description="Packed solution, relative to the run's folder; null for the reference.")
+    supported: bool = Field(description="False where the solution declares no such backend: its cells are UNSUPPORTED.")
+    rounding: Rounding | None = Field(description="The casts that the backend declares; null for the reference.")
+    stages: list[StageRule] = Field(description="Kernel name pattern -> stage, first match wins.")
+    twin_of: str | None = Field(None, description="The solution that this one is again, under another name.")
+
+
+class PlannedWorkload(_Part):
+    """A workload with what its routing makes of it."""
+
+    id: str
+    seq_len: int
+    offset: int = Field(description="First of the 32 local experts.")
+    factor: float = Field(description="routed_scaling_factor.")
+    uuid: str
+    seed: int | None = Field(description="Seed of the synthetic routing; null for a data set.")
+    source: Workload | None = Field(
+        default=None, description="The data set's own workload; null for synthetic routing."
+    )
+    stats: RoutingStats
+    digest: str
+
+
+class Cell(_Part):
+    """One thing to do. A measure cell is due in every block and also verifies what it timed; a verify cell is due once,
+    in block 0."""
+
+    participant: str
+    workload: str
+    kind: Literal["measure", "verify"]
+    protocol: str | None = Field(description="null for a verify cell.")
+    family: Literal["fib", "realistic"]
+    seed: int
+    key: str
+
+
+class Plan(_Part):
+    """config.json: the resolved configuration and every cell that the run must have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Literal["bakeoff/plan/1"] = Field("bakeoff/plan/1", alias="schema")
+    run: str
+    title: str
+    backend: Backend
+    definition: str
+    dataset: str
+    protocols: list[str]
+    families: list[str]
+    seeds: list[int]
+    blocks: int
+    timeout_s: int
+    threads: int
+    gpus: int
+    profile: ProfileConfig = Field(default_factory=ProfileConfig)
+    lock_clocks_mhz: int | None
+    image: str | None
+    traces_root: str
+    host_fingerprint: str
+    harness: str
+    participants: list[Participant]
+    workloads: list[PlannedWorkload]
+    cells: list[Cell]

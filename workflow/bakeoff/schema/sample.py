@@ -1,0 +1,190 @@
+"""What `measure` writes: journal lines, the manifest of a block, and the lines of verification.jsonl.
+
+Entry points: `Record` (one journal line), `Manifest`, `Verification`, `Verdict`; `seal` and `parse_line` make and check
+a line's digest. No document that says PASSED can be made without the figures of both gates.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bakeoff.errors import InputError
+from bakeoff.files import canonical_json, sha256_bytes, validate
+from bakeoff.schema.outcomes import Outcome, Reason, passed_stands
+
+TIERS = ("wall_us", "event_us", "cupti_busy_us", "cupti_span_us")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Check(_Part):
+    """One quantity of a gate against its bound."""
+
+    value: float | None
+    """Null where it is not finite, or not defined on this output."""
+    bound: float | list[float] | None
+    """The largest (or smallest, or both) value that passes; null where there is no number to pass."""
+    passed: bool
+
+
+class GateRecord(_Part):
+    """A gate's answer and what it rests on."""
+
+    passed: bool
+    checks: dict[str, Check]
+
+
+class Record(_Part):
+    """One line of a journal: what became of one cell in one block."""
+
+    v: Literal[1] = 1
+    key: str
+    """Key of the cell in config.json: sha256 over everything that the result depends on."""
+    kind: Literal["measure", "verify"]
+    participant: str
+    workload: str
+    protocol: str | None
+    """Null for a verify cell."""
+    family: str
+    seed: int
+    block: int
+    outcome: Outcome
+    reason: Reason | None = None
+    """Null where the outcome says all."""
+    detail: str | None = None
+    """What was seen, for a person: a traceback, a stack, the values that disagree."""
+    hint: str | None = None
+    """What to do next."""
+    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[float]] = Field(
+        default_factory=dict
+    )
+    """Raw times per call, microseconds, in call order; empty for a verify cell."""
+    missing_tiers: dict[str, str] = Field(default_factory=dict)
+    """Tiers that this host cannot give, and why."""
+    gates: dict[str, GateRecord] = Field(default_factory=dict)
+    """`published` and `strict`; empty if there was no output to judge."""
+    numerics: dict[str, float | int | None] = Field(default_factory=dict)
+    """Numerics of the output, as verify.gates defines them."""
+    gpu_state: dict[str, Any] | None = None
+    """Clocks, temperature, power and event reasons during the cell; null on the cpu backend."""
+    discarded: int = 0
+    """Calls that were timed and thrown away because the GPU was throttled or disturbed."""
+    warnings: list[str] = Field(default_factory=list)
+    started: str
+    """When, ISO 8601, UTC."""
+    seconds: float
+    """Time that the cell took in the supervisor, judging included."""
+    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], float] = Field(default_factory=dict)
+    """Where the worker's own share of that went, as the worker says: making inputs, guarded calls, timed calls, handing
+    over outputs."""
+
+    _passed_stands = model_validator(mode="after")(passed_stands)
+
+
+class Spent(_Part):
+    """Where the time of a block went, in seconds."""
+
+    total: float
+    lock: float
+    """Holding the device's lock."""
+    timed: float
+    """A worker was running a cell."""
+    judged: float
+    """The referee was at work: answers and verdicts."""
+    gpu_busy: float | None = None
+    """Share of the time under the lock in which the GPU ran a kernel, by NVML's utilization; null where nobody
+    tells."""
+    verified: float | None = None
+    """Under the lock, something was being verified: guarded calls, outputs on their way, answers and verdicts; null in
+    older runs."""
+    idle: float | None = None
+    """Share of the time under the lock with no kernel running and nothing being verified; null where nobody tells."""
+
+
+class Manifest(_Part):
+    """manifest.json of a block: written last, so that it exists exactly if the block is complete."""
+
+    schema_: Literal["bakeoff/block/1"] = Field("bakeoff/block/1", alias="schema")
+    block: int
+    order: list[str]
+    """Participants in the order in which they ran."""
+    journals: dict[str, str]
+    """Participant: sha256 of the keys and outcomes of its cells."""
+    outcomes: dict[str, int]
+    """How many cells ended how."""
+    gpu: str | None = None
+    """UUID of the GPU that the block had to itself; null on the cpu backend."""
+    spent: Spent
+
+
+class Verification(_Part):
+    """One line of verification.jsonl: correctness of a solution on one set of inputs."""
+
+    solution: str
+    workload: str
+    family: str
+    seed: int
+    outcome: Outcome
+    reason: Reason | None
+    gates: dict[str, GateRecord]
+    numerics: dict[str, float | int | None]
+
+    _passed_stands = model_validator(mode="after")(passed_stands)
+
+
+class Verdict(BaseModel):
+    """Of the object "bakeoff" of a trace: what became of the cell, and what that rests on."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    outcome: Outcome
+    reason: Reason | None = None
+    gates: dict[str, GateRecord] = Field(default_factory=dict)
+
+    _passed_stands = model_validator(mode="after")(passed_stands)
+
+
+def seal(record: Record) -> bytes:
+    """A journal line with its digest, newline included. ValueError for a PASSED that does not stand: a record that was
+    changed after it was made (`model_copy`) has not been validated."""
+    body = passed_stands(record).model_dump(mode="json")
+    return canonical_json({**body, "digest": sha256_bytes(canonical_json(body))}) + b"\n"
+
+
+def parse_line(line: bytes, where: str) -> Record:
+    """Check a line's digest and content; anything wrong is an InputError that starts with `where` (file:line)."""
+    try:
+        body = json.loads(line)
+        digest = body.pop("digest")
+        right = digest == sha256_bytes(canonical_json(body))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken(where, f"no complete record ({type(error).__name__}): {line[:60]!r}") from error
+    if not right:
+        raise _broken(where, "a record whose content does not fit its digest")
+    return validate(body, Record, where)
+
+
+def finite(value: Any) -> Any:
+    """The value with numbers that JSON cannot hold (not a number, infinite) replaced by null, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def _broken(where: str, found: str) -> InputError:
+    return InputError(
+        where,
+        found=found,
+        expected="one journal record as `bakeoff measure` writes it",
+        hint="delete that line (only its cell is measured again), then run `bakeoff measure` for the block again",
+    )
