@@ -32,7 +32,7 @@ INSTALL := install --quiet --no-deps --compile
 LOCKED := $(INSTALL) --require-hashes
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast lint types format schemas recorded lock same-locks check-determinism golden summary bench bench-compare clean
+.PHONY: help setup setup-dev reproduce test test-fast lint types format generate recorded lock same-locks check-determinism golden summary bench bench-compare clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,7 @@ lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drif
 	@$(BIN)/snakefmt --check Snakefile workflow/rules
 	@$(BIN)/codespell README.md containers .github CHANGELOG.md CONTRIBUTING.md docs config $(SOURCES)
 	@$(BIN)/snakemake --lint --quiet host
-	@$(BIN)/bakeoff schemas --check
+	@$(BIN)/bakeoff generate --check
 	@$(BIN)/zizmor --quiet --offline --no-progress --pedantic .github
 	@$(BIN)/actionlint
 
@@ -92,8 +92,8 @@ format: $(TO_DEVELOP)  ## rewrite the sources in the project's format
 	@$(BIN)/ruff format --quiet $(SOURCES)
 	@$(BIN)/snakefmt Snakefile workflow/rules
 
-schemas: $(TO_DEVELOP)  ## regenerate what is generated from the models
-	@$(BIN)/bakeoff schemas
+generate: $(TO_DEVELOP)  ## regenerate what is generated from the models
+	@$(BIN)/bakeoff generate
 
 recorded: $(TO_REPRODUCE)  ## remake traces and analysis of the recorded runs from their samples
 	@for run in results/recorded/*/; do $(BIN)/bakeoff assemble $$run && $(BIN)/bakeoff analyse $$run -o $${run}analysis.json; done

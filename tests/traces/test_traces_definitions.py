@@ -52,7 +52,7 @@ SHAPES = {
 
 
 def test_the_committed_definitions_are_current() -> None:
-    """If this fails: `make schemas` writes them."""
+    """If this fails: `make generate` writes them."""
     made = definitions.definition_files()
     assert sorted(made) == [f"definitions/moe/{name}.json" for name in sorted((FULL, NARROW))]
     for name, content in made.items():
@@ -126,7 +126,7 @@ def test_every_workload_has_work_and_one_token_has_two_local_experts() -> None:
 
 
 def test_the_stored_routing_figures_are_what_the_generator_gives_now() -> None:
-    """The short workloads; `bakeoff schemas --check` goes through all of them."""
+    """The short workloads; `bakeoff generate --check` goes through all of them."""
     root = TraceRoot(TRACES)
     geometry = Geometry.of(root.definition(NARROW))
     for case in root.workloads(NARROW):

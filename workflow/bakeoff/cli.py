@@ -46,7 +46,7 @@ VERBS = {
     "new-solution": ("bakeoff.build.verbs", "make a new solution folder that runs"),
     "image": ("bakeoff.containers.verbs", "what the lock file says of the container images"),
     "preflight": ("bakeoff.containers.verbs", "can this container image run here? or the reason and the fix"),
-    "schemas": ("bakeoff.schemas", "write the JSON Schemas of all formats, or check that they are current"),
+    "generate": ("bakeoff.generate", "write what is generated from the models, or check that it is current"),
 }
 
 

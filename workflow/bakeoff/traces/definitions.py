@@ -1,6 +1,6 @@
 """Makes the files under traces/: both definitions, and the generated part of the workload lines.
 
-`definition_files` and `workload_files` return what the files should hold; `bakeoff schemas` writes or checks them. The
+`definition_files` and `workload_files` return what the files should hold; `bakeoff generate` writes or checks them. The
 reference is read as text, and the routing figures come from a function that the caller gives, because both belong to a
 later room.
 """

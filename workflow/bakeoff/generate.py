@@ -1,6 +1,7 @@
-"""The verb `bakeoff schemas`: everything that is generated from the models, written or checked for drift.
+"""The verb `bakeoff generate`: everything that is generated from the models, written or checked for drift.
 
-Generated: workflow/schemas/*.json, the key table in config/README.md, and the definitions' embedded reference.
+Generated: workflow/schemas/*.json, the key table in config/README.md, the tables of docs/numerics.md, and in traces/
+the definitions with their embedded reference and the workloads' routing statistics.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ MODELS = {
     "config": ("bakeoff.config", "Config"),
     "solution": ("bakeoff.build.spec", "SolutionSpec"),
     "build": ("bakeoff.schema.build", "BuildRecord"),
-    "plan": ("bakeoff.plan", "Plan"),
-    "host": ("bakeoff.host", "Host"),
+    "plan": ("bakeoff.schema.plan", "Plan"),
+    "host": ("bakeoff.schema.host", "Host"),
     "sample": ("bakeoff.schema.sample", "Record"),
-    "profile": ("bakeoff.profile.summary", "SolutionProfile"),
+    "profile": ("bakeoff.schema.profile", "SolutionProfile"),
     "claims": ("bakeoff.stats.claims", "Claims"),
     "analysis": ("bakeoff.schema.analysis", "Analysis"),
 }
 
 
-def schemas_arguments(parser: argparse.ArgumentParser) -> None:
+def generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a generated file is not current")
 
 
-def schemas(args: argparse.Namespace) -> int:
+def generate(args: argparse.Namespace) -> int:
     current = dict(generated())
     stale = [path for path, content in current.items() if not path.is_file() or path.read_bytes() != content]
     if args.check and stale:
         names = ", ".join(path.relative_to(PROJECT_ROOT).as_posix() for path in stale)
-        raise CheckFailed(f"not current: {names}\n  to do:    make schemas, then commit the files")
+        raise CheckFailed(f"not current: {names}\n  to do:    make generate, then commit the files")
     for path in stale:
         write_atomic(path, current[path])
         print(f"wrote {path.relative_to(PROJECT_ROOT)}")
