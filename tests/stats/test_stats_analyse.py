@@ -366,6 +366,16 @@ def test_findings_hold_the_facts_of_the_run(four):
     assert findings.consistency.rows[-1].solution == "triton_fused_moe_v2"
 
 
+def test_a_finding_about_a_solution_that_was_renamed_says_so(four):
+    assert four.findings.not_testable == []
+    made = named("four")
+    speed = {name.replace("_v3_2", "_v3.2"): value for name, value in made.speed.items()}
+    found = analysed(named("four", speed=speed)).findings
+    assert found.version is None
+    needs = "solution cutedsl_moe_fp8_v3_2 is not in this run"
+    assert [(one.finding, one.needs) for one in found.not_testable] == [("version", needs)]
+
+
 def test_without_large_workloads_there_is_no_finding_about_them():
     assert analysed(named("forty_workloads")).findings.large_batch is None
     assert analysed(named("one_solution")).findings.ranking is None

@@ -25,6 +25,7 @@ MODELS = {
     "host": ("bakeoff.schema.host", "Host"),
     "sample": ("bakeoff.schema.sample", "Record"),
     "profile": ("bakeoff.schema.profile", "SolutionProfile"),
+    "explanations": ("bakeoff.schema.explanations", "Explanations"),
     "claims": ("bakeoff.stats.claims", "Claims"),
     "analysis": ("bakeoff.schema.analysis", "Analysis"),
 }

@@ -6,7 +6,6 @@ null is "there is none", never zero. The wording is the report's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +14,6 @@ from bakeoff.core.moe import floors
 from bakeoff.core.moe.floors import PEAKS, Peak
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.files import read_json
-from bakeoff.profile.explanations import judge_explanations
 from bakeoff.profile.stage_floors import L2_BYTES, StageFloor, stage_floors
 from bakeoff.profile.stages import STAGES, bound
 from bakeoff.schema.plan import Participant, Plan, PlannedWorkload
@@ -41,7 +39,7 @@ LIMIT_FROM = 0.60
 
 
 def load(run: Path, plan: Plan) -> ProfileSection | None:
-    """The section of a run, its explanations tested without speedups; None if nothing was profiled."""
+    """The section of a run without explanations, which are tested in `stats`; None if nothing was profiled."""
     profiles = {}
     for who in plan.participants:
         path = run / "profile" / f"{who.name}.json"
@@ -49,13 +47,7 @@ def load(run: Path, plan: Plan) -> ProfileSection | None:
             profiles[who.name] = read_json(path, SolutionProfile)
     if not profiles:
         return None
-    return explained(_section(plan, profiles), {})
-
-
-def explained(section: ProfileSection, speedups: Mapping[tuple[str, str], float]) -> ProfileSection:
-    """The section with the explanations tested; speedups: (solution, workload) -> over the reference, for those that
-    rest on them."""
-    return section.model_copy(update={"explanations": judge_explanations(section, speedups)})
+    return _section(plan, profiles)
 
 
 def _section(plan: Plan, profiles: dict[str, SolutionProfile]) -> ProfileSection:

@@ -58,13 +58,22 @@ class LargeBatchFinding(Part):
     """Highest geometric mean over the large workloads."""
 
 
-class VersionFinding(Part):
-    """v3.2 against v3."""
+class Versions(Part):
+    """Two solutions, the earlier and the later version of one design."""
 
     new: str
-    """The later version (cutedsl_moe_fp8_v3_2)."""
+    """Name of the later one."""
     old: str
-    """The earlier version (cutedsl_moe_fp8_v3)."""
+    """Name of the earlier one."""
+
+
+class VersionFinding(Part):
+    """The later version of a design against the earlier one."""
+
+    new: str
+    """The later version."""
+    old: str
+    """The earlier version."""
     ratio: Estimate
     """Geometric mean of new over old."""
     mean_ratio: float
@@ -141,6 +150,15 @@ class PreviousFinding(Part):
     """Workloads with another leader among the contestants that both runs have."""
 
 
+class NotTestable(Part):
+    """A finding about named solutions that this run cannot give."""
+
+    finding: str
+    """Name of the field that is null."""
+    needs: str
+    """What the run lacks."""
+
+
 class Findings(Part):
     """Facts for the key findings; null where the run has not what a finding needs."""
 
@@ -149,7 +167,9 @@ class Findings(Part):
     large_batch: LargeBatchFinding | None = None
     """Behaviour at large seq_len; null without small or large workloads."""
     version: VersionFinding | None = None
-    """v3.2 against v3; null without both."""
+    """Two versions of a design; null without both."""
+    not_testable: list[NotTestable] = Field(default_factory=list)
+    """Findings about named solutions for which the run lacks something."""
     consistency: ConsistencyFinding | None = None
     """Dependence on the workload; null with fewer than two workloads."""
     previous: list[PreviousFinding] = Field(default_factory=list)

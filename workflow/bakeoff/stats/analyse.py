@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from bakeoff.files import canonical_json
-from bakeoff.profile.section import explained
 from bakeoff.schema.analysis import (
     Analysis,
     Cell,
@@ -28,9 +27,11 @@ from bakeoff.schema.analysis import (
 )
 from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
+from bakeoff.stats.explanations import judge_explanations
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.intervals import Interval
 from bakeoff.stats.pairs import number, pair_model, ratio_estimate, rivals, winners
+from bakeoff.stats.published import yardstick
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
 
@@ -59,7 +60,7 @@ def analyse(data: RunData) -> Analysis:
         pairs=pairs,
         rank_stability=_ranks(figures),
         profile=_performance_profile(data, figures) if figures else [],
-        findings=findings.facts(figures, won) if figures else findings.Findings(),
+        findings=findings.facts(figures, won, yardstick().versions) if figures else findings.Findings(),
         gate_power=data.gate_power,
         builds=data.builds,
         profiles=_profiles(data, figures),
@@ -87,7 +88,8 @@ def _profiles(data: RunData, figures: Figures | None) -> ProfileSection | None:
             strict=True,
         )
         found = {key: float(speedup) for key, speedup in cells if not np.isnan(speedup)}
-    return explained(data.profiles, found)
+    tested = judge_explanations(data.profiles, [who.name for who in data.participants], found, yardstick().folder)
+    return data.profiles.model_copy(update={"explanations": tested})
 
 
 def document_bytes(analysis: Analysis) -> bytes:

@@ -11,9 +11,9 @@ from pathlib import Path
 from bakeoff.errors import InputError
 from bakeoff.schema.analysis import Comparison
 from bakeoff.stats.compare import Between, between_runs, compare
-from bakeoff.stats.published import load_published, published_folder
+from bakeoff.stats.published import load_published, published_folder, yardstick
 from bakeoff.stats.rundata import RunData
-from bakeoff.stats.runs import PUBLISHED, load_run
+from bakeoff.stats.runs import load_run
 
 
 def load(folder: Path, protocol: str | None = None) -> RunData:
@@ -59,12 +59,12 @@ def _scatter(*sides: RunData) -> Between | None:
     published = [side for side in sides if side.header.kind == "published"]
     if not published:
         return None
-    for side in [*published, load_published(published_folder(PUBLISHED))]:
+    for side in [*published, load_published(yardstick().folder)]:
         repeats = [peer.id for peer in side.beside if peer.relation == "repeat"]
         if repeats:
             return between_runs(side, load_published(published_folder(repeats[0])))
     raise InputError(
-        published_folder(PUBLISHED) / "meta.yaml",
+        yardstick().folder / "meta.yaml",
         found="no `repeats`",
         expected="the folder of a repeated measurement",
         hint="a comparison with a published table needs to know how much its cells move between runs",

@@ -1,6 +1,7 @@
 """Facts for the key findings, apart from their wording: the report's templates hold the words.
 
-Entry points: `facts` (of one run) and `against` (beside another run). A finding is absent where its cells are.
+Entry points: `facts` (of one run) and `against` (beside another run). A finding is absent where its cells are; one that
+names solutions says which of them the run lacks.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bakeoff.schema.analysis import (
     VersionFinding,
     Winner,
 )
+from bakeoff.schema.analysis_findings import NotTestable, Versions
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.intervals import Floats, block_means
 from bakeoff.stats.pairs import EQUAL, log_ratios, overall_ratio
@@ -37,16 +39,17 @@ from bakeoff.stats.verdicts import paired
 # batches.
 SMALL_BELOW = 512
 LARGE_FROM = 4096
-NEW, OLD = "cutedsl_moe_fp8_v3_2", "cutedsl_moe_fp8_v3"
 
 
-def facts(figures: Figures, won: list[Winner]) -> Findings:
-    """Findings that a run supports by itself."""
+def facts(figures: Figures, won: list[Winner], versions: Versions | None = None) -> Findings:
+    """Findings that a run supports by itself; `versions` are the two solutions of the version finding."""
     speedups = np.exp(figures.speedup.value)
+    version, lacking = _version(figures, speedups, versions) if versions else (None, None)
     return Findings(
         ranking=_ranking(figures, speedups, won),
         large_batch=_large_batch(figures, speedups),
-        version=_version(figures, speedups),
+        version=version,
+        not_testable=[NotTestable(finding="version", needs=lacking)] if lacking else [],
         consistency=_consistency(figures, speedups),
     )
 
@@ -100,20 +103,22 @@ def _large_batch(figures: Figures, speedups: Floats) -> LargeBatchFinding | None
     )
 
 
-def _version(figures: Figures, speedups: Floats) -> VersionFinding | None:
+def _version(figures: Figures, speedups: Floats, versions: Versions) -> tuple[VersionFinding, None] | tuple[None, str]:
+    """The later version against the earlier one, or what the run lacks for it."""
     names = figures.samples.solutions
-    if NEW not in names or OLD not in names:
-        return None
-    new, old = names.index(NEW), names.index(OLD)
+    absent = [name for name in (versions.new, versions.old) if name not in names]
+    if absent:
+        return None, f"solution {absent[0]} is not in this run"
+    new, old = names.index(versions.new), names.index(versions.old)
     logs = log_ratios(figures.samples, new, old)
     both = ~np.isnan(speedups[new]) & ~np.isnan(speedups[old])
     ratio = overall_ratio(logs)
     if ratio is None or not both.any():
-        return None
+        return None, f"a workload on which {versions.new} and {versions.old} both have a value of one clock"
     gain, verdicts = block_means(logs).mean, paired(logs).verdicts
-    return VersionFinding(
-        new=NEW,
-        old=OLD,
+    found = VersionFinding(
+        new=versions.new,
+        old=versions.old,
         ratio=ratio,
         mean_ratio=float(speedups[new, both].mean() / speedups[old, both].mean()),
         ahead=int((gain > 0).sum()),
@@ -124,6 +129,7 @@ def _version(figures: Figures, speedups: Floats) -> VersionFinding | None:
         std_new=_std(speedups[new, both]),
         std_old=_std(speedups[old, both]),
     )
+    return found, None
 
 
 def _std(values: Floats) -> float | None:

@@ -1,13 +1,15 @@
 """A published table of speedups (speedups.csv and meta.yaml), read as a run with one block and without times.
 
-Entry points: `load_published`, `published_folder`. Nothing is written.
+Entry points: `load_published`, `published_folder`, `yardstick`. Nothing is written.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Literal
@@ -17,6 +19,7 @@ from pydantic import Field
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes, read_yaml
 from bakeoff.schema.analysis import Cell, Check, Fact, Part, Participant, RunHeader, Workload
+from bakeoff.schema.analysis_findings import Versions
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.stats.rundata import Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
@@ -75,6 +78,10 @@ class PublishedMeta(Part):
     """Folders with the same measurement of the same day."""
     previous: str | None
     """Folder of the run before it."""
+    yardstick: bool = False
+    """Whether every run is held against this table, its explanations and its versions; true of one table."""
+    versions: Versions | None = None
+    """Two solutions that the publication compares as versions of one design; a finding of every run."""
 
 
 def published_folder(name: str, root: Path = ROOT) -> Path:
@@ -89,6 +96,33 @@ def published_folder(name: str, root: Path = ROOT) -> Path:
             hint="give a folder of results/published/",
         )
     return folder
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The published table that every run is held against."""
+
+    folder: Path
+    versions: Versions | None
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+
+@functools.cache
+def yardstick(root: Path = ROOT) -> Yardstick:
+    """The one table whose meta.yaml says `yardstick: true`; none or several are an InputError."""
+    found = {path.parent: read_yaml(path, PublishedMeta) for path in sorted(root.glob("*/meta.yaml"))}
+    marked = [Yardstick(folder, meta.versions) for folder, meta in found.items() if meta.yardstick]
+    if len(marked) != 1:
+        raise InputError(
+            f"{root}: field yardstick of meta.yaml",
+            found=f"true in {', '.join(one.id for one in marked) or 'none'}",
+            expected="one table that every run is held against",
+            hint="write `yardstick: true` into the meta.yaml of one of them",
+        )
+    return marked[0]
 
 
 def load_published(folder: Path) -> RunData:

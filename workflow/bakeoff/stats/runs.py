@@ -35,12 +35,10 @@ from bakeoff.schema.host import Host
 from bakeoff.schema.outcomes import Outcome, passed_stands
 from bakeoff.schema.plan import Plan, PlannedWorkload
 from bakeoff.stats import environment
+from bakeoff.stats.published import yardstick
 from bakeoff.stats.rundata import WRONG, Peer, RunData
 from bakeoff.stats.samples import Sample, Samples
 from bakeoff.traces.models import Definition, Evaluation, Trace
-
-# The published run that every run is held against.
-PUBLISHED = "2026-02-26_4way"
 
 
 class BlockTimes(BaseModel):
@@ -100,7 +98,7 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
         verifications=_verifications(folder / "verification.jsonl", plan),
         gate_power=environment.read_gate_power(folder / "gate_power.json"),
         builds=list(_builds(folder / "build", plan, solutions, cells)),
-        beside=[Peer(PUBLISHED, "published")],
+        beside=[Peer(yardstick().id, "published")],
         profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in workloads},
     )

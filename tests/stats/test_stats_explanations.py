@@ -1,5 +1,5 @@
-"""The published explanations: each test confirms what it should, contradicts what it should, and knows what it cannot
-tell."""
+"""The published explanations: each test confirms what it should, contradicts what it should, knows what it cannot tell,
+and says so of a solution that is not there."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.profile import section
-from bakeoff.profile.explanations import TESTS
-from bakeoff.schema import profile as section_model
-from bakeoff.schema.profile import CellProfile, SolutionProfile
+from bakeoff.schema.profile import CellProfile, Explanation, SolutionProfile
+from bakeoff.stats.explanations import judge_explanations
+from bakeoff.stats.published import yardstick
 from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, write_run
 
 V3, V32, TRITON, FLASHINFER = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "flashinfer_moe"
+PUBLISHED = PROJECT_ROOT / "results/published/2026-02-26_4way"
 LARGE = ("T11948_o128", "T14107_o32")
 SPEEDUPS = {
     (name, workload): value * (1 + number * spread)
@@ -25,13 +27,16 @@ SPEEDUPS = {
 
 
 def judged(
-    folder: Path, profiles: list[SolutionProfile], speedups: object = None
-) -> dict[str, section_model.Explanation]:
-    run = write_run(folder, profiles)
-    loaded = section.load(run, plan())
+    folder: Path,
+    profiles: list[SolutionProfile],
+    speedups: dict[tuple[str, str], float] | None = None,
+    solutions: list[str] | None = None,
+    published: Path = PUBLISHED,
+) -> dict[str, Explanation]:
+    loaded = section.load(write_run(folder, profiles), plan())
     assert loaded is not None
-    result = section.explained(loaded, speedups) if speedups else loaded  # type: ignore[arg-type]
-    return {one.id: one for one in result.explanations}
+    names = solutions or [who.name for who in plan().participants]
+    return {one.id: one for one in judge_explanations(loaded, names, speedups or {}, published)}
 
 
 def each(make: Callable[[str], CellProfile]) -> list[CellProfile]:
@@ -124,7 +129,7 @@ def test_expanded_tokens_are_counted_from_the_routing(tmp_path: Path) -> None:
 def test_a_spread_that_is_hardly_smaller_is_not_steadier(tmp_path: Path) -> None:
     steady = each(lambda workload: scaled(workload, 1))
     for number, (factor, verdict) in enumerate(((1.05, "CONTRADICTED"), (1.5, "CONFIRMED"))):
-        wild = each(lambda workload, factor=factor: scaled(workload, factor))
+        wild = [scaled(workload, factor) for workload in WORKLOADS]
         found = judged(tmp_path / str(number), everyone(**{V3: steady, V32: steady, TRITON: wild}))["large.why-stable"]
         assert found.verdict == verdict, found.numbers
 
@@ -175,19 +180,101 @@ def test_without_a_solution_its_claims_ask_for_it(tmp_path: Path) -> None:
     )
 
 
-def test_every_explanation_is_a_claim_of_the_published_report_or_says_where_it_stands() -> None:
-    path = PROJECT_ROOT / "results/published/2026-02-26_4way/claims.yaml"
-    claims = {claim["id"]: claim for claim in yaml.safe_load(path.read_text())["claims"]}
-    assert len({test.id for test in TESTS}) == len(TESTS)
-    for test in TESTS:
-        assert test.id == "consistency.why" or (test.place, test.text) == (
-            claims[test.id]["place"],
-            claims[test.id]["text"],
-        )
-        assert test.place in {claim["place"] for claim in claims.values()}
+def test_an_explanation_of_a_solution_that_was_renamed_says_that_it_is_not_there(tmp_path: Path) -> None:
+    """None of them vanishes, and none is decided without the solution that it names, in a group or alone."""
+    whole = judged(tmp_path / "a", everyone(), SPEEDUPS)
+    for number, name in enumerate((V3, V32, TRITON, "deepgemm_moe")):
+        renamed = [one for one in everyone() if one.solution != name]
+        solutions = [who.name for who in plan().participants if who.name != name]
+        found = judged(tmp_path / str(number), renamed, SPEEDUPS, [*solutions, f"{name}_renamed"])
+        assert list(found) == list(whole)
+        lost = [one for one in found.values() if one.needs == f"solution {name} is not in this run"]
+        assert lost and all(one.verdict == "NOT TESTABLE" and not one.numbers for one in lost)
+        kept = [one for one in found.values() if one not in lost]
+        assert kept == [whole[one.id] for one in kept]
+
+
+def published_with(folder: Path, old: str, new: str) -> Path:
+    """The published folder with its explanations changed."""
+    folder.mkdir()
+    for name in ("claims.yaml", "explanations.yaml"):
+        text = (PUBLISHED / name).read_text()
+        (folder / name).write_text(text.replace(old, new))
+    assert (folder / "explanations.yaml").read_text() != (PUBLISHED / "explanations.yaml").read_text()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("triton.permute_share", "triton.permute_part", "no column permute_part"),
+        ("triton.permute_share", "tritan.permute_share", "no solution or group tritan"),
+        ("all(share > 0.5)", "share", "`holds` is true or false"),
+        ("id: large.why-stages\n    test", "id: large.why-nothing\n    test", "no claim of this id"),
+        ('name: "share at {workload}"', "name: share", "2 values of 'share'"),
+        ("median(saved)", "mode(saved)", "no function mode"),
+        ("over: seq_len >= 10000", "over: seq_len + 10000", "no condition"),
+    ],
+)
+def test_a_test_that_fits_no_profile_is_an_input_error_with_its_id(
+    old: str, new: str, found: str, tmp_path: Path
+) -> None:
+    published = published_with(tmp_path / "published", old, new)
+    with pytest.raises(InputError, match=r"explanation [a-z0-9.-]+") as caught:
+        judged(tmp_path / "run", everyone(), published=published)
+    assert found in caught.value.found
+
+
+def test_a_divisor_of_zero_is_told_and_no_verdict(tmp_path: Path) -> None:
+    """GEMMs that no rule names take no time: their share of the floor is no number."""
+    nothing = with_stage(gemm1=0.0, gemm2=0.0)
+    one = judged(tmp_path, everyone(**{TRITON: nothing}))["large.why-stable"]
+    assert one.verdict == "NOT TESTABLE" and "is 0" in (one.needs or "")
+
+
+def test_without_large_workloads_their_explanations_ask_for_them(tmp_path: Path) -> None:
+    made = plan()
+    small = made.model_copy(update={"workloads": [one for one in made.workloads if one.seq_len < 10_000]})
+    loaded = section.load(write_run(tmp_path, everyone(), small), small)
+    assert loaded is not None
+    names = [who.name for who in made.participants]
+    found = {one.id: one for one in judge_explanations(loaded, names, SPEEDUPS, PUBLISHED)}
+    assert found["large.why-stages"].needs == "a run with workloads of seq_len >= 10000"
+    assert found["v32.why"].verdict == "CONTRADICTED"
+
+
+def test_a_report_without_explanations_has_none(tmp_path: Path) -> None:
+    assert judged(tmp_path, everyone(), published=PUBLISHED.parent / "2026-02-26_2way") == {}
+
+
+def test_every_explanation_is_a_claim_of_the_published_report_or_says_where_it_stands(tmp_path: Path) -> None:
+    claims = {claim["id"]: claim for claim in yaml.safe_load((PUBLISHED / "claims.yaml").read_text())["claims"]}
+    found = judged(tmp_path, everyone())
+    for one in found.values():
+        assert one.id == "consistency.why" or (one.place, one.text) == (claims[one.id]["place"], claims[one.id]["text"])
+        assert one.place in {claim["place"] for claim in claims.values()}
     untested = [
-        name
-        for name, claim in claims.items()
-        if "bakeoff profile" in str(claim.get("needs", "")) and name not in {t.id for t in TESTS}
+        name for name, claim in claims.items() if "bakeoff profile" in str(claim.get("needs", "")) and name not in found
     ]
     assert untested == [], "claims that ask for a profile, and that no test here answers"
+
+
+def test_one_published_table_is_the_yardstick(tmp_path: Path) -> None:
+    assert yardstick().folder == PUBLISHED
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "meta.yaml").write_text((PUBLISHED / "meta.yaml").read_text())
+    with pytest.raises(InputError, match="true in a, b"):
+        yardstick(tmp_path)
+
+
+def test_the_package_names_no_solution_and_no_published_table() -> None:
+    names = {path.parent.name for path in (PROJECT_ROOT / "solutions").glob("*/solution.yaml")} - {"_template"}
+    names |= {path.name for path in PUBLISHED.parent.iterdir() if path.is_dir()}
+    assert len(names) >= 8
+    places = [*(PROJECT_ROOT / "workflow").rglob("*"), *(PROJECT_ROOT / "report_templates").rglob("*")]
+    texts = {path: path.read_text() for path in places if path.suffix in (".py", ".yaml", ".smk", ".j2", ".json")}
+    found = [
+        f"{path.relative_to(PROJECT_ROOT)}: {name}" for path, text in texts.items() for name in names if name in text
+    ]
+    assert not found, "data about solutions stands beside the claims, in results/published/"
