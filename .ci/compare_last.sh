@@ -9,5 +9,5 @@ last=results/published/2026-02-26_4way
 for folder in results/recorded/*/; do
     if grep -qs "\"backend\": *\"$3\"" "${folder}config.json"; then last=${folder%/}; fi
 done
-echo "compared with $last" | tee results/comparison.txt
-"$1/bakeoff" compare "$last" "results/runs/$2" | tee -a results/comparison.txt
+echo "compared with $last" | tee "results/runs/$2/comparison.txt"
+"$1/bakeoff" compare "$last" "results/runs/$2" | tee -a "results/runs/$2/comparison.txt"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, validate, yaml_document
+from bakeoff.files import PROJECT_ROOT, validate, yaml_mapping
 from bakeoff.schema.plan import ProfileConfig
 from bakeoff.schema.solution import Backend
 
@@ -126,7 +126,7 @@ class Config(Strict):
 
 def load(path: Path) -> Config:
     """Read and validate a YAML configuration; any mistake is an InputError that names the key."""
-    return parse(yaml_document(path) or {}, path)
+    return parse(yaml_mapping(path), path)
 
 
 def parse(document: Any, where: str | Path) -> Config:

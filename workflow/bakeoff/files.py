@@ -154,6 +154,16 @@ def yaml_document(path: Path) -> Any:
         raise InputError(path, found, expected="a YAML mapping", hint="correct the file") from error
 
 
+def yaml_mapping(path: Path) -> dict[Any, Any]:
+    """One YAML mapping, not yet validated; an empty file is an empty one."""
+    document = yaml_document(path)
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise InputError(path, found=_found(document), expected="a YAML mapping", hint="correct the file")
+    return document
+
+
 def read_yaml(path: Path, model: type[Model]) -> Model:
     """One YAML document, validated; errors name the file and the field."""
     return validate(yaml_document(path), model, path)

@@ -281,13 +281,23 @@ def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, A
     return [available[name] for name in wanted]
 
 
+def readable(run: Path) -> bool:
+    """Whether a run's folder is of this version, as far as its config.json says; a published one has none and is."""
+    path = run / "config.json"
+    return not path.is_file() or _version(path) == SCHEMA
+
+
+def _version(path: Path) -> Any:
+    try:
+        return json.loads(read_bytes(path)).get("schema")
+    except (ValueError, AttributeError, RecursionError):
+        return SCHEMA  # not JSON or no mapping: parse_json words it
+
+
 def read_plan(run: Path) -> Plan:
     """A run folder's config.json; another schema version is an InputError."""
     path = run / "config.json"
-    try:
-        version = json.loads(read_bytes(path)).get("schema")
-    except (ValueError, AttributeError):
-        version = SCHEMA  # not JSON or no mapping: parse_json words it
+    version = _version(path)
     if version != SCHEMA:
         raise InputError(
             f"{path}: field schema",

@@ -7,17 +7,25 @@ COMPILED = expand(
 )
 
 
+wildcard_constraints:
+    solution="[A-Za-z0-9][A-Za-z0-9._-]*",
+    block=r"\d\d",
+    arch="sm_90a|sm_100a",
+    id="[^/]+",
+
+
 rule probe:
     output:
         f"{RUN}/host.json",
     log:
         f"{RUN}/logs/probe.log",
     params:
+        bakeoff=bakeoff,
         # Re-runs exactly when the host changes.
         fingerprint=probe_host().fingerprint,
     shell:
         "echo 'probe       this host' >&2; "
-        "bakeoff probe -o {output} 2> {log}"
+        "{params.bakeoff} probe -o {output:q} 2> {log:q}"
 
 
 rule build:
@@ -30,15 +38,16 @@ rule build:
     log:
         f"{RUN}/logs/build.{{solution}}.log",
     params:
-        out=lambda wildcards, output: str(Path(output[0]).parent),
+        bakeoff=bakeoff,
+        out=above(1),
         folder=solution_folder,
         traces=TRACES_ROOT,
         backend=SETTINGS.backend,
         definition=SETTINGS.definition,
     shell:
-        "echo 'build       {wildcards.solution}' >&2; "
-        "bakeoff build {params.folder:q} --arch {params.backend} --definition {params.definition} "
-        "--traces {params.traces:q} -o {params.out} 2> {log} >&2"
+        "echo 'build       '{wildcards.solution:q} >&2; "
+        "{params.bakeoff} build {params.folder:q} --arch {params.backend:q} --definition {params.definition:q} "
+        "--traces {params.traces:q} -o {params.out:q} 2> {log:q} >&2"
 
 
 rule compile:
@@ -52,13 +61,14 @@ rule compile:
     log:
         f"{RUN}/logs/compile.{{solution}}.{{arch}}.log",
     params:
-        out=lambda wildcards, output: str(Path(output[0]).parent),
+        bakeoff=bakeoff,
+        out=above(1),
         folder=solution_folder,
         traces=TRACES_ROOT,
     shell:
-        "echo 'compile     {wildcards.solution} for {wildcards.arch}' >&2; "
-        "bakeoff build {params.folder:q} --arch {wildcards.arch} --keep-going --traces {params.traces:q} -o {params.out} "
-        "2> {log} >&2"
+        "echo 'compile     '{wildcards.solution:q}' for '{wildcards.arch:q} >&2; "
+        "{params.bakeoff} build {params.folder:q} --arch {wildcards.arch:q} --keep-going --traces {params.traces:q} "
+        "-o {params.out:q} 2> {log:q} >&2"
 
 
 rule plan:
@@ -72,7 +82,11 @@ rule plan:
     log:
         f"{RUN}/logs/plan.log",
     params:
+        bakeoff=bakeoff,
+        run=above(1),
         settings=canonical_json(ASKED.model_dump(mode="json")).decode(),
     shell:
-        'echo "plan        the cells of $RUN" >&2; '
-        "bakeoff plan --settings {params.settings:q} --host {input.host} -o {output} 2> {log}"
+        # The verdict of an earlier plan ends with it, as it does wherever samples or traces are made anew.
+        "echo 'plan        the cells of '{params.run:q} >&2; "
+        "rm -f {params.run:q}/verdict.txt; "
+        "{params.bakeoff} plan --settings {params.settings:q} --host {input.host:q} -o {output:q} 2> {log:q}"

@@ -1,24 +1,24 @@
 # Shared by all rules: the resolved settings, the folders, and the command line that the rules call.
 import os
-import sys
-from pathlib import Path
+from shlex import quote
 
 from bakeoff import config as configuration
 from bakeoff.containers import lock as images, preflight
-from bakeoff.errors import BakeoffError
-from bakeoff.files import canonical_json, require_room, yaml_document
+from bakeoff.files import canonical_json, require_room
 from bakeoff.host import probe as probe_host
-from bakeoff.plan import chosen
+from bakeoff.plan import chosen, readable
 
-HERE = Path(workflow.basedir)
 deployment = workflow.deployment_settings
 APPTAINER = any(method.name == "APPTAINER" for method in deployment.deployment_method)
 
 try:
-    for path in workflow.configfiles:
-        yaml_document(
-            Path(path)
-        )  # Snakemake lets a second key of a name replace the first
+    if os.pathsep in str(HERE) or not str(HERE).isprintable():
+        raise InputError(
+            HERE,
+            found="a colon or a control character in the checkout's path",
+            expected="a path that can stand in PYTHONPATH",
+            hint="move the checkout; blanks, quotes and other signs are fine",
+        )
     ASKED = configuration.parse(config, "config/config.yaml and --config")
     SETTINGS = configuration.resolve(ASKED)
     SPECS = {spec.name: spec for spec in chosen(SETTINGS)[0]}
@@ -28,15 +28,26 @@ try:
     # The image that rules carry, and that they run in with `--sdm apptainer`; otherwise the one that Snakemake itself runs in, if any.
     IMAGE_NAME = images.image_for(SETTINGS.backend)
     IMAGE = images.load().image(IMAGE_NAME)
+    # Snakemake takes no image from a path with a blank, whether it is used or not.
+    CONTAINER = images.reference(IMAGE_NAME, IMAGE)
+    CONTAINER = None if " " in str(CONTAINER) else CONTAINER
     if APPTAINER:
         preflight.before(IMAGE_NAME, gpu=SETTINGS.backend != "cpu")
+        if CONTAINER is None:
+            raise InputError(
+                HERE,
+                found="a blank in the checkout's path",
+                expected="none with `--sdm apptainer`",
+                hint="move the checkout, or run without containers",
+            )
 except BakeoffError as error:
-    print(f"bakeoff: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+    refuse(error)
 
-if APPTAINER:
+if APPTAINER and not IS_MODULE:
     # The host's environment stays outside; the GPU comes in where one is used.
     flags = ["--cleanenv", *(["--nv"] if SETTINGS.backend != "cpu" else [])]
+    if not Path.cwd().is_relative_to(HERE):
+        flags += ["--bind", quote(str(HERE))]
     deployment.apptainer_args = " ".join(flags + [deployment.apptainer_args])
 if SETTINGS.image is None:
     made_in = IMAGE.digest if APPTAINER else os.environ.get("BAKEOFF_IMAGE_DIGEST")
@@ -46,79 +57,104 @@ if SETTINGS.image is None:
 
 RUN = f"results/runs/{SETTINGS.run}"
 SOLUTIONS = sorted(SPECS)
-TRACES_ROOT = os.path.relpath(configuration.under_root(SETTINGS.traces_root))
-# What every rule's shell starts with: the run's folder, and the command line of this checkout, installed or not.
-# In an image the command line is the image's: BAKEOFF_PYTHON is set there, and only there.
-# Doubled braces, because Snakemake formats the prefix together with the command.
-shell.prefix(
-    f"export RUN={RUN} PYTHONPATH={HERE / 'workflow'}"
-    "${{PYTHONPATH:+:$PYTHONPATH}}; "
-    "bakeoff() {{ ${{BAKEOFF_PYTHON:-"
-    f"{sys.executable}"
-    '}} -m bakeoff "$@"; }}; '
-)
 BLOCKS = [f"{block:02d}" for block in range(SETTINGS.blocks)]
 
 
-PUBLISHED = sorted(
-    path.parent.name for path in Path("results/published").glob("*/meta.yaml")
+def bakeoff(wildcards, output):
+    """The command line of this checkout, installed or not. It takes the output so that another path or Python makes nothing stale."""
+    # In an image the command line is the image's: BAKEOFF_PYTHON is set there, and only there.
+    return (
+        f"PYTHONPATH={quote(str(HERE / 'workflow'))}${{PYTHONPATH:+:$PYTHONPATH}} "
+        f"${{BAKEOFF_PYTHON:-{quote(sys.executable)}}} -m bakeoff"
+    )
+
+
+def place(path):
+    """A file of the checkout as rules name it: relative where Snakemake runs there, so that a checkout can be moved."""
+    path = Path(os.path.abspath(path))
+    if not IS_MODULE and Path.cwd() == HERE and path.is_relative_to(HERE):
+        return str(path.relative_to(HERE))
+    return str(path)
+
+
+def given(*paths):
+    """Input that is taken literally, whatever signs stand in a path."""
+    return lambda wildcards: [place(path) for path in paths]
+
+
+def above(levels):
+    """The folder that many levels above the first output."""
+    return lambda wildcards, output: str(Path(output[0]).parents[levels - 1])
+
+
+TRACES_ROOT = place(configuration.under_root(SETTINGS.traces_root))
+TEMPLATES = given(
+    *sorted(path for path in (HERE / "report_templates").rglob("*") if path.is_file())
 )
-RECORDED = sorted(
-    path.parent.name for path in Path("results/recorded").glob("*/config.json")
-)
-# Other runs made here keep their place on the landing page.
-OTHERS = sorted(
-    str(path.parent.parent)
-    for path in Path("results/runs").glob("*/report/report.html")
-    if str(path.parent.parent) != RUN
-)
-TEMPLATES = sorted(
-    str(path) for path in Path("report_templates").rglob("*") if path.is_file()
+# The published and recorded runs of the checkout, and of the folder that Snakemake runs in.
+COMMITTED = {
+    path.parent.name: place(path.parent)
+    for root in dict.fromkeys([HERE, Path.cwd()])
+    for pattern in ("published/*/meta.yaml", "recorded/*/config.json")
+    for path in sorted((root / "results").glob(pattern))
+}
+# On the landing page: recorded runs first. One of another version is left out with a word, so that it never blocks a run.
+OLD = [name for name, folder in COMMITTED.items() if not readable(Path(folder))]
+for name in OLD:
+    print(
+        f"bakeoff: {COMMITTED[name]} is left out: another version of bakeoff made it",
+        file=sys.stderr,
+    )
+SHOWN = sorted(
+    COMMITTED.keys() - OLD,
+    key=lambda name: (Path(COMMITTED[name]).parent.name == "published", name),
 )
 
 
-wildcard_constraints:
-    solution="[A-Za-z0-9][A-Za-z0-9._-]*",
-    block=r"\d\d",
-    arch="sm_90a|sm_100a",
+def neighbours():
+    """Analyses of other runs made here, which keep their place on the landing page, and when each was made."""
+    found = Path("results/runs").glob("*/analysis.json")
+    return sorted(
+        (str(path), path.stat().st_mtime_ns)
+        for path in found
+        if path.parent != Path(RUN)
+    )
 
 
 def solution_files(wildcards):
     """All files that a packed solution is made of."""
-    return [os.path.relpath(path) for path in SPECS[wildcards.solution].files()]
+    return [place(path) for path in SPECS[wildcards.solution].files()]
 
 
 def solution_folder(wildcards):
     """The planned folder as a path with a slash, which `bakeoff build` tells from a name."""
-    return os.path.join(".", os.path.relpath(SPECS[wildcards.solution].folder))
+    return os.path.join(".", place(SPECS[wildcards.solution].folder))
 
 
 def harness_files(*rooms):
     """The code of the named rooms: a change there makes their results stale."""
-    return sorted(
-        str(path.relative_to(HERE))
-        for room in rooms
-        for path in (HERE / "workflow/bakeoff" / room).rglob("*")
-        if path.suffix in (".py", ".yaml")
+    return given(
+        *sorted(
+            path
+            for room in rooms
+            for path in (HERE / "workflow/bakeoff" / room).rglob("*")
+            if path.suffix in (".py", ".yaml")
+        )
     )
 
 
 def trace_files():
-    return [
-        str(path)
-        for path in sorted(Path(TRACES_ROOT).rglob(f"{SETTINGS.definition}.json*"))
-    ]
+    return given(*sorted(Path(TRACES_ROOT).rglob(f"{SETTINGS.definition}.json*")))
+
+
+def committed_folder(wildcards):
+    return COMMITTED.get(wildcards.id, f"results/recorded/{wildcards.id}")
 
 
 def committed_run(wildcards):
     """The files of a published or recorded run."""
-    kind = "published" if wildcards.id in PUBLISHED else "recorded"
     return sorted(
         str(path)
-        for path in Path("results", kind, wildcards.id).rglob("*")
+        for path in Path(committed_folder(wildcards)).rglob("*")
         if path.is_file()
     )
-
-
-def committed_folder(wildcards):
-    return f"results/{'published' if wildcards.id in PUBLISHED else 'recorded'}/{wildcards.id}"

@@ -14,11 +14,14 @@ rule measure:
     resources:
         gpu=1,
     params:
+        bakeoff=bakeoff,
+        run=above(3),
         block=lambda wildcards: int(wildcards.block),
     shell:
         # Progress stays visible and is kept.
-        "echo 'measure     block {wildcards.block}' >&2; "
-        "bakeoff measure $RUN --block {params.block} 2> >(tee {log} >&2)"
+        "echo 'measure     block '{wildcards.block:q} >&2; "
+        "rm -f {params.run:q}/verdict.txt; "
+        "{params.bakeoff} measure {params.run:q} --block {params.block} 2> >(tee {log:q} >&2)"
 
 
 rule gate_power:
@@ -32,19 +35,18 @@ rule gate_power:
     resources:
         gpu=0 if SETTINGS.backend == "cpu" else 1,
     params:
+        bakeoff=bakeoff,
         definition=SETTINGS.definition,
         # A GPU run is of the full definition: the reference and all its mutants are too much for a CPU.
         traces=TRACES_ROOT,
         device="cpu" if SETTINGS.backend == "cpu" else "cuda",
         chosen=(
-            ""
-            if SETTINGS.workloads == "all"
-            else "--workloads " + " ".join(SETTINGS.workloads)
+            [] if SETTINGS.workloads == "all" else ["--workloads", *SETTINGS.workloads]
         ),
     shell:
         "echo 'gate-power  planted mistakes against both gates' >&2; "
-        "bakeoff gate-power --definition {params.definition} --traces-root {params.traces:q} --device {params.device} "
-        "{params.chosen} -o {output} 2> >(tee {log} >&2)"
+        "{params.bakeoff} gate-power --definition {params.definition:q} --traces-root {params.traces:q} --device {params.device} "
+        "{params.chosen:q} -o {output:q} 2> >(tee {log:q} >&2)"
 
 
 rule assemble:
@@ -56,6 +58,10 @@ rule assemble:
         f"{RUN}/verification.jsonl",
     log:
         f"{RUN}/logs/assemble.log",
+    params:
+        bakeoff=bakeoff,
+        run=above(1),
     shell:
-        'echo "assemble    $RUN" >&2; '
-        "bakeoff assemble $RUN 2> {log}"
+        "echo 'assemble    '{params.run:q} >&2; "
+        "rm -f {params.run:q}/verdict.txt; "
+        "{params.bakeoff} assemble {params.run:q} 2> {log:q}"

@@ -17,6 +17,9 @@ rule profile:
     threads: 2
     resources:
         gpu=1,
+    params:
+        bakeoff=bakeoff,
+        run=above(2),
     shell:
         # Progress stays visible and is kept.
-        "bakeoff profile $RUN 2> >(tee {log} >&2)"
+        "{params.bakeoff} profile {params.run:q} 2> >(tee {log:q} >&2)"

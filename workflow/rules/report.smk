@@ -14,9 +14,12 @@ rule analyse:
         f"{RUN}/analysis.json",
     log:
         f"{RUN}/logs/analyse.log",
+    params:
+        bakeoff=bakeoff,
+        run=above(1),
     shell:
-        'echo "analyse     $RUN" >&2; '
-        "bakeoff analyse $RUN -o {output} 2> {log}"
+        "echo 'analyse     '{params.run:q} >&2; "
+        "{params.bakeoff} analyse {params.run:q} -o {output:q} 2> {log:q}"
 
 
 rule report:
@@ -25,15 +28,21 @@ rule report:
         harness_files("schema", "report"),
         analysis=f"{RUN}/analysis.json",
     output:
-        f"{RUN}/report/report.html",
+        report(
+            f"{RUN}/report/report.html",
+            category="This run",
+            labels={"page": "report"},
+        ),
         f"{RUN}/report/report.md",
     log:
         f"{RUN}/logs/report.log",
     params:
-        out=lambda wildcards, output: str(Path(output[0]).parent),
+        bakeoff=bakeoff,
+        run=above(2),
+        out=above(1),
     shell:
-        'echo "report      $RUN" >&2; '
-        "bakeoff report {input.analysis} -o {params.out} 2> {log}"
+        "echo 'report      '{params.run:q} >&2; "
+        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} 2> {log:q}"
 
 
 rule analyse_committed:
@@ -45,10 +54,11 @@ rule analyse_committed:
     log:
         "results/rendered/{id}/logs/analyse.log",
     params:
+        bakeoff=bakeoff,
         folder=committed_folder,
     shell:
-        "echo 'analyse     {params.folder}' >&2; "
-        "bakeoff analyse {params.folder} -o {output} 2> {log}"
+        "echo 'analyse     '{params.folder:q} >&2; "
+        "{params.bakeoff} analyse {params.folder:q} -o {output:q} 2> {log:q}"
 
 
 rule report_committed:
@@ -57,31 +67,47 @@ rule report_committed:
         harness_files("schema", "report"),
         analysis="results/rendered/{id}/analysis.json",
     output:
-        "results/rendered/{id}/report.html",
+        report(
+            "results/rendered/{id}/report.html",
+            category="Recorded and published",
+            labels={"page": "{id}"},
+        ),
         "results/rendered/{id}/report.md",
     log:
         "results/rendered/{id}/logs/report.log",
     params:
-        out=lambda wildcards, output: str(Path(output[0]).parent),
+        bakeoff=bakeoff,
+        out=above(1),
     shell:
-        "echo 'report      results/rendered/{wildcards.id}' >&2; "
-        "bakeoff report {input.analysis} -o {params.out} 2> {log}"
+        "echo 'report      '{params.out:q} >&2; "
+        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} 2> {log:q}"
 
 
 rule index:
+    # The landing page twice: the run's own, which no other run overwrites, and that of the checkout.
     input:
-        analyses=[f"{folder}/analysis.json" for folder in [RUN, *OTHERS]]
-        + [f"results/rendered/{name}/analysis.json" for name in RECORDED + PUBLISHED],
-        reports=[f"{RUN}/report/report.html"]
-        + [f"results/rendered/{name}/report.html" for name in RECORDED + PUBLISHED],
-        code=TEMPLATES + harness_files("schema", "report"),
+        TEMPLATES,
+        harness_files("schema", "report"),
+        lambda wildcards: [f"results/rendered/{name}/report.html" for name in SHOWN],
+        f"{RUN}/report/report.html",
+        own=f"{RUN}/analysis.json",
+        committed=lambda wildcards: [
+            f"results/rendered/{name}/analysis.json" for name in SHOWN
+        ],
     output:
-        "results/index.html",
+        own=f"{RUN}/index.html",
+        shared=update("results/index.html"),
     log:
-        "results/runs/index.log",
+        f"{RUN}/logs/index.log",
+    params:
+        bakeoff=bakeoff,
+        # Other runs may end, or go, at any moment: they are no input, and one that cannot be read is left out.
+        made=[made for path, made in neighbours()],
+        others=[path for path, made in neighbours()],
     shell:
-        "echo 'index       results/index.html' >&2; "
-        "bakeoff index --out {output} {input.analyses} 2> {log}"
+        "echo 'index       '{output.shared:q} >&2; "
+        "{params.bakeoff} index --out {output.own:q} --out {output.shared:q} {input.own:q} {input.committed:q} "
+        "--others {params.others:q} 2> >(tee {log:q} >&2)"
 
 
 rule verdict:
@@ -91,11 +117,20 @@ rule verdict:
         f"{RUN}/traces.jsonl",
         f"{RUN}/verification.jsonl",
         f"{RUN}/report/report.html",
-        "results/index.html",
+        f"{RUN}/index.html",
     output:
-        "results/verdict.txt",
+        own=report(
+            f"{RUN}/verdict.txt", category="This run", labels={"page": "verdict"}
+        ),
+        shared=update("results/verdict.txt"),
     log:
         f"{RUN}/logs/verify.log",
+    params:
+        bakeoff=bakeoff,
+        run=above(1),
+        name=SETTINGS.run,
     shell:
-        'echo "verify      $RUN" >&2; '
-        "bakeoff verify $RUN 2> >(tee {log} >&2) > {output}.tmp && mv {output}.tmp {output}"
+        "echo 'verify      '{params.run:q} >&2; "
+        "{params.bakeoff} verify {params.run:q} 2> >(tee {log:q} >&2) > {output.own:q}.tmp && "
+        "sed 's/$/; run '{params.name:q}/ {output.own:q}.tmp > {output.shared:q}.{params.name:q}.tmp && "
+        "mv {output.shared:q}.{params.name:q}.tmp {output.shared:q} && mv {output.own:q}.tmp {output.own:q}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,11 +58,20 @@ def index_arguments(parser: argparse.ArgumentParser) -> None:
         "analyses", type=Path, nargs="+", metavar="ANALYSIS", help="an analysis.json, or a folder that holds one"
     )
     parser.add_argument(
+        "--others",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="ANALYSIS",
+        help="further ones, which are left out with a word if they cannot be read, are of another version or have no "
+        "report",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
+        action="append",
         metavar="FILE",
-        default=PROJECT_ROOT / "results" / "index.html",
-        help="the page to write (default: results/index.html)",
+        help="the page to write; given more than once, the same page at each place (default: results/index.html)",
     )
 
 
@@ -68,12 +79,17 @@ def index_arguments(parser: argparse.ArgumentParser) -> None:
 def index(args: argparse.Namespace) -> int:
     from bakeoff.report.index import Source, render_index
 
-    here = args.out.parent
-    sources = []
-    for source in map(_analysis_file, args.analyses):
-        sources.append(Source(_read(source), _link(source, here), _link(_report_of(source), here)))
-    write_atomic(args.out, render_index(sources))
-    print(args.out)
+    places = [path.absolute() for path in args.out or [PROJECT_ROOT / "results" / "index.html"]]
+    found = [(path, _read(path), _report_of(path)) for path in map(_analysis_file, args.analyses)]
+    for path in map(_analysis_file, args.others):
+        try:
+            found.append((path, _read(path), _report_of(path)))
+        except InputError as error:
+            print(f"left out of the landing page: {error.where}: {error.found}", file=sys.stderr)
+    for place in places:
+        links = [(_link(path, place.parent), _link(page, place.parent)) for path, _, page in found]
+        write_atomic(place, render_index([Source(read[1], *link) for read, link in zip(found, links, strict=True)]))
+        print(place)
     return 0
 
 
@@ -101,7 +117,8 @@ def _report_of(source: Path) -> Path:
 
 
 def _link(target: Path, here: Path) -> str:
-    return Path(os.path.relpath(target.resolve(), here.resolve())).as_posix()
+    """A relative link; signs that mean something in one are written as their bytes."""
+    return urllib.parse.quote(os.path.relpath(target.resolve(), here.resolve()))
 
 
 def _remove_stale(target: Path, kept: set[str]) -> None:
