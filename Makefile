@@ -4,9 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-TORCH_VERSION := 2.13.0
-TRITON_VERSION := 3.6.0
-# Where a CPU build of torch comes from; if this index cannot be reached, pip's configured one is asked.
+# Where the CPU build of torch comes from; if this index cannot be reached, pip's configured one is asked for the same wheel.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 CORES ?= all
 BLOCKS ?= 10
@@ -29,7 +27,8 @@ endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # With byte code: the solutions' processes write none, and each would compile torch anew.
 INSTALL := install --quiet --no-deps --compile
-LOCKED := $(INSTALL) --require-hashes
+# What is installed has a hash of a lock. One package has no wheel; it is built with the locked setuptools, and fetches nothing for that.
+LOCKED := $(INSTALL) --require-hashes --no-build-isolation --use-pep517 --only-binary=:all: --no-binary=connection-pool
 SOURCES := workflow tests solutions benchmarks
 
 .PHONY: help setup setup-dev reproduce test test-fast lint types format generate recorded lock same-locks check-determinism golden summary bench bench-compare clean
@@ -41,7 +40,7 @@ setup: $(TO_REPRODUCE)  ## make .venv: what the workflow needs
 setup-dev: $(TO_DEVELOP)  ## the same, and what tests and checks need
 
 reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
-	@$(BIN)/snakemake --cores $(CORES) $(ARGS) || { rc=$$?; case $$rc in \
+	@$(BIN)/python -m snakemake --cores $(CORES) $(ARGS) || { rc=$$?; case $$rc in \
 	  2) ;; \
 	  130|143) echo "interrupted; finished cells are kept: run the same command again" >&2 ;; \
 	  *) echo "verdict: FAILED; what failed stands above, and which cells in results/index.html" >&2 ;; esac; exit $$rc; }
@@ -60,10 +59,10 @@ test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds ea
 lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drift, zizmor, actionlint
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
-	@$(BIN)/snakefmt --check Snakefile workflow/rules
+	@$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	@$(BIN)/codespell README.md containers .github CHANGELOG.md CONTRIBUTING.md docs config $(SOURCES)
-	@$(BIN)/snakemake --lint --quiet host
-	@$(BIN)/bakeoff generate --check
+	@$(BIN)/python -m snakemake --lint --quiet host
+	@$(BIN)/python -m bakeoff generate --check
 	@$(BIN)/zizmor --quiet --offline --no-progress --pedantic .github
 	@$(BIN)/actionlint
 
@@ -90,19 +89,19 @@ types: $(TO_DEVELOP)  ## mypy over the package
 format: $(TO_DEVELOP)  ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix --quiet $(SOURCES)
 	@$(BIN)/ruff format --quiet $(SOURCES)
-	@$(BIN)/snakefmt Snakefile workflow/rules
+	@$(BIN)/snakefmt Snakefile workflow/Snakefile workflow/rules
 
 generate: $(TO_DEVELOP)  ## regenerate what is generated from the models
-	@$(BIN)/bakeoff generate
+	@$(BIN)/python -m bakeoff generate
 
 recorded: $(TO_REPRODUCE)  ## remake traces and analysis of the recorded runs from their samples
-	@for run in results/recorded/*/; do $(BIN)/bakeoff assemble $$run && $(BIN)/bakeoff analyse $$run -o $${run}analysis.json; done
+	@for run in results/recorded/*/; do $(BIN)/python -m bakeoff assemble "$$run" && $(BIN)/python -m bakeoff analyse "$$run" -o "$${run}analysis.json"; done
 
 lock:  ## renew every lock file from its input (needs uv)
 	@containers/lock.sh
 
 same-locks:
-	@$(BIN)/bakeoff preflight
+	@$(BIN)/python -m bakeoff preflight
 
 clean:  ## delete what a run made (not .venv, not committed results)
 	@rm -rf results/runs results/rendered results/index.html results/verdict.txt .snakemake .cache
@@ -113,36 +112,43 @@ clean:  ## delete what a run made (not .venv, not committed results)
 
 # Another environment than the one that is there is installed over it.
 .venv/.environment-%: .venv/bin/python
-	@rm -f .venv/.environment-* .venv/.torch && touch $@
+	@rm -f .venv/.environment-* .venv/.build .venv/.torch && touch $@
 
-.venv/.torch: .venv/.environment-cpu Makefile
-	@echo "setup 1/3: torch $(TORCH_VERSION), CPU build"
-	@$(PIP) $(INSTALL) --retries 1 --timeout 20 --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION) 2> .venv/torch.log \
-	  || { echo "setup: $(TORCH_INDEX) gave no torch; asking the configured index"; $(PIP) $(INSTALL) torch==$(TORCH_VERSION); }
+.venv/.build: .venv/.environment-$(ENVIRONMENT) requirements/build.lock
+	@$(PIP) $(LOCKED) -r requirements/build.lock
+	@touch $@
+
+.venv/.torch: .venv/.build requirements/torch.lock
+	@echo "setup 1/3: torch, CPU build"
+	@$(PIP) $(LOCKED) --retries 1 --timeout 20 --index-url $(TORCH_INDEX) -r requirements/torch.lock 2> .venv/torch.log \
+	  || { echo "setup: $(TORCH_INDEX) gave no torch; asking the configured index"; $(PIP) $(LOCKED) -r requirements/torch.lock; } \
+	  || { tail -n 1 .venv/torch.log >&2; printf 'setup: torch\n  found:    no wheel with a hash of requirements/torch.lock (why stands above)\n  expected: %s\n  to do:    %s\n' \
+	    "$$(sed -n 's/^\(torch[^ ]*\).*/\1/p' requirements/torch.lock) for Python 3.11 to 3.14 on x86-64" \
+	    "set TORCH_INDEX to an index that has it, or PIP_FIND_LINKS to a folder that holds the wheel" >&2; exit 2; }
 	@touch $@
 
 ifeq ($(ENVIRONMENT),cpu)
-.venv/.reproduce: .venv/.torch requirements/cpu.lock pyproject.toml
+.venv/.reproduce: .venv/.torch requirements/cpu.lock requirements/triton.lock pyproject.toml
 	@echo "setup 2/3: the locked packages"
 	@$(PIP) $(LOCKED) -r requirements/cpu.lock
-	@$(PIP) $(INSTALL) triton==$(TRITON_VERSION)
+	@$(PIP) $(LOCKED) -r requirements/triton.lock
 	@echo "setup 3/3: bakeoff itself"
 	@$(PIP) $(INSTALL) --no-build-isolation --editable .
 	@touch $@
 else
-.venv/.reproduce: .venv/.environment-$(ENVIRONMENT) containers/$(ENVIRONMENT)/requirements.lock pyproject.toml
+.venv/.reproduce: .venv/.build containers/$(ENVIRONMENT)/requirements.lock pyproject.toml
 	@$(BIN)/python -c 'import sys; sys.version_info[:2] == (3, 12) or sys.exit(f"make: found Python {sys.version.split()[0]} in .venv, expected 3.12, which the packages for GPUs are locked for; remove .venv and set PYTHON=python3.12, or run `make reproduce-in-container IMAGE=$(ENVIRONMENT)`, or set ENVIRONMENT=cpu and ARGS=\"--config backend=cpu\"")'
 	@echo "setup 1/2: the locked packages for GPUs ($(ENVIRONMENT)), several GB"
-	@$(PIP) $(LOCKED) --only-binary=:all: -r containers/$(ENVIRONMENT)/requirements.lock
+	@$(PIP) $(LOCKED) -r containers/$(ENVIRONMENT)/requirements.lock
 	@echo "setup 2/2: bakeoff itself"
 	@$(PIP) $(INSTALL) --no-build-isolation --editable .
 	@touch $@
 endif
 
-.venv/.develop: .venv/.reproduce requirements/dev.lock
+.venv/.develop: .venv/.reproduce requirements/dev.lock requirements/flashinfer-bench.lock
 	@echo "setup: test and check tools"
 	@$(PIP) $(LOCKED) -r requirements/dev.lock
-	@$(PIP) $(INSTALL) flashinfer-bench==0.1.2
+	@$(PIP) $(LOCKED) -r requirements/flashinfer-bench.lock
 	@touch $@
 
 include containers/images.mk

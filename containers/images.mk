@@ -30,7 +30,7 @@ confirm-base:  ## ask the registry for the base of IMAGE by its digest
 	@containers/image.sh confirm $(IMAGE)
 
 sbom: .venv/.develop  ## bill of materials of the built IMAGE, under .cache/images/
-	@$(BIN)/bakeoff image $(IMAGE) --sbom .cache/images
+	@$(BIN)/python -m bakeoff image $(IMAGE) --sbom .cache/images
 
 registry-login:  ## log in to the registry of REPOSITORY as REGISTRY_USER with REGISTRY_TOKEN (from the environment)
 	@printenv REGISTRY_TOKEN | skopeo login --username "$$REGISTRY_USER" --password-stdin "$${REPOSITORY%%/*}"

@@ -10,6 +10,7 @@ if [ "${1:-}" = --refresh ]; then refresh=(--upgrade); shift; fi
 common=(--quiet --no-config --generate-hashes --no-emit-index-url --custom-compile-command "make lock" "${refresh[@]}")
 # connection-pool, which Snakemake needs, has no wheel: the one package that is built, from a locked source archive.
 wheels=(--only-binary :all: --no-binary connection-pool)
+torch_index=${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}
 # The images' platform: x86-64 with glibc 2.28 or later.
 cpu=(--no-deps --python-version 3.11 --python-platform x86_64-manylinux_2_28 "${wheels[@]}")
 image=(--python-version 3.12 --python-platform x86_64-manylinux_2_28 "${wheels[@]}")
@@ -24,9 +25,11 @@ lock() {  # lock FILE OPTION...: resolve FILE.in into FILE.lock
 renew() {
     case $1 in
         requirements/dev) lock "$1" --universal --python-version 3.11 ;;
+        requirements/build | requirements/triton | requirements/flashinfer-bench) lock "$1" --universal --python-version 3.11 --no-deps --only-binary :all: ;;
+        requirements/torch) lock "$1" --python-platform x86_64-manylinux_2_28 --python-version 3.11 --no-deps --only-binary :all: --default-index "$torch_index" ;;
         requirements/cpu) lock "$1" --universal --python-version 3.11 -c requirements/dev.lock ;;
         # The CPU image has Debian 12's Python. Without dependencies: those are in requirements/dev.lock.
-        containers/cpu/torch) lock "$1" "${cpu[@]}" --default-index "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}" ;;
+        containers/cpu/torch) lock "$1" "${cpu[@]}" --default-index "$torch_index" ;;
         containers/cpu/requirements) lock "$1" "${cpu[@]}" ;;
         containers/cu130/requirements) lock "$1" "${image[@]}" ;;
         containers/published-2026-02/requirements) lock "$1" "${image[@]}" --exclude-newer 2026-02-26 ;;
@@ -35,6 +38,6 @@ renew() {
 }
 
 if [ $# = 0 ]; then
-    set -- requirements/{dev,cpu} containers/cpu/torch containers/{cpu,cu130,published-2026-02}/requirements
+    set -- requirements/{dev,cpu,build,torch,triton,flashinfer-bench} containers/cpu/torch containers/{cpu,cu130,published-2026-02}/requirements
 fi
 for name in "$@"; do renew "${name%.lock}"; done

@@ -4,4 +4,4 @@ Rooms, each importing only those before it:
 errors, files -> traces -> moe -> verify -> build -> config, plan -> measure -> profile -> stats -> report -> cli.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
