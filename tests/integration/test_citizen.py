@@ -1,0 +1,278 @@
+"""The workflow among others: in and from any folder, as a module, beside other runs, in Snakemake's own report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from bakeoff.files import PROJECT_ROOT
+from integration.conftest import Checkout, copy_project
+
+# Signs that mean something to a shell, to make, to Snakemake or in a link.
+ODD = "a b (c) & 'd' {e} ü"
+ONE = ["solutions=[triton_fused_moe_v2]", "workloads=[T1_o32]", "families=[fib]", "compile=[]"]
+RECORDED = "2026 #1 & 'x' (ü)"
+NEWEST = sorted((PROJECT_ROOT / "results/recorded").iterdir())[-1]
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A finished run in a folder with an odd name, beside: a recorded run with one, runs of another version, and the
+    verdict of an earlier run."""
+    made = copy_project(tmp_path_factory.mktemp("odd") / ODD)
+    results = made.root / "results"
+    for folder in (results / "recorded").iterdir():
+        if folder.name != NEWEST.name:
+            shutil.rmtree(folder)
+    (results / "recorded" / NEWEST.name).rename(results / "recorded" / RECORDED)
+    shutil.copytree(results / "recorded" / RECORDED, results / "recorded/of_old")
+    spoil_schema(results / "recorded/of_old/config.json")
+    old = results / "runs/old"
+    (old / "report").mkdir(parents=True)
+    (old / "report/report.html").write_text("<p>an older run</p>\n")
+    shutil.copy(results / "recorded" / RECORDED / "analysis.json", old)
+    spoil_schema(old / "analysis.json")
+    (results / "verdict.txt").write_text("76/76 cells PASSED; of an earlier run\n")
+    made.said = made.snakemake(config=ONE).stderr  # type: ignore[attr-defined]
+    return made
+
+
+def spoil_schema(path: Path) -> None:
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "schema": "bakeoff/other/0"}))
+
+
+def links(page: Path) -> list[str]:
+    """The files that a page links to, decoded."""
+    found: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            found.extend(value for name, value in attributes if name == "href" and value)
+
+    Links().feed(page.read_text())
+    local = (link.split("#")[0] for link in found if "://" not in link and not link.startswith("#"))
+    return sorted({unquote(link) for link in local if link})
+
+
+def test_a_run_in_a_folder_with_an_odd_name_passes(odd: Checkout) -> None:
+    for verdict in ("results/runs/cpu/verdict.txt", "results/verdict.txt"):
+        assert (odd.root / verdict).read_text().startswith("1/1 cells PASSED")
+    assert (odd.root / "results/verdict.txt").read_text().endswith("; run cpu\n")
+
+
+def test_links_to_odd_names_lead_to_their_files(odd: Checkout) -> None:
+    for index in ("results/index.html", "results/runs/cpu/index.html"):
+        page = odd.root / index
+        found = links(page)
+        assert any(RECORDED in link for link in found)
+        assert [link for link in found if not (page.parent / link).exists()] == []
+
+
+def test_runs_of_another_version_are_left_out_with_a_word(odd: Checkout) -> None:
+    said = odd.said  # type: ignore[attr-defined]
+    assert "results/recorded/of_old is left out: another version of bakeoff made it" in said
+    assert "left out of the landing page: results/runs/old/analysis.json" in said
+    assert "runs/old" not in (odd.root / "results/index.html").read_text()
+
+
+def test_two_runs_keep_their_own_pages(odd: Checkout) -> None:
+    """The second run is the first one's folder under another name, so that nothing but the pages is due."""
+    first = odd.root / "results/runs/cpu"
+    second = shutil.copytree(first, odd.root / "results/runs/second", ignore=shutil.ignore_patterns("verdict.txt"))
+    before = (first / "verdict.txt").read_bytes(), (first / "index.html").read_bytes()
+    odd.snakemake(config=[*ONE, "run=second"])
+    assert ((first / "verdict.txt").read_bytes(), (first / "index.html").read_bytes()) == before
+    assert (second / "verdict.txt").read_text().startswith("1/1 cells PASSED")
+    assert (odd.root / "results/verdict.txt").read_text().endswith("; run second\n")
+    assert "runs/cpu/report/report.html" in links(odd.root / "results/index.html")
+    shutil.rmtree(second)
+    odd.snakemake(config=ONE)
+
+
+def test_a_verdict_does_not_outlive_its_run(odd: Checkout) -> None:
+    verdicts = [odd.root / "results/verdict.txt", odd.root / "results/runs/cpu/verdict.txt"]
+    traces = odd.root / "results/runs/cpu/traces.jsonl"
+    whole = traces.read_bytes()
+    traces.write_text("{}\n")
+    try:
+        assert odd.snakemake(config=ONE, check=False).returncode == 1
+        assert [path for path in verdicts if path.exists()] == []
+    finally:
+        traces.write_bytes(whole)
+    odd.snakemake(config=ONE)
+    assert all(path.exists() for path in verdicts)
+
+
+def test_snakemakes_own_report_holds_the_pages(odd: Checkout, tmp_path: Path) -> None:
+    odd.snakemake("--report", str(tmp_path / "report.zip"), config=ONE)
+    with zipfile.ZipFile(tmp_path / "report.zip") as archive:
+        pages = [archive.read(name) for name in archive.namelist() if name.endswith("report.html")]
+    committed = odd.files("results/rendered/*/report.html").values()
+    assert {(odd.root / "results/runs/cpu/report/report.html").read_bytes(), *committed} <= set(pages)
+
+
+OUTER = """
+rule all:
+    input: "blocks.txt", "name_extra.txt"
+
+module bakeoff:
+    snakefile: {snakefile!r}
+    config: config["bakeoff"]
+    prefix: "kernels"
+
+use rule * from bakeoff as bakeoff_*
+
+rule blocks:
+    input: "kernels/results/runs/cpu/config.json"
+    output: "blocks.txt"
+    shell: "echo \\"${{{{RUN-unset}}}} ${{{{PYTHONPATH-unset}}}} $(type -t bakeoff || echo none)\\" > {{output}}"
+
+rule anything:
+    output: "{{block}}_{{id}}.txt"
+    shell: "touch {{output}}"
+"""
+
+
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_another_workflow_uses_this_one_as_a_module(checkout: Checkout, tmp_path: Path, snakefile: str) -> None:
+    """A workflow of three rules with wildcards of the same names, and a prefix; without any other trace of this one."""
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    (outer / "Snakefile").write_text(OUTER.format(snakefile=str(checkout.root / snakefile)))
+    settings = dict(one.split("=") for one in ONE)
+    (outer / "config.json").write_text(
+        json.dumps(
+            {"bakeoff": {key: value.strip("[]").split(",") if value != "[]" else [] for key, value in settings.items()}}
+        )
+    )
+
+    def snakemake(*words: str) -> str:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config.json", *words]
+        done = subprocess.run(command, cwd=outer, env=environment, text=True, capture_output=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    if snakefile == "workflow/Snakefile":  # what follows is the same for both
+        assert "bakeoff_plan" in snakemake("-n")
+        return
+    snakemake()
+    assert (outer / "blocks.txt").read_text() == "unset unset none\n"
+    assert json.loads((outer / "kernels/results/runs/cpu/config.json").read_text())["backend"] == "cpu"
+    assert "Nothing to be done" in snakemake("-n")
+    source = sorted((checkout.root / "workflow/bakeoff").rglob("reference.py"))[0]
+    source.write_text(source.read_text() + "#\n")
+    assert "bakeoff_plan" in snakemake("-n")
+
+
+def test_results_appear_where_snakemake_is_told_to_run(checkout: Checkout) -> None:
+    """In a folder with a configuration of its own, which is also the one that the workflow catalog looks for."""
+    checkout.run("snakemake", "--cores", "2", "--directory", ".test", "results/runs/test/config.json")
+    plan = json.loads((checkout.root / ".test/results/runs/test/config.json").read_text())
+    assert [workload["id"] for workload in plan["workloads"]] == ["T1_o32", "T7_o192"]
+    assert not (checkout.root / "results/runs").exists()
+
+
+def test_a_folder_without_a_configuration_takes_the_checkouts(checkout: Checkout, tmp_path: Path) -> None:
+    done = checkout.snakemake("-n", "--directory", str(tmp_path / "elsewhere"))
+    assert "measure" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("run: x\nblocks: [1\ntimeout_s: 3\n", "line 3"),
+        ("run: x\n\tblocks: 1\n", "line 2"),
+        ("- run\n- x\n", "a YAML mapping"),
+        ("blok: 1\n", "did you mean blocks?"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_named(checkout: Checkout, text: str, words: str) -> None:
+    (checkout.root / "config/config.yaml").write_text(text)
+    done = checkout.run("snakemake", "-n", "--cores", "1", check=False)
+    assert done.returncode == 2
+    assert "config/config.yaml" in done.stderr and words in done.stderr
+    assert "found:" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_configuration_without_a_key_is_that_of_the_defaults(checkout: Checkout) -> None:
+    (checkout.root / "config/config.yaml").write_text("# nothing\n")
+    checkout.run("snakemake", "-n", "--cores", "1")
+
+
+def test_an_unwritable_cache_folder_stops_nothing(checkout: Checkout) -> None:
+    (checkout.root / "file").write_text("no folder\n")
+    nowhere = {"XDG_CACHE_HOME": str(checkout.root / "file/cache"), "HOME": str(checkout.root / "file/home")}
+    checkout.snakemake("-n", env=nowhere)
+
+
+def test_a_checkout_that_no_python_path_can_name_is_refused(tmp_path: Path) -> None:
+    done = copy_project(tmp_path / "a:b").run("snakemake", "-n", "--cores", "1", check=False, env={})
+    assert done.returncode == 2 and "a colon" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def summary(tmp_path: Path) -> Callable[[], str]:
+    """The job summary of a folder with the script and results of its own."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(PROJECT_ROOT / ".ci/summary.sh", tmp_path / ".ci")
+
+    def make() -> str:
+        page = tmp_path / "summary.md"
+        page.unlink(missing_ok=True)
+        environment = {**os.environ, "GITHUB_STEP_SUMMARY": str(page)}
+        subprocess.run([tmp_path / ".ci/summary.sh"], cwd=tmp_path, env=environment, check=True)
+        return page.read_bytes().decode()
+
+    return make
+
+
+def run_folder(at: Path, name: str, **files: str) -> Path:
+    folder = at / "results/runs" / name
+    for path, text in files.items():
+        file = folder / path.replace("__", "/").replace("_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return folder
+
+
+def test_a_long_summary_ends_at_a_line_below_the_limit(tmp_path: Path, summary: Callable[[], str]) -> None:
+    run_folder(
+        tmp_path,
+        "big",
+        verdict_txt="9/9\n",
+        report__report_md="".join(f"| {'ü' * (n % 97)} {n} |\n" for n in range(32_000)),
+    )
+    page = summary()
+    assert 900_000 < len(page.encode()) <= 1024 * 1024
+    assert page.startswith("9/9\n") and page.endswith(" |\n")
+
+
+def test_the_summary_is_of_the_newest_run_even_if_that_did_not_finish(
+    tmp_path: Path, summary: Callable[[], str]
+) -> None:
+    done = run_folder(
+        tmp_path,
+        "done",
+        verdict_txt="9/9\n",
+        report__report_md="of before\n",
+        traces_jsonl="",
+        comparison_txt="slower\n",
+    )
+    for path in done.rglob("*"):
+        os.utime(path, (1, 2 if path.name == "comparison.txt" else 1))
+    assert "9/9\n" in summary() and "slower" in summary()
+    os.utime(done / "traces.jsonl", (3, 3))
+    assert "slower" not in summary()
+    run_folder(tmp_path, "broken", logs__plan_log="no\n")
+    assert summary().startswith("No verdict") and "of before" not in summary()
