@@ -27,8 +27,15 @@ endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # With byte code: the solutions' processes write none, and each would compile torch anew.
 INSTALL := install --quiet --no-deps --compile
-# What is installed has a hash of a lock. One package has no wheel; it is built with the locked setuptools, and fetches nothing for that.
-LOCKED := $(INSTALL) --require-hashes --no-build-isolation --use-pep517 --only-binary=:all: --no-binary=connection-pool
+# What is installed has a hash of a lock and is a wheel, but for connection-pool, which has none.
+LOCKED := $(INSTALL) --require-hashes --only-binary=:all:
+wheels_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } !source' $(1))
+# That one is built with the locked setuptools, and fetches nothing for it; by the Python that .venv was made with, since setuptools
+# takes a folder with braces in its name for no prefix.
+BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+  "$$($(BIN)/python -c 'import sys; print(sys._base_executable)')" -m pip --disable-pip-version-check wheel --quiet --no-deps \
+  --require-hashes --no-build-isolation --use-pep517 --wheel-dir .venv/built
+source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
 .PHONY: help setup setup-dev reproduce test test-fast lint types format generate recorded lock same-locks check-determinism golden summary bench bench-compare clean
@@ -114,8 +121,12 @@ clean:  ## delete what a run made (not .venv, not committed results)
 .venv/.environment-%: .venv/bin/python
 	@rm -f .venv/.environment-* .venv/.build .venv/.torch && touch $@
 
-.venv/.build: .venv/.environment-$(ENVIRONMENT) requirements/build.lock
+# Before all others, so that nothing else can have been built with.
+.venv/.build: .venv/.environment-$(ENVIRONMENT) requirements/build.lock requirements/cpu.lock
 	@$(PIP) $(LOCKED) -r requirements/build.lock
+	@rm -rf .venv/built
+	@$(BUILD) -r $(call source_of,requirements/cpu.lock)
+	@$(PIP) $(INSTALL) --no-index .venv/built/connection_pool-*.whl
 	@touch $@
 
 .venv/.torch: .venv/.build requirements/torch.lock
@@ -127,27 +138,33 @@ clean:  ## delete what a run made (not .venv, not committed results)
 	    "set TORCH_INDEX to an index that has it, or PIP_FIND_LINKS to a folder that holds the wheel" >&2; exit 2; }
 	@touch $@
 
+# The package and the command as they are in the checkout: a path and a script, which move with it.
+define itself
+$(BIN)/python -c 'import os, pathlib, sysconfig; site = sysconfig.get_path("purelib"); pathlib.Path(site, "bakeoff.pth").write_text(os.path.relpath("workflow", site) + "\n")'
+printf '#!/bin/sh\nexec "$$(dirname "$$(readlink -f "$$0")")/python" -m bakeoff "$$@"\n' > $(BIN)/bakeoff && chmod 755 $(BIN)/bakeoff
+endef
+
 ifeq ($(ENVIRONMENT),cpu)
-.venv/.reproduce: .venv/.torch requirements/cpu.lock requirements/triton.lock pyproject.toml
+.venv/.reproduce: .venv/.torch requirements/cpu.lock requirements/triton.lock
 	@echo "setup 2/3: the locked packages"
-	@$(PIP) $(LOCKED) -r requirements/cpu.lock
+	@$(PIP) $(LOCKED) -r $(call wheels_of,requirements/cpu.lock)
 	@$(PIP) $(LOCKED) -r requirements/triton.lock
 	@echo "setup 3/3: bakeoff itself"
-	@$(PIP) $(INSTALL) --no-build-isolation --editable .
+	@$(itself)
 	@touch $@
 else
-.venv/.reproduce: .venv/.build containers/$(ENVIRONMENT)/requirements.lock pyproject.toml
+.venv/.reproduce: .venv/.build containers/$(ENVIRONMENT)/requirements.lock
 	@$(BIN)/python -c 'import sys; sys.version_info[:2] == (3, 12) or sys.exit(f"make: found Python {sys.version.split()[0]} in .venv, expected 3.12, which the packages for GPUs are locked for; remove .venv and set PYTHON=python3.12, or run `make reproduce-in-container IMAGE=$(ENVIRONMENT)`, or set ENVIRONMENT=cpu and ARGS=\"--config backend=cpu\"")'
 	@echo "setup 1/2: the locked packages for GPUs ($(ENVIRONMENT)), several GB"
-	@$(PIP) $(LOCKED) -r containers/$(ENVIRONMENT)/requirements.lock
+	@$(PIP) $(LOCKED) -r $(call wheels_of,containers/$(ENVIRONMENT)/requirements.lock)
 	@echo "setup 2/2: bakeoff itself"
-	@$(PIP) $(INSTALL) --no-build-isolation --editable .
+	@$(itself)
 	@touch $@
 endif
 
 .venv/.develop: .venv/.reproduce requirements/dev.lock requirements/flashinfer-bench.lock
 	@echo "setup: test and check tools"
-	@$(PIP) $(LOCKED) -r requirements/dev.lock
+	@$(PIP) $(LOCKED) -r $(call wheels_of,requirements/dev.lock)
 	@$(PIP) $(LOCKED) -r requirements/flashinfer-bench.lock
 	@touch $@
 

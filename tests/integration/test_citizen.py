@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 from bakeoff.files import PROJECT_ROOT
-from integration.conftest import Checkout, copy_project
+from support.checkout import Checkout, copy_project
 
 # Signs that mean something to a shell, to make, to Snakemake or in a link.
 ODD = "a b (c) & 'd' {e} ü"
