@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from bakeoff.files import PROJECT_ROOT
-from golden import compare, counts, names
+from golden import compare, counts, extract, names
 
 HERE = Path(__file__).parent
 RUN = "2026-11-23_h200"
@@ -29,9 +29,9 @@ class Golden:
         power.parent.mkdir(parents=True)
         (self.results / "published").mkdir()
         shutil.copy2(PROJECT_ROOT / "workflow/bakeoff/verify/power_narrow.json", power)
+        (self.golden / "figures").mkdir(parents=True)
         for run in ("cpu", RUN):
-            (self.golden / "figures").mkdir(parents=True, exist_ok=True)
-            shutil.copy2(HERE / f"figures/{run}.csv", self.golden / f"figures/{run}.csv")
+            compare.write(self.golden / f"figures/{run}.csv", extract.tables(self.results, run))
         self.intend([])
 
     def intend(self, intended: list[dict[str, Any]]) -> None:
@@ -141,7 +141,6 @@ def test_a_run_without_frozen_figures_fails_until_it_is_frozen(golden: Golden) -
     (golden.golden / f"figures/{RUN}.csv").unlink()
     assert golden.main() == 1
     assert golden.main("--freeze") == 0 and golden.main() == 0
-    assert (golden.golden / f"figures/{RUN}.csv").read_bytes() == (HERE / f"figures/{RUN}.csv").read_bytes()
     (golden.golden / "figures/cpu.csv").write_bytes(before + b"\nother,figure\nsome,1\n")
     assert golden.main("--freeze") == 0 and golden.main() == 1  # what is frozen stays
 

@@ -16,6 +16,8 @@ from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.sample import Record, parse_line, seal
 from support.measure_runs import PASSED_GATES, environment
 
+HERE = Path(__file__).parent
+
 
 def record(key: str = "k", outcome: Outcome = Outcome.PASSED, **fields: object) -> Record:
     given = {
@@ -131,12 +133,12 @@ def test_a_file_that_may_not_grow_ends_in_exit_code_2_without_a_traceback(tmp_pa
     size = path.stat().st_size
     code = (
         "import sys; from pathlib import Path; from bakeoff.runs.journal import Journal; "
-        "sys.path.insert(0, sys.argv[2])\n"
+        "sys.path[:0] = sys.argv[2:]\n"
         "from test_measure_journal import record\nfrom bakeoff.errors import BakeoffError\n"
         "journal = Journal.open(Path(sys.argv[1]), print)\n"
         "try: journal.append(record('c'))\nexcept BakeoffError as error: print(error); sys.exit(error.exit_code)"
     )
-    words = [sys.executable, "-c", code, str(path), str(Path(__file__).parent.parent)]
+    words = [sys.executable, "-c", code, str(path), str(HERE), str(HERE.parent)]
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, size + 20))  # noqa: E731 - a callable is asked for
     done = subprocess.run(words, preexec_fn=limit, env=environment(), text=True, capture_output=True, check=False)
     assert done.returncode == 2, done.stderr

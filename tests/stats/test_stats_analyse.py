@@ -440,7 +440,8 @@ def test_no_time_stamp_and_no_path_reaches_the_document(tmp_path):
 
 def test_every_field_of_the_document_and_of_claims_is_described():
     from bakeoff.schema import analysis as model
-    from bakeoff.stats import claims, published
+    from bakeoff.schema import published
+    from bakeoff.stats import claims
 
     parts = [getattr(model, name) for name in model.__all__] + [claims.Claim, claims.Claims, published.PublishedMeta]
     bare = [

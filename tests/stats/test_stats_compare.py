@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bakeoff.cli import main
+from bakeoff.runs.published import published_folder
+from bakeoff.runs.samples import Samples
 from bakeoff.stats.compare import Between, between_runs, compare
-from bakeoff.stats.published import load_published, published_folder
+from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.runs import load_run
-from bakeoff.stats.samples import Samples
 from scipy import stats
 from support.make import FOUR, Made, named, write
 

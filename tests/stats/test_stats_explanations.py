@@ -11,9 +11,9 @@ import yaml
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.profile import section
+from bakeoff.runs.published import yardstick
 from bakeoff.schema.profile import CellProfile, Explanation, SolutionProfile
 from bakeoff.stats.explanations import judge_explanations
-from bakeoff.stats.published import yardstick
 from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, write_run
 
 V3, V32, TRITON, FLASHINFER = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "flashinfer_moe"

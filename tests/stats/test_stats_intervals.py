@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bakeoff.stats.intervals import MEDIAN_BLOCKS, block_means, mean_interval, median_interval, outliers
+from bakeoff.runs.intervals import MEDIAN_BLOCKS, block_means, mean_interval, median_interval, outliers
 from bakeoff.stats.pairs import overall_ratio
 from scipy import stats
 

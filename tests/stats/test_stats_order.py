@@ -6,20 +6,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from bakeoff.runs.intervals import mean_interval
+from bakeoff.runs.samples import Samples, times_frame
 from bakeoff.stats.figures import _speed
-from bakeoff.stats.intervals import mean_interval
 from bakeoff.stats.pairs import Duels, compare_pairs, rivals, winners
-from bakeoff.stats.samples import Sample, Samples
 
 
 def samples(times: dict[str, dict[int, float]], reference: dict[int, float]) -> Samples:
     """One workload. times: solution -> block -> microseconds."""
     found = [
-        Sample(name, "w", block, time, reference[block], "here", "event_us")
+        (name, "w", block, time, reference[block], "event_us", "here")
         for name, blocks in times.items()
         for block, time in blocks.items()
     ]
-    return Samples.collect(list(times), ["w"], found)
+    return Samples.of(times_frame(found), list(times), ["w"])
 
 
 def decided(made: Samples):

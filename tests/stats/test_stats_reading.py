@@ -12,10 +12,10 @@ import pytest
 from bakeoff.cli import main
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.runs.samples import Samples, times_frame
 from bakeoff.stats.beside import compared, load
 from bakeoff.stats.published import load_published
 from bakeoff.stats.runs import load_run
-from bakeoff.stats.samples import Sample, Samples
 from bakeoff.stats.verbs import analysis_of
 from support.make import Made, named, write
 
@@ -86,13 +86,13 @@ def test_a_block_that_was_not_planned_is_refused(run, block):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -3.0, True, "12"])
 def test_samples_refuse_what_is_no_time(value):
     with pytest.raises(InputError, match="finite time above 0"):
-        Samples.collect(["one"], ["T1"], [Sample("one", "T1", 0, value, None, "here")])
+        Samples.of(times_frame([("one", "T1", 0, value, None, "", "here")]), ["one"], ["T1"])
 
 
 def test_a_sample_that_is_there_twice_is_refused():
-    twice = [Sample("one", "T1", 0, 1.0, None, "here"), Sample("one", "T1", 0, 2.0, None, "there")]
+    twice = times_frame([("one", "T1", 0, 1.0, None, "", "here"), ("one", "T1", 0, 2.0, None, "", "there")])
     with pytest.raises(InputError, match="second time"):
-        Samples.collect(["one"], ["T1"], twice)
+        Samples.of(twice, ["one"], ["T1"])
 
 
 def test_times_of_a_cell_that_did_not_pass_are_no_samples(run):
@@ -217,7 +217,7 @@ def test_an_empty_field_is_a_cell_without_a_value(table):
     ("old", "new", "field"),
     [
         ("backend: sm_100a", "backend: tpu", "backend"),
-        ("title:", "headline:", "title"),
+        ("title:", "headline:", "headline"),
         ("date: 2026-02-26", "date: soon", "date"),
     ],
 )

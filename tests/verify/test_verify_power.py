@@ -115,7 +115,7 @@ def test_the_strict_gate_kills_what_the_published_one_lets_live():
     assert found.killed_strict >= 0.95 * found.counted > 200
     assert found.killed_published < 0.7 * found.counted
     assert found.honest_rejected_strict == 0 and found.honest_cells == len(cases(up_to=62))
-    assert power.sufficient(found)
+    assert found.sufficient
     canonical_json(found.model_dump(mode="json"))
 
 
@@ -140,7 +140,7 @@ def test_a_gate_that_passes_everything_is_found_out(monkeypatch):
 
     monkeypatch.setattr(power, "judge", blind)
     found = power.gate_power(NARROW, cases(up_to=7), ["fib"])
-    assert found.killed_strict == 0 and not power.sufficient(found)
+    assert found.killed_strict == 0 and not found.sufficient
     assert len(found.survivors) == found.counted
     assert "survived: scaled on T7_o192, fib" in power.summary(found)
 
@@ -154,7 +154,7 @@ def test_a_gate_that_rejects_everything_is_found_out(monkeypatch):
 
     monkeypatch.setattr(power, "judge", deaf)
     found = power.gate_power(NARROW, cases(up_to=7), ["fib"])
-    assert found.killed_strict == found.counted and found.honest_rejected_strict == 2 and not power.sufficient(found)
+    assert found.killed_strict == found.counted and found.honest_rejected_strict == 2 and not found.sufficient
 
 
 def test_sampled_rows_are_rows_of_the_whole():

@@ -21,7 +21,7 @@ from bakeoff.profile.check import describe as describe_profile
 from bakeoff.runs.coverage import gaps
 from bakeoff.schema.outcomes import Outcome, fib_status
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import Verdict, Verification
+from bakeoff.schema.sample import CellResult, Verification
 from bakeoff.traces.models import Trace
 
 SHOWN = 20  # findings that are printed; the rest is counted
@@ -68,7 +68,7 @@ def _trace_flaws(name: str, trace: Trace) -> list[str]:
     if trace.evaluation is None:
         return [f"{name}: no evaluation"]
     try:
-        found = Verdict.model_validate((trace.evaluation.model_extra or {}).get("bakeoff"))
+        found = CellResult.model_validate((trace.evaluation.model_extra or {}).get("bakeoff"))
     except ValidationError as error:
         flaw = error.errors()[0]
         return [f"{name}: no typed outcome that stands: {'.'.join(map(str, flaw['loc']))} {flaw['msg']}"]

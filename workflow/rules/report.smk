@@ -9,7 +9,7 @@ rule analyse:
         f"{RUN}/gate_power.json",
         COMPILED,
         PROFILE,
-        harness_files("schema", "stats", "profile"),
+        harness_files("schema", "runs", "stats", "profile"),
     output:
         f"{RUN}/analysis.json",
     log:
@@ -48,7 +48,7 @@ rule report:
 rule analyse_committed:
     input:
         committed_run,
-        harness_files("schema", "stats", "profile"),
+        harness_files("schema", "runs", "stats", "profile"),
     output:
         "results/rendered/{id}/analysis.json",
     log:

@@ -1,6 +1,7 @@
 """Two correctness gates side by side: the published one, and a strict one over the rows that have local experts.
 
-Entry point: `judge`. Works on any device and in slices of rows, so that the full width needs little extra memory.
+Entry point: `judge`, whose answer is a `schema.gates.Judgement`. Works on any device and in slices of rows, so that the
+full width needs little extra memory.
 Known limit: the strict gate accepts any output within rounding noise of the reference, however it was made.
 """
 
@@ -11,82 +12,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from bakeoff.core.bounds import Published, bounds
 from bakeoff.core.moe.geometry import Geometry
+from bakeoff.schema.gates import Gate, GateCheck, Judgement, Numerics
 
 # Elements compared at once: what a CPU's caches hold, and 128 MB per temporary on a GPU.
 SLICE = {"cpu": 1 << 17, "cuda": 1 << 25}
 EPSILON = 1e-8  # FlashInfer-Bench adds it to |reference| before it divides
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Check(_Part):
-    """One condition of a gate."""
-
-    value: float | int | None
-    """What was measured; null if it is not a finite number."""
-    bound: float | int | tuple[float, float]
-    """The bound, or (low, high)."""
-    passed: bool
-    """Whether the value respects the bound."""
-
-
-class Gate(_Part):
-    """The answer of one gate."""
-
-    passed: bool
-    """Whether all its conditions hold."""
-    checks: dict[str, Check]
-    """By name of the condition."""
-
-
-class Numerics(_Part):
-    """How far an output is from the float32 reference. Null where a value is not a finite number or nothing is
-    active."""
-
-    matched_ratio: float
-    """Share of all elements within rtol or atol of the published gate."""
-    matched_ratio_active: float | None
-    """The same on rows that have a local expert."""
-    relative_l2: float | None
-    """Relative L2 error of the active rows together."""
-    worst_row_l2: float | None
-    """Largest relative L2 error of a single active row."""
-    cosine: float | None
-    """Cosine similarity over the active rows."""
-    calc_diff: float | None
-    """1 - 2<x,y> / (<x,x> + <y,y>) over the active rows."""
-    scale: float | None
-    """Best-fit scale of the output against the reference, <x,y> / <y,y>, over the active rows."""
-    max_abs: float | None
-    """Largest |x - y| over all rows."""
-    max_rel: float | None
-    """Largest |x - y| / (|y| + 1e-8) over all rows."""
-    emulation_l2: float | None
-    """Relative L2 distance of the active rows from the emulation of the declared roundings; null without one."""
-    emulation_worst_row: float | None
-    """The same of the worst single active row."""
-    nonzero_inactive: int
-    """Elements that are not exactly zero in rows without a local expert."""
-    non_finite: int
-    """Elements that are infinite or not a number."""
-    active_rows: int
-    """Rows that have a local expert."""
-    ambiguous_rows: int
-    """Rows whose routing has more than one admissible answer."""
-
-
-class Judgement(_Part):
-    """What both gates say about one output."""
-
-    published: Gate
-    strict: Gate
-    numerics: Numerics
 
 
 class Alternatives(Protocol):
@@ -183,8 +116,6 @@ def _numerics(rows: RowSums, active: torch.Tensor, hidden: int, ambiguous_rows: 
         scale=_ratio(xy, yy),
         max_abs=_finite(float(rows.max_abs.max())),
         max_rel=_finite(float(rows.max_rel.max())),
-        emulation_l2=None,
-        emulation_worst_row=None,
         nonzero_inactive=int(rows.nonzero[~active].sum()),
         non_finite=int(rows.non_finite.sum()),
         active_rows=active_rows,
@@ -238,7 +169,7 @@ def _strict_narrow(n: Numerics) -> Gate:
             "emulation_l2": _Condition(n.emulation_l2, None, b.emulation_l2),
             "emulation_worst_row": _Condition(n.emulation_worst_row, None, b.emulation_worst_row),
         }
-    if n.active_rows >= b.reference_rows:
+    if (n.active_rows or 0) >= b.reference_rows:
         conditions["relative_l2"] = _Condition(n.relative_l2, None, b.reference_l2)
     return _gate(**conditions, **_exact(n))
 
@@ -255,13 +186,13 @@ def _gate(**conditions: _Condition) -> Gate:
     return Gate(passed=all(check.passed for check in checks.values()), checks=checks)
 
 
-def _check(condition: _Condition) -> Check:
+def _check(condition: _Condition) -> GateCheck:
     value, low, high = condition
     # A value that is not finite (None) respects no bound.
     passed = value is not None and (low is None or value >= low) and (high is None or value <= high)
     bound = (low, high) if low is not None and high is not None else low if high is None else high
     assert bound is not None
-    return Check(value=value, bound=bound, passed=passed)
+    return GateCheck(value=value, bound=bound, passed=passed)
 
 
 def _settle(

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bakeoff.core.channel import Channel, tie_to_parent
-from bakeoff.core.gates import Judgement, judge
+from bakeoff.core.gates import judge
 from bakeoff.core.moe import reference, routing
 from bakeoff.core.moe.ambiguity import Ambiguity
 from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs
@@ -28,6 +28,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_routing
 from bakeoff.core.moe.values import make_weights
 from bakeoff.core.variants import Variant, activations, roll_weights
+from bakeoff.schema.gates import Judgement
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.schema.sample import finite
 from bakeoff.schema.solution import EXACT, Rounding

@@ -142,7 +142,7 @@ def _folder(solution: str) -> Path:
 
 def _row(record: Record) -> str:
     gates = [{True: "pass", False: "FAIL", None: "-"}[_passed(record, gate)] for gate in ("published", "strict")]
-    figures = ["-" if record.numerics.get(name) is None else f"{record.numerics[name]:.4f}" for name in COLUMNS]
+    figures = ["-" if (found := getattr(record.numerics, name, None)) is None else f"{found:.4f}" for name in COLUMNS]
     return (
         f"{record.workload:<12} {record.outcome:<20} {gates[0]:>9} {gates[1]:>7} "
         f"{figures[0]:>8} {figures[1]:>8} {figures[2]:>9} {figures[3]:>9} {figures[4]:>7} {record.seconds:>8.2f}"

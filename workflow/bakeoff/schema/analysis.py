@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from bakeoff.schema.analysis_figures import (
     Pair,
@@ -44,18 +44,14 @@ from bakeoff.schema.analysis_run import (
     Check,
     Fact,
     Floor,
-    Gate,
-    GateCheck,
-    GatePower,
     Kernel,
-    MutantPower,
-    Numerics,
     Participant,
     RunHeader,
     Verification,
     Workload,
 )
 from bakeoff.schema.base import Estimate, Part, Verdict
+from bakeoff.schema.gates import Gate, GateCheck, GatePower, MutantPower, Numerics
 from bakeoff.schema.profile import ProfileSection
 
 # The parts stand in modules of their own; whoever reads or builds the document finds all of them here.
@@ -108,8 +104,6 @@ __all__ = [
 
 class Analysis(Part):
     """analysis.json."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True)
 
     schema_: Literal["bakeoff/analysis/1"] = Field("bakeoff/analysis/1", alias="schema")
     """Format and version of this document."""

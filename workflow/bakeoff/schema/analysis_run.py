@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bakeoff.schema.base import Estimate, Part
+from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome
 
 Scalar = str | int | float | bool | None
@@ -176,58 +177,7 @@ class Workload(Part):
     floor: Floor | None = None
     """Null where the routing is unknown, and on the cpu backend."""
     reference_us: Estimate | None = None
-    """Latency of the reference: median over blocks; null if performance is not shown."""
-
-
-class GateCheck(Part):
-    """One condition of a gate."""
-
-    value: float | int | None
-    """What was measured; null if it could not be."""
-    bound: float | int | list[float] | None
-    """The bound, or [low, high]."""
-    passed: bool
-    """Whether the value respects the bound."""
-
-
-class Gate(Part):
-    """The answer of one correctness gate."""
-
-    passed: bool
-    """Whether all its conditions hold."""
-    checks: dict[str, GateCheck] = Field(default_factory=dict)
-    """By name of the condition."""
-
-
-class Numerics(Part):
-    """How far an output is from the float32 reference; the worst over blocks."""
-
-    matched_ratio: float | None = None
-    """Share of all elements within rtol and atol."""
-    matched_ratio_active: float | None = None
-    """The same on rows that have a local expert."""
-    relative_l2: float | None = None
-    """Relative L2 error of the active rows."""
-    worst_row_l2: float | None = None
-    """Largest relative L2 error of a single active row."""
-    cosine: float | None = None
-    """Cosine similarity of the active rows."""
-    calc_diff: float | None = None
-    """1 - 2<x,y>/(<x,x>+<y,y>)."""
-    scale: float | None = None
-    """Best-fit scale of the output against the reference."""
-    max_abs: float | None = None
-    """Largest absolute error."""
-    max_rel: float | None = None
-    """Largest relative error."""
-    nonzero_inactive: int | None = None
-    """Elements of inactive rows that are not exactly zero."""
-    non_finite: int | None = None
-    """Elements that are not finite."""
-    active_rows: int | None = None
-    """Rows with a local expert."""
-    ambiguous_rows: int | None = None
-    """Rows whose routing has more than one admissible answer."""
+    """Latency of the reference: geometric mean over blocks; null if performance is not shown."""
 
 
 class Cell(Part):
@@ -250,15 +200,17 @@ class Cell(Part):
     strict_gate: Gate | None = None
     """The strict gate over rows with local experts; null where no output was judged."""
     numerics: Numerics | None = None
-    """Null where no output was judged."""
+    """The worst over blocks; null where no output was judged."""
     latency_us: Estimate | None = None
-    """Median over blocks of per-process medians. Null if the cell did not pass or performance is not shown."""
+    """Geometric mean of the processes' values over the blocks that the cell and the reference share. Null if the cell
+    did not pass or performance is not shown."""
+    median_us: Estimate | None = None
+    """Median of the same values: a lone slow process does not move it."""
     speedup: Estimate | None = None
-    """Reference time over the solution's, paired by block: geometric mean over blocks. A published value has no
-    interval."""
+    """The reference's latency over the solution's, over the same blocks. A published value has no interval."""
     blocks: int = 0
-    """Blocks that the speedup rests on: they hold a time of the solution and of the reference. Without a speedup, those
-    with a time of the solution."""
+    """Blocks that latency and speedup rest on: they hold a time of the solution and of the reference. Without a
+    speedup, those with a time of the solution."""
     mde: float | None = None
     """Least difference to `mde_against` that this many blocks find with power 0.8 at the corrected level (0.03 is 3
     %)."""
@@ -301,52 +253,6 @@ class Verification(Part):
     """Least matched ratio on active rows."""
     widest_scale: float | None = None
     """Best-fit scale farthest from 1."""
-
-
-class MutantPower(Part):
-    """One mutant over all workloads."""
-
-    name: str
-    """Name of the mutant."""
-    must_die: bool
-    """False if it is only measured."""
-    mistake: str | None = None
-    """What is wrong with it."""
-    cells: int
-    """(workload, value family) cells on which it was made."""
-    excluded: int
-    """Of these, output equal to the honest one bit for bit: not counted."""
-    killed_published: int
-    """Rejected by the published gate."""
-    killed_strict: int
-    """Rejected by the strict gate."""
-
-
-class GatePower(Part):
-    """How much the correctness gates catch."""
-
-    definition: str
-    """At which width it was measured."""
-    families: list[str]
-    """Value families of the mutants."""
-    rows: int | None = None
-    """Rows sampled from each workload; null if all."""
-    mutants: list[MutantPower]
-    """Every mutant."""
-    counted: int
-    """Mutant cells that must die and differ from the honest output."""
-    excluded: int
-    """Mutant cells that do not differ."""
-    killed_published: int
-    """Of the counted, rejected by the published gate."""
-    killed_strict: int
-    """Of the counted, rejected by the strict gate."""
-    honest_cells: int
-    """Cells of the honest solution that the mutants derive from."""
-    honest_rejected_published: int
-    """Of these, rejected by the published gate."""
-    honest_rejected_strict: int
-    """Of these, rejected by the strict gate; more than none makes the gate useless."""
 
 
 class Kernel(Part):

@@ -1,4 +1,4 @@
-"""What all parts of the analysis document are made of."""
+"""What all stored documents are made of."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Part(BaseModel):
-    """Base of all parts; the text under a field is its description in the JSON Schema."""
+    """Base of all models: unknown fields, NaN and infinity are refused, and nothing changes after it was checked. The
+    text under a field is its description in the JSON Schema."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True
+    )
 
 
 class Estimate(Part):

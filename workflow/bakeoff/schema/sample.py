@@ -1,46 +1,33 @@
 """What `measure` writes: journal lines, the manifest of a block, and the lines of verification.jsonl.
 
-Entry points: `Record` (one journal line), `Manifest`, `Verification`, `Verdict`; `seal` and `parse_line` make and check
-a line's digest. No document that says PASSED can be made without the figures of both gates.
+Entry points: `Record` (one journal line), `Manifest`, `Verification`, `CellResult` (the object `bakeoff` of a trace);
+`seal` and `parse_line` make and check a line's digest. No document that says PASSED can be made without the figures of
+both gates.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, sha256_bytes, validate
+from bakeoff.schema.base import Part
+from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome, Reason, passed_stands
 
 TIERS = ("wall_us", "event_us", "cupti_busy_us", "cupti_span_us")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+Time = Annotated[float, Field(gt=0)]
+# Journals of recorded runs hold an empty mapping where nothing was judged.
+Measured = Annotated[Numerics | None, BeforeValidator(lambda found: None if found == {} else found)]
 
 
-class Check(_Part):
-    """One quantity of a gate against its bound."""
-
-    value: float | None
-    """Null where it is not finite, or not defined on this output."""
-    bound: float | list[float] | None
-    """The largest (or smallest, or both) value that passes; null where there is no number to pass."""
-    passed: bool
-
-
-class GateRecord(_Part):
-    """A gate's answer and what it rests on."""
-
-    passed: bool
-    checks: dict[str, Check]
-
-
-class Record(_Part):
+class Record(Part):
     """One line of a journal: what became of one cell in one block."""
 
     v: Literal[1] = 1
@@ -67,10 +54,10 @@ class Record(_Part):
     """Raw times per call, microseconds, in call order; empty for a verify cell."""
     missing_tiers: dict[str, str] = Field(default_factory=dict)
     """Tiers that this host cannot give, and why."""
-    gates: dict[str, GateRecord] = Field(default_factory=dict)
+    gates: dict[str, Gate] = Field(default_factory=dict)
     """`published` and `strict`; empty if there was no output to judge."""
-    numerics: dict[str, float | int | None] = Field(default_factory=dict)
-    """Numerics of the output, as verify.gates defines them."""
+    numerics: Measured = None
+    """Null if there was no output to judge."""
     gpu_state: dict[str, Any] | None = None
     """Clocks, temperature, power and event reasons during the cell; null on the cpu backend."""
     discarded: int = 0
@@ -87,7 +74,7 @@ class Record(_Part):
     _passed_stands = model_validator(mode="after")(passed_stands)
 
 
-class Spent(_Part):
+class Spent(Part):
     """Where the time of a block went, in seconds."""
 
     total: float
@@ -107,7 +94,7 @@ class Spent(_Part):
     """Share of the time under the lock with no kernel running and nothing being verified; null where nobody tells."""
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """manifest.json of a block: written last, so that it exists exactly if the block is complete."""
 
     schema_: Literal["bakeoff/block/1"] = Field("bakeoff/block/1", alias="schema")
@@ -123,7 +110,7 @@ class Manifest(_Part):
     spent: Spent
 
 
-class Verification(_Part):
+class Verification(Part):
     """One line of verification.jsonl: correctness of a solution on one set of inputs."""
 
     solution: str
@@ -132,20 +119,45 @@ class Verification(_Part):
     seed: int
     outcome: Outcome
     reason: Reason | None
-    gates: dict[str, GateRecord]
-    numerics: dict[str, float | int | None]
+    gates: dict[str, Gate]
+    numerics: Measured
 
     _passed_stands = model_validator(mode="after")(passed_stands)
 
 
-class Verdict(BaseModel):
-    """Of the object "bakeoff" of a trace: what became of the cell, and what that rests on."""
+class BlockTimes(Part):
+    """One block of a cell: what the process gives, and the reference's in the same block and tier."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True)
+
+    block: int
+    latency_us: Time | None
+    """Null where the cell was not timed."""
+    reference_us: Time | None = None
+    """Null where the reference was not timed."""
+
+
+class CellResult(Part):
+    """The object "bakeoff" of a trace: what became of a cell, and what that rests on; what the flashinfer-trace format
+    has no place for."""
 
     outcome: Outcome
+    """PASSED if the cell passed in every block, else that of the first block in which it did not."""
     reason: Reason | None = None
-    gates: dict[str, GateRecord] = Field(default_factory=dict)
+    detail: str | None = None
+    hint: str | None = None
+    tier: str | None = None
+    """Which time the cell is timed by; null where it was not timed."""
+    backend: str | None = None
+    per_block: list[BlockTimes] = Field(default_factory=list)
+    gates: dict[str, Gate] = Field(default_factory=dict)
+    """`published` and `strict`; empty if there was no output to judge."""
+    numerics: Measured = None
+    missing_tiers: dict[str, str] = Field(default_factory=dict)
+    """Tiers that the host could not give, and why."""
+    discarded: int = 0
+    """Calls thrown away as disturbed, over all blocks."""
+    warnings: list[str] = Field(default_factory=list)
 
     _passed_stands = model_validator(mode="after")(passed_stands)
 

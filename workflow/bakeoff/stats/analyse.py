@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from bakeoff.files import canonical_json
+from bakeoff.runs.intervals import Interval
+from bakeoff.runs.published import yardstick
+from bakeoff.runs.samples import DIGITS
 from bakeoff.schema.analysis import (
     Analysis,
     Cell,
@@ -29,16 +32,9 @@ from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
 from bakeoff.stats.explanations import judge_explanations
 from bakeoff.stats.figures import Figures
-from bakeoff.stats.intervals import Interval
 from bakeoff.stats.pairs import number, pair_model, ratio_estimate, rivals, winners
-from bakeoff.stats.published import yardstick
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
-
-# More digits than any clock gives, fewer than differ between mathematics libraries.
-DIGITS = 10
-# Share of wrong outputs that the strict gate has to reject; `bakeoff gate-power` asks for the same.
-REQUIRED_KILLS = 0.95
 
 
 def analyse(data: RunData) -> Analysis:
@@ -84,7 +80,7 @@ def _profiles(data: RunData, figures: Figures | None) -> ProfileSection | None:
     if figures is not None:
         cells = zip(
             product(figures.samples.solutions, figures.samples.workloads),
-            np.exp(figures.speedup.value).flat,
+            np.exp(figures.cells.speedup.value).flat,
             strict=True,
         )
         found = {key: float(speedup) for key, speedup in cells if not np.isnan(speedup)}
@@ -131,13 +127,14 @@ def _cell(cell: Cell, row: int, column: int, data: RunData, figures: Figures) ->
         return cell
     order = rivals(figures.speed, figures.contestants, column, figures.duels)
     rival = next((other for other in order if other != row), None)
-    latency = _estimate_at(figures.latency, row, column) if samples.times_known else None
+    latency = _estimate_at(figures.cells.latency, row, column) if samples.times_known else None
     floor = data.workloads[column].floor
     return cell.model_copy(
         update={
             "latency_us": latency,
-            "speedup": _estimate_at(figures.speedup, row, column),
-            "blocks": int(figures.paired[row, column] or present.sum()),
+            "median_us": _estimate_at(figures.cells.median, row, column) if samples.times_known else None,
+            "speedup": _estimate_at(figures.cells.speedup, row, column),
+            "blocks": int(figures.cells.blocks[row, column]),
             "mde": figures.duels.mde(row, rival, column) if rival is not None else None,
             "mde_against": samples.solutions[rival] if rival is not None else None,
             "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(figures.outliers[row, column])],
@@ -156,7 +153,7 @@ def _workloads(data: RunData, figures: Figures | None) -> list[Workload]:
         return data.workloads
     fullest = (~np.isnan(data.samples.log_reference)).sum(axis=2).argmax(axis=0)
     return [
-        workload.model_copy(update={"reference_us": _estimate_at(figures.reference, fullest[column], column)})
+        workload.model_copy(update={"reference_us": _estimate_at(figures.cells.reference, fullest[column], column)})
         for column, workload in enumerate(data.workloads)
     ]
 
@@ -170,8 +167,8 @@ def _summary(row: int, data: RunData, figures: Figures | None, won: list[Winner]
     passed = sum(cell.outcome == "PASSED" for cell in data.cells if cell.solution == who.name)
     if figures is None:
         return Summary(solution=who.name, cells=0, due=len(workloads), passed=passed)
-    samples, speedups = figures.samples, np.exp(figures.speedup.value[row])
-    total = np.exp(figures.latency.value[row]).sum() if samples.times_known else np.nan
+    samples, speedups = figures.samples, np.exp(figures.cells.speedup.value[row])
+    total = np.exp(figures.cells.latency.value[row]).sum() if samples.times_known else np.nan
     summary = summarize(
         who.name, speedups, samples.log_speedup[row], workloads, passed=passed, total_latency_us=number(total)
     )
@@ -183,8 +180,8 @@ def _ranks(figures: Figures | None) -> RankStability | None:
         return None
     rows, samples = figures.contestants, figures.samples
     names = [samples.solutions[row] for row in rows]
-    latencies = np.exp(figures.latency.value[rows]) if samples.times_known else None
-    return rank_stability(names, np.exp(figures.speedup.value[rows]), latencies)
+    latencies = np.exp(figures.cells.latency.value[rows]) if samples.times_known else None
+    return rank_stability(names, np.exp(figures.cells.speedup.value[rows]), latencies)
 
 
 def _originals(data: RunData) -> dict[str, str]:
@@ -207,7 +204,7 @@ def _performance_profile(data: RunData, figures: Figures) -> list[ProfileCurve]:
     """Without twins, which would share the first place with their originals by chance."""
     originals, names = _originals(data), data.samples.solutions
     rows = [row for row, name in enumerate(names) if name not in originals]
-    return performance_profile([names[row] for row in rows], np.exp(figures.speedup.value[rows]))
+    return performance_profile([names[row] for row in rows], np.exp(figures.cells.speedup.value[rows]))
 
 
 def _twins(data: RunData, pairs: list[Pair]) -> list[Check]:
@@ -227,8 +224,14 @@ def _gate_power(data: RunData) -> list[Check]:
     power = data.gate_power
     if power is None:
         return []
-    kept = power.killed_strict >= REQUIRED_KILLS * power.counted and power.honest_rejected_strict == 0
-    return [Check(code="gate_power", status="ok" if kept else "failed", found=power.killed_strict, of=power.counted)]
+    return [
+        Check(
+            code="gate_power",
+            status="ok" if power.sufficient else "failed",
+            found=power.killed_strict,
+            of=power.counted,
+        )
+    ]
 
 
 def _completeness(data: RunData) -> list[Check]:

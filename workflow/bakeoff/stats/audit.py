@@ -14,11 +14,12 @@ import numpy as np
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
+from bakeoff.runs.published import published_folder
 from bakeoff.schema.analysis import Audit, ClaimResult, ClaimVerdict
 from bakeoff.stats.claims import Claim, Claims
 from bakeoff.stats.expressions import ExpressionError, Scope, Table, evaluate, uses_deviation
 from bakeoff.stats.printed import Printed, parse
-from bakeoff.stats.published import load_published, published_folder
+from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 
 

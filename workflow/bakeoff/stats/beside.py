@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bakeoff.errors import InputError
+from bakeoff.runs.published import published_folder, yardstick
 from bakeoff.schema.analysis import Comparison
 from bakeoff.stats.compare import Between, between_runs, compare
-from bakeoff.stats.published import load_published, published_folder, yardstick
+from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.runs import load_run
 

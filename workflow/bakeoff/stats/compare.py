@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bakeoff.runs.intervals import LEVEL, Floats, block_means
 from bakeoff.schema.analysis import CellComparison, Comparison, Estimate, Verdict
-from bakeoff.stats.intervals import LEVEL, Floats, block_means
 from bakeoff.stats.pairs import ratio_estimate
 from bakeoff.stats.rundata import WRONG, RunData
 from bakeoff.stats.verdicts import Decision, unpaired

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bakeoff import config as configuration
 from bakeoff.errors import InputError
-from bakeoff.files import json_document, read_bytes, validate
-from bakeoff.schema.analysis import Fact, Floor, GatePower
+from bakeoff.files import read_json
+from bakeoff.schema.analysis import Fact, Floor
+from bakeoff.schema.gates import GatePower
 from bakeoff.schema.host import Gpu, Host
 from bakeoff.schema.plan import Plan, PlannedWorkload
 from bakeoff.traces.models import AxisConst, Definition
@@ -108,19 +109,4 @@ def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) 
 
 def read_gate_power(path: Path) -> GatePower | None:
     """gate_power.json; none if the mutants were not run."""
-    if not path.is_file():
-        return None
-    document = json_document(read_bytes(path), path)
-    try:
-        known = {name: document[name] for name in GatePower.model_fields}
-        known["mutants"] = [
-            {**mutant, "mistake": document["mistakes"].get(mutant["name"])} for mutant in document["mutants"]
-        ]
-    except (LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            path,
-            found=f"{type(error).__name__}: {error}",
-            expected="what `bakeoff gate-power` writes",
-            hint="run `bakeoff gate-power` again",
-        ) from error
-    return validate(known, GatePower, path)
+    return read_json(path, GatePower) if path.is_file() else None

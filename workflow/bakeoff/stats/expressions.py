@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bakeoff.stats.intervals import Floats
+from bakeoff.runs.intervals import Floats
 
 LONGEST = 400  # characters: no claim needs more, and the walk stays shallow
 

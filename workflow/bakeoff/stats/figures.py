@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.stats.intervals import Floats, Interval, block_means, mean_interval, median_interval, outliers
+from bakeoff.runs.intervals import Floats, block_means, outliers
+from bakeoff.runs.samples import CellFigures, Samples
 from bakeoff.stats.pairs import Duels, PairDecision, compare_pairs
 from bakeoff.stats.rundata import RunData
-from bakeoff.stats.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,7 @@ class Figures:
     """Tokens of each workload."""
     contestants: list[int]
     """Rows that can win."""
-    latency: Interval
-    reference: Interval
-    """The reference's latency, from the same tier as the solution's."""
-    speedup: Interval
-    paired: NDArray[np.int64]
-    """Blocks that the speedup rests on."""
+    cells: CellFigures
     speed: Floats
     """What solutions are ordered by at a workload: speedups, or where one lacks its reference the times themselves."""
     outliers: NDArray[np.bool_]
@@ -41,16 +36,13 @@ class Figures:
     @classmethod
     def of(cls, data: RunData) -> Figures:
         samples = data.samples
-        pairs, speedup = compare_pairs(samples), mean_interval(samples.log_speedup)
+        pairs, cells = compare_pairs(samples), CellFigures.of(samples)
         return cls(
             samples=samples,
             seq_lens=np.array([workload.seq_len for workload in data.workloads]),
             contestants=[samples.solutions.index(name) for name in data.contestants],
-            latency=median_interval(samples.log_time),
-            reference=median_interval(samples.log_reference),
-            speedup=speedup,
-            paired=block_means(samples.log_speedup).count,
-            speed=_speed(samples, speedup.value),
+            cells=cells,
+            speed=_speed(samples, cells.speedup.value),
             outliers=outliers(samples.log_time),
             pairs=pairs,
             duels=Duels(pairs),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bakeoff.runs.intervals import Floats, block_means
 from bakeoff.schema.analysis import (
     CellComparison,
     Comparison,
@@ -30,7 +31,6 @@ from bakeoff.schema.analysis import (
 )
 from bakeoff.schema.analysis_findings import NotTestable, Versions
 from bakeoff.stats.figures import Figures
-from bakeoff.stats.intervals import Floats, block_means
 from bakeoff.stats.pairs import EQUAL, log_ratios, overall_ratio
 from bakeoff.stats.summaries import count_wins, geometric_mean
 from bakeoff.stats.verdicts import paired
@@ -43,7 +43,7 @@ LARGE_FROM = 4096
 
 def facts(figures: Figures, won: list[Winner], versions: Versions | None = None) -> Findings:
     """Findings that a run supports by itself; `versions` are the two solutions of the version finding."""
-    speedups = np.exp(figures.speedup.value)
+    speedups = np.exp(figures.cells.speedup.value)
     version, lacking = _version(figures, speedups, versions) if versions else (None, None)
     return Findings(
         ranking=_ranking(figures, speedups, won),

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bakeoff.runs.intervals import LEVEL, BlockMeans, Floats, block_means
+from bakeoff.runs.samples import Samples
 from bakeoff.schema.analysis import Estimate, Pair, PairVerdict, Verdict, Winner
-from bakeoff.stats.intervals import LEVEL, BlockMeans, Floats, block_means
-from bakeoff.stats.samples import Samples
 from bakeoff.stats.verdicts import Decision, paired
 
 # Speedups that agree to this share are one value: they come from the same printed or measured numbers.

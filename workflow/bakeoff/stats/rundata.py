@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bakeoff.runs.samples import Samples
 from bakeoff.schema.analysis import (
     Build,
     Cell,
@@ -21,7 +22,6 @@ from bakeoff.schema.analysis import (
 )
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.profile import ProfileSection
-from bakeoff.stats.samples import Samples
 
 # What makes `bakeoff compare` fail: the output is wrong, or a rule was broken that makes it worthless.
 WRONG = frozenset({Outcome.INCORRECT_SHAPE, Outcome.INCORRECT_DTYPE, Outcome.INCORRECT_NUMERICAL, Outcome.REJECTED})

@@ -10,21 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
 from bakeoff.errors import InputError
 from bakeoff.files import parse_json, read_bytes, read_json, validate
 from bakeoff.plan import read_plan
 from bakeoff.profile import section as profile
+from bakeoff.runs.published import yardstick
+from bakeoff.runs.samples import Samples, times_frame
 from bakeoff.schema import sample as records
 from bakeoff.schema.analysis import (
     Build,
     Casts,
     Cell,
     Check,
-    Gate,
     Kernel,
-    Numerics,
     Participant,
     RunHeader,
     Verification,
@@ -32,44 +30,12 @@ from bakeoff.schema.analysis import (
 )
 from bakeoff.schema.build import BuildRecord
 from bakeoff.schema.host import Host
-from bakeoff.schema.outcomes import Outcome, passed_stands
+from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.plan import Plan, PlannedWorkload
+from bakeoff.schema.sample import CellResult
 from bakeoff.stats import environment
-from bakeoff.stats.published import yardstick
 from bakeoff.stats.rundata import WRONG, Peer, RunData
-from bakeoff.stats.samples import Sample, Samples
 from bakeoff.traces.models import Definition, Evaluation, Trace
-
-
-class BlockTimes(BaseModel):
-    """One block of a cell, as `bakeoff assemble` writes it. Strict: true is no time, and neither is a text of
-    digits."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    block: int
-    latency_us: float | None
-    reference_us: float | None = None
-
-
-class Note(BaseModel):
-    """The object "bakeoff" of an evaluation: what the flashinfer-trace format has no place for."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    outcome: Outcome
-    reason: str | None = None
-    detail: str | None = None
-    hint: str | None = None
-    tier: str | None = None
-    per_block: list[BlockTimes] = Field(default_factory=list)
-    gates: dict[str, Gate] = Field(default_factory=dict)
-    numerics: dict[str, Any] = Field(default_factory=dict)
-    missing_tiers: dict[str, str] = Field(default_factory=dict)
-    discarded: int = 0
-    warnings: list[str] = Field(default_factory=list)
-
-    _passed_stands = model_validator(mode="after")(passed_stands)
 
 
 def load_run(folder: Path, protocol: str | None = None) -> RunData:
@@ -89,8 +55,8 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
         participants=[_participant(who) for who in solutions],
         workloads=[_workload(workload, definition, gpu) for workload in workloads],
         cells=cells,
-        samples=Samples.collect(
-            [who.name for who in solutions], [workload.id for workload in workloads], _samples(notes, folder)
+        samples=Samples.of(
+            times_frame(_times(notes)), [who.name for who in solutions], [workload.id for workload in workloads]
         ),
         provenance=[*environment.facts(host), *environment.plan_facts(plan)],
         checks=_checks(plan, folder, notes, shown),
@@ -109,7 +75,7 @@ def _traces(folder: Path, plan: Plan, protocol: str) -> Path:
     return folder / ("traces.jsonl" if protocol == plan.protocols[0] else f"traces.{protocol}.jsonl")
 
 
-def _notes(path: Path, plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, Note]]]:
+def _notes(path: Path, plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str, CellResult]]]:
     """(solution, workload) -> (file:line, note) of every trace."""
     ids = {workload.uuid: workload.id for workload in plan.workloads}
     names = {who.name for who in plan.participants if who.role != "reference"}
@@ -138,30 +104,30 @@ def _notes(path: Path, plan: Plan) -> Iterator[tuple[tuple[str, str], tuple[str,
         yield key, (where, note)
 
 
-def _note(evaluation: Evaluation, where: str) -> Note:
+def _note(evaluation: Evaluation, where: str) -> CellResult:
     extra = (evaluation.model_extra or {}).get("bakeoff")
-    note = validate(extra, Note, f"{where}: evaluation.bakeoff")
+    note = validate(extra, CellResult, f"{where}: evaluation.bakeoff")
     if (note.outcome == Outcome.PASSED) != (evaluation.status == "PASSED"):
         raise _flaw(where, f"status {evaluation.status} beside outcome {note.outcome}", "two that agree")
     return note
 
 
-def _samples(notes: dict[tuple[str, str], tuple[str, Note]], folder: Path) -> Iterator[Sample]:
-    """Times of the cells that PASSED; the others' times say nothing."""
+def _times(notes: dict[tuple[str, str], tuple[str, CellResult]]) -> Iterator[tuple[Any, ...]]:
+    """Times of the cells that PASSED, without the blocks in which the cell could not be measured."""
     for (solution, workload), (where, note) in notes.items():
         if note.outcome == Outcome.PASSED:
             for entry in note.per_block:
-                if entry.latency_us is not None:  # a block in which the cell could not be measured
-                    yield Sample(
-                        solution, workload, entry.block, entry.latency_us, entry.reference_us, where, note.tier or ""
+                if entry.latency_us is not None:
+                    yield (
+                        *(solution, workload, entry.block, entry.latency_us, entry.reference_us),
+                        *(note.tier or "", where),
                     )
 
 
-def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, Note]]) -> Cell:
+def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, CellResult]]) -> Cell:
     if (solution, workload) not in notes:
         return Cell(solution=solution, workload=workload, outcome=Outcome.NOT_RUN, reason="no_trace")
     note = notes[solution, workload][1]
-    known = {name: value for name, value in note.numerics.items() if name in Numerics.model_fields}
     return Cell(
         solution=solution,
         workload=workload,
@@ -171,7 +137,7 @@ def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, 
         hint=note.hint,
         published_gate=note.gates.get("published"),
         strict_gate=note.gates.get("strict"),
-        numerics=Numerics(**known) if known else None,
+        numerics=note.numerics,
         discarded=note.discarded,
         missing_tiers=note.missing_tiers,
         warnings=note.warnings,
@@ -182,7 +148,7 @@ def _header(
     name: str,
     protocols: list[str],
     plan: Plan,
-    notes: dict[tuple[str, str], tuple[str, Note]],
+    notes: dict[tuple[str, str], tuple[str, CellResult]],
     host: Host,
     definition: Definition | None,
 ) -> RunHeader:
@@ -237,7 +203,7 @@ def _workload(workload: PlannedWorkload, definition: Definition | None, gpu: str
     )
 
 
-def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, Note]], shown: bool) -> list[Check]:
+def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, CellResult]], shown: bool) -> list[Check]:
     cells = {f"{solution}/{workload}": note for (solution, workload), (_, note) in notes.items()}
     discarded = [name for name, note in cells.items() if note.discarded]
     tiers = sorted({f"{tier}: {why}" for note in cells.values() for tier, why in note.missing_tiers.items()})
@@ -290,7 +256,7 @@ def _verification(key: tuple[str, str, int], due: list[str], found: dict[str, re
     numerics = [found[name].numerics for name in due if name in found]
 
     def column(name: str) -> list[float]:
-        return [entry[name] for entry in numerics if entry.get(name) is not None]  # type: ignore[misc]
+        return [getattr(entry, name) for entry in numerics if entry and getattr(entry, name) is not None]
 
     return Verification(
         solution=key[0],

@@ -10,8 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
+from bakeoff.runs.intervals import Floats
 from bakeoff.schema.analysis import Estimate, ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
-from bakeoff.stats.intervals import Floats
 from bakeoff.stats.pairs import EQUAL, overall_ratio
 
 

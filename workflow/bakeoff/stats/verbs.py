@@ -27,26 +27,31 @@ EXIT_CODES = {"OK": 0, "FAILED": 1, "NOTHING COMPARED": 3}
 def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
     """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on
     request."""
+    from bakeoff.runs.published import published_folder
     from bakeoff.stats.analyse import analyse, protocol_summary
     from bakeoff.stats.beside import compared, load
     from bakeoff.stats.findings import against
-    from bakeoff.stats.published import published_folder
 
     data = load(folder)
     analysis = analyse(data)
-    if data.performance_shown:
-        analysis.other_protocols = [protocol_summary(load(folder, name)) for name in data.header.other_protocols]
+    protocols = data.header.other_protocols if data.performance_shown else []
     others = [(published_folder(peer.id), peer.relation) for peer in data.beside] + [
         (path, "previous") for path in earlier
     ]
-    for other, relation in others:
-        comparison = compared(other, folder, data)
-        analysis.comparisons.append(comparison)
-        analysis.findings.previous.append(against(comparison, relation, data.contestants))
+    comparisons = [compared(other, folder, data) for other, _ in others]
+    previous = [
+        against(comparison, relation, data.contestants)
+        for comparison, (_, relation) in zip(comparisons, others, strict=True)
+    ]
     claims = folder / "claims.yaml"
-    if claims.is_file():
-        analysis.audit = audit_of(folder, claims)
-    return analysis
+    return analysis.model_copy(
+        update={
+            "other_protocols": [protocol_summary(load(folder, name)) for name in protocols],
+            "comparisons": comparisons,
+            "findings": analysis.findings.model_copy(update={"previous": previous}),
+            "audit": audit_of(folder, claims) if claims.is_file() else None,
+        }
+    )
 
 
 def analyse_arguments(parser: argparse.ArgumentParser) -> None:

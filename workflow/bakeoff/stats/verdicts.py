@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from bakeoff.runs.intervals import BlockMeans, Floats, Interval, block_means
 from bakeoff.schema.analysis import Verdict
-from bakeoff.stats.intervals import BlockMeans, Floats, Interval, block_means
 
 ALPHA = 0.05
 MARGIN = float(np.log(1.02))

@@ -139,7 +139,7 @@ class Flight:
             tiers=dict(answer.tiers) if answer else {},
             missing_tiers=answer.missing_tiers if answer else {},
             gates=judged.get("gates", {}),
-            numerics=judged.get("numerics", {}),
+            numerics=judged.get("numerics"),
             gpu_state=self.gpu_state,
             discarded=sum(self.task.discarded.get(cell.key, [])),
             warnings=list(answer.warnings) if answer else [],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bakeoff.core.bounds import bounds
 from bakeoff.files import PROJECT_ROOT, read_bytes, read_json, replace_marked, write_atomic
-from bakeoff.verify.power import GatePower
+from bakeoff.schema.gates import GatePower
 from bakeoff.verify.simulate import FILE, Observation, Simulation
 
 PAGE = PROJECT_ROOT / "docs" / "numerics.md"
@@ -111,7 +111,7 @@ def _bounds(simulation: Simulation) -> str:
 
 
 def _single_rows(simulation: Simulation) -> str:
-    rows = sum(o.numerics.active_rows for o in simulation.observations)
+    rows = sum(o.numerics.active_rows or 0 for o in simulation.observations)
     rejected = sum(o.rows.rejected for o in simulation.observations)
     return f"They would reject {rejected} of the {rows} simulated rows."
 
@@ -126,7 +126,7 @@ def _power(narrow: GatePower, full: GatePower) -> str:
         return f"{count}/{power.counted} ({count / power.counted:.1%})"
 
     rows = [
-        [f"{mutant.name}: {narrow.mistakes[mutant.name]}", *killed(narrow, mutant.name), *killed(full, mutant.name)]
+        [f"{mutant.name}: {mutant.mistake}", *killed(narrow, mutant.name), *killed(full, mutant.name)]
         for mutant in narrow.mutants
     ]
     total = [share(count, power) for power in (narrow, full) for count in (power.killed_strict, power.killed_published)]

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
-from bakeoff.core.gates import Judgement, judge
+from bakeoff.core.gates import judge
 from bakeoff.core.moe.emulate import DequantizedWeights, Inputs
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import Case, make_inputs
 from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs, route
 from bakeoff.core.moe.values import Family, Tensors, make_weights
+from bakeoff.schema.gates import GatePower, Judgement, MutantPower, Survivor
 from bakeoff.schema.solution import EXACT, Rounding
 from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
 
@@ -26,73 +26,7 @@ ROUNDING = Rounding(
     gemm1_output=("bfloat16", "fp8_block128"), intermediate=("fp8_block128",), gemm2_output=("bfloat16",)
 )
 
-REQUIRED_KILLS = 0.95  # of the wrong outputs that differ from the right one
 HONEST = ""  # the honest solution's name among the mutants
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Survivor(_Part):
-    """A mutant that must die and did not."""
-
-    mutant: str
-    workload: str
-    family: str
-
-
-class MutantPower(_Part):
-    """One mutant over all workloads and families."""
-
-    name: str
-    must_die: bool
-    """False if it is only measured."""
-    cells: int
-    """(workload, family) cells on which it was made."""
-    excluded: int
-    """Of these, output equal to the honest one bit for bit: not counted."""
-    killed_published: int
-    """Rejected by the published gate."""
-    killed_strict: int
-    """Rejected by the strict gate."""
-
-
-class GatePower(_Part):
-    """gate_power.json."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
-
-    schema_: str = Field("bakeoff/gate-power/1", alias="schema")
-    definition: str
-    """At which width it was measured."""
-    families: list[str]
-    """Value families."""
-    seed: int
-    """Seed of the values."""
-    rows: int | None
-    """Rows sampled from each workload; null if all."""
-    rounding: Rounding
-    """Roundings of the honest solution that the mutants derive from."""
-    mutants: list[MutantPower]
-    mistakes: dict[str, str]
-    """What is wrong with each mutant, by name."""
-    counted: int
-    """Cells of mutants that must die and differ from the honest output."""
-    excluded: int
-    """Cells of mutants that must die, but do not differ from it."""
-    killed_published: int
-    """Of the counted, rejected by the published gate."""
-    killed_strict: int
-    """Of the counted, rejected by the strict gate."""
-    survivors: list[Survivor]
-    """Counted cells that the strict gate passed."""
-    honest_cells: int
-    """Cells of the honest solution."""
-    honest_rejected_published: int
-    """Of these, rejected by the published gate."""
-    honest_rejected_strict: int
-    """Of these, rejected by the strict gate; more than none makes the gate useless."""
 
 
 class _Cell(NamedTuple):
@@ -140,14 +74,8 @@ def gate_power(
         seed=seed,
         rows=rows,
         rounding=rounding,
-        mistakes={mutant.name: mutant.mistake for mutant in MUTANTS},
         **_tabulate(cells),
     )
-
-
-def sufficient(found: GatePower) -> bool:
-    """Whether the strict gate kills its share and rejects no honest output."""
-    return found.killed_strict >= REQUIRED_KILLS * found.counted and not found.honest_rejected_strict
 
 
 def summary(found: GatePower) -> str:
@@ -199,6 +127,7 @@ def _mutant_power(mutant: Mutant, cells: list[_Cell]) -> MutantPower:
     return MutantPower(
         name=mutant.name,
         must_die=mutant.must_die,
+        mistake=mutant.mistake,
         cells=len(cells),
         excluded=len(cells) - len(judged),
         killed_published=sum(not outcome.published.passed for outcome in judged),

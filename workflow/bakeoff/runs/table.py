@@ -1,0 +1,225 @@
+"""The sample table: a run's journals, or a published table, as pandas frames. The one way from files to numbers.
+
+Entry points: `load` (also `bakeoff.load`), and `Journals`, from which traces and verifications are assembled. Nothing
+is written; a damaged file is an InputError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bakeoff.core.protocols import per_process_latency, primary_tier
+from bakeoff.errors import InputError
+from bakeoff.plan import read_plan
+from bakeoff.runs.journal import journal_path, read_journal
+from bakeoff.runs.published import read_published
+from bakeoff.runs.samples import COLUMNS, CellFigures, Samples
+from bakeoff.schema.gates import Numerics
+from bakeoff.schema.outcomes import Outcome
+from bakeoff.schema.plan import Plan
+from bakeoff.schema.sample import TIERS, Record
+
+# What a cell of one protocol, and one verification, is.
+CELL = ["participant", "workload", "protocol"]
+CHECK = ["participant", "workload", "family", "seed"]
+_CELL = ["solution", "role", "workload", "seq_len", "offset", "outcome", "reason"]
+_STATE = ("sm_mhz", "memory_mhz", "celsius", "watts")
+_PROCESS = [
+    *("block", "participant", "workload", "protocol", "family", "seed", "outcome", "reason", *TIERS),
+    *("calls", "discarded", *_STATE, "reasons", "started", "seconds"),
+]
+
+
+@dataclass(frozen=True)
+class SampleTable:
+    """A run as tidy frames. Times are in microseconds; NaN or None where there is none."""
+
+    samples: pd.DataFrame
+    """One row per process and workload: block, participant, workload, seq_len, protocol, outcome, a column per time
+    tier, calls, discarded, and the GPU's state during the calls (medians; clock event `reasons`)."""
+    checks: pd.DataFrame
+    """One row per verification: participant, workload, family, seed, outcome, reason, the answers of both gates and
+    the figures that they judge; the worst over blocks where values are verified in each."""
+    cells: pd.DataFrame
+    """One row per solution and workload, with the figures that are decided from: latency, its median, the reference's
+    latency and the speedup, each with its 95 % interval, and the number of blocks that they rest on."""
+
+
+def load(folder: str | Path, protocol: str | None = None) -> SampleTable:
+    """The frames of a run's folder, just made or recorded, or of a published table, which fills `cells` alone.
+
+    protocol: whose figures `cells` holds; default the run's first one.
+    """
+    folder = Path(folder)
+    if (folder / "meta.yaml").is_file():
+        table = read_published(folder)
+        outcome = Outcome.PASSED if table.meta.passed else Outcome.NOT_RUN
+        rows = [
+            (name, "contestant", what.id, what.seq_len, what.offset, outcome, None)
+            for name, what in product(table.samples.solutions, table.workloads)
+        ]
+        return SampleTable(pd.DataFrame(), pd.DataFrame(), _cell_frame(rows, table.samples))
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            folder,
+            found="neither config.json nor meta.yaml",
+            expected="a run's folder, or one of results/published/",
+            hint="give results/runs/NAME, results/recorded/NAME or results/published/NAME",
+        )
+    plan = read_plan(folder)
+    journals = Journals.read(folder, plan)
+    measured = journals.processes[journals.processes["protocol"].notna()].drop(columns=["family", "seed"])
+    sizes = {what.id: what.seq_len for what in plan.workloads}
+    measured.insert(3, "seq_len", measured["workload"].map(sizes))
+    return SampleTable(
+        samples=measured.reset_index(drop=True),
+        checks=pd.DataFrame(map(_check, journals.verifications())),
+        cells=journals.cells(protocol or plan.protocols[0]),
+    )
+
+
+@dataclass(frozen=True)
+class Journals:
+    """The final records of a run's planned cells, and the same as a frame: row n of `processes` is record n."""
+
+    plan: Plan
+    records: list[Record]
+    processes: pd.DataFrame
+
+    @classmethod
+    def read(cls, run: Path, plan: Plan) -> Journals:
+        """From every block that has a journal, by block, then participant in the plan's order."""
+        keys = {cell.key for cell in plan.cells}  # other keys belong to inputs that have changed since
+        records = [
+            record
+            for block in range(plan.blocks)
+            for who in plan.participants
+            for record in _finals(journal_path(run, block, who.name))
+            if record.key in keys
+        ]
+        return cls(plan, records, pd.DataFrame(map(_process, records), columns=_PROCESS))
+
+    def of(self, rows: Iterable[int]) -> list[Record]:
+        return [self.records[row] for row in rows]
+
+    def measured(self, protocol: str) -> pd.DataFrame:
+        """The processes' rows under one protocol."""
+        return self.processes[self.processes["protocol"] == protocol]
+
+    def verifications(self) -> Iterator[Record]:
+        """The worst record of each solution, workload and set of values, in the plan's order; the timed values count
+        under the first protocol."""
+        plan, protocol = self.plan, self.processes["protocol"]
+        judged = self.processes[protocol.isna() | (protocol == plan.protocols[0])]
+        groups = judged.groupby(CHECK, sort=False).groups
+        solutions = [who.name for who in plan.participants if who.role != "reference"]
+        workloads = [what.id for what in plan.workloads]
+        for place in product(solutions, workloads, plan.families, plan.seeds):
+            if place in groups:
+                yield worst(self.of(groups[place]))
+
+    def times(self, protocol: str) -> pd.DataFrame:
+        """Times of the PASSED processes beside the reference's of the same block and tier, in the columns of
+        `samples.COLUMNS`; a block that only one of the two has is there as well.
+
+        A cell's tier is the best one that all of its processes have, whatever became of them.
+        """
+        processes = self.measured(protocol)
+        have = processes.groupby(["participant", "workload"], sort=False)[list(TIERS)].agg(lambda us: us.notna().all())
+        tiers = [
+            (*place, primary_tier(protocol, set(have.columns[row])))
+            for place, row in zip(have.index, have.to_numpy(dtype=bool), strict=True)
+            if row.any()
+        ]
+        cells = pd.DataFrame(tiers, columns=["solution", "workload", "tier"])
+        passed = processes[processes["outcome"] == Outcome.PASSED].rename(columns={"participant": "solution"})
+        place = ["solution", "workload", "block", "tier"]
+        long = passed.melt(place[:3], list(TIERS), var_name="tier", value_name="latency_us").dropna()
+        reference = long[long["solution"] == "reference"].rename(columns={"latency_us": "reference_us"})
+        own = cells.merge(long, on=["solution", "workload", "tier"])
+        beside = cells.merge(reference.drop(columns="solution"), on=["workload", "tier"])
+        found = own.merge(beside, on=place, how="outer").assign(where="the journals")
+        return found[found["solution"] != "reference"][COLUMNS]
+
+    def samples(self, protocol: str) -> Samples:
+        """The times as arrays, of all solutions and workloads of the plan."""
+        times = self.times(protocol)
+        names = [who.name for who in self.plan.participants if who.role != "reference"]
+        workloads = [what.id for what in self.plan.workloads]
+        return Samples.of(times[times["latency_us"].notna()], names, workloads)
+
+    def cells(self, protocol: str) -> pd.DataFrame:
+        """One row per solution and workload of the plan, with the cell's figures under one protocol."""
+        groups = self.measured(protocol).groupby(["participant", "workload"], sort=False).groups
+        rows = []
+        for who, what in product(self.plan.participants, self.plan.workloads):
+            place = (who.name, what.id)
+            record = worst(self.of(groups[place])) if place in groups else None
+            outcome, reason = (record.outcome, record.reason) if record else (Outcome.NOT_RUN, None)
+            if who.role != "reference":
+                rows.append((who.name, who.role, what.id, what.seq_len, what.offset, outcome, reason))
+        return _cell_frame(rows, self.samples(protocol))
+
+
+def worst(records: Sequence[Record]) -> Record:
+    """Of the records of one cell or verification, by block: the first that did not pass, else the first. A cell passes
+    if it passed in every block."""
+    return next((record for record in records if record.outcome != Outcome.PASSED), records[0])
+
+
+def _finals(path: Path) -> Iterable[Record]:
+    """The newest record of each key; a second one after a pass is an InputError, since no finished cell is measured
+    twice."""
+    newest: dict[str, Record] = {}
+    for number, record in enumerate(read_journal(path), 1):
+        earlier = newest.get(record.key)
+        if earlier is not None and earlier.outcome == Outcome.PASSED:
+            raise InputError(
+                f"{path}:{number}",
+                found=f"a second record of {record.participant} {record.workload}, which had PASSED",
+                expected="one final record per cell",
+                hint="delete one of the two lines",
+            )
+        newest[record.key] = record
+    return newest.values()
+
+
+def _process(record: Record) -> dict[str, Any]:
+    """One process on one workload. A tier's time is what the process gives: under `robust` the median of its calls."""
+    state = record.gpu_state or {}
+    protocol = record.protocol or ""
+    times = {str(name): per_process_latency(protocol, calls) for name, calls in record.tiers.items() if calls}
+    return {
+        **{name: getattr(record, name) for name in _PROCESS if name in Record.model_fields},
+        **{name: times.get(name, np.nan) for name in TIERS},
+        "calls": max(map(len, record.tiers.values()), default=0),
+        **{name: (state.get(name) or {}).get("median", np.nan) for name in _STATE},
+        "reasons": ", ".join(state.get("reasons", [])),
+    }
+
+
+def _check(record: Record) -> dict[str, Any]:
+    return {
+        **{name: getattr(record, name) for name in (*CHECK, "outcome", "reason")},
+        **{f"{name}_gate": gate.passed for name, gate in record.gates.items()},
+        **(record.numerics or Numerics()).model_dump(),
+    }
+
+
+def _cell_frame(cells: Sequence[tuple[Any, ...]], samples: Samples) -> pd.DataFrame:
+    """cells: in the order of `samples`, by solution, then workload. One that did not pass has no figures."""
+    frame, figures = pd.DataFrame(cells, columns=_CELL), CellFigures.of(samples)
+    passed = (frame["outcome"] == Outcome.PASSED).to_numpy()
+    times = {"latency": figures.latency, "median": figures.median, "reference": figures.reference}
+    known = {f"{name}{{}}_us": times[name] for name in times} if samples.times_known else {}
+    for name, interval in {**known, "speedup{}": figures.speedup}.items():
+        for end, logs in (("", interval.value), ("_low", interval.low), ("_high", interval.high)):
+            frame[name.format(end)] = np.where(passed, np.exp(logs).ravel(), np.nan)
+    return frame.assign(blocks=np.where(passed, figures.blocks.ravel(), 0))
