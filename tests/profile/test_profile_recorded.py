@@ -23,12 +23,13 @@ from bakeoff.files import PROJECT_ROOT
 from bakeoff.profile import counters, cupti, ncu, nsys, stages
 from bakeoff.profile.check import MAPPED_AT_LEAST
 from bakeoff.profile.stage_floors import L2_BYTES, stage_floors
-from bakeoff.profile.stages import Breakdown, break_down, representative
+from bakeoff.profile.stages import cell_profile
 from bakeoff.profile.timeline import calls
+from bakeoff.schema.profile import CellProfile
 from bakeoff.traces.store import TraceRoot
 from support.profile_captures import timeline, write_cupti, write_ncu, write_nsys
 from support.profile_runs import GPU
-from support.profile_shrink import of_workloads, shrink_csv, shrink_jsonl, shrink_report, shrink_sqlite, without_folders
+from support.profile_shrink import of_workloads, shrink_csv, shrink_jsonl, shrink_sqlite, without_folders
 
 RECORDED = Path(__file__).parent / "recorded"
 SOLUTIONS = ("deepgemm_moe", "triton_fused_moe_v2")
@@ -38,16 +39,12 @@ READERS: dict[str, Any] = {
     "nsys.sqlite": nsys.read,
     "cupti.jsonl": cupti.read,
     "ncu.csv": lambda path: ncu.read_csv(path, METRICS),
-    "ncu-rep": lambda path: ncu.read_report(path, METRICS),
 }
-REPORT = RECORDED / "deepgemm_moe.ncu-rep"
 TIMELINES = [f"{solution}.{suffix}" for solution in SOLUTIONS for suffix in ("nsys.sqlite", "cupti.jsonl")]
-FILES = [*TIMELINES, *(f"{solution}.ncu.csv" for solution in SOLUTIONS), REPORT.name]
+FILES = [*TIMELINES, *(f"{solution}.ncu.csv" for solution in SOLUTIONS)]
 
 
 def reader(path: Path) -> Any:
-    if path.suffix == ".ncu-rep":
-        pytest.importorskip("ncu_report", reason="needs NVIDIA's package: pip install ncu-report")
     return READERS[path.name.split(".", 1)[1]]
 
 
@@ -62,15 +59,20 @@ def spec_of(name: str) -> SolutionSpec:
     return read_spec(PROJECT_ROOT / "solutions" / name.split(".")[0])
 
 
-def read(name: str) -> dict[str, Breakdown]:
+def read(name: str) -> dict[str, CellProfile]:
     """The call that stands for each workload of a recorded timeline."""
     rules, path = spec_of(name).stages, RECORDED / name
-    found: dict[str, list[Breakdown]] = {}
-    for call in calls(reader(path)(path)):
-        one = break_down(call, rules)
-        assert one is not None, f"{call.mark} started nothing"
-        found.setdefault(call.mark.workload, []).append(one)
-    return {workload: representative(each) for workload, each in found.items()}
+    recorded, found = calls(reader(path)(path)), {}
+    for workload in WORKLOADS:
+        mine = [call for call in recorded if call.mark.workload == workload]
+        cell = cell_profile(mine, rules, solution=name.split(".")[0], workload=workload, key="k", tier="nsys")
+        assert cell is not None and cell.calls == len(mine), f"{workload} started nothing"
+        found[workload] = cell
+    return found
+
+
+def us(cell: CellProfile, stage: str) -> float:
+    return next(one.us for one in cell.stages if one.stage == stage)
 
 
 def floors_of(name: str, workload: str) -> dict[str, Any]:
@@ -85,13 +87,11 @@ def floors_of(name: str, workload: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", TIMELINES)
 def test_a_recorded_timeline_is_mapped_and_adds_up(name: str) -> None:
     found = read(name)
-    assert set(found) == WORKLOADS
     for workload, one in found.items():
-        stray = [kernel.name for kernel in one.kernels if not kernel.mapped]
-        assert one.mapped_us >= MAPPED_AT_LEAST * one.busy_us, f"{workload}: {stray}"
-        assert sum(one.stages_us.values()) == pytest.approx(one.busy_us, rel=1e-9)
-        assert one.stages_us["gemm1"] > one.stages_us["gemm2"] > 0 and one.stages_us["routing"] > 0
-        assert one.host_gap_us == 0 and one.busy_us < one.span_us < one.busy_us + 2 * one.launches
+        assert one.mapped_share >= MAPPED_AT_LEAST, f"{workload}: {one.unmapped}"
+        assert sum(stage.us for stage in one.stages) == pytest.approx(one.busy_us, abs=1e-3)
+        assert us(one, "gemm1") > us(one, "gemm2") > 0 and us(one, "routing") > 0
+        assert one.host_gap_share == 0 and one.busy_us < one.span_us < one.busy_us + 2 * one.launches
         assert one.launches == {"deepgemm_moe": 6, "triton_fused_moe_v2": 8}[name.split(".")[0]]
 
 
@@ -111,8 +111,9 @@ def test_both_recorded_timelines_tell_the_same_story(solution: str) -> None:
 @pytest.mark.parametrize("name", TIMELINES)
 def test_no_recorded_stage_beats_its_floor(name: str) -> None:
     for workload, one in read(name).items():
+        runs = {stage.stage: stage.run_us for stage in one.stages}
         for stage, floor in floors_of(name, workload).items():
-            assert floor.us(PEAKS[GPU]) <= one.stages_run_us[stage], f"{workload} {stage}"
+            assert floor.us(PEAKS[GPU]) <= runs[stage], f"{workload} {stage}"
 
 
 @pytest.mark.parametrize("solution", SOLUTIONS)
@@ -128,20 +129,10 @@ def test_recorded_counters_are_whole_and_no_stage_moves_less_than_its_floor(solu
         floors = floors_of(solution, workload)
         for stage, floor in floors.items():
             total = counters.summarize([kernel for kernel, (own, _) in zip(mine, staged, strict=True) if own == stage])
-            assert total.dram_bytes is not None and total.dram_share is not None and total.tensor_share is not None
-            assert total.dram_bytes >= floor.bytes, f"{workload} {stage}"
-            assert 0 <= total.tensor_share <= 1 and 0 <= total.dram_share <= 1
-            assert total.local_accesses is None, "a metric that was not counted is n/a"
-
-
-def test_the_recorded_report_reads_as_its_table() -> None:
-    ours, table = reader(REPORT)(REPORT), ncu.read_csv(REPORT.with_suffix(".ncu.csv"), METRICS)
-    assert [(one.workload, one.call) for one in ours] == [(one.workload, one.call) for one in table]
-    for one, printed in zip(ours, table, strict=True):
-        for name, value in printed.metrics.items():
-            assert one.metrics[name] == (None if value is None else pytest.approx(value, abs=0.006, rel=1e-3)), name
-    rules = spec_of(REPORT.name).stages
-    assert stages.assign([one.kernel for one in ours], rules) == stages.assign([one.kernel for one in table], rules)
+            assert None not in (total["dram_bytes"], total["dram_share"], total["tensor_share"])
+            assert total["dram_bytes"] >= floor.bytes, f"{workload} {stage}"
+            assert 0 <= total["tensor_share"] <= 1 and 0 <= total["dram_share"] <= 1
+            assert total["local_accesses"] is None, "a metric that was not counted is n/a"
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
@@ -177,14 +168,6 @@ def test_recorded_files_of_another_version_are_refused(tmp_path: Path) -> None:
     )
     before_nvtx = altered("deepgemm_moe.ncu.csv", tmp_path, old=b"Push/Pop_Range", new=b"NVTX")
     assert "columns ID" in refused(before_nvtx).found
-    assert "of a version" in refused(altered(REPORT.name, tmp_path, old=b"NVR\0", new=b"NVS\0")).found
-
-
-def test_nvidias_reader_ignores_the_number_of_the_reports_format(tmp_path: Path) -> None:
-    """So a newer report is either understood or has no kernels; both are covered."""
-    header = b"NVR\0\2\0\0\0\x08"  # then the number
-    newer = altered(REPORT.name, tmp_path, old=header + b"\x07", new=header + b"\x63")
-    assert reader(newer)(newer) == reader(REPORT)(REPORT)
 
 
 def test_recorded_files_of_a_refused_capture_say_who_refused(tmp_path: Path) -> None:
@@ -202,8 +185,6 @@ def test_recorded_files_of_a_refused_capture_say_who_refused(tmp_path: Path) -> 
     assert "ERR_NVGPUCTRPERM" in str(ncu.refusal(denied.read_text()))
     with pytest.raises(InputError, match="ERR_NVGPUCTRPERM"):
         ncu.read_csv(denied, METRICS)
-    shrink_report(REPORT, tmp_path / REPORT.name, [])  # ncu writes no report, or one without kernels
-    assert "without kernels" in refused(tmp_path / REPORT.name).found
 
 
 @pytest.mark.parametrize(("backend", "chip"), counters.CHIPS.items())

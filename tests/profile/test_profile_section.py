@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bakeoff.core.moe.floors import PEAKS, Peak
@@ -12,10 +13,11 @@ from bakeoff.files import canonical_json, pretty_json
 from bakeoff.profile import explain, section
 from bakeoff.profile.check import check, check_profile
 from bakeoff.profile.stage_floors import stage_floors
-from bakeoff.schema.profile import Failure, HostTime
+from bakeoff.schema.profile import HostTime, SolutionProfile
 from bakeoff.schema.solution import Rounding
 from bakeoff.traces.models import RoutingStats
-from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, write_run
+from pydantic import ValidationError
+from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, stages, write_run
 from support.profile_runs import GPU
 
 V3, TRITON, FLASHINFER = "cutedsl_moe_fp8_v3", "triton_fused_moe_v2", "flashinfer_moe"
@@ -54,7 +56,7 @@ def test_a_cells_facts_are_its_summary_over_its_floor(tmp_path: Path) -> None:
 
 def test_a_stages_floor_is_compared_with_the_time_at_which_it_runs(tmp_path: Path) -> None:
     running = {name: 2 * us for name, us in {**dict.fromkeys(section.STAGES, 0.0), **PLAIN}.items()}
-    one = found(write_run(tmp_path, [profile(TRITON, [cell("T901_o96", stages_run_us=running)])])).cells[0]
+    one = found(write_run(tmp_path, [profile(TRITON, [cell("T901_o96", stages=stages(PLAIN, running))])])).cells[0]
     gemm1 = next(stage for stage in one.stages if stage.stage == "gemm1")
     assert gemm1.floor_us and (gemm1.us, gemm1.run_us) == (PLAIN["gemm1"], 2 * PLAIN["gemm1"])
     assert gemm1.floor_share == pytest.approx(gemm1.floor_us / gemm1.run_us, abs=1e-5)
@@ -98,7 +100,7 @@ def test_the_worst_cell_is_the_one_farthest_from_its_floor(tmp_path: Path) -> No
 
 def test_coverage_counts_cells_counters_and_failures(tmp_path: Path) -> None:
     lost = profile(V3, [cell("T1_o32", counted={}), cell("T80_o96", mapped_share=0.9)])
-    lost = lost.model_copy(update={"failures": [Failure(workload="T901_o96", reason="Traceback\nRuntimeError: no")]})
+    lost = lost.model_copy(update={"failures": {"T901_o96": "Traceback\nRuntimeError: no"}})
     result = {one.solution: one for one in found(write_run(tmp_path, [lost])).coverage}
     assert (result[V3].due, result[V3].profiled, result[V3].counted, result[V3].mapped_least) == (5, 2, 1, 0.9)
     assert result[V3].failures == {"T901_o96": "RuntimeError: no"} and result[TRITON].profiled == 0
@@ -169,13 +171,13 @@ def test_every_flaw_of_a_profile_is_found(tmp_path: Path) -> None:
     good = cell("T1_o32")
     assert codes(good) == []
     assert codes() == ["not_profiled"]
-    assert codes(failures=[Failure(workload="T1_o32", reason="why")]) == ["failed"]
+    assert codes(failures={"T1_o32": "why"}) == ["failed"]
     assert codes(good.model_copy(update={"mapped_share": 0.979, "unmapped": ["k"]})) == ["unmapped"]
     stray = [kernel.model_copy(update={"mapped": kernel.stage != "combine"}) for kernel in good.kernels]
     assert codes(good.model_copy(update={"kernels": stray})) == ["unmapped"], "the share is not taken on trust"
     assert codes(good.model_copy(update={"mapped_share": 0.98})) == []
-    assert codes(good.model_copy(update={"stages_us": {**good.stages_us, "other": 1.2}})) == []
-    assert codes(good.model_copy(update={"stages_us": {**good.stages_us, "other": 1.4}})) == ["stage_sum"]
+    assert codes(good.model_copy(update={"stages": stages({**PLAIN, "other": 1.2})})) == []
+    assert codes(good.model_copy(update={"stages": stages({**PLAIN, "other": 1.4})})) == ["stage_sum"]
     assert codes(good.model_copy(update={"span_us": good.span_us * 1.02})) == ["span"]
 
 
@@ -224,9 +226,45 @@ def test_a_profile_from_another_model_of_gpu_is_found(tmp_path: Path) -> None:
 def test_a_document_of_another_version_is_an_input_error(tmp_path: Path) -> None:
     run = write_run(tmp_path, everyone())
     path = run / "profile" / f"{V3}.json"
-    path.write_bytes(path.read_bytes().replace(b"bakeoff/profile/1", b"bakeoff/profile/2"))
+    path.write_bytes(path.read_bytes().replace(b"bakeoff/profile/2", b"bakeoff/profile/3"))
     with pytest.raises(InputError, match="schema"):
         check(run)
+
+
+def format_1(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell as format 1 had it."""
+    counted = {"total": {"kernels": 6, "dram_bytes": 9.0, "dram_share": 0.5}, "missing": []}
+    counted["stages"] = {"gemm1": {"kernels": 1, "l2_bytes": 4.0, "dram_bytes": 8.0, "occupancy": 0.25}}
+    kept = ("workload", "key", "tier", "calls", "busy_us", "span_us", "launches", "syncs", "host_us", "mapped_share")
+    return {
+        **{name: cell[name] for name in (*kept, "unmapped", "kernels")},
+        "busy_range_us": [1.0, 2.0],
+        "host_gap_us": 4.0,
+        "device_gap_us": 6.0,
+        "stages_us": {one["stage"]: one["us"] for one in reversed(cell["stages"])},
+        "stages_run_us": {one["stage"]: one["us"] + 1 for one in cell["stages"]},
+        "counters": counted,
+        "counters_missing": None,
+    }
+
+
+def test_a_document_of_format_1_reads_as_one_of_today() -> None:
+    now = profile(V3, [cell("T1_o32")])
+    old = now.model_dump(mode="json", by_alias=True)
+    failures = [{"workload": "T901_o96", "reason": "why"}]
+    old |= {"schema": "bakeoff/profile/1", "cells": [format_1(old["cells"][0])], "failures": failures}
+    found = SolutionProfile.model_validate(old)
+    assert found.failures == {"T901_o96": "why"} and found.schema_ == "bakeoff/profile/2"
+    one, new = found.cells[0], now.cells[0]
+    assert (one.solution, one.busy_us, one.kernels, one.counted) == (V3, new.busy_us, new.kernels, True)
+    assert one.gap_share == round(10 / one.span_us, 6) and one.host_gap_share == round(4 / one.span_us, 6)
+    assert [stage.stage for stage in one.stages] == [stage.stage for stage in new.stages], "in pipeline order"
+    gemm1 = next(stage for stage in one.stages if stage.stage == "gemm1")
+    assert (gemm1.us, gemm1.run_us, gemm1.launches, gemm1.share) == (60.0, 61.0, 1, round(60 / 130, 6))
+    assert (one.dram_bytes, gemm1.dram_bytes, gemm1.dram_share, gemm1.occupancy) == (9.0, 8.0, None, 0.25)
+    broken = {name: value for name, value in old["cells"][0].items() if name != "stages_run_us"}
+    with pytest.raises(ValidationError, match="no whole document of format 1"):
+        SolutionProfile.model_validate({**old, "cells": [broken]})
 
 
 # -- the text for a kernel developer

@@ -13,7 +13,7 @@ from bakeoff.errors import InputError
 from bakeoff.profile import cupti, nsys
 from bakeoff.profile.stages import break_down
 from bakeoff.profile.timeline import Timeline, calls, display_name
-from support.profile_captures import GEMM, RULES, timeline, write_cupti, write_nsys
+from support.profile_captures import ABOUT, GEMM, RULES, timeline, write_cupti, write_nsys
 
 
 def refused(reader: object, path: Path) -> InputError:
@@ -50,7 +50,9 @@ def test_a_capture_reads_back_whole(tier: SimpleNamespace) -> None:
     found = tier.read(tier.write(made))
     assert found.source == tier.name
     assert as_read(found) == as_read(made)
-    assert [break_down(call, RULES) for call in calls(found)] == [break_down(call, RULES) for call in calls(made)]
+    assert [break_down(call, RULES, **ABOUT) for call in calls(found)] == [
+        break_down(call, RULES, **ABOUT) for call in calls(made)
+    ]
 
 
 def test_a_missing_file_is_an_input_error(tier: SimpleNamespace, tmp_path: Path) -> None:
@@ -105,6 +107,24 @@ def test_an_export_that_names_no_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("DROP TABLE META_DATA_EXPORT")
     assert "version none" in refused(nsys.read, path).found
+
+
+def test_an_export_is_read_wherever_it_lies(tmp_path: Path) -> None:
+    for name in ("a#b", "a?b", "a%41b", "a b"):
+        (tmp_path / name).mkdir()
+        assert as_read(nsys.read(write_nsys(tmp_path / name / "a.sqlite", timeline()))) == as_read(timeline())
+
+
+def test_a_graph_that_was_traced_as_a_whole_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = write_nsys(tmp_path / "a.sqlite", timeline())
+    with sqlite3.connect(path) as database:
+        database.execute(f"CREATE TABLE {nsys.GRAPHS} (start INTEGER, end INTEGER, correlationId INTEGER)")
+        database.commit()
+        assert nsys.read(path).activities, "without such a graph the table is empty"
+        database.execute(f"INSERT INTO {nsys.GRAPHS} VALUES (0, 1, 1)")
+    error = refused(nsys.read, path)
+    assert "traced as a whole" in error.found and "--cuda-graph-trace=node" in error.hint
+    assert "--cuda-graph-trace=node" in nsys.capture_command("nsys", path, [])
 
 
 def test_a_refused_cuda_trace_shows_what_the_profiler_said(tmp_path: Path) -> None:
@@ -244,7 +264,7 @@ def fake_cupti(monkeypatch: pytest.MonkeyPatch) -> FakeCupti:
 
 
 def test_the_recorder_writes_what_its_reader_reads(fake_cupti: FakeCupti, tmp_path: Path) -> None:
-    recorder = cupti.Recorder(tmp_path / "a.jsonl", "GPU")
+    recorder = cupti.TimelineRecorder(tmp_path / "a.jsonl", "GPU")
     fake_cupti.launch("warmup", 1)
     with recorder.mark("T1_o32", 0):
         fake_cupti.launch("_Z4kernv", 2)
@@ -277,7 +297,7 @@ def test_the_recorder_writes_what_its_reader_reads(fake_cupti: FakeCupti, tmp_pa
 def test_a_denied_recorder_leaves_the_reason_in_its_file(fake_cupti: FakeCupti, tmp_path: Path) -> None:
     fake_cupti.denied = True
     with pytest.raises(FakeCupti.cuptiError):
-        cupti.Recorder(tmp_path / "a.jsonl", "GPU")
+        cupti.TimelineRecorder(tmp_path / "a.jsonl", "GPU")
     assert "INSUFFICIENT_PRIVILEGES" in refused(cupti.read, tmp_path / "a.jsonl").found
 
 

@@ -10,7 +10,7 @@ from bakeoff.report.render import lexicon
 from bakeoff.report.roofline import over_intensity
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
-from bakeoff.schema.profile import Ceilings, CellSection
+from bakeoff.schema.profile import Ceilings, CellProfile
 from support import constructed
 
 WORDS = Words(title="t", description="d", x="FLOP/byte", y="TFLOP/s")
@@ -22,7 +22,7 @@ def drawn(cells: dict[str, object] | None = None, **section: object) -> str:
     """The wide drawing of a run whose profiled cells and section have these fields."""
     a = constructed.profiled_run()
     assert a.profiles is not None
-    found = [CellSection.model_validate(one.model_dump() | (cells or {})) for one in a.profiles.cells]
+    found = [CellProfile.model_validate(one.model_dump() | (cells or {})) for one in a.profiles.cells]
     a = a.model_copy(update={"profiles": a.profiles.model_copy(update={"cells": found, **section})})
     chart = str(over_intensity(View(a, lexicon(html_environment())), WORDS))
     return chart[: chart.index('class="narrow"')] if chart else ""

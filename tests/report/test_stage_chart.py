@@ -11,7 +11,7 @@ from bakeoff.report.render import lexicon
 from bakeoff.report.stage_chart import over_seq_len
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import View
-from bakeoff.schema.profile import CellSection
+from bakeoff.schema.profile import CellProfile
 from support import constructed
 
 RECT = re.compile(r'<rect class="st (\w+)" x="([\d.]+)" y="(-?[\d.]+)" width="[\d.]+" height="([\d.]+)">')
@@ -22,7 +22,7 @@ def drawn(**changes: object) -> str:
     """The chart of a run whose profiled cells have these fields."""
     a = constructed.profiled_run()
     assert a.profiles is not None
-    cells = [CellSection.model_validate(one.model_dump() | changes) for one in a.profiles.cells]
+    cells = [CellProfile.model_validate(one.model_dump() | changes) for one in a.profiles.cells]
     a = a.model_copy(update={"profiles": a.profiles.model_copy(update={"cells": cells})})
     return str(over_seq_len(View(a, lexicon(html_environment())), WORDS))
 

@@ -17,6 +17,7 @@ from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, mark_name
 from bakeoff.schema.solution import StageRule
 
 US = 1000  # ns
+ABOUT = {"solution": "nobody", "workload": "T1_o32", "key": "key", "tier": "nsys"}  # of a cell that captures give
 RULES = [
     StageRule(kernel="^route_", stage="routing"),
     StageRule(kernel="^swiglu_", stage="activation_quant"),

@@ -10,7 +10,7 @@ from bakeoff.files import pretty_json
 from bakeoff.plan import make_plan
 from bakeoff.profile.stages import STAGES
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.profile import NOT_COUNTED, CellCounters, CellProfile, Counters, Kernel, SolutionProfile
+from bakeoff.schema.profile import NOT_COUNTED, CellProfile, Counters, KernelProfile, SolutionProfile, StageProfile
 from support.profile_runs import CEILINGS, GPU
 
 WORKLOADS = ["T1_o32", "T80_o96", "T901_o96", "T11948_o128", "T14107_o32"]
@@ -46,15 +46,26 @@ def counters(
     dram_bytes: float | None = 1e6, dram_share: float | None = 0.5, tensor_share: float | None = 0.3
 ) -> Counters:
     return Counters(
-        kernels=1,
-        duration_us=10.0,
-        dram_bytes=dram_bytes,
-        l2_bytes=2e6,
-        dram_share=dram_share,
-        tensor_share=tensor_share,
-        occupancy=0.4,
-        local_accesses=0.0,
+        dram_bytes=dram_bytes, dram_share=dram_share, tensor_share=tensor_share, occupancy=0.4, local_accesses=0.0
     )
+
+
+def stages(
+    times: dict[str, float], runs: dict[str, float] | None = None, counted: dict[str, Counters] | None = None
+) -> list[StageProfile]:
+    """All seven; without running times they run for as long as they are busy."""
+    busy, runs, counted = sum(times.values()) or 1.0, runs or times, counted or {}
+    return [
+        StageProfile(
+            stage=stage,
+            us=times.get(stage, 0.0),
+            run_us=runs.get(stage, 0.0),
+            share=times.get(stage, 0.0) / busy,
+            launches=int(times.get(stage, 0.0) > 0),
+            **counted.get(stage, Counters()).model_dump(),
+        )
+        for stage in STAGES
+    ]
 
 
 def cell(
@@ -68,28 +79,29 @@ def cell(
     times = {**dict.fromkeys(STAGES, 0.0), **(PLAIN if stages_us is None else stages_us)}
     busy = sum(times.values())
     kernels = [
-        Kernel(name=f"{stage}_kernel", stage=stage, mapped=True, launches=1, us=us) for stage, us in times.items() if us
-    ]  # type: ignore[arg-type]
+        KernelProfile(name=f"{stage}_kernel", stage=stage, mapped=True, launches=1, us=us)  # type: ignore[arg-type]
+        for stage, us in times.items()
+        if us
+    ]
+    total = counters() if counted is not None else Counters()
     values = {
+        "solution": "nobody",
         "workload": workload,
         "key": "k",
         "tier": "nsys",
         "calls": 5,
-        "busy_range_us": (busy, busy),
         "busy_us": busy,
         "span_us": busy + gap_us,
-        "host_gap_us": 0.0,
-        "device_gap_us": gap_us,
+        "gap_share": round(gap_us / (busy + gap_us), 6),
+        "host_gap_share": 0.0,
         "launches": launches,
         "syncs": 0,
         "host_us": 20.0,
         "mapped_share": 1.0,
-        "unmapped": [],
-        "stages_us": times,
-        "stages_run_us": times,
+        "stages": stages(times, counted=counted),
         "kernels": kernels,
-        "counters": CellCounters(total=counters(), stages=counted, missing=[]) if counted is not None else None,
         "counters_missing": None if counted is not None else NOT_COUNTED,
+        **total.model_dump(),
         **more,
     }
     return CellProfile.model_validate(values)
@@ -104,9 +116,9 @@ def profile(solution: str, cells: list[CellProfile], backend: str = "sm_90a", gp
         gpu=gpu,
         tools={"nsys": "1"},
         tiers_missing={},
-        ceilings=CEILINGS,  # type: ignore[arg-type]
-        cells=cells,
-        failures=[],
+        ceilings=CEILINGS,
+        cells=[one.model_copy(update={"solution": solution}) for one in cells],
+        failures={},
     )
 
 

@@ -4,8 +4,7 @@ reads.
 usage: python tests/support/profile_shrink.py RUN/profile/raw/SOLUTION/TIER-00 tests/profile/recorded SOLUTION WORKLOAD
 [WORKLOAD ...]
 
-Names, host names and paths of the recording machine go: tables, columns and binaries that are not read are dropped. The
-run's first workload must be among those that are kept: the first kernel of a .ncu-rep file holds the strings of all.
+Names, host names and paths of the recording machine go: tables and columns that are not read are dropped.
 """
 
 from __future__ import annotations
@@ -127,29 +126,6 @@ def shrink_csv(source: Path, target: Path, workloads: Sequence[str]) -> None:
     target.write_text(stream.getvalue())
 
 
-def shrink_report(source: Path, target: Path, workloads: Sequence[str]) -> None:
-    """Keep some workloads' kernels of a .ncu-rep file, and no binaries.
-
-    The format is not documented; seen in files of Nsight Compute 2025.3: "NVR" and a zero byte, a header, then blocks.
-    Header, block headers and parts of a block's payload are protocol buffers with their length before them (32 bits,
-    little-endian). A block header counts its parts: binaries (field 1) and kernels (field 2); field 4 are strings,
-    field 5 is the payload's length.
-    """
-    data = source.read_bytes()
-    place = 8 + _length(data, 4)
-    kept = [data[:place]]
-    while place < len(data):
-        header = place + 4 + _length(data, place)
-        found = _fields(data[place + 4 : header])
-        end = header + int(found.get(5, 0))
-        block = data[place:end]
-        mark = parse_mark(block.decode("latin-1"))
-        if not found.get(1) and (mark is None or mark[0] in workloads):
-            kept.append(block)
-        place = end
-    target.write_bytes(without_folders(b"".join(kept)))
-
-
 def without_folders(data: bytes) -> bytes:
     """The same bytes with the folders of absolute paths struck out; as long as before, for lengths stand before all
     texts."""
@@ -160,31 +136,6 @@ def shrink_listing(source: Path, target: Path) -> None:
     """Keep the rows of `ncu --query-metrics` that show which of the kinds of metrics we ask for a chip has."""
     rows = source.read_text().splitlines(keepends=True)
     target.write_text("".join(row for row in rows if row.startswith(LISTED)))
-
-
-def _length(data: bytes, place: int) -> int:
-    return int.from_bytes(data[place : place + 4], "little")
-
-
-def _fields(data: bytes) -> dict[int, int]:
-    """The numbers of a protocol buffer by field; of fields with a length, the length."""
-    found, place = {}, 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        assert key & 7 in (0, 2), f"wire type {key & 7}"
-        found[key >> 3], place = _varint(data, place)
-        if key & 7 == 2:
-            place += found[key >> 3]
-    return found
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value, shift = 0, 0
-    while True:
-        value |= (data[place] & 127) << shift
-        shift, place = shift + 7, place + 1
-        if data[place - 1] < 128:
-            return value, place
 
 
 def of_workloads(lines: Timeline, workloads: Sequence[str]) -> list[tuple[str, int, list[str]]]:
@@ -202,7 +153,6 @@ def main(arguments: list[str]) -> None:
         "timeline.sqlite": ("nsys.sqlite", shrink_sqlite),
         "records.jsonl": ("cupti.jsonl", shrink_jsonl),
         "counters.csv": ("ncu.csv", shrink_csv),
-        "counters.ncu-rep": ("ncu-rep", shrink_report),
     }
     for name, (suffix, shrink) in shrinkers.items():
         source = Path(raw) / name

@@ -19,12 +19,13 @@ from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_json, write_atomic
 from bakeoff.plan import read_plan
+from bakeoff.profile import due
 from bakeoff.profile.check import coverage
-from bakeoff.profile.ledger import Ledger
+from bakeoff.profile.collect import Collection
 from bakeoff.profile.process import GRACE_S, commands, make_piece, run_piece
 from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, judge
 from bakeoff.runs.block_run import say
-from bakeoff.schema.plan import Participant, Plan
+from bakeoff.schema.plan import Plan
 from bakeoff.schema.profile import Ceilings
 
 Say = Callable[[str], None]
@@ -39,14 +40,15 @@ def profile_run(
     tell: Say = say,
 ) -> int:
     """Profile what is due of a run; returns how many cells are left for the next call (time limit). None stands for
-    all, or for
-    what the run's configuration says."""
+    all, or for what the run's configuration says."""
     deadline = None if limit_s is None else time.monotonic() + limit_s
     run = run.resolve()
     plan = read_plan(run)
-    if not _wanted(plan, requested, tell):
+    if not due.wanted(plan, requested):
+        why = "the cpu backend has no GPU time to explain" if plan.backend == "cpu" else "the configuration says `none`"
+        tell(f"profile  nothing to do: {why}")
         return 0
-    chosen_solutions, due = _participants(plan, solutions), _due_workloads(plan, workloads)
+    chosen_solutions, names = due.solutions(plan, solutions), due.workloads(plan, workloads)
     facts = gather()
     tiers = judge(facts)
     chosen = choose(requested or plan.profile.tier, tiers)
@@ -58,8 +60,9 @@ def profile_run(
     ):
         ceilings = _ceilings(run, tell)
         for who in chosen_solutions:
-            ledger = Ledger(run, plan, who, facts, tiers, ceilings)
-            left += max(_complete(run, ledger, tier, due, deadline, requested, tell) for tier in (HOST, *chosen))
+            collection = Collection(run, plan, who, facts, tiers, ceilings)
+            tasks = (_complete(run, collection, tier, names, deadline, requested, tell) for tier in (HOST, *chosen))
+            left += max(tasks)
     if not left:
         _write_manifest(run, plan)
     return left
@@ -69,38 +72,41 @@ def planned(
     run: Path, solutions: Sequence[str] | None, workloads: Sequence[str] | None, requested: str | None, tell: Say = say
 ) -> list[list[str]]:
     """The commands that `profile_run` would start if all goes well; which tiers this host has is told. A tool that it
-    lacks is shown by
-    its plain name."""
+    lacks is shown by its plain name."""
     run = run.resolve()
     plan = read_plan(run)
-    wanted = requested or plan.profile.tier
-    if plan.backend == "cpu" or wanted == "none":
+    if not due.wanted(plan, requested):
         return []
-    facts = gather(trial=False)
+    wanted, facts = requested or plan.profile.tier, gather(trial=False)
     tiers = judge(facts)
     timeline: Name = "cupti" if wanted == "cupti" or (wanted != "nsys" and not tiers["nsys"].usable) else "nsys"
     names: list[Name] = [timeline] if wanted in ("nsys", "cupti") else [timeline, "ncu"]
     _tell_tiers(tiers, [tiers[name] for name in names], tell)
-    known = {**tiers, HOST.name: HOST}
-    due, found = _due_workloads(plan, workloads), []
-    for who in _participants(plan, solutions):
-        ledger = Ledger(run, plan, who, facts, tiers, None)
-        new = ledger.pending(timeline, due)
-        for name in (HOST.name, *names):
-            after = new if name == "ncu" else []  # counters are owed once there is a timeline
-            pending = [workload for workload in due if workload in after or workload in ledger.pending(name, due)]
+    asked, found = due.workloads(plan, workloads), []
+    for who in due.solutions(plan, solutions):
+        collection = Collection(run, plan, who, facts, tiers, None)
+        new = collection.pending(timeline, asked)
+        for tier in (HOST, *(tiers[name] for name in names)):
+            after = new if tier.name == "ncu" else []  # counters are owed once there is a timeline
+            pending = [name for name in asked if name in after or name in collection.pending(tier.name, asked)]
             if pending:
-                found += commands(make_piece(run, plan, who, facts, known[name], pending, None))
+                found += commands(make_piece(run, plan, who, facts, tier, pending, None))
     return found
 
 
 def _complete(
-    run: Path, ledger: Ledger, tier: Tier, due: Sequence[str], deadline: float | None, requested: str | None, tell: Say
+    run: Path,
+    collection: Collection,
+    tier: Tier,
+    names: Sequence[str],
+    deadline: float | None,
+    requested: str | None,
+    tell: Say,
 ) -> int:
     """Run what one tier owes for one solution; returns how many cells are left when time is up. A process that dies
-    costs the cell
-    it was at: the rest goes on in a new one."""
-    head, pending = f"profile  {ledger.who.name}  {tier.name}", ledger.pending(tier.name, due)
+    costs the cell it was at: the rest goes on in a new one."""
+    plan, who, facts = collection.plan, collection.who, collection.facts
+    head, pending = f"profile  {who.name}  {tier.name}", collection.pending(tier.name, names)
     while pending:
         remaining_s = None if deadline is None else deadline - time.monotonic()
         if remaining_s is not None and remaining_s <= 0:
@@ -108,17 +114,17 @@ def _complete(
             return len(pending)
         tell(f"{head}: {len(pending)} cells in one process")
         begun = time.monotonic()
-        piece = make_piece(run, ledger.plan, ledger.who, ledger.facts, tier, pending, remaining_s)
-        run_piece(piece, ledger.plan.timeout_s, ledger.facts.gpu_uuid)
+        piece = make_piece(run, plan, who, facts, tier, pending, remaining_s)
+        run_piece(piece, plan.timeout_s, facts.gpu_uuid)
         try:
-            ledger.take(piece)
+            collection.take(piece)
         except InputError as error:
             if tier.name == "ncu" and requested == "ncu":
                 raise
             tell(f"{head}: {error}")
         finally:
-            ledger.write()
-        after = ledger.pending(tier.name, due)
+            collection.write()
+        after = collection.pending(tier.name, names)
         tell(f"{head}: {len(pending) - len(after)} cells settled in {time.monotonic() - begun:.0f} s")
         if len(after) == len(pending) and deadline is None:
             raise InputError(piece.log, "a process that neither did nor failed any cell", "progress", "read the log")
@@ -128,41 +134,10 @@ def _complete(
 
 def _write_manifest(run: Path, plan: Plan) -> None:
     """Close the profile: written if every due cell of every solution is profiled or has failed."""
-    profiled, failed, due = coverage(run, plan)
-    if profiled + failed == due:
-        document = {"schema": "bakeoff/profiled/1", "due": due, "profiled": profiled, "failed": failed}
+    profiled, failed, asked = coverage(run, plan)
+    if profiled + failed == asked:
+        document = {"schema": "bakeoff/profiled/1", "due": asked, "profiled": profiled, "failed": failed}
         write_atomic(run / "profile" / "manifest.json", pretty_json(document))
-
-
-def _wanted(plan: Plan, requested: str | None, tell: Say) -> bool:
-    if plan.backend == "cpu":
-        tell("profile  nothing to do: the cpu backend has no GPU time to explain")
-        return False
-    if (requested or plan.profile.tier) == "none":
-        tell("profile  nothing to do: the configuration says `profile: {tier: none}`")
-        return False
-    return True
-
-
-def _participants(plan: Plan, names: Sequence[str] | None) -> list[Participant]:
-    """The solutions to profile, in the run's order; the reference and twins are not among them."""
-    there = {who.name: who for who in plan.participants if who.role != "reference" and who.twin_of is None}
-    unknown = [name for name in names or [] if name not in there]
-    if unknown:
-        raise InputError(
-            "option --solution", ", ".join(unknown), f"solutions of this run: {', '.join(there)}", "correct the name"
-        )
-    return [who for who in there.values() if who.supported and (not names or who.name in names)]
-
-
-def _due_workloads(plan: Plan, names: Sequence[str] | None) -> list[str]:
-    there = [workload.id for workload in plan.workloads]
-    asked = list(names) if names else there if plan.profile.cells == "all" else list(plan.profile.cells)
-    unknown = [name for name in asked if name not in there]
-    if unknown:
-        where = "option --workload" if names else "config: profile.cells"
-        raise InputError(where, ", ".join(unknown), f"workloads of this run: {', '.join(there)}", "correct the name")
-    return [name for name in there if name in asked]
 
 
 def _ceilings(run: Path, tell: Say) -> Ceilings | None:

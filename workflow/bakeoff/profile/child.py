@@ -142,9 +142,9 @@ def open_marker(job: Job) -> Marker:
     if job.tier == "host":
         return HostClock()
     if job.tier == "cupti":
-        from bakeoff.profile.cupti import Recorder
+        from bakeoff.profile.cupti import TimelineRecorder
 
-        return Recorder(Path(job.output), job.gpu)
+        return TimelineRecorder(Path(job.output), job.gpu)
     return NvtxMarker(window=job.tier == "ncu")
 
 

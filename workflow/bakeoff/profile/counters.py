@@ -15,11 +15,8 @@ METRICS = {
     "duration_ns": "gpu__time_duration.sum",
     "dram_read_bytes": "dram__bytes_read.sum",
     "dram_write_bytes": "dram__bytes_write.sum",
-    "l2_bytes": "lts__t_bytes.sum",
     "dram_share": "dram__throughput.avg.pct_of_peak_sustained_elapsed",
     "occupancy": "sm__warps_active.avg.pct_of_peak_sustained_active",
-    "registers": "launch__registers_per_thread",
-    "waves": "launch__waves_per_multiprocessor",
     # The chip's own counters: those named smsp__sass_* patch every kernel and cost one more pass of it.
     "local_loads": "smsp__inst_executed_op_local_ld.sum",
     "local_stores": "smsp__inst_executed_op_local_st.sum",
@@ -30,6 +27,7 @@ TENSOR = {
     "sm_90a": "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed",
     "sm_100a": "sm__pipe_tc_cycles_active.avg.pct_of_peak_sustained_elapsed",
 }
+SUMS = {"dram_bytes": ("dram_read_bytes", "dram_write_bytes"), "local_accesses": ("local_loads", "local_stores")}
 PERCENT = ("dram_share", "occupancy", "tensor_share")
 
 
@@ -44,20 +42,6 @@ class Counted:
     metrics: dict[str, float | None]
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Counters of several kernels together. Bytes are sums; shares are means weighted by the kernels' durations."""
-
-    kernels: int
-    duration_us: float | None
-    dram_bytes: float | None
-    l2_bytes: float | None
-    dram_share: float | None
-    tensor_share: float | None
-    occupancy: float | None
-    local_accesses: float | None
-
-
 def wanted(backend: str) -> dict[str, str]:
     """Our name -> the chip's metric name."""
     return {**METRICS, "tensor_share": TENSOR[backend]}
@@ -70,10 +54,9 @@ def available(listing: str) -> set[str]:
 
 
 def supported(metrics: dict[str, str], listing: str) -> dict[str, str]:
-    """The wanted metrics that a chip has. Launch metrics come from the launch, not from counters, and are never
-    listed."""
+    """The wanted metrics that a chip has."""
     names = available(listing)
-    return {ours: name for ours, name in metrics.items() if name.startswith("launch__") or name.split(".")[0] in names}
+    return {ours: name for ours, name in metrics.items() if name.split(".")[0] in names}
 
 
 def translate(raw: dict[str, float | None], metrics: dict[str, str]) -> dict[str, float | None]:
@@ -82,24 +65,16 @@ def translate(raw: dict[str, float | None], metrics: dict[str, str]) -> dict[str
     return {ours: None if value is None else value / 100 if ours in PERCENT else value for ours, value in found.items()}
 
 
-def summarize(kernels: Sequence[Counted]) -> Totals:
-    """Counters of some kernels of one call. A sum with an unknown part is unknown: a partial sum would look like less
-    traffic."""
-    duration_ns = _sum(kernel.metrics.get("duration_ns") for kernel in kernels)
-    read, written = (
-        _sum(kernel.metrics.get(name) for kernel in kernels) for name in ("dram_read_bytes", "dram_write_bytes")
-    )
-    loads, stores = (_sum(kernel.metrics.get(name) for kernel in kernels) for name in ("local_loads", "local_stores"))
-    return Totals(
-        kernels=len(kernels),
-        duration_us=None if duration_ns is None else duration_ns / 1000,
-        dram_bytes=None if read is None or written is None else read + written,
-        l2_bytes=_sum(kernel.metrics.get("l2_bytes") for kernel in kernels),
-        dram_share=_weighted(kernels, "dram_share"),
-        tensor_share=_weighted(kernels, "tensor_share"),
-        occupancy=_weighted(kernels, "occupancy"),
-        local_accesses=None if loads is None or stores is None else loads + stores,
-    )
+def summarize(kernels: Sequence[Counted]) -> dict[str, float | None]:
+    """The fields of `Counters` over some kernels of one call: bytes and accesses are sums, shares are means weighted by
+    the kernels' durations. A sum with an unknown part is unknown: a partial sum would look like less traffic."""
+    sums = {
+        ours: _sum(kernel.metrics.get(name) for kernel in kernels for name in names) for ours, names in SUMS.items()
+    }
+    return {
+        **{ours: None if value is None else float(round(value)) for ours, value in sums.items()},
+        **{ours: _weighted(kernels, ours) for ours in PERCENT},
+    }
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
@@ -113,4 +88,4 @@ def _weighted(kernels: Sequence[Counted], name: str) -> float | None:
     total = _sum(duration for _, duration in pairs)
     products = [None if share is None or duration is None else share * duration for share, duration in pairs]
     weighted = _sum(products)
-    return None if not total or weighted is None else weighted / total
+    return None if not total or weighted is None else round(weighted / total, 6)

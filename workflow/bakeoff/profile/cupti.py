@@ -1,10 +1,10 @@
 """CUPTI activity records: the recorder that runs inside the profiled process, and the reader of the file that it
 writes.
 
-Entry points: `Recorder` (needs the package cupti-python and a GPU), `read` (a pure function of the file). The file is
-JSON lines: a header, one line per workload as it finishes, and a last line that says how many there are, so that a cut
-file is seen. Tracing needs no permission. Limits: one recorder per process, and none beside another user of CUPTI
-(nsys, ncu, torch's profiler).
+Entry points: `TimelineRecorder` (needs the package cupti-python and a GPU), `read` (a pure function of the file). The
+file is JSON lines: a header, one line per workload as it finishes, and a last line that says how many there are, so
+that a cut file is seen. Tracing needs no permission. Limits: one recorder per process, and none beside another user of
+CUPTI (nsys, ncu, torch's profiler).
 """
 
 from __future__ import annotations
@@ -13,32 +13,22 @@ import ctypes
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, read_bytes
-from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline
+from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, copy_name
 
 SCHEMA = "bakeoff/cupti/1"
 BUFFER_BYTES = 8 << 20
-ACTIVITY_FIELDS = (
-    "kind",
-    "name",
-    "start_ns",
-    "end_ns",
-    "correlation",
-    "stream",
-    "grid",
-    "block",
-    "registers",
-    "shared_bytes",
-    "local_bytes",
-)
-COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 10: "PtoP"}
+# Columns of the file: another order is another schema.
+ACTIVITY_FIELDS = tuple(one.name for one in fields(Activity))
+AGAIN = "the profiled process was cut short: profile again; cells that were read before are kept"
 
 
-class Recorder:
+class TimelineRecorder:
     """Records marked calls; `finish` writes a workload's line."""
 
     def __init__(self, path: Path, device: str) -> None:
@@ -125,12 +115,11 @@ class Recorder:
                     )
                 )
             elif one.kind == kinds.MEMCPY:
-                name = f"[memcpy {COPY_KINDS.get(one.copy_kind, one.copy_kind)}]"
-                self._records.append(Activity("memcpy", name, one.start, one.end, one.correlation_id, one.stream_id))
+                times = (one.start, one.end, one.correlation_id, one.stream_id)
+                self._records.append(Activity("memcpy", copy_name(one.copy_kind), *times))
             elif one.kind == kinds.MEMSET:
-                self._records.append(
-                    Activity("memset", "[memset]", one.start, one.end, one.correlation_id, one.stream_id)
-                )
+                times = (one.start, one.end, one.correlation_id, one.stream_id)
+                self._records.append(Activity("memset", "[memset]", *times))
             elif one.kind in (kinds.RUNTIME, kinds.DRIVER):
                 domain = domains.RUNTIME_API if one.kind == kinds.RUNTIME else domains.DRIVER_API
                 name = self._cupti.get_callback_name(domain, one.cbid)
@@ -169,10 +158,8 @@ def read(path: Path, whole: bool = True) -> Timeline:
     whole: False takes what a process that died has written, up to its last whole line.
     """
     lines = read_bytes(path).split(b"\n")
-    if not whole:
-        lines = [*lines[:-1], b'{"end": %d}' % max(0, sum(bool(line.strip()) for line in lines[:-1]) - 1)]
-    documents = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-    header = documents[0] if documents else {}
+    documents = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines if whole else lines[:-1], 1)]
+    header, *cells = [document for document in documents if document is not None] or [{}]
     if header.get("schema") != SCHEMA:
         raise InputError(
             f"{path}: field schema",
@@ -180,22 +167,20 @@ def read(path: Path, whole: bool = True) -> Timeline:
             expected=repr(SCHEMA),
             hint="the file was written by another version of bakeoff: profile the solution again",
         )
-    for document in documents[1:]:
-        if "error" in document:
-            raise InputError(
-                path,
-                found=f"CUPTI refused to record: {document['error']}",
-                expected="activity records",
-                hint="end other profilers of this GPU (nsys, ncu, DCGM), then profile again",
-            )
-    cells = documents[1:-1]
-    if not documents or documents[-1].get("end") != len(cells):
+    refused = next((document["error"] for document in cells if "error" in document), None)
+    if refused:
         raise InputError(
             path,
-            found=f"{len(cells)} workloads and no end",
-            expected="a file whose last line counts its workloads",
-            hint="the profiled process was cut short: profile again; cells that were read before are kept",
+            found=f"CUPTI refused to record: {refused}",
+            expected="activity records",
+            hint="end other profilers of this GPU (nsys, ncu, DCGM), then profile again",
         )
+    if whole:
+        end = cells.pop() if cells else {}
+        if end.get("end") != len(cells):
+            raise InputError(
+                path, f"{len(cells)} workloads and no end", "a file whose last line counts its workloads", AGAIN
+            )
     return _timeline(cells, path)
 
 
@@ -205,32 +190,24 @@ def _timeline(cells: list[dict[str, Any]], path: Path) -> Timeline:
         launches = [Launch(*values) for cell in cells for values in cell["launches"]]
         activities = [_activity(values) for cell in cells for values in cell["activities"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            path,
-            found=f"a line without what it must have ({type(error).__name__}: {error})",
-            expected="marks, launches and activities",
-            hint="profile the solution again",
-        ) from error
+        found = f"a line without what it must have ({type(error).__name__}: {error})"
+        raise InputError(path, found, "marks, launches and activities", "profile the solution again") from error
     return Timeline("cupti", marks, launches, activities)
 
 
 def _activity(values: list[Any]) -> Activity:
     known = dict(zip(ACTIVITY_FIELDS, values, strict=True))
-    for name in ("grid", "block"):
-        known[name] = tuple(known[name]) if known[name] else None
-    return Activity(**known)
+    return Activity(**known | {name: known[name] and tuple(known[name]) for name in ("grid", "block")})
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str) -> dict[str, Any] | None:
+    """The document of a line; None of an empty one."""
+    if not line.strip():
+        return None
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise InputError(
-            where,
-            found=f"not JSON: {line[:60]!r}",
-            expected="one JSON object per line",
-            hint="the profiled process was cut short: profile again; cells that were read before are kept",
-        ) from error
+        raise InputError(where, f"not JSON: {line[:60]!r}", "one JSON object per line", AGAIN) from error
     return value if isinstance(value, dict) else {}
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.plan import read_plan
+from bakeoff.profile import due
 from bakeoff.profile.section import load
-from bakeoff.schema.plan import Participant, Plan
-from bakeoff.schema.profile import CellSection, ProfileSection, StageSection
+from bakeoff.schema.plan import Participant
+from bakeoff.schema.profile import CellProfile, ProfileSection, StageProfile
 
 COLUMNS = "{:<18}{:>10}{:>7}{:>9}{:>11}{:>8}  {:<8}{:>8}{:>8}{:>7}{:>9}"
 KERNELS = "{:>9}{:>10}{:>14}{:>12}{:>6}{:>9}{:>7}  {}"
@@ -24,8 +25,7 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
     """The text; a run without that solution's profile is an InputError."""
     run = (folder or newest_recorded()).resolve()
     plan = read_plan(run)
-    section = load(run, plan)
-    who = _participant(plan, solution)
+    found, section = due.solutions(plan, [solution]), load(run, plan)
     cells = [cell for cell in section.cells if cell.solution == solution] if section else []
     if section is None or not cells:
         raise InputError(
@@ -44,21 +44,11 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
     detail = _kernels if workloads else _nothing
     return "\n".join(
         [
-            *_head(who, section, run.name),
+            *_head(found[0], section, run.name),
             *(line for cell in shown for line in [*_cell(cell), *detail(cell)]),
             *_tail(section, solution),
         ]
     )
-
-
-def _participant(plan: Plan, solution: str) -> Participant:
-    """The solution as the run knows it, if the run can have a profile of it."""
-    profiled = {one.name: one for one in plan.participants if one.role != "reference" and one.twin_of is None}
-    if solution in profiled:
-        return profiled[solution]
-    twin_of = next((one.twin_of for one in plan.participants if one.name == solution), None)
-    hint = f"name {twin_of}: this one is an exact copy of it" if twin_of else "correct the name"
-    raise InputError("SOLUTION", solution, f"a solution that the run profiles: {', '.join(profiled)}", hint)
 
 
 def newest_recorded() -> Path:
@@ -91,7 +81,7 @@ def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
     return lines
 
 
-def _cell(cell: CellSection) -> list[str]:
+def _cell(cell: CellProfile) -> list[str]:
     gaps = f"gaps {cell.gap_share:.0%} of the span ({cell.host_gap_share:.0%} waiting for the host)"
     traced = " under the tracer" if cell.host_traced else ""
     host = f"{cell.bound}-bound: the host needs {cell.host_us:.0f} us{traced}"
@@ -114,7 +104,7 @@ def _cell(cell: CellSection) -> list[str]:
     ]
 
 
-def _kernels(cell: CellSection) -> list[str]:
+def _kernels(cell: CellProfile) -> list[str]:
     """One line per kernel: what it takes, and its launch."""
     lines = ["", "  " + KERNELS.format("us", "launches", "grid", "block", "regs", "shared", "local", "kernel")]
     for one in cell.kernels:
@@ -134,11 +124,11 @@ def _kernels(cell: CellSection) -> list[str]:
     return lines
 
 
-def _nothing(cell: CellSection) -> list[str]:
+def _nothing(cell: CellProfile) -> list[str]:
     return []
 
 
-def _distance(cell: CellSection) -> str:
+def _distance(cell: CellProfile) -> str:
     parts = []
     if cell.floor_us is not None and cell.floor_share is not None:
         parts.append(f"floor {cell.floor_us:.1f} us, so at {cell.floor_share:.0%} of the sourced peaks")
@@ -147,7 +137,7 @@ def _distance(cell: CellSection) -> str:
     return "; ".join(parts) or "no floor: this GPU's peaks are not listed"
 
 
-def _rates(cell: CellSection) -> str:
+def _rates(cell: CellProfile) -> str:
     """What the call moved and multiplied while it was busy, of the sourced peak and of what this host reaches."""
 
     def of(peak: float | None, host: float | None) -> str:
@@ -164,7 +154,7 @@ def _rates(cell: CellSection) -> str:
     return f"moved {cell.dram_over_floor:.2f} times the floor's bytes at {moved}; {flops}{tensor}"
 
 
-def _stage(one: StageSection) -> str:
+def _stage(one: StageProfile) -> str:
     def percent(value: float | None) -> str:
         return "n/a" if value is None else f"{value:.0%}"
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.errors import InputError
-from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, parse_mark
+from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, copy_name, parse_mark
 
 SCHEMA_MAJOR = 3
-KERNELS, COPIES, FILLS = (f"CUPTI_ACTIVITY_KIND_{kind}" for kind in ("KERNEL", "MEMCPY", "MEMSET"))
+KERNELS, COPIES, FILLS, GRAPHS = (
+    f"CUPTI_ACTIVITY_KIND_{kind}" for kind in ("KERNEL", "MEMCPY", "MEMSET", "GRAPH_TRACE")
+)
 API_CALLS, RANGES, STRINGS, META = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "StringIds", "META_DATA_EXPORT"
 NEEDED = {
     KERNELS: ("start", "end", "streamId", "correlationId", "demangledName"),
@@ -25,18 +27,17 @@ NEEDED = {
     RANGES: ("start", "end", "text", "textId"),
     STRINGS: ("id", "value"),
 }
-# ENUM_CUDA_MEMCPY_OPER, in the words that a stage table can match.
-COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 10: "PtoP"}
 AGAIN = "capture it again with `bakeoff profile`; it keeps the cells that it has"
 
 
 def capture_command(nsys: str, output: Path, command: Sequence[str]) -> list[str]:
-    """Profile `command` into `output`.nsys-rep: CUDA and marks, no CPU sampling (which needs permissions), no context
-    switches."""
+    """Profile `command` into `output`.nsys-rep: CUDA with the kernels of its graphs, and marks; no CPU sampling (which
+    needs permissions), no context switches."""
     return [
         nsys,
         "profile",
         "--trace=cuda,nvtx",
+        "--cuda-graph-trace=node",
         "--sample=none",
         "--cpuctxsw=none",
         "--force-overwrite=true",
@@ -57,7 +58,8 @@ def read(path: Path) -> Timeline:
         raise _broken(path, "no file")
     try:
         _check_length(path)
-        with closing(sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.row_factory = sqlite3.Row
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             _check_version(path, database, tables)
             _check_content(path, database, tables)
@@ -81,8 +83,8 @@ def _check_length(path: Path) -> None:
 def _check_version(path: Path, database: sqlite3.Connection, tables: set[str]) -> None:
     version = "none"
     if META in tables:
-        rows = dict(database.execute(f"SELECT name, value FROM {META}"))
-        version = str(rows.get("EXPORT_SCHEMA_VERSION", "none"))
+        rows = database.execute(f"SELECT value FROM {META} WHERE name = 'EXPORT_SCHEMA_VERSION'").fetchone()
+        version = str(rows[0]) if rows else "none"
     if version.split(".")[0] != str(SCHEMA_MAJOR):
         raise InputError(
             path,
@@ -102,6 +104,13 @@ def _check_content(path: Path, database: sqlite3.Connection, tables: set[str]) -
             hint="the CUDA trace was refused or nothing ran: see profile/raw/*/log beside it, or profile with `--tier "
             "cupti`",
         )
+    if GRAPHS in tables and database.execute(f"SELECT count(*) FROM {GRAPHS}").fetchone()[0]:
+        raise InputError(
+            path,
+            found=f"CUDA graphs that were traced as a whole ({GRAPHS}): their kernels have no records",
+            expected="a record of every kernel",
+            hint="capture it with `nsys profile --cuda-graph-trace=node`, as `bakeoff profile` does",
+        )
     for table, columns in NEEDED.items():
         missing = set(columns) - _columns(database, table) if table in tables else {"the whole table"}
         if missing:
@@ -120,61 +129,50 @@ def _diagnosis(database: sqlite3.Connection, tables: set[str]) -> str:
 
 
 def _timeline(database: sqlite3.Connection, tables: set[str]) -> Timeline:
-    strings: dict[int, str] = dict(database.execute(f"SELECT id, value FROM {STRINGS}"))
-    marks = []
-    for start, end, text, text_id in database.execute(f"SELECT start, end, text, textId FROM {RANGES}"):
-        parsed = parse_mark(text or strings.get(text_id))
-        if parsed and end is not None:
-            marks.append(Mark(*parsed, start, end))
+    strings = f"LEFT JOIN {STRINGS} AS text ON text.id ="
+    marks = [
+        Mark(*parsed, row["start"], row["end"])
+        for row in database.execute(
+            f"SELECT start, end, coalesce(text, value) AS name FROM {RANGES} {strings} textId WHERE end IS NOT NULL"
+        )
+        if (parsed := parse_mark(row["name"]))
+    ]
     launches = [
-        Launch(correlation, strings.get(name, "?"), start, end)
-        for start, end, correlation, name in database.execute(
-            f"SELECT start, end, correlationId, nameId FROM {API_CALLS}"
+        Launch(*row)
+        for row in database.execute(
+            f"SELECT correlationId, coalesce(value, '?'), start, end FROM {API_CALLS} {strings} nameId"
         )
     ]
-    activities = [*_kernels(database, strings), *_transfers(database, tables)]
+    kernels = database.execute(
+        f"SELECT {KERNELS}.*, coalesce(value, '?') AS name FROM {KERNELS} {strings} demangledName"
+    )
+    activities = [_kernel(dict(row)) for row in kernels]
+    # The memory engines' tables exist only if there was any such work.
+    if COPIES in tables:
+        copies = database.execute(f"SELECT copyKind, start, end, correlationId, streamId FROM {COPIES}")
+        activities += [Activity("memcpy", copy_name(kind), *rest) for kind, *rest in copies]
+    if FILLS in tables:
+        fills = database.execute(f"SELECT start, end, correlationId, streamId FROM {FILLS}")
+        activities += [Activity("memset", "[memset]", *row) for row in fills]
     return Timeline("nsys", marks, launches, activities)
 
 
-def _kernels(database: sqlite3.Connection, strings: dict[int, str]) -> list[Activity]:
-    database.row_factory = sqlite3.Row
-    found = []
-    for row in database.execute(f"SELECT * FROM {KERNELS}"):
-        known = dict(row)
-        shared = [known.get("staticSharedMemory"), known.get("dynamicSharedMemory")]
-        found.append(
-            Activity(
-                kind="kernel",
-                name=strings.get(known["demangledName"], "?"),
-                start_ns=known["start"],
-                end_ns=known["end"],
-                correlation=known["correlationId"],
-                stream=known["streamId"],
-                grid=_triple(known, "grid"),
-                block=_triple(known, "block"),
-                registers=known.get("registersPerThread"),
-                shared_bytes=None if None in shared else sum(shared),  # type: ignore[arg-type]
-                local_bytes=known.get("localMemoryPerThread"),
-            )
-        )
-    database.row_factory = None
-    return found
-
-
-def _transfers(database: sqlite3.Connection, tables: set[str]) -> list[Activity]:
-    """Copies and fills by the memory engines; the tables exist only if there were any."""
-    found = []
-    if COPIES in tables:
-        for start, end, stream, correlation, kind in database.execute(
-            f"SELECT start, end, streamId, correlationId, copyKind FROM {COPIES}"
-        ):
-            found.append(Activity("memcpy", f"[memcpy {COPY_KINDS.get(kind, kind)}]", start, end, correlation, stream))
-    if FILLS in tables:
-        for start, end, stream, correlation in database.execute(
-            f"SELECT start, end, streamId, correlationId FROM {FILLS}"
-        ):
-            found.append(Activity("memset", "[memset]", start, end, correlation, stream))
-    return found
+def _kernel(row: dict[str, Any]) -> Activity:
+    """A kernel's record; older exports lack columns on its launch."""
+    shared: list[Any] = [row.get("staticSharedMemory"), row.get("dynamicSharedMemory")]
+    return Activity(
+        kind="kernel",
+        name=row["name"],
+        start_ns=row["start"],
+        end_ns=row["end"],
+        correlation=row["correlationId"],
+        stream=row["streamId"],
+        grid=_triple(row, "grid"),
+        block=_triple(row, "block"),
+        registers=row.get("registersPerThread"),
+        shared_bytes=None if None in shared else sum(shared),
+        local_bytes=row.get("localMemoryPerThread"),
+    )
 
 
 def _triple(row: dict[str, Any], stem: str) -> tuple[int, int, int] | None:

@@ -156,7 +156,7 @@ def run_piece(piece: Piece, timeout_s: int, gpu_uuid: str | None) -> None:
         _call(capture, variables, piece.folder, log.fileno(), cells_s + GRACE_S, None)
         for command in exports if Path(job.progress).is_file() else []:
             target = piece.capture if piece.tier.name == "ncu" else None
-            _call(command, variables, piece.folder, log.fileno(), timeout_s + GRACE_S, target)
+            _call(command, {**variables, **ncu.LOCALE}, piece.folder, log.fileno(), timeout_s + GRACE_S, target)
 
 
 def progress(piece: Piece) -> Progress:

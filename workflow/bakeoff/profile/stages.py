@@ -1,10 +1,10 @@
 """From a call's GPU activities to stages, gaps and bounds.
 
-Entry points: `assign` (kernels to stages by the solution's table), `break_down` (one call), `representative` (one call
-out of several), `bound`. Pure functions; times in microseconds. Overlapping activities share the time of their overlap
-equally, so that stages sum to the busy time exactly, also with several streams or programmatic launches. How long a
-stage runs counts the overlap in full: a kernel that starts early also reads early, so only that time can be compared
-with the stage's floor.
+Entry points: `cell_profile` (from marked calls), `with_counters`, `assign` (kernels to stages by the solution's table),
+`break_down` (one call), `representative` (one call out of several), `bound`. Pure functions; times in microseconds.
+Overlapping activities share the time of their overlap equally, so that stages sum to the busy time, also with several
+streams or programmatic launches. How long a stage runs counts the overlap in full: a kernel that starts early also
+reads early, so only that time can be compared with the stage's floor.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
+from bakeoff.core.intervals import covered
+from bakeoff.profile.counters import Counted, summarize
 from bakeoff.profile.timeline import Activity, Call, Launch, display_name
+from bakeoff.schema.profile import CellProfile, Counters, KernelProfile, StageProfile
 from bakeoff.schema.solution import Stage
 
-STAGES: tuple[Stage, ...] = ("routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other")
+STAGES: tuple[Stage, ...] = get_args(Stage)  # in pipeline order
+DIGITS = 4  # of a microsecond: timelines are in nanoseconds
+LAUNCH_FIELDS = ("grid", "block", "registers", "shared_bytes", "local_bytes")
 # Share of the span for which the GPU may wait for launches before a call counts as host-bound: calls are enqueued while
 # the GPU is kept busy with other work, so more than this comes from a wait for the GPU inside the call.
 HOST_BOUND_SHARE = 0.10
@@ -37,48 +41,10 @@ class Rule(Protocol):
     def stage(self) -> str: ...
 
 
-@dataclass(frozen=True)
-class KernelTime:
-    """All launches of one kernel in a call."""
-
-    name: str
-    stage: Stage
-    mapped: bool
-    launches: int
-    us: float
-    grid: tuple[int, int, int] | None
-    block: tuple[int, int, int] | None
-    registers: int | None
-    shared_bytes: int | None
-    local_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Breakdown:
-    """Where the time of one call went."""
-
-    kernels: list[KernelTime]
-    stages_us: dict[Stage, float]
-    stages_run_us: dict[Stage, float]
-    busy_us: float
-    span_us: float
-    host_gap_us: float
-    device_gap_us: float
-    host_us: float
-    mapped_us: float
-    launches: int
-    syncs: int
-
-    @property
-    def gap_us(self) -> float:
-        return self.host_gap_us + self.device_gap_us
-
-
-def bound(host_us: float, span_us: float, host_gap_us: float) -> Literal["host", "device"]:
+def bound(host_us: float, span_us: float, host_gap_share: float) -> Literal["host", "device"]:
     """`host` if the host needs longer to enqueue a call than the GPU to execute it, or the GPU waited for launches for
-    more than a
-    tenth of the span; else `device`."""
-    return "host" if host_us > span_us or host_gap_us > HOST_BOUND_SHARE * span_us else "device"
+    more than a tenth of the span; else `device`."""
+    return "host" if host_us > span_us or host_gap_share > HOST_BOUND_SHARE else "device"
 
 
 def assign(names: Sequence[str], rules: Sequence[Rule]) -> list[tuple[Stage, bool]]:
@@ -108,46 +74,84 @@ def matching(name: str, rules: Sequence[Rule]) -> list[Rule]:
     return [] if first is None else [rule for rule in rules if rule.kernel == first.kernel]
 
 
-def break_down(call: Call, rules: Sequence[Rule]) -> Breakdown | None:
-    """One call's breakdown; None if it started nothing on the GPU."""
+def cell_profile(found: Sequence[Call], rules: Sequence[Rule], **about: Any) -> CellProfile | None:
+    """A cell from its marked calls; None if none of them started work on the GPU. about: solution, workload, key, tier.
+
+    All its figures are those of one call: parts of a call belong together, medians of parts would not.
+    """
+    broken_down = [one for one in (break_down(call, rules, **about) for call in found) if one is not None]
+    if not broken_down:
+        return None
+    return representative(broken_down).model_copy(update={"calls": len(broken_down)})
+
+
+def break_down(call: Call, rules: Sequence[Rule], **about: Any) -> CellProfile | None:
+    """Where one call's time went; None if it started nothing on the GPU."""
     if not call.activities:
         return None
     own_us = _own_times(call.activities)
-    busy_us = sum(own_us)
-    span_us = (max(activity.end_ns for activity in call.activities) - call.activities[0].start_ns) / 1000
+    busy_us, span_us = _runs_us(call.activities), (max(one.end_ns for one in call.activities) - call.start_ns) / 1000
     staged = assign([activity.name for activity in call.activities], rules)
-    stages_us = dict.fromkeys(STAGES, 0.0)
-    for (stage, _), us in zip(staged, own_us, strict=True):
-        stages_us[stage] += us
-    runs_us = {
-        stage: _any_runs([one for one, (its, _) in zip(call.activities, staged, strict=True) if its == stage])
-        for stage in STAGES
-    }
-    host_gap_us = _host_gap(call.activities, call.launches)
-    return Breakdown(
-        kernels=_by_kernel(call.activities, staged, own_us),
-        stages_us=stages_us,
-        stages_run_us=runs_us,
-        busy_us=busy_us,
-        span_us=span_us,
-        host_gap_us=host_gap_us,
-        device_gap_us=max(0.0, span_us - busy_us - host_gap_us),
-        host_us=_host_time(call),
-        mapped_us=sum(us for (_, mapped), us in zip(staged, own_us, strict=True) if mapped),
+    waited_us = _host_gap(call.activities, call.launches)
+    kernels = _by_kernel(call.activities, staged, own_us)
+    mapped_us = sum(us for (_, mapped), us in zip(staged, own_us, strict=True) if mapped)
+    return CellProfile(
+        calls=1,
+        busy_us=_us(busy_us),
+        span_us=_us(span_us),
+        gap_share=share(max(span_us - busy_us, waited_us), span_us) or 0.0,
+        host_gap_share=share(waited_us, span_us) or 0.0,
         launches=len(call.activities),
         syncs=sum("Synchronize" in launch.name for launch in call.launches),
+        host_us=_us(_host_time(call)),
+        mapped_share=share(mapped_us, busy_us) or 0.0,
+        unmapped=sorted({kernel.name for kernel in kernels if not kernel.mapped}),
+        stages=[_stage(stage, call.activities, staged, own_us, busy_us) for stage in STAGES],
+        kernels=kernels,
+        **about,
     )
 
 
-def representative(found: Sequence[Breakdown]) -> Breakdown:
-    """The call with the median busy time (the lower one of two): its parts belong together, medians of parts would not.
+def representative(found: Sequence[CellProfile]) -> CellProfile:
+    """The call with the median busy time (the lower one of two).
 
     Calls in which the GPU waited for the host longer than in the best of them, by a tenth of the span, stand aside:
     what the tracer or another process costs the host comes on top of a call's own waits, and is not the solution's.
     """
-    least_us = min(one.host_gap_us for one in found)
-    steady = [one for one in found if one.host_gap_us - least_us <= HOST_BOUND_SHARE * one.span_us]
+    least_us = min(one.host_gap_share * one.span_us for one in found)
+    steady = [one for one in found if one.host_gap_share * one.span_us - least_us <= HOST_BOUND_SHARE * one.span_us]
     return sorted(steady, key=lambda one: one.busy_us)[(len(steady) - 1) // 2]
+
+
+def with_counters(cell: CellProfile, counted: Sequence[Counted], rules: Sequence[Rule]) -> CellProfile:
+    """The cell with its counters; `counted` are the kernels of one call in launch order, mapped by the same rules."""
+    staged = [stage for stage, _ in assign([kernel.kernel for kernel in counted], rules)]
+    stages = [
+        one.model_copy(
+            update=summarize([kernel for kernel, stage in zip(counted, staged, strict=True) if stage == one.stage])
+        )
+        for one in cell.stages
+    ]
+    return cell.model_copy(update={**summarize(counted), "stages": stages, "counters_missing": None})
+
+
+def keep_counters(cell: CellProfile, before: CellProfile) -> CellProfile:
+    """A cell with the counters of another capture of it."""
+
+    def of(part: Counters) -> dict[str, float | None]:
+        return {name: getattr(part, name) for name in Counters.model_fields}
+
+    stages = [one.model_copy(update=of(other)) for one, other in zip(cell.stages, before.stages, strict=True)]
+    return cell.model_copy(update={**of(before), "stages": stages, "counters_missing": before.counters_missing})
+
+
+def share(part: float | None, whole: float | None) -> float | None:
+    """part over whole, with as many digits as a profile keeps; None where there is none."""
+    return None if part is None or not whole else round(part / whole, 6)
+
+
+def _us(value: float) -> float:
+    return round(value, DIGITS)
 
 
 @functools.cache
@@ -166,9 +170,24 @@ def _own_times(activities: Sequence[Activity]) -> list[float]:
     return own
 
 
-def _any_runs(activities: Sequence[Activity]) -> float:
+def _runs_us(activities: Sequence[Activity]) -> float:
     """Time in us at which any of the activities runs, whatever else runs beside it."""
-    return sum(_own_times(activities))
+    return covered((one.start_ns, one.end_ns) for one in activities) / 1000
+
+
+def _stage(
+    stage: Stage,
+    activities: Sequence[Activity],
+    staged: Sequence[tuple[Stage, bool]],
+    own_us: Sequence[float],
+    busy_us: float,
+) -> StageProfile:
+    mine = [place for place, (its, _) in enumerate(staged) if its == stage]
+    us = sum(own_us[place] for place in mine)
+    runs_us = _runs_us([activities[place] for place in mine])
+    return StageProfile(
+        stage=stage, us=_us(us), run_us=_us(runs_us), share=share(us, busy_us) or 0.0, launches=len(mine)
+    )
 
 
 def _host_gap(activities: Sequence[Activity], launches: Sequence[Launch]) -> float:
@@ -193,7 +212,7 @@ def _host_time(call: Call) -> float:
 
 def _by_kernel(
     activities: Sequence[Activity], staged: Sequence[tuple[Stage, bool]], own_us: Sequence[float]
-) -> list[KernelTime]:
+) -> list[KernelProfile]:
     """Activities of one display name and stage together, in the order of their first launch."""
     groups: dict[tuple[str, Stage], list[int]] = {}
     for index, activity in enumerate(activities):
@@ -202,17 +221,13 @@ def _by_kernel(
     for (name, stage), members in groups.items():
         longest = activities[max(members, key=lambda index: own_us[index])]
         found.append(
-            KernelTime(
+            KernelProfile(
                 name=name,
                 stage=stage,
                 mapped=staged[members[0]][1],
                 launches=len(members),
-                us=sum(own_us[index] for index in members),
-                grid=longest.grid,
-                block=longest.block,
-                registers=longest.registers,
-                shared_bytes=longest.shared_bytes,
-                local_bytes=longest.local_bytes,
+                us=_us(sum(own_us[index] for index in members)),
+                **{name: getattr(longest, name) for name in LAUNCH_FIELDS},
             )
         )
     return found

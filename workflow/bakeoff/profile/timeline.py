@@ -14,6 +14,8 @@ from typing import Literal
 
 # A mark's name survives as an NVTX message, a column of a CSV and a JSON string: no colon, quote, comma or space in it.
 MARK = "bakeoff"
+# Kinds of copies (CUpti_ActivityMemcpyKind), in the words that a stage table can match.
+COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 10: "PtoP"}
 _MARK_PATTERN = re.compile(rf"{MARK}\|(?P<workload>[A-Za-z0-9._-]+)\|(?P<call>\d+)")
 
 
@@ -73,11 +75,15 @@ class Call:
     launches: list[Launch] = field(default_factory=list)
     activities: list[Activity] = field(default_factory=list)
 
+    @property
+    def start_ns(self) -> int:
+        """Start of its first work on the GPU."""
+        return self.activities[0].start_ns
+
 
 def calls(timeline: Timeline) -> list[Call]:
     """The marked calls, by time. Work belongs to a call through the host call that started it, not through its own
-    time:
-    the GPU may begin it after the mark has ended, and work enqueued before the call may still run inside it."""
+    time: the GPU may begin it after the mark has ended, and work enqueued before the call may still run inside it."""
     launches = sorted(timeline.launches, key=lambda launch: launch.start_ns)
     starts = [launch.start_ns for launch in launches]
     by_correlation: dict[int, list[Activity]] = {}
@@ -94,6 +100,10 @@ def calls(timeline: Timeline) -> list[Call]:
         ]
         found.append(Call(mark, inside, sorted(started, key=lambda activity: (activity.start_ns, activity.end_ns))))
     return found
+
+
+def copy_name(kind: int) -> str:
+    return f"[memcpy {COPY_KINDS.get(kind, kind)}]"
 
 
 def mark_name(workload: str, call: int) -> str:

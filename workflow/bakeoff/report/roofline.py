@@ -13,7 +13,7 @@ from bakeoff.report import formats as f
 from bakeoff.report.charts import Point, Roof, Series, Words
 from bakeoff.report.figures import MOST_LINES
 from bakeoff.report.view import Person, View
-from bakeoff.schema.profile import CellSection, ProfileSection
+from bakeoff.schema.profile import CellProfile, ProfileSection
 
 
 def over_intensity(view: View, words: Words) -> Markup:
@@ -31,7 +31,7 @@ def over_intensity(view: View, words: Words) -> Markup:
     return charts.roofline("fig-roofline", series[:MOST_LINES], roofs, words) if series else Markup("")
 
 
-def rate(cell: CellSection) -> float:
+def rate(cell: CellProfile) -> float:
     """TFLOP/s over the span."""
     return cell.flops / cell.span_us / 1e6
 
@@ -47,7 +47,7 @@ def _roofs(view: View, section: ProfileSection) -> list[Roof]:
     return found
 
 
-def _point(person: Person, cell: CellSection) -> Point:
+def _point(person: Person, cell: CellProfile) -> Point:
     share = "" if cell.floor_share is None else f" ({f.percent(cell.floor_share, 0)})"
     return Point(
         cell.intensity, rate(cell), title=f"{person.label}, {cell.workload}: {f.significant(rate(cell))} TFLOP/s{share}"

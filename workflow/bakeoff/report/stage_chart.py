@@ -17,7 +17,7 @@ from bakeoff.report.charts import NARROW, WIDE, Words, both_widths, sized
 from bakeoff.report.figures import MOST_LINES, MOST_ROWS
 from bakeoff.report.svg import Canvas, Scale, colour_class, coordinate, element, joined
 from bakeoff.report.view import Person, View
-from bakeoff.schema.profile import CellSection, ProfileSection
+from bakeoff.schema.profile import CellProfile, ProfileSection
 
 GAP = "gap"
 # A bar this wide has room for its span in whole microseconds.
@@ -30,7 +30,7 @@ class Bar:
 
     column: int
     parts: Sequence[tuple[str, float]]
-    cell: CellSection
+    cell: CellProfile
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _bars(section: ProfileSection, person: Person, columns: Sequence[str]) -> li
     return [Bar(place[one.workload], _parts(one), one) for one in own]
 
 
-def _parts(one: CellSection) -> list[tuple[str, float]]:
+def _parts(one: CellProfile) -> list[tuple[str, float]]:
     """Shares of the span; stages that overlap in time can make them sum to more than one, and are then scaled to it."""
     times = [(str(stage.stage), stage.us) for stage in one.stages]
     busy = sum(us for _, us in times)

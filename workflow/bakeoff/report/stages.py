@@ -7,7 +7,7 @@ from bakeoff.report import roofline
 from bakeoff.report.correctness import some
 from bakeoff.report.tables import Cell, Column, Table, cell
 from bakeoff.report.view import View
-from bakeoff.schema.profile import CellSection, ProfileSection, StageSection
+from bakeoff.schema.profile import CellProfile, ProfileSection, StageProfile
 
 _TONES = {"CONFIRMED": "good", "CONTRADICTED": "bad", "NOT TESTABLE": "mute"}
 
@@ -68,12 +68,12 @@ def _used(section: ProfileSection, name: str) -> bool:
     return any(stage.us for one in section.cells for stage in one.stages if stage.stage == name)
 
 
-def _by_workload(section: ProfileSection) -> list[CellSection]:
+def _by_workload(section: ProfileSection) -> list[CellProfile]:
     order = {workload.id: number for number, workload in enumerate(section.workloads)}
     return sorted(section.cells, key=lambda one: order.get(one.workload, len(order)))
 
 
-def _cell_row(view: View, section: ProfileSection, one: CellSection) -> list[Cell]:
+def _cell_row(view: View, section: ProfileSection, one: CellProfile) -> list[Cell]:
     found = {stage.stage: stage for stage in one.stages}
     parts = [found.get(name) for name in section.stages]  # type: ignore[call-overload]
     return [
@@ -100,7 +100,7 @@ def _cell_row(view: View, section: ProfileSection, one: CellSection) -> list[Cel
     ]
 
 
-def _stage_cell(stage: StageSection | None) -> Cell:
+def _stage_cell(stage: StageProfile | None) -> Cell:
     if stage is None:
         return cell(None)
     return (

@@ -1,31 +1,27 @@
 """Profiles: profile/<solution>.json, what a run keeps of its captures, and their section in analysis.json.
 
+A cell has one form: captures give its measured fields, and the analysis sets the ones that compare it with its floor.
 Times are microseconds on the GPU's clock under a profiler: they say where time goes, and are never compared as
 latencies. Shares are ratios; null is "there is none", never zero.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from bakeoff.schema.base import Part
 from bakeoff.schema.solution import Backend, Stage
 
-SCHEMA = "bakeoff/profile/1"
+SCHEMA = "bakeoff/profile/2"
 NOT_COUNTED = "no counters were captured"
 
-
 Share = Annotated[float, Field(ge=0)]
+Limit = Literal["memory", "tensor", "latency"]
 
 
-class Part(BaseModel):
-    """Base of all parts."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True)
-
-
-class Kernel(Part):
+class KernelProfile(Part):
     """All launches of one kernel in the call that stands for the cell."""
 
     name: str
@@ -51,87 +47,117 @@ class Kernel(Part):
 class Counters(Part):
     """Hardware counters over some kernels, with cold caches; null where the chip or the capture has no such metric."""
 
-    kernels: int
-    """Kernels that were counted; copies and fills by the memory engines are not kernels."""
-    duration_us: float | None
-    """Sum of the kernels' durations under the counter profiler, each alone on the GPU."""
-    dram_bytes: float | None
+    dram_bytes: float | None = None
     """Bytes read from and written to DRAM."""
-    l2_bytes: float | None
-    """Bytes through the L2 cache."""
-    dram_share: Share | None
+    dram_share: Share | None = None
     """DRAM throughput over its peak, mean weighted by duration."""
-    tensor_share: Share | None
+    tensor_share: Share | None = None
     """Busy cycles of the tensor pipe over elapsed cycles, mean weighted by duration."""
-    occupancy: Share | None
+    occupancy: Share | None = None
     """Active warps over the most that fit, while an SM is active; mean weighted by duration."""
-    local_accesses: float | None
-    """Instructions that load from or store to local memory: spills in use."""
+    local_accesses: float | None = None
+    """Instructions that load from or store to local memory: spilled registers and stacks in use, where it is not 0."""
 
 
-class CellCounters(Part):
-    """Counters of one call, whole and by stage."""
+class StageProfile(Counters):
+    """One stage of one cell."""
 
-    total: Counters
-    stages: dict[Stage, Counters]
-    """Stages that have kernels."""
-    missing: list[str]
-    """Metrics that this chip lacks, by our names."""
+    stage: Stage
+    us: float
+    """Busy time, in which kernels of several stages that run at once have equal parts."""
+    run_us: float
+    """Time at which any of its kernels runs; more than its busy time where other stages run beside it."""
+    share: float
+    """us of the cell's busy time."""
+    launches: int
+    floor_us: float | None = None
+    """Least time as kernels of its own, at the sourced peaks; null for `other` and for GPUs without listed peaks."""
+    floor_share: float | None = None
+    """floor_us over run_us: 1 is as fast as can be."""
+    limit: Limit | None = None
+    """What bounds it: the unit that is at 60 % of its peak or more (by counters, else by the floor), else `latency`."""
+    limit_from: Literal["counters", "floor"] | None = None
+    """What `limit` rests on."""
 
 
-class CellProfile(Part):
-    """One (solution, workload), profiled."""
+class CellProfile(Counters):
+    """One (solution, workload), profiled. Counters are those of all kernels of a call."""
 
+    solution: str
     workload: str
-    key: str
+    key: str = ""
     """Digest of what the profile depends on; equal keys are not profiled again."""
     tier: Literal["nsys", "cupti"]
     """Source of the timeline."""
-    calls: int
+    calls: int = 0
     """Marked calls; the figures are of the one with the median busy time."""
-    busy_range_us: tuple[float, float]
-    """Least and greatest busy time over the calls."""
     busy_us: float
     """Time at which the GPU did anything for the call."""
     span_us: float
     """From the start of its first GPU work to the end of its last."""
-    host_gap_us: float
-    """Idle within the span while the host had not yet launched what came next."""
-    device_gap_us: float
-    """Idle within the span although the next work was launched."""
+    gap_share: float
+    """Idle share of the span: launch gaps."""
+    host_gap_share: float
+    """The part of it during which the host had not launched what came next."""
     launches: int
-    """Kernels, copies and fills."""
+    """Kernels, copies and fills in a call."""
     syncs: int
     """Host calls that wait for the GPU, within the call."""
     host_us: float
-    """The host's own time in the call, without API calls that may wait for the GPU; under the tracer, which can double
-    it."""
+    """The host's own time to enqueue the call, without API calls that may wait for the GPU."""
+    host_traced: bool = True
+    """Whether that was taken under the tracer, which can double it, for lack of a process without one."""
     mapped_share: Share
     """Share of the busy time in kernels that the solution's stage table names."""
-    unmapped: list[str]
+    unmapped: list[str] = Field(default_factory=list)
     """Names of the others."""
-    stages_us: dict[Stage, float]
-    """Busy time by stage, all seven; sums to `busy_us`."""
-    stages_run_us: dict[Stage, float]
-    """Time at which any kernel of the stage runs; more than its busy time where other stages run beside it."""
-    kernels: list[Kernel]
+    stages: list[StageProfile]
+    """All seven, in pipeline order; their busy times sum to `busy_us`."""
+    kernels: list[KernelProfile]
     """In the order of their first launch."""
-    counters: CellCounters | None = None
     counters_missing: str | None = NOT_COUNTED
     """Why there are no counters; null if there are."""
+    bound: Literal["host", "device"] = "device"
+    """`host` if the host's time exceeds the span, or the GPU waited for launches for more than a tenth of the span.
+    This and what follows is set by the analysis."""
+    flops: int = 0
+    """Least FLOPs of the workload."""
+    floor_bytes: int = 0
+    """Least bytes of the workload."""
+    intensity: float = 0.0
+    """FLOPs per byte of the two."""
+    tflops: float = 0.0
+    """The workload's FLOPs over the busy time, TFLOP/s."""
+    tflops_share: float | None = None
+    """Of the sourced dense FP8 peak."""
+    tflops_ceiling_share: float | None = None
+    """Of the FP8 rate measured on this host."""
+    floor_us: float | None = None
+    """The workload's floor at the sourced peaks."""
+    floor_share: float | None = None
+    """floor_us over span_us."""
+    ceiling_us: float | None = None
+    """The floor at the ceilings measured on this host, and no less than the launches cost; null without ceilings."""
+    ceiling_share: float | None = None
+    """ceiling_us over span_us."""
+    dram_over_floor: float | None = None
+    """Measured traffic over the floor's bytes."""
+    bandwidth_gbs: float | None = None
+    """Measured traffic over the busy time."""
+    bandwidth_share: float | None = None
+    """Of the sourced peak."""
+    bandwidth_ceiling_share: float | None = None
+    """Of the measured copy bandwidth."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it has counters."""
+        return self.counters_missing is None
 
     @property
     def kernel_launches(self) -> int:
         """Launches that are kernels: not copies and fills by the memory engines, whose names stand in brackets."""
         return sum(kernel.launches for kernel in self.kernels if not kernel.name.startswith("["))
-
-    @property
-    def gap_us(self) -> float:
-        return self.host_gap_us + self.device_gap_us
-
-    @property
-    def gap_share(self) -> float:
-        return self.gap_us / self.span_us if self.span_us else 0.0
 
 
 class HostTime(Part):
@@ -144,13 +170,6 @@ class HostTime(Part):
     host_us: float
     """Median over the calls, from a call's start to its return, with the GPU idle before; waits for the GPU within it
     count."""
-
-
-class Failure(Part):
-    """A cell that could not be profiled."""
-
-    workload: str
-    reason: str
 
 
 class Ceilings(Part):
@@ -167,11 +186,9 @@ class Ceilings(Part):
 class SolutionProfile(Part):
     """profile/<solution>.json."""
 
-    model_config = ConfigDict(
-        extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, frozen=True, populate_by_name=True
-    )
+    model_config = ConfigDict(populate_by_name=True)
 
-    schema_: Literal["bakeoff/profile/1"] = Field("bakeoff/profile/1", alias="schema")
+    schema_: Literal["bakeoff/profile/2"] = Field("bakeoff/profile/2", alias="schema")
     solution: str
     digest: str
     """sha256 of the packed solution."""
@@ -186,109 +203,44 @@ class SolutionProfile(Part):
     """Null if they could not be measured."""
     cells: list[CellProfile]
     """In the run's order."""
-    failures: list[Failure]
-    """Cells that could not be profiled."""
+    failures: dict[str, str]
+    """Workload that could not be profiled: why."""
     hosts: list[HostTime] = Field(default_factory=list)
     """Host times without a profiler, in the run's order; a cell without one has its tracer's."""
 
-
-Limit = Literal["memory", "tensor", "latency"]
-
-
-class StageSection(Part):
-    """One stage of one cell."""
-
-    stage: Stage
-    us: float
-    """Busy time, in which kernels of several stages that run at once have equal parts."""
-    run_us: float
-    """Time at which any of its kernels runs."""
-    share: float
-    """us of the cell's busy time."""
-    floor_us: float | None
-    """Least time as kernels of its own, at the sourced peaks; null for `other` and for GPUs without listed peaks."""
-    floor_share: float | None
-    """floor_us over run_us: 1 is as fast as can be."""
-    limit: Limit | None
-    """What bounds it: the unit that is at 60 % of its peak or more (by counters, else by the floor), else `latency`."""
-    limit_from: Literal["counters", "floor"] | None
-    """What `limit` rests on."""
-    launches: int
-    dram_bytes: float | None
-    """Measured DRAM traffic."""
-    dram_share: float | None
-    """DRAM throughput over its peak."""
-    tensor_share: float | None
-    """Busy cycles of the tensor pipe over elapsed cycles."""
-    occupancy: float | None
-    """Active warps over the most that fit."""
-    local_accesses: float | None
-    """Instructions on local memory: spilled registers in use, where it is not 0."""
+    @model_validator(mode="before")
+    @classmethod
+    def _of_format_1(cls, document: Any) -> Any:
+        """The same from a document of format 1, whose cells have three tables of stages."""
+        if not isinstance(document, dict) or document.get("schema") != "bakeoff/profile/1":
+            return document
+        try:
+            cells = [_of_format_1(cell, document["solution"]) for cell in document["cells"]]
+            failures = {one["workload"]: one["reason"] for one in document["failures"]}
+        except (KeyError, TypeError, ZeroDivisionError) as error:
+            raise ValueError(f"no whole document of format 1 ({type(error).__name__}: {error})") from error
+        return {**document, "schema": SCHEMA, "cells": cells, "failures": failures}
 
 
-class CellSection(Part):
-    """One (solution, workload)."""
-
-    solution: str
-    workload: str
-    tier: Literal["nsys", "cupti"]
-    """Source of the timeline."""
-    busy_us: float
-    span_us: float
-    gap_share: float
-    """Idle share of the span: launch gaps."""
-    host_gap_share: float
-    """The part of it during which the host had not launched what came next."""
-    launches: int
-    """Kernels, copies and fills in a call."""
-    syncs: int
-    """Waits for the GPU inside the call."""
-    host_us: float
-    """The host's own time to enqueue the call."""
-    host_traced: bool
-    """Whether that was taken under the tracer, which can double it, for lack of a process without one."""
-    bound: Literal["host", "device"]
-    """`host` if that exceeds the span, or the GPU waited for launches for more than a tenth of the span."""
-    mapped_share: float
-    """Share of the busy time in kernels that the solution names."""
-    stages: list[StageSection]
-    """All seven, in pipeline order."""
-    flops: int
-    """Least FLOPs of the workload."""
-    floor_bytes: int
-    """Least bytes of the workload."""
-    intensity: float
-    """FLOPs per byte of the two."""
-    floor_us: float | None
-    """The workload's floor at the sourced peaks."""
-    floor_share: float | None
-    """floor_us over span_us."""
-    ceiling_us: float | None
-    """The floor at the ceilings measured on this host, and no less than the launches cost; null without ceilings."""
-    ceiling_share: float | None
-    """ceiling_us over span_us."""
-    dram_bytes: float | None
-    """Measured DRAM traffic of all kernels; null without counters."""
-    dram_over_floor: float | None
-    """Measured traffic over the floor's bytes."""
-    bandwidth_gbs: float | None
-    """Measured traffic over the busy time."""
-    bandwidth_share: float | None
-    """Of the sourced peak."""
-    bandwidth_ceiling_share: float | None
-    """Of the measured copy bandwidth."""
-    tensor_share: float | None
-    """Busy cycles of the tensor pipe over elapsed cycles, mean over all kernels by duration."""
-    tflops: float
-    """The workload's FLOPs over the busy time, TFLOP/s."""
-    tflops_share: float | None = None
-    """Of the sourced dense FP8 peak."""
-    tflops_ceiling_share: float | None = None
-    """Of the FP8 rate measured on this host."""
-    counters_missing: str | None
-    """Why there are no counters."""
-    kernels: list[Kernel]
-    """In launch order."""
+def _of_format_1(cell: dict[str, Any], solution: str) -> dict[str, Any]:
+    kept = (*("workload", "key", "tier", "calls", "busy_us", "span_us", "launches", "syncs", "host_us"), "mapped_share")
+    span, busy, waited = cell["span_us"] or 1.0, cell["busy_us"] or 1.0, cell["host_gap_us"]
+    counters, names = cell["counters"] or {"total": {}, "stages": {}}, set(Counters.model_fields)
+    stages = [
+        {name: value for name, value in counters["stages"].get(stage, {}).items() if name in names}
+        | {"stage": stage, "us": cell["stages_us"][stage], "run_us": cell["stages_run_us"][stage]}
+        | {"share": round(cell["stages_us"][stage] / busy, 6)}
+        | {"launches": sum(one["launches"] for one in cell["kernels"] if one["stage"] == stage)}
+        for stage in get_args(Stage)
+    ]
+    return {
+        **{name: cell[name] for name in (*kept, "unmapped", "kernels", "counters_missing")},
+        **{name: value for name, value in counters["total"].items() if name in names},
+        "solution": solution,
+        "stages": stages,
+        "gap_share": round((waited + cell["device_gap_us"]) / span, 6),
+        "host_gap_share": round(waited / span, 6),
+    }
 
 
 class Worst(Part):
@@ -369,7 +321,7 @@ class ProfileSection(Part):
     """Tier: why this host lacks it."""
     coverage: list[Coverage]
     """One per solution that should be profiled."""
-    cells: list[CellSection]
+    cells: list[CellProfile]
     """By solution, then workload, in the run's order; only profiled ones."""
     worst: list[Worst]
     """One per solution that has a floor."""

@@ -27,7 +27,7 @@ import pandas as pd
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
 from bakeoff.schema.explanations import ExplanationRule, Explanations
-from bakeoff.schema.profile import CellSection, Explanation, ProfileSection
+from bakeoff.schema.profile import CellProfile, Explanation, ProfileSection
 from bakeoff.stats.claims import Claim, Claims
 from bakeoff.stats.expressions import ExpressionError, Scope, Table, evaluate
 
@@ -126,7 +126,7 @@ class Evidence:
     solutions: frozenset[str]
     rules: Explanations
     cells: pd.DataFrame
-    by_place: Mapping[tuple[str, str], CellSection] = field(init=False)
+    by_place: Mapping[tuple[str, str], CellProfile] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_place", {(one.solution, one.workload): one for one in self.section.cells})

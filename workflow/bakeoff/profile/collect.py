@@ -1,11 +1,13 @@
-"""The profile of one solution as it grows: what it has, what it owes, and taking a process's captures in.
+"""The profile of one solution while it is collected: what it has, what it owes, and taking a process's captures in.
 
-Entry point: `Ledger`. Writes profile/<solution>.json. A cell counts as long as its key holds, which covers the
+Entry point: `Collection`. Writes profile/<solution>.json. A cell counts as long as its key holds, which covers the
 solution, the workload, the host and the code that captures and reads.
 """
 
 from __future__ import annotations
 
+import functools
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +15,11 @@ from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes, sha256_tree, write_atomic
 from bakeoff.profile import counters, cupti, ncu, nsys
 from bakeoff.profile.process import Piece, denial, progress
-from bakeoff.profile.summary import cell_profile, host_time, with_counters
+from bakeoff.profile.stages import cell_profile, keep_counters, with_counters
 from bakeoff.profile.tiers import Facts, Name, Tier
 from bakeoff.profile.timeline import calls
 from bakeoff.schema.plan import Participant, Plan
-from bakeoff.schema.profile import Ceilings, CellProfile, Failure, HostTime, SolutionProfile
+from bakeoff.schema.profile import Ceilings, HostTime, SolutionProfile
 
 # Modules that decide what a cell's profile says; a change there makes it stale.
 SOURCES = (
@@ -28,7 +30,6 @@ SOURCES = (
     "profile/nsys.py",
     "profile/process.py",
     "profile/stages.py",
-    "profile/summary.py",
     "profile/timeline.py",
     "core/worker/bench.py",
     "core/device/cuda.py",
@@ -37,61 +38,57 @@ SOURCES = (
 )
 
 
-class Ledger:
+class Collection:
     """One solution's cells and failures."""
 
     def __init__(
         self, run: Path, plan: Plan, who: Participant, facts: Facts, tiers: dict[Name, Tier], ceilings: Ceilings | None
     ) -> None:
-        self.plan, self.who, self.facts, self.ceilings = plan, who, facts, ceilings
+        self.plan, self.who, self.facts = plan, who, facts
         self.path = run / "profile" / f"{who.name}.json"
-        self.cells: dict[str, CellProfile] = {}
-        self.hosts: dict[str, HostTime] = {}
-        self.failures: dict[str, Failure] = {}
+        self._keys = {workload.id: _key(plan, who, workload.digest) for workload in plan.workloads}
+        before = read_json(self.path, SolutionProfile) if self.path.is_file() else None
+        self.ceilings = ceilings or (before.ceilings if before else None)
+        cells, hosts = (before.cells, before.hosts) if before else ([], [])
+        self.cells = {one.workload: one for one in cells if one.key == self._keys.get(one.workload)}
+        self.hosts = {one.workload: one for one in hosts if one.key == self._keys.get(one.workload)}
+        self.tools = dict(before.tools) if before else {}
+        self.failures: dict[str, str] = {}
         self.missing: dict[str, str] = {name: tier.missing for name, tier in tiers.items() if tier.missing}
-        self.tools: dict[str, str] = {}
         self._given_up: set[tuple[Name, str]] = set()
-        profiler = _profiler_digest()
-        self._keys = {workload.id: _key(plan, who, workload.digest, profiler) for workload in plan.workloads}
-        if self.path.is_file():
-            before = read_json(self.path, SolutionProfile)
-            self.cells = {cell.workload: cell for cell in before.cells if cell.key == self._keys.get(cell.workload)}
-            self.hosts = {one.workload: one for one in before.hosts if one.key == self._keys.get(one.workload)}
-            self.tools = dict(before.tools)
-            self.ceilings = self.ceilings or before.ceilings
 
     def pending(self, tier: Name, due: Sequence[str]) -> list[str]:
-        """Workloads that a tier still owes, but for those that it failed at since this ledger was opened."""
+        """Workloads that a tier still owes, but for those that it failed at since this collection was opened."""
         owed = [name for name in due if (tier, name) not in self._given_up]
         if tier == "host":
             return [name for name in owed if name not in self.hosts]
         if tier == "ncu":  # counters of a cell without a timeline explain nothing
-            return [name for name in owed if name in self.cells and self.cells[name].counters is None]
+            return [name for name in owed if name in self.cells and not self.cells[name].counted]
         return [name for name in owed if name not in self.cells or self.cells[name].tier != tier]
 
     def take(self, piece: Piece) -> None:
         """Take in what a process left behind. A process that left nothing to read is an InputError, after its cells are
         given up."""
+        tier = piece.tier.name
         try:
-            if piece.tier.name == "host":
+            if tier == "host":
                 self._take_host(piece)
-                return
-            if piece.tier.name == "ncu":
+            elif tier == "ncu":
                 self._take_counters(piece)
             else:
                 self._take_timeline(piece)
-            self.tools[piece.tier.name] = piece.tier.version or "unknown"
+            self.tools[tier] = piece.tier.version or "unknown"
         except InputError as error:
-            if piece.tier.name == "ncu":
+            if tier == "ncu":
                 self.missing["ncu"] = error.found
-            self._give_up(piece.tier.name, dict.fromkeys(piece.job.workloads, f"{error.where}: {error.found}"))
+            self._give_up(tier, dict.fromkeys(piece.job.workloads, f"{error.where}: {error.found}"))
             raise
 
     def write(self) -> None:
         """Write the document: cells in the run's order, those of an older key left out."""
         order = [workload.id for workload in self.plan.workloads]
-        cells = self.cells.values()
-        used = {cell.tier for cell in cells} | {"ncu" for cell in cells if cell.counters}
+        cells = [self.cells[name] for name in order if name in self.cells]
+        used = {cell.tier for cell in cells} | {"ncu" for cell in cells if cell.counted}
         document = SolutionProfile(
             solution=self.who.name,
             digest=self.who.digest,
@@ -100,33 +97,34 @@ class Ledger:
             tools={name: version for name, version in sorted(self.tools.items()) if name in used},
             tiers_missing=dict(sorted(self.missing.items())),
             ceilings=self.ceilings,
-            cells=[self.cells[name] for name in order if name in self.cells],
-            failures=[self.failures[name] for name in order if name in self.failures],
+            cells=cells,
+            failures={name: self.failures[name] for name in order if name in self.failures},
             hosts=[self.hosts[name] for name in order if name in self.hosts],
         )
-        write_atomic(self.path, pretty_json(document.model_dump(mode="json", by_alias=True)))
+        # Without what no capture gave, and what only the analysis sets.
+        known = document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        write_atomic(self.path, pretty_json({"schema": document.schema_, **known}))
 
     def _take_host(self, piece: Piece) -> None:
         did = progress(piece)
-        self.hosts |= {name: host_time(name, self._keys[name], times) for name, times in did.host_us.items()}
+        for name, times in did.host_us.items():
+            host_us = round(statistics.median(times), 4)
+            self.hosts[name] = HostTime(workload=name, key=self._keys[name], calls=len(times), host_us=host_us)
         self._give_up("host", did.failed)
 
     def _take_timeline(self, piece: Piece) -> None:
         did, tier = progress(piece), piece.tier.name
-        assert tier == "nsys" or tier == "cupti"
         if did.done:
             timeline = nsys.read(piece.capture) if tier == "nsys" else cupti.read(piece.capture, whole=did.ended)
             found = calls(timeline)
             for name in did.done:
-                cell = cell_profile(
-                    name, self._keys[name], tier, [one for one in found if one.mark.workload == name], self.who.stages
-                )
+                mine = [call for call in found if call.mark.workload == name]
+                about = {"solution": self.who.name, "workload": name, "key": self._keys[name], "tier": tier}
+                cell, before = cell_profile(mine, self.who.stages, **about), self.cells.get(name)
                 if cell is None:
                     did.failed[name] = "its calls started no work on the GPU"
                     continue
-                before = self.cells.get(name)
-                kept = {"counters": before.counters, "counters_missing": before.counters_missing} if before else {}
-                self.cells[name] = cell.model_copy(update=kept)
+                self.cells[name] = keep_counters(cell, before) if before else cell
                 self.failures.pop(name, None)
         self._give_up(tier, did.failed)
 
@@ -136,38 +134,36 @@ class Ledger:
             raise InputError(
                 piece.log, denied, "permission to read performance counters", piece.tier.fix or "run as root"
             )
-        did, asked = progress(piece), counters.wanted(self.plan.backend)
+        did = progress(piece)
         if did.done:
-            readable = piece.capture.is_file() and piece.capture.stat().st_size
-            counted = ncu.read_csv(piece.capture, asked) if readable else ncu.read_report(piece.report, asked)
+            counted = ncu.read_csv(piece.capture, counters.wanted(self.plan.backend))
             for name in did.done:
                 mine = [kernel for kernel in counted if kernel.workload == name]
                 expected = self.cells[name].kernel_launches
                 if len(mine) < expected:  # a report that was cut between two kernels reads as a whole one
                     did.failed[name] = f"{len(mine)} of {expected} kernels were counted"
-                    continue
-                lacking = [ours for ours in asked if all(kernel.metrics[ours] is None for kernel in mine)]
-                self.cells[name] = with_counters(self.cells[name], mine, self.who.stages, lacking)
+                else:
+                    self.cells[name] = with_counters(self.cells[name], mine, self.who.stages)
         self._give_up("ncu", did.failed)
 
     def _give_up(self, tier: Name, reasons: dict[str, str]) -> None:
         """Note cells that a tier failed at: without a timeline they are failures, without counters they say why. A host
-        time that
-        could not be had is no failure: the timeline, which comes next, decides."""
+        time that could not be had is no failure: the timeline, which comes next, decides."""
         for name, reason in reasons.items():
             self._given_up.add((tier, name))
             if tier == "ncu":
                 self.cells[name] = self.cells[name].model_copy(update={"counters_missing": reason})
             elif tier != "host" and name not in self.cells:
-                self.failures[name] = Failure(workload=name, reason=reason)
+                self.failures[name] = reason
 
 
+@functools.cache
 def _profiler_digest() -> str:
     package = PROJECT_ROOT / "workflow" / "bakeoff"
     return sha256_tree(package, [package / name for name in SOURCES])
 
 
-def _key(plan: Plan, who: Participant, workload_digest: str, profiler: str) -> str:
+def _key(plan: Plan, who: Participant, workload_digest: str) -> str:
     return sha256_bytes(
         canonical_json(
             {
@@ -180,7 +176,7 @@ def _key(plan: Plan, who: Participant, workload_digest: str, profiler: str) -> s
                 "seed": plan.seeds[0],
                 "host": plan.host_fingerprint,
                 "image": plan.image,
-                "profiler": profiler,
+                "profiler": _profiler_digest(),
             }
         )
     )

@@ -1,0 +1,50 @@
+"""What a run profiles: whether anything, which solutions, which workloads, and the documents that it has of them.
+
+Entry points: `wanted`, `solutions`, `workloads`, `documents`. Everything that reads or makes profiles asks here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bakeoff.errors import InputError
+from bakeoff.files import read_json
+from bakeoff.schema.plan import Participant, Plan
+from bakeoff.schema.profile import SolutionProfile
+
+
+def wanted(plan: Plan, tier: str | None = None) -> bool:
+    """Whether there is anything to profile: a GPU, and a tier (`tier`, or else the configuration's) but `none`."""
+    return plan.backend != "cpu" and (tier or plan.profile.tier) != "none"
+
+
+def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[Participant]:
+    """The solutions to profile, in the run's order, or those of them that are named; a name of none is an InputError.
+
+    The reference is not among them, nor a twin, which is its original once more, nor what this backend does not run.
+    """
+    there = {one.name: one for one in plan.participants if one.role != "reference" and one.twin_of is None}
+    for name in names or ():
+        if name not in there:
+            original = next((one.twin_of for one in plan.participants if one.name == name), None)
+            hint = f"name {original}: this one is an exact copy of it" if original else "correct the name"
+            raise InputError("solution", name, f"a solution that the run profiles: {', '.join(there)}", hint)
+    return [one for one in there.values() if one.supported and (not names or one.name in names)]
+
+
+def workloads(plan: Plan, names: Sequence[str] | None = None) -> list[str]:
+    """Ids of the workloads to profile, in the run's order: those that are named, else what the configuration says."""
+    there, chosen = [workload.id for workload in plan.workloads], plan.profile.cells
+    asked = names or (there if chosen == "all" else chosen)
+    unknown = [name for name in asked if name not in there]
+    if unknown:
+        where = "option --workload" if names else "config: profile.cells"
+        raise InputError(where, ", ".join(unknown), f"workloads of this run: {', '.join(there)}", "correct the name")
+    return [name for name in there if name in asked]
+
+
+def documents(run: Path, plan: Plan) -> dict[str, SolutionProfile]:
+    """Solution -> its profile, in the run's order; those without one are left out."""
+    paths = {one.name: run / "profile" / f"{one.name}.json" for one in solutions(plan)}
+    return {name: read_json(path, SolutionProfile) for name, path in paths.items() if path.is_file()}
