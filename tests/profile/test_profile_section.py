@@ -280,14 +280,14 @@ def test_explain_says_where_time_goes_what_bounds_it_and_how_far_it_is(tmp_path:
     assert (
         "GB/s (0% of peak, 0% of the host's)" in second[2] and "TFLOP/s (30% of peak, 40% of the host's)" in second[2]
     )
-    assert "60.0" in gemm1 and "memory" in gemm1 and "80%" in gemm1
+    assert "60.0 µs" in gemm1 and "memory" in gemm1 and "80 %" in gemm1
     assert (
         "0 TFLOP/s" in text
         and "no counters: no counters were captured" in text
         and "Farthest from its floor: T1_o32" in text
     )
     assert "other" not in text, "a stage without time is not shown"
-    assert "device-bound: the host needs 20 us under the tracer" in text
+    assert "device-bound: the host needs 20 µs under the tracer" in text
     one = explain.explain_solution(V3, run, ["T1_o32"])
     assert "T901_o96" not in one and "gemm1_kernel" in one and "gemm1_kernel" not in text
 

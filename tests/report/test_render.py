@@ -11,12 +11,13 @@ from typing import get_args
 
 import pytest
 from bakeoff.files import PROJECT_ROOT, read_json
-from bakeoff.report import formats
 from bakeoff.report import render as rendering
 from bakeoff.report.index import Source, render_index
 from bakeoff.report.templates import html_environment
-from bakeoff.report.view import View
+from bakeoff.report.view import RunView
 from bakeoff.schema import analysis as model
+from bakeoff.tables import formats
+from bakeoff.tables import words as word_lists
 from support import constructed
 from support.pages import NAMES, Page, analysis, cells, files, table_text
 
@@ -136,7 +137,7 @@ def test_the_published_page_says_what_the_audit_found() -> None:
 
 
 def test_the_first_screen_of_a_measured_run_gives_times() -> None:
-    view = View(analysis("four"), rendering.lexicon(html_environment()))
+    view = RunView(analysis("four"))
     first = next(iter(view.a.findings.ranking.order)).solution  # type: ignore[union-attr]
     low, high = view.latency_ends(first) or (None, None)
     assert low and high and view.workloads[low.workload].seq_len < view.workloads[high.workload].seq_len
@@ -184,6 +185,14 @@ def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
     assert drawings and "(twin)" not in " ".join(svg.text for svg in drawings)
     landing = Page.of(render_index([Source(run, "analysis.json", "report.html")]))
     assert re.search(r"not ranked: deepgemm_moe [\d.]+×\.", " ".join(next(iter(landing.all("body"))).text.split()))
+
+
+def test_a_solution_keeps_its_mark_whether_or_not_a_run_has_twins() -> None:
+    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json", model.Analysis)
+    without = run.model_copy(update={"participants": [p for p in run.participants if p.twin_of is None]})
+    with_twin, alone = ({p.name: p.index for p in RunView(a).people} for a in (run, without))
+    assert len(with_twin) > len(alone) and {name: with_twin[name] for name in alone} == alone
+    assert alone["deepgemm_moe"] == 4 and sorted(with_twin.values()) == list(range(len(with_twin)))
 
 
 def test_what_a_page_says_twice_is_folded_in_runs_and_open_where_it_was_published() -> None:
@@ -388,9 +397,8 @@ def test_two_solutions_with_one_label_go_by_their_names() -> None:
 def test_what_a_solution_says_cannot_become_markup() -> None:
     evil = "<script>alert(1)</script> | `x` **b** [l](javascript:0) \"'&"
     a = constructed.cpu_run(2, 2, failed=True)
-    for c in a.cells:
-        if c.outcome != "PASSED":
-            c.detail, c.hint, c.reason = evil, evil, None
+    said = {"detail": evil, "hint": evil, "reason": None}
+    a.cells[:] = [c if c.outcome == "PASSED" else c.model_copy(update=said) for c in a.cells]
     a.participants[0] = a.participants[0].model_copy(update={"label": evil, "description": evil})
     written = rendering.render(a)
     page, text = Page.of(written["report.html"]), written["report.md"].decode()
@@ -415,7 +423,8 @@ def test_what_a_solution_says_cannot_become_markup() -> None:
     ],
 )
 def test_every_code_of_the_analysis_has_a_word(words: str, codes: tuple[str, ...]) -> None:
-    assert codes and set(codes) <= set(rendering.lexicon(html_environment())[words])
+    lists = html_environment().get_template("words.j2").make_module().__dict__
+    assert codes and set(codes) <= set(lists[words] if words in lists else getattr(word_lists, words.upper()))
 
 
 def test_twelve_solutions_on_forty_workloads_stay_under_a_megabyte() -> None:

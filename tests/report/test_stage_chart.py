@@ -6,11 +6,9 @@ import re
 from collections import defaultdict
 
 import pytest
-from bakeoff.report.charts import Words
-from bakeoff.report.render import lexicon
-from bakeoff.report.stage_chart import over_seq_len
-from bakeoff.report.templates import html_environment
-from bakeoff.report.view import View
+from bakeoff.report.svg.charts import Words
+from bakeoff.report.svg.stage_chart import over_seq_len
+from bakeoff.report.view import RunView
 from bakeoff.schema.profile import CellProfile
 from support import constructed
 
@@ -24,7 +22,7 @@ def drawn(**changes: object) -> str:
     assert a.profiles is not None
     cells = [CellProfile.model_validate(one.model_dump() | changes) for one in a.profiles.cells]
     a = a.model_copy(update={"profiles": a.profiles.model_copy(update={"cells": cells})})
-    return str(over_seq_len(View(a, lexicon(html_environment())), WORDS))
+    return str(over_seq_len(RunView(a), WORDS))
 
 
 def bars(chart: str) -> list[dict[str, float]]:
@@ -57,7 +55,7 @@ def test_stages_that_overlap_in_time_fill_the_bar_and_no_more() -> None:
 
 
 def test_a_run_without_a_profile_has_no_chart() -> None:
-    assert over_seq_len(View(constructed.gpu_run(), lexicon(html_environment())), WORDS) == ""
+    assert over_seq_len(RunView(constructed.gpu_run()), WORDS) == ""
 
 
 def test_every_part_has_its_word_in_the_legend() -> None:

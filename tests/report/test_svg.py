@@ -7,7 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from bakeoff.report import charts, grids, svg
+from bakeoff.report.svg import charts, elements, grids
 
 WORDS = charts.Words(title="Speedup & more", description="<all> of it", x="seq_len", y="speedup")
 
@@ -64,21 +64,21 @@ def test_every_chart_is_well_formed_named_and_drawn_for_both_widths(number: int,
 
 
 def test_participants_differ_without_colour() -> None:
-    shapes = ElementTree.fromstring(str(svg.definitions()))[0]
+    shapes = ElementTree.fromstring(str(elements.definitions()))[0]
     drawn = [(shape.tag, shape.get("d")) for shape in shapes]
-    filled = [str(svg.marker(i, 0, 0)).split(" ")[2] for i in range(len(drawn))]
+    filled = [str(elements.marker(i, 0, 0)).split(" ")[2] for i in range(len(drawn))]
     assert len(set(zip(drawn, filled, strict=True))) == len(drawn) == 13
-    assert all(svg.dash(a) != svg.dash(b) for a, b in itertools.pairwise(range(40)))
-    assert len({str(svg.marker(i, 0, 0)) for i in range(40)}) == 40
+    assert all(elements.dash(a) != elements.dash(b) for a, b in itertools.pairwise(range(40)))
+    assert len({str(elements.marker(i, 0, 0)) for i in range(40)}) == 40
 
 
 def test_coordinates_are_rounded() -> None:
-    assert [svg.coordinate(v) for v in (12.0, 3.14159, -0.04, 1e-17, 100.25)] == ["12", "3.1", "0", "0", "100.2"]
+    assert [elements.coordinate(v) for v in (12.0, 3.14159, -0.04, 1e-17, 100.25)] == ["12", "3.1", "0", "0", "100.2"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(4.8, 42.6), (0.9, 1.1), (1.0, 14107.0), (1.0, 1.06), (5.0, 5.0)])
 def test_ticks_are_few_and_inside_the_axis(low: float, high: float) -> None:
-    ticks = svg.log_ticks(low, high)
+    ticks = elements.log_ticks(low, high)
     assert 1 <= len(ticks) <= 16
     assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
 

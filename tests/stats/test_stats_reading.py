@@ -255,10 +255,10 @@ def test_analyse_compares_with_an_earlier_run_on_request(tmp_path):
 def test_audit_prints_what_is_contradicted(capsys, tmp_path):
     assert main(["audit", str(PUBLISHED / "2026-02-26_4way"), "-o", str(tmp_path / "audit.json")]) == 0
     printed = capsys.readouterr().out
-    assert "printed 31.21x, recomputed 31.1500x" in printed and "NOT TESTABLE  " not in printed
+    assert "Printed: 31.21x; Recomputed: 31.1500x" in printed and "NOT TESTABLE  " not in printed
     assert json.loads((tmp_path / "audit.json").read_text())["contradicted"] >= 10
     assert main(["audit", str(PUBLISHED / "2026-02-26_4way"), "--all"]) == 0
-    assert "would be tested by" in capsys.readouterr().out
+    assert "What would test it: " in capsys.readouterr().out
 
 
 def test_compare_exits_with_1_only_for_a_regression_or_a_wrong_output(tmp_path, capsys):
@@ -318,7 +318,10 @@ def test_compare_with_the_published_run_works_in_either_order(tmp_path, capsys):
         assert main(["compare", *map(str, arguments), "--all"]) == 3
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
-    assert "76 cells, 76 NOT COMPARABLE" in outputs[0] and outputs[0].count("device, protocol, inputs") == 77
+    assert (
+        "76 cells, 76 NOT COMPARABLE" in outputs[0]
+        and outputs[0].count("another device; another timing protocol; other inputs") == 77
+    )
 
 
 @pytest.mark.parametrize("verb", ["analyse", "audit", "compare"])

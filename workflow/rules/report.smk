@@ -25,7 +25,7 @@ rule analyse:
 rule report:
     input:
         TEMPLATES,
-        harness_files("schema", "report"),
+        harness_files("schema", "tables", "report"),
         analysis=f"{RUN}/analysis.json",
     output:
         report(
@@ -64,7 +64,7 @@ rule analyse_committed:
 rule report_committed:
     input:
         TEMPLATES,
-        harness_files("schema", "report"),
+        harness_files("schema", "tables", "report"),
         analysis="results/rendered/{id}/analysis.json",
     output:
         report(
@@ -87,7 +87,7 @@ rule index:
     # The landing page twice: the run's own, which no other run overwrites, and that of the checkout.
     input:
         TEMPLATES,
-        harness_files("schema", "report"),
+        harness_files("schema", "tables", "report"),
         lambda wildcards: [f"results/rendered/{name}/report.html" for name in SHOWN],
         f"{RUN}/report/report.html",
         own=f"{RUN}/analysis.json",

@@ -14,10 +14,15 @@ from bakeoff.plan import read_plan
 from bakeoff.profile import due
 from bakeoff.profile.section import load
 from bakeoff.schema.plan import Participant
-from bakeoff.schema.profile import CellProfile, ProfileSection, StageProfile
+from bakeoff.schema.profile import CellProfile, ProfileSection
+from bakeoff.tables import shared, text
+from bakeoff.tables.table import Table, frame
 
-COLUMNS = "{:<18}{:>10}{:>7}{:>9}{:>11}{:>8}  {:<8}{:>8}{:>8}{:>7}{:>9}"
-KERNELS = "{:>9}{:>10}{:>14}{:>12}{:>6}{:>9}{:>7}  {}"
+STAGES = (
+    *("stage", "us", "share", "run_us", "floor_us", "floor_share", "limit"),
+    *("dram_share", "tensor_share", "occupancy", "launches"),
+)
+KERNELS = ("us", "launches", "grid", "block", "registers", "shared_bytes", "local_bytes", "kernel")
 RECORDED = "results/recorded"
 
 
@@ -75,7 +80,7 @@ def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
         fp8 = f"{section.ceilings.fp8_tflops:,.0f} TFLOP/s" if section.ceilings.fp8_tflops else "n/a"
         lines.append(
             f"ceilings (measured): {section.ceilings.copy_gbs:,.0f} GB/s copied, {fp8} FP8, "
-            f"{section.ceilings.launch_us:.1f} us a launch"
+            f"{section.ceilings.launch_us:.1f} µs a launch"
         )
     lines += [f"missing tier {name}: {why}" for name, why in section.tiers_missing.items()]
     return lines
@@ -84,44 +89,25 @@ def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
 def _cell(cell: CellProfile) -> list[str]:
     gaps = f"gaps {cell.gap_share:.0%} of the span ({cell.host_gap_share:.0%} waiting for the host)"
     traced = " under the tracer" if cell.host_traced else ""
-    host = f"{cell.bound}-bound: the host needs {cell.host_us:.0f} us{traced}"
+    host = f"{cell.bound}-bound: the host needs {cell.host_us:.0f} µs{traced}"
     lines = [
         "",
-        f"{cell.workload}: busy {cell.busy_us:.1f} us of {cell.span_us:.1f} us, {gaps}, {cell.launches} launches, "
+        f"{cell.workload}: busy {cell.busy_us:.1f} µs of {cell.span_us:.1f} µs, {gaps}, {cell.launches} launches, "
         f"{host}",
         f"  {_distance(cell)}",
         f"  {_rates(cell)}",
-        "  "
-        + COLUMNS.format(
-            "stage", "us", "share", "runs us", "floor us", "of it", "bound by", "DRAM", "tensor", "occ.", "launches"
-        ).rstrip(),
+        *text.lines(Table("stages", frame(shared.stage_rows([cell])), shared.stages()), STAGES),
     ]
     spills = [f"{one.stage} {one.local_accesses:,.0f}" for one in cell.stages if one.local_accesses]
     return [
         *lines,
-        *("  " + _stage(one).rstrip() for one in cell.stages if one.us),
         *([f"  instructions on local memory (spills, stacks): {', '.join(spills)}"] if spills else []),
     ]
 
 
 def _kernels(cell: CellProfile) -> list[str]:
     """One line per kernel: what it takes, and its launch."""
-    lines = ["", "  " + KERNELS.format("us", "launches", "grid", "block", "regs", "shared", "local", "kernel")]
-    for one in cell.kernels:
-        values = (
-            one.grid and "x".join(map(str, one.grid)),
-            one.block and "x".join(map(str, one.block)),
-            one.registers,
-            one.shared_bytes,
-            one.local_bytes,
-        )
-        lines.append(
-            "  "
-            + KERNELS.format(
-                f"{one.us:.1f}", one.launches, *("n/a" if value is None else value for value in values), one.name
-            )
-        )
-    return lines
+    return ["", *text.lines(Table("kernels", frame(shared.kernel_rows([cell])), shared.kernels()), KERNELS)]
 
 
 def _nothing(cell: CellProfile) -> list[str]:
@@ -131,9 +117,9 @@ def _nothing(cell: CellProfile) -> list[str]:
 def _distance(cell: CellProfile) -> str:
     parts = []
     if cell.floor_us is not None and cell.floor_share is not None:
-        parts.append(f"floor {cell.floor_us:.1f} us, so at {cell.floor_share:.0%} of the sourced peaks")
+        parts.append(f"floor {cell.floor_us:.1f} µs, so at {cell.floor_share:.0%} of the sourced peaks")
     if cell.ceiling_us is not None and cell.ceiling_share is not None:
-        parts.append(f"{cell.ceiling_share:.0%} of what this host reaches ({cell.ceiling_us:.1f} us)")
+        parts.append(f"{cell.ceiling_share:.0%} of what this host reaches ({cell.ceiling_us:.1f} µs)")
     return "; ".join(parts) or "no floor: this GPU's peaks are not listed"
 
 
@@ -152,26 +138,6 @@ def _rates(cell: CellProfile) -> str:
     moved = f"{cell.bandwidth_gbs:,.0f} GB/s{of(cell.bandwidth_share, cell.bandwidth_ceiling_share)}"
     tensor = "" if cell.tensor_share is None else f", tensor pipe busy {cell.tensor_share:.0%}"
     return f"moved {cell.dram_over_floor:.2f} times the floor's bytes at {moved}; {flops}{tensor}"
-
-
-def _stage(one: StageProfile) -> str:
-    def percent(value: float | None) -> str:
-        return "n/a" if value is None else f"{value:.0%}"
-
-    floor = "n/a" if one.floor_us is None else "<0.1" if one.floor_us < 0.05 else f"{one.floor_us:.1f}"
-    return COLUMNS.format(
-        one.stage,
-        f"{one.us:.1f}",
-        f"{one.share:.0%}",
-        f"{one.run_us:.1f}",
-        floor,
-        percent(one.floor_share),
-        one.limit or "n/a",
-        percent(one.dram_share),
-        percent(one.tensor_share),
-        percent(one.occupancy),
-        one.launches,
-    )
 
 
 def _tail(section: ProfileSection, solution: str) -> list[str]:

@@ -1,82 +1,89 @@
-"""The tables of correctness: outcomes, gates, numerics, mutants, builds."""
+"""The tables of correctness: conditions, outcomes, gates, numerics, mutants, builds."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
-from bakeoff.report import formats as f
-from bakeoff.report.performance import workload_cells, workload_columns
-from bakeoff.report.tables import Cell, Column, Table, cell
-from bakeoff.report.view import View
+from bakeoff.report.view import Person, RunView, workload_columns
 from bakeoff.schema import analysis as model
+from bakeoff.tables import formats as f
+from bakeoff.tables import shared, words
+from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number, without_nan
 
 _QUIET = ("NOT_RUN", "UNSUPPORTED")
+_STATUS_TONES = {"ok": "good", "warning": "warn", "failed": "bad", "not_applicable": "mute"}
+_CAUSE = ["solution", "outcome", "reason", "detail", "hint"]
 # A decimal fraction that stands alone: not a version, not part of a name.
 MEASURED = re.compile(r"(?<![\w.])\d+\.\d+(?!\.?\w)")
+
+
+def validity(view: RunView) -> Table:
+    """One row per condition."""
+    by_code = words.CHECKS | (words.CHECKS_PUBLISHED if view.kind == "published" else {})
+
+    def figure(value: float | int) -> str:
+        return f.percent(value) if isinstance(value, float) else f.count(value)
+
+    listed = any(check.items or check.more for check in view.a.validity)
+    columns = [
+        shared.worded("condition", "Condition", by_code, head=True),
+        shared.worded("status", "Status", words.STATUSES, tone=lambda row: _STATUS_TONES[row["status"]]),
+        number("found", "Found", figure, missing="–"),
+        number("of", "Of", figure, missing="–"),
+        shared.names(
+            "items", "Concerns" if listed else "", text=lambda row: shared.some(row["items"], more=row["more"])
+        ),
+    ]
+    return Table("validity", frame({"condition": one.code, **flat(one)} for one in view.a.validity), columns)
 
 
 def outcome_tone(outcome: str) -> str:
     return "good" if outcome == "PASSED" else "mute" if outcome in _QUIET else "bad"
 
 
-def outcomes(view: View) -> Table:
+def outcomes(view: RunView) -> Table:
     """Workloads × solutions: the outcome, and the relative L2 error of what was judged."""
-    columns = [*workload_columns(), *[Column(key, numeric=True) for key in ("active_tokens", "local_pairs")]]
+
+    def outcome(person: Person) -> Column:
+        def note(row: Row) -> str:
+            error = row[f"{person.name}_relative_l2"]
+            return row[f"{person.name}:reason"] or "" if error is None else f"L2 {f.significant(error, 2)}"
+
+        return Column(
+            person.name, person.label, mark=person.index, note=note, tone=lambda row: outcome_tone(row[person.name])
+        )
+
+    columns = [
+        *workload_columns("offset"),
+        shared.count("active_tokens", "Active tokens"),
+        shared.count("local_pairs", "Local pairs"),
+    ]
     for person in view.people:
-        columns += [
-            Column(person.name, person.label, mark=person.index),
-            Column(f"{person.name}_relative_l2", shown=False),
-        ]
-    rows = []
-    for w in view.a.workloads:
-        row = [
-            *workload_cells(w),
-            *[cell(n, f.count(n)) if n is not None else cell(None) for n in (w.active_tokens, w.local_pairs)],
-        ]
-        for person in view.people:
-            found = view.cells.get((person.name, w.id))
-            outcome = found.outcome if found else "NOT_RUN"
-            error = found.numerics.relative_l2 if found and found.numerics else None
-            note = f"L2 {f.significant(error, 2)}" if error is not None else (found.reason or "" if found else "")
-            row += [cell(outcome, note=note, tone=outcome_tone(outcome)), cell(error)]
-        rows.append(row)
-    return Table("outcomes", columns, rows)
+        columns += [outcome(person), Column(f"{person.name}_relative_l2")]
+    found = view.wide({"outcome": "", "relative_l2": "_relative_l2", "reason": ":reason"})
+    found = found.fillna({person.name: "NOT_RUN" for person in view.people})
+    return Table("outcomes", found, columns)
 
 
-def troubles(view: View) -> Table:
+def troubles(view: RunView) -> Table:
     """The cells that did not pass: reason, what happened, what to do; one row per solution and cause."""
     columns = [
-        Column("solution", head=True),
-        Column("outcome"),
-        Column("reason", shown=False),
-        Column("count", numeric=True),
-        Column("workloads"),
+        view.who(head=True, marked=False),
+        Column(
+            "outcome", "Outcome", tone=lambda row: outcome_tone(row["outcome"]), note=lambda row: row["reason"] or ""
+        ),
+        Column("reason"),
+        number("count", "Cells"),
+        shared.names("workloads", "Workloads"),
+        Column("detail", "What happened", _short, missing="–"),
+        Column("hint", "To do", style="ticked", missing="–"),
     ]
-    columns += [Column("detail"), Column("hint")]
-    causes: dict[tuple[str, str, str | None, str | None, str | None], list[str]] = {}
-    for c in view.a.cells:
-        if c.outcome != "PASSED":
-            causes.setdefault((c.solution, c.outcome, c.reason, c.detail, c.hint), []).append(c.workload)
-    rows = [
-        [
-            cell(solution, view.label(solution)),
-            cell(outcome, tone=outcome_tone(outcome), note=reason or ""),
-            cell(reason),
-            cell(len(where)),
-            some(where),
-            cell(detail, _short(detail) if detail else "–"),
-            cell(hint, hint or "–", ticked=True),
-        ]
-        for (solution, outcome, reason, detail, hint), where in causes.items()
-    ]
-    return Table("troubles", columns, rows)
-
-
-def some(names: list[str], most: int = 6, more: int = 0) -> Cell:
-    """The first of many names and how many others there are, `more` of them not among the names; the CSV has all
-    names."""
-    others = max(0, len(names) - most) + more
-    return cell(" ".join(names), ", ".join(names[:most]) + (f", +{others}" if others else "") or "–")
+    cells = view.cell_frame
+    if len(cells):
+        causes = cells[cells["outcome"] != "PASSED"].groupby(_CAUSE, sort=False, dropna=False)["workload"]
+        cells = without_nan(causes.agg(workloads=list, count="size").reset_index())
+    return Table("troubles", cells, columns)
 
 
 def _short(text: str, most: int = 400) -> str:
@@ -84,30 +91,42 @@ def _short(text: str, most: int = 400) -> str:
     return text if len(text) <= most else f"… {text[-most:]}"
 
 
-def remarks(view: View) -> Table:
+def remarks(view: RunView) -> Table:
     """What was remarked while measuring, one row per cause: missing tiers, warnings, discarded samples, outlier
     processes.
 
     Remarks that differ only in a measured value are one cause.
     """
-    columns = [Column("kind", head=True), Column("remark"), Column("count", numeric=True), Column("cells")]
     causes: dict[tuple[str, str], tuple[list[str], dict[str, None]]] = {}  # texts, and the cells, each once
     for c in view.a.cells:
-        # Without performance no clock is asked for: that a GPU's are not there is no news of a cell.
-        tiers = sorted(c.missing_tiers.items()) if view.a.performance_shown else []
-        found = [("missing_tier", f"{tier}: {why}") for tier, why in tiers]
-        found += [("warning", text) for text in c.warnings]
-        found += [("discarded", f"{c.discarded}")] if c.discarded else []
-        found += [("outlier_blocks", f"block {', '.join(map(str, c.outlier_blocks))}")] if c.outlier_blocks else []
-        for kind, text in found:
+        for kind, text in _remarks_of(c, timed=view.a.performance_shown):
             texts, where = causes.setdefault((kind, MEASURED.sub("\0", text)), ([], {}))
             texts.append(text)
             where[f"{c.solution}/{c.workload}"] = None
-    rows = [
-        [cell(kind, view.word("remarks", kind)), cell(_joined(texts)), cell(len(where)), _cells(view, [*where])]
-        for (kind, _), (texts, where) in sorted(causes.items())
+
+    def cells(found: list[str]) -> str:
+        return words.STATES["all"] if len(found) == len(view.a.cells) else shared.some(found, 3)
+
+    columns = [
+        shared.worded("kind", "Kind", words.REMARKS, head=True),
+        Column("remark", "Remark"),
+        number("count", "Cells"),
+        Column("cells", "Which", cells, export=" ".join),
     ]
-    return Table("remarks", columns, rows)
+    rows = (
+        {"kind": kind, "remark": _joined(texts), "count": len(where), "cells": [*where]}
+        for (kind, _), (texts, where) in sorted(causes.items())
+    )
+    return Table("remarks", frame(rows), columns)
+
+
+def _remarks_of(c: model.Cell, *, timed: bool) -> list[tuple[str, str]]:
+    """(kind, text) of a cell. Without performance no clock is asked for: that a GPU's are not there is no news."""
+    found = [("missing_tier", f"{tier}: {why}") for tier, why in sorted(c.missing_tiers.items()) if timed]
+    found += [("warning", text) for text in c.warnings]
+    found += [("discarded", f"{c.discarded}")] if c.discarded else []
+    found += [("outlier_blocks", f"block {', '.join(map(str, c.outlier_blocks))}")] if c.outlier_blocks else []
+    return found
 
 
 def _joined(texts: list[str]) -> str:
@@ -117,155 +136,102 @@ def _joined(texts: list[str]) -> str:
     return MEASURED.sub(lambda _: next(ranges), texts[0])
 
 
-def _cells(view: View, where: list[str]) -> Cell:
-    if len(where) == len(view.a.cells):
-        return cell(" ".join(where), view.word("states", "all"))
-    return some(where, 3)
-
-
-def verifications(view: View) -> Table:
+def verifications(view: RunView) -> Table:
     """One row per solution, value family and seed: passed, and the worst figures over its workloads."""
     columns = [
-        Column("solution", head=True),
-        Column("family"),
-        Column("seed", numeric=True),
-        Column("passed", numeric=True),
-        Column("due", shown=False),
+        view.who(head=True),
+        Column("family", "Family"),
+        number("seed", "Seed"),
+        shared.out_of("passed", "Passed", tone=lambda row: "good" if row["passed"] == row["due"] else "bad"),
+        Column("due"),
+        shared.figure("worst_relative_l2", "Worst relative L2"),
+        shared.figure("worst_calc_diff", "Worst calc_diff"),
+        shared.figure("least_matched_active", "Least matched (active)"),
+        shared.figure("widest_scale", "Scale farthest from 1"),
+        shared.names("failed", "Failed"),
     ]
-    columns += [
-        Column(key, numeric=True)
-        for key in ("worst_relative_l2", "worst_calc_diff", "least_matched_active", "widest_scale")
-    ]
-    columns += [Column("failed")]
-    rows = [
-        [
-            cell(v.solution, view.label(v.solution), mark=view.by_name[v.solution].index),
-            cell(v.family),
-            cell(v.seed),
-            cell(v.passed, f"{v.passed}/{v.due}", tone="good" if v.passed == v.due else "bad"),
-            cell(v.due),
-            *[_number(x) for x in (v.worst_relative_l2, v.worst_calc_diff, v.least_matched_active, v.widest_scale)],
-            some(v.failed),
-        ]
-        for v in view.a.verifications
-    ]
-    return Table("verifications", columns, rows)
+    return Table("verifications", frame_of(view.a.verifications), columns)
 
 
-def _number(value: float | int | None, digits: int = 3) -> Cell:
-    return (
-        cell(None)
-        if value is None
-        else cell(value, f.count(value) if isinstance(value, int) else f.significant(value, digits))
-    )
-
-
-def numerics(view: View) -> Table:
+def numerics(view: RunView) -> Table:
     """Every judged cell: both gates and how far the output is from the float32 reference."""
-    figures = ("matched_ratio_active", "matched_ratio", "relative_l2", "worst_row_l2", "cosine", "calc_diff", "scale")
-    counts = ("active_rows", "nonzero_inactive", "non_finite", "ambiguous_rows")
-    hidden = ("max_abs", "max_rel")
-    columns = [Column("workload", head=True), Column("solution"), Column("published_gate"), Column("strict_gate")]
-    columns += [Column(key, numeric=True) for key in (*figures, *counts)] + [Column(key, shown=False) for key in hidden]
-    columns += [Column("failed_checks", shown=False)]
-    rows = []
-    for w in view.a.workloads:
-        for person in view.people:
-            c = view.cells.get((person.name, w.id))
-            if c is None or not (c.numerics or c.published_gate or c.strict_gate):
-                continue
-            n = c.numerics or model.Numerics()
-            digits = {"cosine": 6, "scale": 5, "matched_ratio": 4, "matched_ratio_active": 4}
-            rows.append(
-                [
-                    cell(w.id),
-                    cell(person.name, person.label),
-                    *[_gate(view, gate) for gate in (c.published_gate, c.strict_gate)],
-                    *[_number(getattr(n, key), digits.get(key, 3)) for key in (*figures, *counts)],
-                    *[cell(getattr(n, key)) for key in hidden],
-                    cell(" ".join(failed_checks(c))),
-                ]
-            )
-    return Table("numerics", columns, rows)
-
-
-def failed_checks(c: model.Cell) -> list[str]:
-    """The conditions that a cell broke, as gate.condition."""
-    gates = (("published", c.published_gate), ("strict", c.strict_gate))
-    return [f"{name}.{key}" for name, gate in gates if gate for key, check in gate.checks.items() if not check.passed]
-
-
-def _gate(view: View, gate: model.Gate | None) -> Cell:
-    if gate is None:
-        return cell(None)
-    return cell(
-        gate.passed, view.word("gate", "passed" if gate.passed else "failed"), tone="good" if gate.passed else "bad"
+    cells = (view.cells.get((person.name, w.id)) for w in view.a.workloads for person in view.people)
+    rows = (
+        {**flat(c.numerics or model.Numerics()), "workload": c.workload, "solution": c.solution}
+        | {"failed_checks": failed_checks(c)}
+        | {key: gate.passed if gate else None for key, gate in _gates(c).items()}
+        for c in cells
+        if c is not None and (c.numerics or c.published_gate or c.strict_gate)
     )
+    return Table("numerics", frame(rows), shared.numerics(view.who(marked=False)))
 
 
-def mutants(view: View) -> Table:
+def _gates(c: model.Cell) -> dict[str, model.Gate | None]:
+    return {"published_gate": c.published_gate, "strict_gate": c.strict_gate}
+
+
+def failed_checks(c: model.Cell) -> str:
+    """The conditions that a cell broke, as gate.condition."""
+    gates = ((name.removesuffix("_gate"), gate) for name, gate in _gates(c).items() if gate)
+    return " ".join(f"{name}.{key}" for name, gate in gates for key, check in gate.checks.items() if not check.passed)
+
+
+def mutants(view: RunView) -> Table:
     """One row per mutant: on how many workloads each gate rejects it."""
+
+    def killed(row: Row, key: str) -> str:
+        return f"{row[key]}/{row['cells'] - row['excluded']}"
+
+    def tone(row: Row, key: str) -> str:
+        counted = row["cells"] - row["excluded"]
+        if not row["must_die"] or counted == 0:
+            return ""
+        return "good" if row[key] == counted else "bad" if row[key] == 0 else "warn"
+
     columns = [
-        Column("mutant", head=True),
-        Column("must_die"),
-        Column("cells", numeric=True),
-        Column("excluded", numeric=True),
+        Column("mutant", "Mutant", head=True, style="code"),
+        shared.worded("must_die", "Expected", words.MUST_DIE),
+        number("cells", "Workloads"),
+        number("excluded", "Equal to honest"),
+        *(
+            number(key, heading, text=partial(killed, key=key), tone=partial(tone, key=key))
+            for key, heading in (("killed_published", "Published gate"), ("killed_strict", "Strict gate"))
+        ),
     ]
-    columns += [Column("killed_published", numeric=True), Column("killed_strict", numeric=True)]
-    power = view.a.gate_power
-    rows = []
-    for m in power.mutants if power else []:
-        counted = m.cells - m.excluded
-        rows.append(
-            [
-                cell(m.name, code=True),
-                cell(m.must_die, view.word("must_die", "yes" if m.must_die else "no")),
-                cell(m.cells),
-                cell(m.excluded),
-                _killed(m.killed_published, counted, m.must_die),
-                _killed(m.killed_strict, counted, m.must_die),
-            ]
-        )
-    return Table("mutants", columns, rows)
+    found = view.a.gate_power.mutants if view.a.gate_power else []
+    return Table("mutants", frame({"mutant": one.name, **flat(one)} for one in found), columns)
 
 
-def _killed(killed: int, counted: int, must_die: bool) -> Cell:
-    tone = "" if not must_die or counted == 0 else "good" if killed == counted else "bad" if killed == 0 else "warn"
-    return cell(killed, f"{killed}/{counted}", tone=tone)
-
-
-def builds(view: View) -> Table:
+def builds(view: RunView) -> Table:
     """One row per kernel (or per build without kernels): registers, memory, spills, matrix instructions."""
     columns = [
-        Column("solution", head=True),
-        Column("arch"),
-        Column("status"),
-        Column("executed"),
-        Column("kernel"),
-        Column("stage"),
+        view.who(head=True, marked=False),
+        Column("arch", "Architecture"),
+        Column("status", "Status", tone=lambda row: "" if row["status"] == "ok" else "bad"),
+        shared.worded("executed", "In this run", words.EXECUTED),
+        Column("kernel", "Kernel", style="code", missing="–"),
+        Column("stage", "Stage", missing="–"),
+        shared.count("registers", "Registers"),
+        shared.count("shared_bytes", "Shared memory, bytes"),
+        shared.count("tmem_columns", "TMEM columns"),
+        shared.count("stack_bytes", "Stack, bytes"),
+        shared.count("spill_bytes", "Spills, bytes", tone=lambda row: _spills(row["spill_bytes"])),
+        Column("mma", "Matrix instructions", missing="–"),
+        Column("digest"),
     ]
-    columns += [
-        Column(key, numeric=True) for key in ("registers", "shared_bytes", "tmem_columns", "stack_bytes", "spill_bytes")
+    rows = (flat(build) | row for build in view.a.builds for row in _compiled(build))
+    return Table("builds", frame(rows), columns)
+
+
+def _spills(spilled: int | None) -> str:
+    return "mute" if spilled is None else "warn" if spilled else ""
+
+
+def _compiled(build: model.Build) -> list[dict[str, object]]:
+    """A row per kernel, or one without figures."""
+    mma = [", ".join(f"{family} {count}" for family, count in sorted(kernel.mma.items())) for kernel in build.kernels]
+    rows = [
+        {**flat(kernel), "kernel": kernel.name, "mma": instructions or None}
+        for kernel, instructions in zip(build.kernels, mma, strict=True)
     ]
-    columns += [Column("mma"), Column("digest", shown=False)]
-    rows = []
-    for b in view.a.builds:
-        head = [
-            cell(b.solution, view.label(b.solution)),
-            cell(b.arch),
-            cell(b.status, tone="" if b.status == "ok" else "bad"),
-            cell(b.executed, view.word("executed", "yes" if b.executed else "no")),
-        ]
-        if not b.kernels:
-            rows.append([*head, *[cell("", "–")] * 2, *[cell(None)] * 5, cell("", "–"), cell(b.digest)])
-        for k in b.kernels:
-            sizes = [
-                cell(n, f.count(n)) if n is not None else cell(None)
-                for n in (k.registers, k.shared_bytes, k.tmem_columns, k.stack_bytes)
-            ]
-            spills = cell(k.spill_bytes, f.count(k.spill_bytes), tone="warn" if k.spill_bytes else "")
-            mma = ", ".join(f"{family} {number}" for family, number in sorted(k.mma.items()))
-            rows.append(
-                [*head, cell(k.name, code=True), cell(k.stage), *sizes, spills, cell(mma, mma or "–"), cell(b.digest)]
-            )
-    return Table("builds", columns, rows)
+    return rows or [dict.fromkeys(["kernel", *model.Kernel.model_fields])]

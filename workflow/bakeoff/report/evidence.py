@@ -3,43 +3,20 @@ from."""
 
 from __future__ import annotations
 
-from bakeoff.report import formats as f
-from bakeoff.report.performance import workload_cells, workload_columns
-from bakeoff.report.tables import Cell, Column, Table, cell
-from bakeoff.report.view import View
-from bakeoff.schema.analysis import ClaimVerdict, Comparison, RunHeader, Workload
+from typing import Any
 
-_TONES = {"REPRODUCED": "good", "SAME": "good", "FASTER": "good", "DIFFERS": "bad", "SLOWER": "bad"}
+from bakeoff.report.view import RunView, workload_columns
+from bakeoff.schema.analysis import ClaimVerdict, Comparison, Participant, RunHeader
+from bakeoff.tables import formats as f
+from bakeoff.tables import shared, words
+from bakeoff.tables.table import Column, Table, flat, frame, frame_of
 
 
-def claims(view: View, verdict: ClaimVerdict) -> Table:
+def claims(view: RunView, verdict: ClaimVerdict) -> Table:
     """The claims of one verdict, in the report's order."""
-    testable = verdict is not ClaimVerdict.NOT_TESTABLE
-    columns = [Column("claim", head=True), Column("note", shown=False)]
-    columns += [Column(key, numeric=True, shown=testable) for key in ("printed", "computed", "tolerance")]
-    columns += [
-        Column("place"),
-        Column("needs", shown=not testable),
-        *[Column(key, shown=False) for key in ("verdict", "id", "expression")],
-    ]
-    tone = "bad" if verdict is ClaimVerdict.CONTRADICTED else ""
-    rows = [
-        [
-            cell(c.text, note=c.note or ""),
-            cell(c.note),
-            cell(c.printed, c.printed or "–"),
-            cell(" | ".join(c.computed), " / ".join(c.computed) or "–", tone=tone),
-            cell(c.tolerance, c.tolerance or "–"),
-            cell(c.place),
-            cell(c.needs, ticked=True) if c.needs else cell(None),
-            cell(c.verdict.value),
-            cell(c.id),
-            cell(c.expression),
-        ]
-        for c in (view.a.audit.claims if view.a.audit else [])
-        if c.verdict is verdict
-    ]
-    return Table(f"audit_{verdict.name.lower()}", columns, rows)
+    found = view.a.audit.claims if view.a.audit else []
+    rows = ({**flat(c), "claim": c.text} for c in found if c.verdict is verdict)
+    return Table(f"audit_{verdict.name.lower()}", frame(rows), shared.claims(verdict))
 
 
 def comparison_id(comparison: Comparison) -> str:
@@ -47,116 +24,71 @@ def comparison_id(comparison: Comparison) -> str:
     return "compare_" + "".join(letter if letter.isalnum() else "_" for letter in comparison.old)
 
 
-def comparison(view: View, c: Comparison) -> Table:
+def comparison(view: RunView, c: Comparison) -> Table:
     """One row per cell: old, new, ratio with its interval, verdict."""
-    columns = [
-        Column("solution", head=True),
-        Column("workload"),
-        Column("verdict"),
-        Column("old", numeric=True),
-        Column("new", numeric=True),
-    ]
-    columns += [
-        Column("ratio", numeric=True),
-        Column("ratio_low", shown=False),
-        Column("ratio_high", shown=False),
-        Column("reasons"),
-    ]
-    rows = []
-    for entry in c.cells:
-        ratio = entry.ratio
-        interval = "" if ratio is None or ratio.low is None else f.interval(ratio.low, ratio.high, 3)
-        reasons = [view.words["reasons"].get(reason, reason) for reason in entry.reasons]
-        rows.append(
-            [
-                cell(entry.solution, view.label(entry.solution)),
-                cell(entry.workload),
-                cell(entry.verdict, tone=_TONES.get(entry.verdict, "mute")),
-                cell(entry.old, f.speedup(entry.old)) if entry.old is not None else cell(None),
-                cell(entry.new, f.speedup(entry.new)) if entry.new is not None else cell(None),
-                cell(ratio.value, f.fixed(ratio.value, 3), note=interval) if ratio else cell(None),
-                cell(ratio.low if ratio else None),
-                cell(ratio.high if ratio else None),
-                cell(" ".join(entry.reasons), "; ".join(reasons) or "–"),
-            ]
-        )
-    return Table(comparison_id(c), columns, rows)
+    return Table(comparison_id(c), frame_of(c.cells), shared.comparison(view.who(head=True, marked=False)))
 
 
-def workloads(view: View) -> Table:
+def workloads(view: RunView) -> Table:
     """What every workload asks for, from its own routing."""
     floors = any(w.floor for w in view.a.workloads)
     columns = [
         *workload_columns(),
-        *[Column(key, numeric=True) for key in ("local_pairs", "active_tokens", "active_experts")],
-        *[Column(key, numeric=True, shown=floors) for key in ("floor_bytes", "floor_flops")],
+        shared.count("local_pairs", "Local pairs"),
+        shared.count("active_tokens", "Active tokens"),
+        shared.count("active_experts", "Active experts"),
+        shared.size("floor_bytes", "Floor, bytes" if floors else ""),
+        shared.figure("floor_flops", "Floor, FLOPs" if floors else ""),
     ]
-    return Table("workloads", columns, [_workload_row(w) for w in view.a.workloads])
+    return Table("workloads", view.workload_frame, columns)
 
 
-def _workload_row(w: Workload) -> list[Cell]:
-    counts = (w.local_pairs, w.active_tokens, w.active_experts)
-    return [
-        *workload_cells(w),
-        *[cell(n, f.count(n)) if n is not None else cell(None) for n in counts],
-        cell(w.floor.bytes, f.data_size(w.floor.bytes)) if w.floor else cell(None),
-        cell(w.floor.flops, f.significant(w.floor.flops)) if w.floor else cell(None),
-    ]
-
-
-def participants(view: View) -> Table:
+def participants(view: RunView) -> Table:
     """Who took part, with the design, the declared roundings and the digest of what ran."""
     columns = [
-        Column("solution", head=True),
-        Column("name"),
-        Column("role"),
-        Column("description"),
-        Column("rounding"),
-        Column("digest"),
+        Column("solution", "Solution", head=True, row_mark=lambda row: view.by_name[row["name"]].index),
+        Column("name", "Folder", style="code"),
+        shared.worded("role", "Role", words.ROLES),
+        Column("description", "Design", missing="–"),
+        Column("rounding", "Rounding", style="code"),
+        Column("digest", "Digest", lambda digest: digest[:12], style="code"),
     ]
     declared = {p.name: p for p in view.a.participants}
-    rows = []
-    for person in view.people:
-        p = declared[person.name]
-        casts = p.rounding
-        points = [] if casts is None else [casts.gemm1_output, casts.intermediate, casts.gemm2_output]
-        rounding = " | ".join(" → ".join(point) or "–" for point in points)
-        rows.append(
-            [
-                cell(person.label, mark=person.index),
-                cell(person.name, code=True),
-                cell(person.role, view.word("roles", person.role)),
-                cell(p.description, None if p.description else "–"),
-                cell(rounding or None, code=bool(rounding)),
-                cell(p.digest, p.digest[:12], code=True) if p.digest else cell(None),
-            ]
-        )
-    return Table("participants", columns, rows)
+    rows = (
+        {**flat(declared[person.name]), "solution": person.label, "rounding": _rounding(declared[person.name])}
+        for person in view.people
+    )
+    return Table("participants", frame(rows), columns)
 
 
-def environment(view: View) -> Table:
+def _rounding(p: Participant) -> str | None:
+    """The casts at the three points, "bfloat16 | fp8_block128 | –"."""
+    casts = p.rounding
+    points = [casts.gemm1_output, casts.intermediate, casts.gemm2_output] if casts else []
+    return " | ".join(" → ".join(point) or "–" for point in points) or None
+
+
+def environment(view: RunView) -> Table:
     """Every recorded fact, by group."""
-    columns = [Column("group", head=True), Column("key"), Column("value")]
-    rows = []
-    for fact in view.a.provenance:
-        text = (
-            f.MISSING if fact.value is None else f.flag(fact.value) if isinstance(fact.value, bool) else str(fact.value)
-        )
-        unit = f" {fact.unit}" if fact.unit and fact.value is not None else ""
-        rows.append(
-            [
-                cell(fact.group, view.word("groups", fact.group)),
-                cell(fact.key),
-                cell(fact.value, text + unit, tone="mute" if fact.value is None else ""),
-            ]
-        )
-    return Table("environment", columns, rows)
+
+    def text(row: Any) -> str:
+        if row["value"] is None:
+            return f.MISSING
+        said = f.flag(row["value"]) if isinstance(row["value"], bool) else str(row["value"])
+        return said + (f" {row['unit']}" if row["unit"] else "")
+
+    columns = [
+        shared.worded("group", "Group", words.GROUPS, head=True),
+        Column("key", "Fact"),
+        Column("value", "Value", text=text),
+    ]
+    return Table("environment", frame_of(view.a.provenance), columns)
 
 
-def header_facts(view: View) -> list[tuple[str, str]]:
+def header_facts(view: RunView) -> list[tuple[str, str]]:
     """The run's header as (code, text); the template words the codes. What was not recorded is n/a."""
     run = view.a.run
-    clocks = "; ".join(view.word("clocks", code) for code in run.time_tier.split(", ")) if run.time_tier else f.MISSING
+    clocks = "; ".join(words.CLOCKS[code] for code in run.time_tier.split(", ")) if run.time_tier else f.MISSING
     return [
         ("hardware", run.hardware or f.MISSING),
         ("backend", run.backend),

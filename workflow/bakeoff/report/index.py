@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bakeoff.report import formats as f
 from bakeoff.report.evidence import claims
-from bakeoff.report.performance import estimate_text
-from bakeoff.report.render import lexicon
 from bakeoff.report.rerun import check_command
-from bakeoff.report.tables import Column, Table, cell
 from bakeoff.report.templates import html_environment, tidy_html
-from bakeoff.report.view import View
+from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import Analysis, ClaimVerdict
+from bakeoff.tables import shared
+from bakeoff.tables.table import Column, Row, Table, flat, frame, number
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Source:
 class Entry:
     """A report as the page lists it."""
 
-    view: View
+    view: RunView
     analysis: str
     href: str
     folder: str
@@ -43,10 +41,9 @@ _ORDER = ("cpu", "measured", "published")
 def render_index(sources: Sequence[Source]) -> bytes:
     """The landing page; within their kind reports keep the order given, an audited one before the others."""
     environment = html_environment()
-    words = lexicon(environment)
     entries = [
         Entry(
-            View(s.analysis, words),
+            RunView(s.analysis),
             s.analysis_href,
             s.report_href,
             posixpath.join(posixpath.dirname(s.report_href), ""),
@@ -79,33 +76,41 @@ def side_by_side(entries: Sequence[Entry]) -> Table:
     shown = [entry for entry in entries if entry.view.a.performance_shown]
     names = {person.name: person.label for entry in shown for person in entry.view.people}
     columns = [
-        Column("run", head=True),
-        Column("hardware"),
-        Column("backend"),
-        Column("passed", numeric=True),
-        Column("blocks", numeric=True),
+        Column("run", "Run", head=True, href=lambda row: row["href"]),
+        Column("hardware", "Hardware"),
+        Column("backend", "Backend"),
+        shared.out_of("passed", "Cells passed", due="cells"),
+        number("blocks", "Blocks", text=lambda row: row["blocks_of"]),
+        *(_mean_column(name, label) for name, label in names.items()),
     ]
-    columns += [Column(name, label, numeric=True) for name, label in names.items()]
-    rows = []
-    for entry in entries:
-        a = entry.view.a
-        passed = entry.view.outcomes.get("PASSED", 0)
-        row = [
-            cell(a.run.id, href=entry.href),
-            cell(a.run.hardware),
-            cell(a.run.backend),
-            cell(passed, f"{passed}/{len(a.cells)}"),
-            cell(entry.view.block_counts[-1], entry.view.blocks_of),
-        ]
-        for name in names:
-            found = entry.view.summaries.get(name)
-            mean = found.geometric_mean if found else None
-            if found is None or mean is None:
-                row.append(cell(None, "–", tone="mute"))
-                continue
-            partly = f"over {found.cells} of {found.due} workloads" if found.cells < found.due else ""
-            row.append(
-                cell(mean.value, f.speedup(mean.value), note=" ".join(filter(None, (estimate_text(mean), partly))))
-            )
-        rows.append(row)
-    return Table("side_by_side", columns, rows)
+    rows = ({**_run_row(entry), **{name: None for name in names}, **_means(entry.view)} for entry in entries)
+    return Table("side_by_side", frame(rows), columns)
+
+
+def _run_row(entry: Entry) -> dict[str, object]:
+    view, run = entry.view, entry.view.a.run
+    return {
+        **{"run": run.id, "href": entry.href, "hardware": run.hardware, "backend": run.backend},
+        **{"passed": view.outcomes.get("PASSED", 0), "cells": len(view.a.cells)},
+        **{"blocks": view.block_counts[-1], "blocks_of": view.blocks_of},
+    }
+
+
+def _means(view: RunView) -> dict[str, object]:
+    """Each solution's geometric mean with its ends, and over which workloads it is where that is not all of them."""
+    row: dict[str, object] = {}
+    for name, summary in view.summaries.items():
+        fields = flat(summary)
+        row |= {name + end: fields.get(f"geometric_mean{end}") for end in ("", "_low", "_high")}
+        partly = f"over {summary.cells} of {summary.due} workloads" if summary.cells < summary.due else ""
+        row[f"{name}:partly"] = partly
+    return row
+
+
+def _mean_column(name: str, label: str) -> Column:
+    value = shared.speedup(name, label, interval=True)
+
+    def note(row: Row) -> str:
+        return " ".join(filter(None, (value.ends(row), row[f"{name}:partly"]))) if row[name] is not None else ""
+
+    return replace(value, note=note, missing="–", tone=lambda row: "mute" if row[name] is None else "")

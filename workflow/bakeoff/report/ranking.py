@@ -1,148 +1,134 @@
-"""The tables that set solutions against each other: pairs, verdicts, performance profile, rankings."""
+"""The tables that set solutions against each other: pairs, verdicts, performance profile, rankings, key findings."""
 
 from __future__ import annotations
 
-from bakeoff.report import formats as f
-from bakeoff.report.performance import estimate_text
-from bakeoff.report.tables import Cell, Column, Table, cell
-from bakeoff.report.view import View
-from bakeoff.schema.analysis import Estimate, Verdict
+from functools import partial
 
-_VERDICT_TONES = {Verdict.FASTER: "good", Verdict.SLOWER: "bad", Verdict.SAME: "", Verdict.AMBIGUOUS: "mute"}
+from bakeoff.report.view import RunView
+from bakeoff.schema.analysis import PreviousFinding, ProfileCurve
+from bakeoff.tables import formats as f
+from bakeoff.tables import shared, words
+from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number
+
+FACTORS = (1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+_VERDICT_TONES = {"FASTER": "good", "SLOWER": "bad", "SAME": "", "AMBIGUOUS": "mute"}
 
 
-def pairs(view: View) -> Table:
+def pairs(view: RunView) -> Table:
     """Every two solutions: overall ratio, who is ahead where, and the counts of verdicts."""
-    columns = [
-        Column("a", head=True),
-        Column("b"),
-        Column("ratio", numeric=True),
-        Column("ratio_low", shown=False),
-        Column("ratio_high", shown=False),
-    ]
     decided = any(entry.verdict for pair in view.a.pairs for entry in pair.verdicts)
-    # The counts of verdicts add up to the workloads.
-    columns += [Column("workloads", numeric=True, shown=not decided)]
-    columns += [Column(key, numeric=True) for key in ("a_ahead", "b_ahead")]
-    columns += [Column(key, numeric=True, shown=decided) for key in ("faster", "slower", "same", "ambiguous")]
-    rows = []
-    for pair in view.a.pairs:
-        head = [
-            cell(pair.a, view.label(pair.a), mark=view.by_name[pair.a].index),
-            cell(pair.b, view.label(pair.b), mark=view.by_name[pair.b].index),
-        ]
-        rows.append(
-            [
-                *head,
-                *_ratio(pair.ratio),
-                *[
-                    cell(n)
-                    for n in (
-                        pair.workloads,
-                        pair.a_ahead,
-                        pair.b_ahead,
-                        pair.faster,
-                        pair.slower,
-                        pair.same,
-                        pair.ambiguous,
-                    )
-                ],
-            ]
-        )
-    return Table("pairs", columns, rows)
-
-
-def _ratio(estimate: Estimate | None) -> list[Cell]:
-    if estimate is None:
-        return [cell(None)] * 3
-    return [
-        cell(estimate.value, f.fixed(estimate.value, 3), note=estimate_text(estimate, 3)),
-        cell(estimate.low),
-        cell(estimate.high),
+    columns = [
+        view.who("a", "First", head=True),
+        view.who("b", "Second"),
+        shared.ratio("ratio", "Ratio", interval=True),
+        number("workloads", "" if decided else "Workloads"),  # the counts of verdicts add up to them
+        number("a_ahead", "First ahead"),
+        number("b_ahead", "Second ahead"),
+        *(number(verdict.lower(), verdict if decided else "") for verdict in _VERDICT_TONES),
     ]
+    return Table("pairs", frame_of(view.a.pairs), columns)
 
 
-def verdicts(view: View) -> Table:
+def verdicts(view: RunView) -> Table:
     """Every pair on every workload that has a verdict: ratio, interval, corrected p values, minimum detectable
     effect."""
     columns = [
-        Column("a", head=True),
-        Column("b"),
-        Column("workload"),
-        Column("verdict"),
-        Column("ratio", numeric=True),
+        view.who("a", "First", head=True, marked=False),
+        view.who("b", "Second", marked=False),
+        Column("workload", "Workload"),
+        Column("verdict", "Verdict", tone=lambda row: _VERDICT_TONES[row["verdict"]]),
+        shared.ratio("ratio", "Ratio", interval=True),
+        number("blocks", "Blocks"),
+        number("p_difference", "p, difference", partial(f.significant, digits=2)),
+        number("p_equivalence", "p, equivalence", partial(f.significant, digits=2)),
+        shared.percent("minimum_detectable_effect", "Detectable"),
     ]
-    columns += [Column("ratio_low", shown=False), Column("ratio_high", shown=False)]
-    columns += [
-        Column(key, numeric=True) for key in ("blocks", "p_difference", "p_equivalence", "minimum_detectable_effect")
-    ]
-    rows = [
-        [
-            cell(pair.a, view.label(pair.a)),
-            cell(pair.b, view.label(pair.b)),
-            cell(entry.workload),
-            cell(entry.verdict.value, tone=_VERDICT_TONES[entry.verdict]),
-            *_ratio(entry.ratio),
-            cell(entry.blocks),
-            cell(entry.p_difference, f.significant(entry.p_difference, 2)),
-            cell(entry.p_equivalence, f.significant(entry.p_equivalence, 2)),
-            cell(entry.mde, f.percent(entry.mde)),
-        ]
+    rows = (
+        {"a": pair.a, "b": pair.b, "minimum_detectable_effect": entry.mde, **flat(entry)}
         for pair in view.a.pairs
         for entry in pair.verdicts
         if entry.verdict is not None
-    ]
-    return Table("verdicts", columns, rows)
+    )
+    return Table("verdicts", frame(rows), columns)
 
 
-def profile(view: View, factors: tuple[float, ...] = (1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)) -> Table:
+def profile(view: RunView) -> Table:
     """The performance profile read off at round factors."""
+
+    def within(curve: ProfileCurve, factor: float) -> float:
+        reached = (share for x, share in zip(curve.factors, curve.shares, strict=True) if x <= factor)
+        return max(reached, default=0.0)
+
     columns = [
-        Column("solution", head=True),
-        *[Column(f"within_{factor:g}", f.fixed(factor, 2, f.TIMES), numeric=True) for factor in factors],
+        view.who(head=True),
+        *(shared.share(f"within_{factor:g}", f.speedup(factor)) for factor in FACTORS),
     ]
-    rows = []
-    for curve in view.a.profile:
-        person = view.by_name[curve.solution]
-        shares = [
-            max((s for x, s in zip(curve.factors, curve.shares, strict=True) if x <= factor), default=0.0)
-            for factor in factors
-        ]
-        rows.append(
-            [
-                cell(curve.solution, person.label, mark=person.index),
-                *[cell(share, f.percent(share, 0)) for share in shares],
-            ]
-        )
-    return Table("profile", columns, rows)
+    rows = (
+        {"solution": curve.solution} | {f"within_{factor:g}": within(curve, factor) for factor in FACTORS}
+        for curve in view.a.profile
+    )
+    return Table("profile", frame(rows), columns)
 
 
-def rankings(view: View) -> Table:
+def rankings(view: RunView) -> Table:
     """The order of contestants under every aggregate and baseline, one column per place."""
-    stability = view.a.rank_stability
-    entries = stability.rankings if stability else []
-    places = max((len(entry.order) for entry in entries), default=0)
-    columns = [Column("aggregate", head=True), Column("baseline")]
-    for place in range(1, places + 1):
-        columns += [Column(f"place_{place}", f"{place}."), Column(f"value_{place}", shown=False)]
-    rows = []
-    for entry in entries:
-        row = [
-            cell(entry.aggregate, view.word("aggregates", entry.aggregate)),
-            cell(entry.baseline, view.label(entry.baseline)),
-        ]
-        for ranked in entry.order:
-            note = _ranked_value(entry.aggregate, ranked.value)
-            row += [
-                cell(ranked.solution, view.label(ranked.solution), note=note, mark=view.by_name[ranked.solution].index),
-                cell(ranked.value),
-            ]
-        row += [cell(None)] * (2 * (places - len(entry.order)))
-        rows.append(row)
-    return Table("rankings", columns, rows)
+    entries = view.a.rank_stability.rankings if view.a.rank_stability else []
+    columns = [
+        shared.worded("aggregate", "Aggregate", words.AGGREGATES, head=True),
+        view.who("baseline", "Baseline", marked=False),
+    ]
+    rows = [flat(entry) for entry in entries]
+    for number_, entry in enumerate(entries):
+        for place, ranked in enumerate(entry.order, 1):
+            rows[number_] |= {f"place_{place}": ranked.solution, f"value_{place}": ranked.value}
+    for place in range(1, max((len(entry.order) for entry in entries), default=0) + 1):
+        value = Column(f"value_{place}")
+        columns += [view.who(f"place_{place}", f"{place}.", note=partial(_ranked_value, value.key)), value]
+    return Table("rankings", frame(rows), columns)
 
 
-def _ranked_value(aggregate: str, value: float) -> str:
-    if aggregate == "leads":
+def _ranked_value(key: str, row: Row) -> str:
+    value = row[key]
+    if value is None:
+        return ""
+    if row["aggregate"] == "leads":
         return f.count(int(value))
-    return f.duration(value) if aggregate == "total_latency" else f.speedup(value)
+    return f.duration(value) if row["aggregate"] == "total_latency" else f.speedup(value)
+
+
+def large_batch(view: RunView) -> Table:
+    """Small against large workloads, one row per solution."""
+    found = view.a.findings.large_batch
+    columns = [
+        view.who(head=True),
+        shared.speedup("small", "Small"),
+        shared.speedup("large", "Large"),
+        shared.share("kept", "Kept"),
+    ]
+    return Table("large_batch", frame_of(found.rows if found else ()), columns)
+
+
+def consistency(view: RunView) -> Table:
+    """Coefficient of variation and spread, most consistent first."""
+    found = view.a.findings.consistency
+    columns = [
+        view.who(head=True),
+        shared.percent("cv_sample", "CV (sample)"),
+        shared.percent("cv_population", "CV (population)"),
+        shared.speedup("spread", "Greatest over least"),
+    ]
+    return Table("consistency", frame_of(found.rows if found else ()), columns)
+
+
+def previous(view: RunView, place: int, finding: PreviousFinding) -> Table:
+    """This run over another one, one row per solution; `place` counts from 1 and names the table."""
+    columns = [
+        view.who(head=True, marked=False),
+        number("workloads", "Workloads"),
+        shared.ratio("ratio", "Geometric mean", unit=f.TIMES),
+        shared.speedup("least", "Least"),
+        shared.speedup("greatest", "Greatest"),
+        number("reproduced", "Same", missing="–"),
+        number("differs", "Different", missing="–"),
+    ]
+    return Table(f"previous_{place}", frame_of(finding.rows), columns)

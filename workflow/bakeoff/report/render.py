@@ -8,26 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment
-
 from bakeoff.files import canonical_json, sha256_bytes
-from bakeoff.report import (
-    correctness,
-    evidence,
-    figures,
-    performance,
-    protocols,
-    ranking,
-    rerun,
-    roofline,
-    small,
-    stage_chart,
-    stages,
-)
-from bakeoff.report.tables import Table
+from bakeoff.report import correctness, evidence, performance, ranking, rerun, stages
+from bakeoff.report.svg import figures, roofline, stage_chart
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
-from bakeoff.report.view import Lexicon, View
+from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import Analysis, ClaimVerdict
+from bakeoff.tables import words
+from bakeoff.tables.table import Table
 
 # Sections in the page's order; those of speed are left out where a run shows none.
 SECTIONS = (
@@ -51,18 +39,12 @@ _OF_SPEED = ("summary", "plots", "findings", "stability")
 def render(analysis: Analysis) -> dict[str, bytes]:
     """Every file of a report by its name relative to the report's folder."""
     pages, markdown = html_environment(), markdown_environment()
-    view = View(analysis, lexicon(pages))
+    view = RunView(analysis)
     context = _context(view)
     html = pages.get_template("report.html.j2").render(parts="html.j2", **context)
     text = markdown.get_template("report.md.j2").render(parts="markdown.j2", **context)
     files = {"report.html": tidy_html(html).encode("utf-8"), "report.md": tidy_markdown(text).encode("utf-8")}
-    return files | {f"tables/{name}.csv": table.csv() for name, table in context["tables"].items() if table.rows}
-
-
-def lexicon(environment: Environment) -> Lexicon:
-    """The word lists of words.j2."""
-    module = environment.get_template("words.j2").make_module()
-    return {name: value for name, value in vars(module).items() if isinstance(value, dict)}
+    return files | {f"tables/{name}.csv": table.csv() for name, table in context["tables"].items() if len(table)}
 
 
 def analysis_digest(analysis: Analysis) -> str:
@@ -70,10 +52,10 @@ def analysis_digest(analysis: Analysis) -> str:
     return sha256_bytes(canonical_json(analysis.model_dump(mode="json", by_alias=True)))
 
 
-def tables(view: View) -> dict[str, Table]:
+def tables(view: RunView) -> dict[str, Table]:
     """All tables of a report by id; those of speed only where performance is shown."""
     made = [
-        small.validity(view),
+        correctness.validity(view),
         correctness.outcomes(view),
         correctness.troubles(view),
         correctness.remarks(view),
@@ -95,20 +77,20 @@ def tables(view: View) -> dict[str, Table]:
             performance.published_matrix(view),
             performance.summary(view),
             performance.published_summary(view),
-            protocols.table(view),
+            performance.protocols(view),
             ranking.pairs(view),
             ranking.verdicts(view),
             ranking.profile(view),
             ranking.rankings(view),
             performance.latencies(view),
-            small.large_batch(view),
-            small.consistency(view),
-            *[small.previous(view, number, entry) for number, entry in enumerate(view.a.findings.previous, 1)],
+            ranking.large_batch(view),
+            ranking.consistency(view),
+            *[ranking.previous(view, number, entry) for number, entry in enumerate(view.a.findings.previous, 1)],
         ]
     return {table.id: table for table in made}
 
 
-def _context(view: View) -> dict[str, Any]:
+def _context(view: RunView) -> dict[str, Any]:
     shown = view.a.performance_shown
     facts = evidence.header_facts(view)
     example = next(((p.name, w.id) for p in view.people for w in reversed(view.a.workloads)), None)
@@ -121,8 +103,8 @@ def _context(view: View) -> dict[str, Any]:
         "roofline": roofline.over_intensity,
         "comparison_id": evidence.comparison_id,
         "header": dict(facts),
-        "header_pairs": [(view.word("header", code), text) for code, text in facts],
-        "protocols_agree": protocols.agree(view),
+        "header_pairs": [(words.HEADER[code], text) for code, text in facts],
+        "protocols_agree": performance.protocols_agree(view),
         "has_values": any(cell.speedup for cell in view.a.cells),
         "has_latencies": any(cell.latency_us for cell in view.a.cells),
         "has_routing": any(workload.local_pairs is not None for workload in view.a.workloads),

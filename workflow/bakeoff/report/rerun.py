@@ -9,28 +9,32 @@ from __future__ import annotations
 import shlex
 
 from bakeoff.config import DEFINITIONS, Config
-from bakeoff.report.tables import Column, Table, cell
-from bakeoff.report.view import View
+from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import RunHeader
+from bakeoff.tables.table import Column, Table, frame
 
 # The data set's place on the run's host is not recorded: it says nothing on another.
 PUBLIC_DATASET = "PATH_OF_flashinfer-trace"
 
 
-def rerun(view: View) -> Table:
+def rerun(view: RunView) -> Table:
     """The commands that judge one cell again and measure it again, for every cell."""
-    columns = [Column("solution", head=True), Column("workload"), Column("command"), Column("measure", shown=False)]
-    rows = [
-        [
-            cell(person.name, person.label),
-            cell(w.id),
-            cell(check_command(view.a.run, person.name, w.id), code=True),
-            cell(measure_command(view.a.run, person.name, w.id)),
-        ]
+    run = view.a.run
+    columns = [
+        view.who(head=True, marked=False),
+        Column("workload", "Workload"),
+        Column("command", "Command", style="code"),
+        Column("measure"),
+    ]
+    rows = (
+        {
+            **{"solution": person.name, "workload": w.id},
+            **{"command": check_command(run, person.name, w.id), "measure": measure_command(run, person.name, w.id)},
+        }
         for person in view.people
         for w in view.a.workloads
-    ]
-    return Table("rerun", columns, rows)
+    )
+    return Table("rerun", frame(rows), columns)
 
 
 def check_command(run: RunHeader, solution: str, workload: str) -> str:

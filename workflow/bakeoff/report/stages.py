@@ -2,252 +2,137 @@
 
 from __future__ import annotations
 
-from bakeoff.report import formats as f
-from bakeoff.report import roofline
-from bakeoff.report.correctness import some
-from bakeoff.report.tables import Cell, Column, Table, cell
-from bakeoff.report.view import View
-from bakeoff.schema.profile import CellProfile, ProfileSection, StageProfile
+from bakeoff.report.view import RunView
+from bakeoff.schema.profile import CellProfile, ProfileSection
+from bakeoff.tables import formats as f
+from bakeoff.tables import shared, words
+from bakeoff.tables.table import Column, Row, Table, flat, frame, number
 
 _TONES = {"CONFIRMED": "good", "CONTRADICTED": "bad", "NOT TESTABLE": "mute"}
+_FOR_MACHINES = (
+    *("bandwidth_ceiling_share", "tflops_share", "tflops_ceiling_share", "host_us", "syncs", "mapped_share"),
+    *("intensity", "tflops", "tier", "counters_missing"),
+)
 
 
-def _time(value: float | None) -> Cell:
-    return cell(None) if value is None else cell(value, f.duration(value))
-
-
-def _share(value: float | None, digits: int = 0) -> Cell:
-    return cell(None) if value is None else cell(value, f.percent(value, digits))
-
-
-def _number(value: float | None) -> Cell:
-    return cell(None) if value is None else cell(value, f.significant(value))
-
-
-def tables(view: View) -> list[Table]:
+def tables(view: RunView) -> list[Table]:
     """All tables of the section; none where the run was not profiled."""
     section = view.a.profiles
     if section is None:
         return []
-    made = [
-        cells(view, section),
-        stages(view, section),
+    ordered = _by_workload(section)
+    return [
+        profiled(view, section, ordered),
+        Table("stages", frame(shared.stage_rows(ordered)), shared.stages(view.who())),
         coverage(view, section),
         explanations(section),
-        kernels(view, section),
+        Table("kernels", frame(shared.kernel_rows(ordered)), shared.kernels(view.who())),
+        ceilings(section),
     ]
-    return [*made, ceilings(section)]
 
 
-def cells(view: View, section: ProfileSection) -> Table:
-    """One row per profiled cell: span, its distance from floor and ceiling, and what it is made of by stage."""
-    columns = [
-        Column("workload", head=True),
-        Column("solution"),
-        Column("span_us", numeric=True),
-        Column("busy_us", numeric=True, shown=False),
-    ]
-    columns += [Column(key, numeric=True) for key in ("floor_share", "ceiling_share", "gap_share", "launches")]
-    columns += [Column("bound")]
-    columns += [
-        Column(f"{name}_us", name, numeric=True, shown=name != "other" or _used(section, name))
-        for name in section.stages
-    ]
-    columns += [Column(key, numeric=True) for key in ("dram_over_floor", "bandwidth_share", "tensor_share")]
-    columns += [
-        Column(key, shown=False)
-        for key in (
-            *("bandwidth_ceiling_share", "tflops_share", "tflops_ceiling_share", "host_us", "syncs", "mapped_share"),
-            *("intensity", "tflops", "tier", "counters_missing"),
-        )
-    ]
-    return Table("profiled", columns, [_cell_row(view, section, one) for one in _by_workload(section)])
-
-
-def _used(section: ProfileSection, name: str) -> bool:
-    return any(stage.us for one in section.cells for stage in one.stages if stage.stage == name)
+def rate(cell: CellProfile) -> float:
+    """TFLOP/s over the span."""
+    return cell.flops / cell.span_us / 1e6
 
 
 def _by_workload(section: ProfileSection) -> list[CellProfile]:
-    order = {workload.id: number for number, workload in enumerate(section.workloads)}
+    order = {workload.id: place for place, workload in enumerate(section.workloads)}
     return sorted(section.cells, key=lambda one: order.get(one.workload, len(order)))
 
 
-def _cell_row(view: View, section: ProfileSection, one: CellProfile) -> list[Cell]:
-    found = {stage.stage: stage for stage in one.stages}
-    parts = [found.get(name) for name in section.stages]  # type: ignore[call-overload]
-    return [
-        cell(one.workload),
-        _solution(view, one.solution),
-        _time(one.span_us),
-        cell(one.busy_us),
-        *[_share(share) for share in (one.floor_share, one.ceiling_share, one.gap_share)],
-        cell(one.launches),
-        cell(one.bound, view.word("limits", one.bound)),
-        *[_stage_cell(part) for part in parts],
-        cell(one.dram_over_floor, f.fixed(one.dram_over_floor, 2, f.TIMES))
-        if one.dram_over_floor is not None
-        else cell(None),
-        *[_share(share) for share in (one.bandwidth_share, one.tensor_share)],
-        *[
-            cell(value)
-            for value in (
-                *(one.bandwidth_ceiling_share, one.tflops_share, one.tflops_ceiling_share),
-                *(one.host_us, one.syncs, one.mapped_share, one.intensity),
-                *(roofline.rate(one), one.tier, one.counters_missing),
-            )
-        ],
+def profiled(view: RunView, section: ProfileSection, cells: list[CellProfile]) -> Table:
+    """One row per profiled cell: span, its distance from floor and ceiling, and what it is made of by stage."""
+    used = {stage.stage for one in cells for stage in one.stages if stage.us}
+    columns = [
+        Column("workload", "Workload", head=True),
+        view.who(),
+        shared.duration("span_us", "Span"),
+        number("busy_us"),
+        shared.share("floor_share", "Floor"),
+        shared.share("ceiling_share", "Ceiling"),
+        shared.share("gap_share", "Launch gaps"),
+        number("launches", "Launches"),
+        shared.worded("bound", "Bound by", words.LIMITS),
+        *(_stage(name, shown=name != "other" or name in used) for name in section.stages),
+        shared.speedup("dram_over_floor", "DRAM bytes over floor"),
+        shared.share("bandwidth_share", "Of peak bandwidth"),
+        shared.share("tensor_share", "Tensor cores busy"),
+        *map(Column, _FOR_MACHINES),
     ]
-
-
-def _stage_cell(stage: StageProfile | None) -> Cell:
-    if stage is None:
-        return cell(None)
-    return (
-        cell(stage.us, f.duration(stage.us), note=f.percent(stage.share, 0))
-        if stage.us
-        else cell(0.0, "–", tone="mute")
+    rows = (
+        {**flat(one), "tflops": rate(one)}
+        | {key: value for stage in one.stages for key, value in ((f"{stage.stage}_us", stage.us), (stage.stage, stage))}
+        for one in cells
     )
+    return Table("profiled", frame(rows), columns)
 
 
-def _solution(view: View, name: str) -> Cell:
-    person = view.by_name.get(name)
-    return cell(name, person.label, mark=person.index) if person else cell(name)
+def _stage(name: str, *, shown: bool) -> Column:
+    key = f"{name}_us"
+
+    def note(row: Row) -> str:
+        return f.percent(row[name].share, 0) if row[key] else ""
+
+    def tone(row: Row) -> str:
+        return "" if row[key] else "mute"
+
+    return number(key, name if shown else "", lambda us: f.duration(us) if us else "–", note=note, tone=tone)
 
 
-def stages(view: View, section: ProfileSection) -> Table:
-    """One row per stage of a profiled cell: time, share, floor, and what bounds it."""
-    columns = [Column("workload", head=True), Column("solution"), Column("stage")]
-    columns += [Column(key, numeric=True) for key in ("us", "share", "run_us", "floor_us", "floor_share")] + [
-        Column("limit"),
-        Column("limit_from", shown=False),
-    ]
-    columns += [
-        Column(key, numeric=True) for key in ("launches", "dram_bytes", "dram_share", "tensor_share", "occupancy")
-    ]
-    columns += [Column("local_accesses", shown=False)]
-    rows = [
-        [
-            cell(one.workload),
-            _solution(view, one.solution),
-            cell(stage.stage),
-            _time(stage.us),
-            _share(stage.share),
-            _time(stage.run_us),
-            _time(stage.floor_us),
-            _share(stage.floor_share),
-            cell(stage.limit, view.word("limits", stage.limit)) if stage.limit else cell(None),
-            cell(stage.limit_from),
-            cell(stage.launches),
-            cell(stage.dram_bytes, f.data_size(stage.dram_bytes)) if stage.dram_bytes is not None else cell(None),
-            *[_share(share) for share in (stage.dram_share, stage.tensor_share, stage.occupancy)],
-            cell(stage.local_accesses),
-        ]
-        for one in _by_workload(section)
-        for stage in one.stages
-        if stage.us
-    ]
-    return Table("stages", columns, rows)
-
-
-def coverage(view: View, section: ProfileSection) -> Table:
+def coverage(view: RunView, section: ProfileSection) -> Table:
     """How much of the run is profiled, and why a cell is not."""
     columns = [
-        Column("solution", head=True),
-        *[Column(key, numeric=True) for key in ("profiled", "counted", "mapped_least")],
+        view.who(head=True),
+        shared.out_of("profiled", "Profiled"),
+        shared.out_of("counted", "With counters"),
+        shared.percent("mapped_least", "Least mapped"),
+        Column("due"),
+        shared.names("failures", "Not profiled because", 2),
     ]
-    columns += [Column("due", shown=False), Column("failures")]
-    rows = [
-        [
-            _solution(view, one.solution),
-            cell(one.profiled, f"{one.profiled}/{one.due}"),
-            cell(one.counted, f"{one.counted}/{one.due}"),
-            _share(one.mapped_least, 1),
-            cell(one.due),
-            some([f"{workload}: {why}" for workload, why in one.failures.items()], 2),
-        ]
+    rows = (
+        {**flat(one), "failures": [f"{workload}: {why}" for workload, why in one.failures.items()]}
         for one in section.coverage
-    ]
-    return Table("profile_coverage", columns, rows)
+    )
+    return Table("profile_coverage", frame(rows), columns)
 
 
 def explanations(section: ProfileSection) -> Table:
     """The published explanations, each with its test, verdict and numbers."""
     columns = [
-        Column("explanation", head=True),
-        Column("place", shown=False),
-        Column("verdict"),
-        Column("test"),
-        Column("numbers"),
-        Column("needs"),
+        Column("explanation", "Explanation", head=True),
+        Column("place"),
+        Column("verdict", "Verdict", tone=lambda row: _TONES[row["verdict"]]),
+        Column("test", "Test"),
+        Column("numbers", "Numbers", _numbers, export=_exact),
+        Column("needs", "What would test it", style="ticked", missing="–"),
     ]
-    rows = [
-        [
-            cell(one.text),
-            cell(one.place),
-            cell(one.verdict, tone=_TONES[one.verdict]),
-            cell(one.test),
-            _numbers(one.numbers),
-            cell(one.needs, one.needs or "–", ticked=True),
-        ]
-        for one in section.explanations
-    ]
-    return Table("explanations", columns, rows)
+    return Table("explanations", frame({**flat(one), "explanation": one.text} for one in section.explanations), columns)
 
 
-def _numbers(numbers: dict[str, float]) -> Cell:
-    exact = "; ".join(f"{name}={f.raw(value)}" for name, value in numbers.items())
-    return cell(exact, "; ".join(f"{name}: {_plain(value)}" for name, value in numbers.items()) or "–")
+def _numbers(numbers: dict[str, float]) -> str:
+    plain = {name: f.count(int(x)) if x.is_integer() else f.significant(x) for name, x in numbers.items()}
+    return "; ".join(f"{name}: {text}" for name, text in plain.items()) or "–"
 
 
-def _plain(value: float) -> str:
-    return f.count(int(value)) if value.is_integer() else f.significant(value)
-
-
-def kernels(view: View, section: ProfileSection) -> Table:
-    """Every kernel of every profiled cell, in launch order."""
-    columns = [
-        Column("workload", head=True),
-        Column("solution"),
-        Column("kernel"),
-        Column("stage"),
-        Column("mapped", shown=False),
-    ]
-    columns += [Column(key, numeric=True) for key in ("launches", "us", "registers", "shared_bytes", "local_bytes")]
-    columns += [Column(key, shown=False) for key in ("grid", "block")]
-    rows = [
-        [
-            cell(one.workload),
-            _solution(view, one.solution),
-            cell(kernel.name, code=True),
-            cell(kernel.stage),
-            cell(kernel.mapped),
-            cell(kernel.launches),
-            _time(kernel.us),
-            *[
-                cell(n, f.count(n)) if n is not None else cell(None)
-                for n in (kernel.registers, kernel.shared_bytes, kernel.local_bytes)
-            ],
-            *[cell(None if size is None else "x".join(map(str, size))) for size in (kernel.grid, kernel.block)],
-        ]
-        for one in _by_workload(section)
-        for kernel in one.kernels
-    ]
-    return Table("kernels", columns, rows)
+def _exact(numbers: dict[str, float]) -> str:
+    return "; ".join(f"{name}={f.raw(value)}" for name, value in numbers.items())
 
 
 def ceilings(section: ProfileSection) -> Table:
     """Sourced peaks beside what simple programs reached on the host."""
     found = section.ceilings
     columns = [
-        Column("rate", head=True),
-        Column("peak", numeric=True),
-        Column("measured", numeric=True),
-        Column("unit"),
+        Column("rate", "Rate", head=True),
+        shared.figure("peak", "Sourced peak"),
+        shared.figure("measured", "Measured here"),
+        Column("unit", "Unit"),
     ]
-    rows = [
-        [cell("bandwidth"), _number(section.peak_gbs), _number(found.copy_gbs if found else None), cell("GB/s")],
-        [cell("fp8"), _number(section.peak_tflops), _number(found.fp8_tflops if found else None), cell("TFLOP/s")],
-        [cell("launch"), cell(None), _number(found.launch_us if found else None), cell("µs")],
-    ]
-    return Table("ceilings", columns, rows)
+    rows = (
+        ("bandwidth", section.peak_gbs, found.copy_gbs if found else None, "GB/s"),
+        ("fp8", section.peak_tflops, found.fp8_tflops if found else None, "TFLOP/s"),
+        ("launch", None, found.launch_us if found else None, "µs"),
+    )
+    return Table(
+        "ceilings", frame(dict(zip(("rate", "peak", "measured", "unit"), row, strict=True)) for row in rows), columns
+    )

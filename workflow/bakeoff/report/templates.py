@@ -16,7 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 from markupsafe import Markup, escape
 
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.report import charts, formats, svg
+from bakeoff.report.svg import charts, elements
+from bakeoff.tables import formats, words
 
 TEMPLATES = PROJECT_ROOT / "report_templates"
 _LAYOUT = re.compile(r"[ \t\r\n]+")  # not the space between a figure and its unit
@@ -55,7 +56,9 @@ def _environment(folder: Path, finalize: Callable[[Any], Any], plain: Callable[[
     )
     environment.filters["ticked"] = lambda text: ticked(text, plain)
     environment.globals.update(
-        charts=charts, Words=charts.Words, sample=charts.sample, marks=svg.definitions, listed=formats.listed
+        {"charts": charts, "Words": charts.Words, "sample": charts.sample, "marks": elements.definitions},
+        listed=formats.listed,
+        lists=words,
     )
     return environment
 

@@ -1,5 +1,4 @@
-"""An analysis as a page needs it: participants numbered for their marks, cells by name, and every word list of the
-templates.
+"""An analysis as a page needs it: participants numbered for their marks, cells by name, frames for the tables.
 
 Nothing is computed here but look-ups and order.
 """
@@ -10,11 +9,25 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from bakeoff.report import formats as f
-from bakeoff.schema.analysis import Analysis, Cell, Estimate, Pair, ProfileCurve, Summary, Winner, Workload
+from bakeoff.schema.analysis import (
+    Analysis,
+    Cell,
+    Estimate,
+    Floor,
+    Numerics,
+    Pair,
+    ProfileCurve,
+    Summary,
+    Winner,
+    Workload,
+)
+from bakeoff.tables import formats as f
+from bakeoff.tables.table import Column, flat, frame, number, without_nan
 
-Lexicon = Mapping[str, Mapping[str, str]]
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -30,34 +43,21 @@ class Person:
 
 
 @dataclass(frozen=True)
-class View:
-    """An analysis, and the words that the templates give to codes (word list -> code -> word)."""
+class RunView:
+    """An analysis, and what pages look up in it."""
 
     a: Analysis
-    words: Lexicon
 
     @cached_property
     def people(self) -> list[Person]:
-        """Contestants before peers, otherwise in the run's order. Indices follow the names, contestants first, so that
-        a solution
-        looks alike in all reports over the same contestants, whatever their order or peers."""
-        index = {
-            p.name: number
-            for number, p in enumerate(sorted(self.a.participants, key=lambda p: (p.role == "peer", p.name)))
-        }
+        """Contestants before peers, otherwise in the run's order. Indices follow the names, contestants first and twins
+        last, so that a solution looks alike in all reports over the same solutions, whatever their order or twins."""
+        named = sorted(self.a.participants, key=lambda p: (p.twin_of is not None, p.role == "peer", p.name))
+        index = {p.name: place for place, p in enumerate(named)}
         ordered = sorted(self.a.participants, key=lambda p: p.role == "peer")
-        labels = Counter(p.label for p in ordered)  # two solutions with one label go by their names
-        return [
-            Person(
-                index[p.name],
-                p.name,
-                p.label if labels[p.label] == 1 else p.name,
-                p.role,
-                p.description or "",
-                p.twin_of,
-            )
-            for p in ordered
-        ]
+        times = Counter(p.label for p in ordered)  # two solutions with one label go by their names
+        labels = {p.name: p.label if times[p.label] == 1 else p.name for p in ordered}
+        return [Person(index[p.name], p.name, labels[p.name], p.role, p.description or "", p.twin_of) for p in ordered]
 
     @cached_property
     def by_name(self) -> dict[str, Person]:
@@ -195,6 +195,44 @@ class View:
         """A workload's name on an axis: its seq_len where that is enough, otherwise its id."""
         return f"{self.workloads[workload].seq_len:,}" if self.seq_len_is_unique else workload
 
-    def word(self, kind: str, code: str) -> str:
-        """The templates' word for a code; a code without one is a fault of the templates (KeyError)."""
-        return self.words[kind][code]
+    def who(self, key: str = "solution", heading: str = "Solution", *, marked: bool = True, **rest: Any) -> Column:
+        """The column of a participant, by label, with its mark."""
+
+        def mark(row: Mapping[str, Any]) -> int | None:
+            return self.by_name[row[key]].index if row[key] in self.by_name else None
+
+        return Column(key, heading, self.label, row_mark=mark if marked else None, **rest)
+
+    @cached_property
+    def cell_frame(self) -> DataFrame:
+        """One row per cell: its fields, and the figures of its output."""
+        return frame({**flat(cell.numerics or Numerics()), **flat(cell)} for cell in self.a.cells)
+
+    @cached_property
+    def workload_frame(self) -> DataFrame:
+        """One row per workload, with its floor."""
+        rows = []
+        for w in self.a.workloads:
+            floor = dict(w.floor) if w.floor else dict.fromkeys(Floor.model_fields)
+            row = {**flat(w), "workload": w.id, "expert_offset": w.offset}
+            rows.append(row | {f"floor_{key}": value for key, value in floor.items()})
+        return frame(rows)
+
+    def wide(self, figures: Mapping[str, str]) -> DataFrame:
+        """The workloads' frame with a column NAME + suffix for each participant. figures: suffix by key of the cells'
+        frame."""
+        found, names = self.workload_frame, [person.name for person in self.people]
+        for key, suffix in figures.items():
+            cells = self.cell_frame.reindex(columns=["workload", "solution", key])
+            values = cells.pivot(index="workload", columns="solution", values=key).reindex(columns=names)
+            found = found.join(values.add_suffix(suffix), on="workload")
+        return without_nan(found)
+
+
+def workload_columns(offset: str = "expert_offset") -> list[Column]:
+    """The columns that name a workload; its id stands in the CSV alone."""
+    return [
+        Column("workload"),
+        number("seq_len", "seq_len", f.count, head=True),
+        number("expert_offset", offset),
+    ]

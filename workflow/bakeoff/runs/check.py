@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import tempfile
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,20 @@ from bakeoff.errors import InputError
 from bakeoff.files import validate
 from bakeoff.plan import make_plan
 from bakeoff.runs.block_run import say, setting_of
+from bakeoff.schema.gates import Numerics
 from bakeoff.schema.outcomes import SENTENCES, Outcome
 from bakeoff.schema.sample import Record
 from bakeoff.supervisor.block import Block
 from bakeoff.supervisor.sessions import Task
+from bakeoff.tables import formats, shared, text
+from bakeoff.tables.table import Column, Row, flat, number
 from bakeoff.traces.models import document
 
-COLUMNS = ("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale")
-HEAD = (
-    f"{'workload':<12} {'outcome':<20} {'published':>9} {'strict':>7} {'matched':>8} {'rel. L2':>8} "
-    f"{'worst row':>9} {'calc_diff':>9} {'scale':>7} {'seconds':>8}"
+COLUMNS = (
+    *("workload", "outcome", "published_gate", "strict_gate"),
+    *("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale", "seconds"),
 )
+WIDTHS = {"workload": 11, "outcome": 19, "relative_l2": 8, "worst_row_l2": 8, "calc_diff": 9, "scale": 8, "seconds": 7}
 
 
 class Collector:
@@ -60,11 +63,11 @@ def check_solution(args: argparse.Namespace) -> int:
         **({} if args.dataset is None else {"dataset": args.dataset}),
     }
     folder = _folder(args.solution)
-    rows: list[str] = [HEAD]
+    table = text.Stream(text.chosen(_columns(), COLUMNS), WIDTHS)
+    heads = iter([table.heads()])
 
     def show(record: Record) -> None:
-        rows.append(_row(record))
-        print("\n".join(rows[-2:] if len(rows) == 2 else rows[-1:]), flush=True)
+        print("\n".join([*next(heads, []), table.line(_row(record))]), flush=True)
 
     records = run_solution(folder, settings, args.timeout, show)
     failed = [record for record in records if record.outcome != Outcome.PASSED]
@@ -140,14 +143,15 @@ def _folder(solution: str) -> Path:
     return folder.resolve()
 
 
-def _row(record: Record) -> str:
-    gates = [{True: "pass", False: "FAIL", None: "-"}[_passed(record, gate)] for gate in ("published", "strict")]
-    figures = ["-" if (found := getattr(record.numerics, name, None)) is None else f"{found:.4f}" for name in COLUMNS]
-    return (
-        f"{record.workload:<12} {record.outcome:<20} {gates[0]:>9} {gates[1]:>7} "
-        f"{figures[0]:>8} {figures[1]:>8} {figures[2]:>9} {figures[3]:>9} {figures[4]:>7} {record.seconds:>8.2f}"
-    )
+def _columns() -> list[Column]:
+    """Those of judged outputs, and what a record has besides."""
+    return [
+        *shared.numerics(),
+        Column("outcome", "Outcome"),
+        number("seconds", "Seconds", formats.fixed),
+    ]
 
 
-def _passed(record: Record, gate: str) -> bool | None:
-    return record.gates[gate].passed if gate in record.gates else None
+def _row(record: Record) -> Row:
+    gates = {f"{name}_gate": gate.passed for name, gate in record.gates.items()}
+    return defaultdict(lambda: None, {**flat(record), **flat(record.numerics or Numerics()), **gates})

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bakeoff.report.formats import count, fixed, percent
-from bakeoff.report.svg import (
+from bakeoff.report.svg.elements import (
     Canvas,
     Scale,
     colour_class,
@@ -23,6 +22,7 @@ from bakeoff.report.svg import (
     log_ticks,
     path,
 )
+from bakeoff.tables.formats import count, fixed, percent
 
 WIDE, NARROW = 880.0, 340.0
 # From more points than this, a line shows some of its marks only.

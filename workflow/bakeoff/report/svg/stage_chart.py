@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bakeoff.report import formats as f
-from bakeoff.report.charts import NARROW, WIDE, Words, both_widths, sized
-from bakeoff.report.figures import MOST_LINES, MOST_ROWS
-from bakeoff.report.svg import Canvas, Scale, colour_class, coordinate, element, joined
-from bakeoff.report.view import Person, View
+from bakeoff.report.svg.charts import NARROW, WIDE, Words, both_widths, sized
+from bakeoff.report.svg.elements import Canvas, Scale, colour_class, coordinate, element, joined
+from bakeoff.report.svg.figures import MOST_LINES, MOST_ROWS
+from bakeoff.report.view import Person, RunView
 from bakeoff.schema.profile import CellProfile, ProfileSection
+from bakeoff.tables import formats as f
+from bakeoff.tables import words as words_of
 
 GAP = "gap"
 # A bar this wide has room for its span in whole microseconds.
@@ -43,7 +44,7 @@ class Panel:
     y: Scale
 
 
-def over_seq_len(view: View, words: Words) -> Markup:
+def over_seq_len(view: RunView, words: Words) -> Markup:
     """Bars of every profiled solution, one row each, the workloads in the same columns in all rows."""
     section = view.a.profiles
     if section is None:
@@ -87,7 +88,7 @@ def _parts(one: CellProfile) -> list[tuple[str, float]]:
     return [*((name, us / whole) for name, us in times), (GAP, (whole - busy) / whole)]
 
 
-def _panel(canvas: Canvas, view: View, person: Person, bars: Sequence[Bar], panel: Panel) -> None:
+def _panel(canvas: Canvas, view: RunView, person: Person, bars: Sequence[Bar], panel: Panel) -> None:
     wide = canvas.width == WIDE
     right = panel.left + panel.step * (1 + max((bar.column for bar in bars), default=0))
     canvas.mark(person.index, 13, panel.top - 26)
@@ -102,13 +103,13 @@ def _panel(canvas: Canvas, view: View, person: Person, bars: Sequence[Bar], pane
             canvas.text(middle, panel.top - 5, f.count(round(bar.cell.span_us)), anchor="middle", class_="tick")
 
 
-def _stack(canvas: Canvas, view: View, person: Person, bar: Bar, panel: Panel, *, titled: bool) -> None:
+def _stack(canvas: Canvas, view: RunView, person: Person, bar: Bar, panel: Panel, *, titled: bool) -> None:
     inset = min(4.0, panel.step / 6)
     x, width, below = panel.left + panel.step * bar.column + inset, panel.step - 2 * inset, 0.0
     for name, share in bar.parts:
         if share > 0:
             top, bottom = panel.y(below + share), panel.y(below)
-            said = f"{person.label}, {bar.cell.workload}: {view.word('stack', name)} {f.percent(share)}"
+            said = f"{person.label}, {bar.cell.workload}: {words_of.STACK[name]} {f.percent(share)}"
             inside = element("title", said) if titled else ""
             canvas.add("rect", inside, class_=f"st {name}", x=x, y=top, width=width, height=bottom - top)
         below += share
@@ -126,8 +127,8 @@ def _columns(canvas: Canvas, names: Sequence[str], left: float, step: float, y: 
             canvas.text(at + 4, y - 2, name, anchor="end", class_="tick", turn=-60)
 
 
-def _legend(view: View, names: Sequence[str]) -> Markup:
-    entries = (element("li", _swatch(name) + view.word("stack", name)) for name in names)
+def _legend(view: RunView, names: Sequence[str]) -> Markup:
+    entries = (element("li", _swatch(name) + words_of.STACK[name]) for name in names)
     return element("ul", joined(entries), class_="legend")
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from bakeoff.report import charts
-from bakeoff.report import formats as f
-from bakeoff.report.charts import Point, Roof, Series, Words
-from bakeoff.report.figures import MOST_LINES
-from bakeoff.report.view import Person, View
+from bakeoff.report.stages import rate
+from bakeoff.report.svg import charts
+from bakeoff.report.svg.charts import Point, Roof, Series, Words
+from bakeoff.report.svg.figures import MOST_LINES
+from bakeoff.report.view import Person, RunView
 from bakeoff.schema.profile import CellProfile, ProfileSection
+from bakeoff.tables import formats as f
+from bakeoff.tables import words as words_of
 
 
-def over_intensity(view: View, words: Words) -> Markup:
+def over_intensity(view: RunView, words: Words) -> Markup:
     """All profiled cells below the roofs of the sourced peaks and of the rates measured on the host; empty without
     peaks."""
     section = view.a.profiles
@@ -31,19 +33,14 @@ def over_intensity(view: View, words: Words) -> Markup:
     return charts.roofline("fig-roofline", series[:MOST_LINES], roofs, words) if series else Markup("")
 
 
-def rate(cell: CellProfile) -> float:
-    """TFLOP/s over the span."""
-    return cell.flops / cell.span_us / 1e6
-
-
-def _roofs(view: View, section: ProfileSection) -> list[Roof]:
+def _roofs(view: RunView, section: ProfileSection) -> list[Roof]:
     """Slopes in TFLOP/s per FLOP/byte, that is in TB/s; a rate that could not be had leaves its roof out."""
     found = []
     if section.peak_gbs and section.peak_tflops:
-        found.append(Roof(section.peak_gbs / 1e3, section.peak_tflops, view.word("roofs", "peak")))
+        found.append(Roof(section.peak_gbs / 1e3, section.peak_tflops, words_of.ROOFS["peak"]))
     ceilings = section.ceilings
     if ceilings and ceilings.fp8_tflops:
-        found.append(Roof(ceilings.copy_gbs / 1e3, ceilings.fp8_tflops, view.word("roofs", "measured")))
+        found.append(Roof(ceilings.copy_gbs / 1e3, ceilings.fp8_tflops, words_of.ROOFS["measured"]))
     return found
 
 

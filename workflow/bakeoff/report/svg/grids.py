@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bakeoff.report.charts import NARROW, WIDE, Words, both_widths, shortened, sized
-from bakeoff.report.svg import SIZE, Canvas, coordinate, element, path
+from bakeoff.report.svg.charts import NARROW, WIDE, Words, both_widths, shortened, sized
+from bakeoff.report.svg.elements import SIZE, Canvas, coordinate, element, path
 
 Row = tuple[int, str, Sequence[str]]
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from markupsafe import Markup
 
-from bakeoff.report import charts
-from bakeoff.report import formats as f
-from bakeoff.report.charts import Point, Series, Words
-from bakeoff.report.grids import grid
 from bakeoff.report.performance import estimate_text
-from bakeoff.report.view import Person, View
+from bakeoff.report.svg import charts
+from bakeoff.report.svg.charts import Point, Series, Words
+from bakeoff.report.svg.grids import grid
+from bakeoff.report.view import Person, RunView
 from bakeoff.schema.analysis import Estimate
+from bakeoff.tables import formats as f
+from bakeoff.tables import words as words_of
 
 # A chart of more lines or rows than this is no longer readable; the table has all of them.
 MOST_ROWS, MOST_LINES = 60, 12
@@ -23,14 +24,14 @@ def _title(person: Person, workload: str, value: Estimate) -> str:
     return f"{person.label}, {workload}: {f.speedup(value.value)}" + (f" ({interval})" if interval else "")
 
 
-def drawn(view: View) -> list[Person]:
+def drawn(view: RunView) -> list[Person]:
     """The participants that charts show: those with values, contestants first, as many as a chart can hold; no
     twins."""
     measured = {c.solution for c in view.a.cells if c.speedup}
     return [p for p in view.people if p.name in measured and p.twin_of is None][:MOST_LINES]
 
 
-def over_seq_len(view: View, words: Words) -> Markup:
+def over_seq_len(view: RunView, words: Words) -> Markup:
     """Speedup over seq_len, one line per participant."""
     lines = []
     for person in drawn(view):
@@ -45,7 +46,7 @@ def over_seq_len(view: View, words: Words) -> Markup:
     return charts.over_seq_len("fig-seq-len", lines, words)
 
 
-def by_workload(view: View, words: Words) -> Markup:
+def by_workload(view: RunView, words: Words) -> Markup:
     """One line per workload with every participant's speedup and interval."""
     shown = view.a.workloads[-MOST_ROWS:]
     series = []
@@ -59,7 +60,7 @@ def by_workload(view: View, words: Words) -> Markup:
     return charts.by_workload("fig-workloads", [w.id.replace("_", " ") for w in shown], series, words)
 
 
-def profile(view: View, words: Words) -> Markup:
+def profile(view: RunView, words: Words) -> Markup:
     """The performance profile, one step line per participant."""
     series = []
     for curve in view.a.profile[:MOST_LINES]:
@@ -72,7 +73,7 @@ def profile(view: View, words: Words) -> Markup:
     return charts.performance_profile("fig-profile", series, words)
 
 
-def winners(view: View, words: Words) -> Markup:
+def winners(view: RunView, words: Words) -> Markup:
     """Solutions × workloads: who leads with support, who leads or ties without, who is the same, who only ran, who has
     no value."""
 
@@ -91,7 +92,7 @@ def winners(view: View, words: Words) -> Markup:
     return _grid(view, "fig-winners", [*view.contestants], state, words)
 
 
-def outcomes(view: View, words: Words) -> Markup:
+def outcomes(view: RunView, words: Words) -> Markup:
     """Solutions × workloads: passed, failed, or no result."""
 
     def state(person: Person, workload: str) -> str:
@@ -103,7 +104,7 @@ def outcomes(view: View, words: Words) -> Markup:
     return _grid(view, "fig-outcomes", view.people, state, words)
 
 
-def _grid(view: View, id_: str, people: list[Person], state: Callable[[Person, str], str], words: Words) -> Markup:
+def _grid(view: RunView, id_: str, people: list[Person], state: Callable[[Person, str], str], words: Words) -> Markup:
     shown = view.a.workloads[-MOST_ROWS:]
     rows = [(p.index, p.label, [state(p, w.id) for w in shown]) for p in people]
-    return grid(id_, [view.tick(w.id) for w in shown], rows, words, view.words["states"])
+    return grid(id_, [view.tick(w.id) for w in shown], rows, words, words_of.STATES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from bakeoff.report import formats
+from bakeoff.tables import formats
 
 
 @pytest.mark.parametrize(
