@@ -320,6 +320,10 @@ def test_a_misspelt_key_deep_in_a_file_is_named(tmp_path: Path) -> None:
         ({"lock_clocks_mhz": 10**9}, "field lock_clocks_mhz\n.*less than or equal to 10000"),
         ({"run": "a" * 201}, "field run\n.*at most 200 characters"),
         ({"definition": "a" * 201}, "field definition\n.*at most 200 characters"),
+        ({"dataset": "a" * 5000}, "field dataset\n.*at most 2000 characters"),
+        ({"dataset": "data/" + "ü" * 200}, "field dataset\n.*at most 255 bytes"),
+        ({"solutions_root": "a\0b"}, "field solutions_root\n.*without control characters"),
+        ({"traces_root": ""}, "field traces_root\n.*not empty"),
     ],
 )
 def test_a_setting_that_no_run_could_have_is_refused(settings: dict, words: str) -> None:

@@ -36,6 +36,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     (results / "recorded" / NEWEST.name).rename(results / "recorded" / RECORDED)
     shutil.copytree(results / "recorded" / RECORDED, results / "recorded/of_old")
     spoil_schema(results / "recorded/of_old/config.json")
+    (results / "recorded/{wild}").mkdir()
+    (results / "recorded/{wild}/config.json").write_text("{}")
     old = results / "runs/old"
     (old / "report").mkdir(parents=True)
     (old / "report/report.html").write_text("<p>an older run</p>\n")
@@ -80,7 +82,8 @@ def test_links_to_odd_names_lead_to_their_files(odd: Checkout) -> None:
 
 def test_runs_of_another_version_are_left_out_with_a_word(odd: Checkout) -> None:
     said = odd.said  # type: ignore[attr-defined]
-    assert "results/recorded/of_old is left out: another version of bakeoff made it" in said
+    assert "'results/recorded/of_old' is left out: another version of bakeoff made it" in said
+    assert "'results/recorded/{wild}' is left out: braces or a control character in its name" in said
     assert "left out of the landing page: results/runs/old/analysis.json" in said
     assert "runs/old" not in (odd.root / "results/index.html").read_text()
 
@@ -205,6 +208,16 @@ def test_a_configuration_that_cannot_be_read_is_named(checkout: Checkout, text: 
     assert "found:" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("words", ["--profile profiles/hopper", "--configfile=profiles/hopper/config.yaml"])
+def test_a_further_configuration_that_cannot_be_read_is_named(checkout: Checkout, words: str) -> None:
+    with (checkout.root / "profiles/hopper/config.yaml").open("a") as file:
+        file.write("blocks: [1\n")
+    done = checkout.run("snakemake", "-n", "--cores", "1", *words.split(), check=False)
+    assert done.returncode == 2
+    assert "bakeoff: profiles/hopper/config.yaml\n" in done.stderr and "line 4" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_configuration_without_a_key_is_that_of_the_defaults(checkout: Checkout) -> None:
     (checkout.root / "config/config.yaml").write_text("# nothing\n")
     checkout.run("snakemake", "-n", "--cores", "1")
@@ -214,11 +227,15 @@ def test_an_unwritable_cache_folder_stops_nothing(checkout: Checkout) -> None:
     (checkout.root / "file").write_text("no folder\n")
     nowhere = {"XDG_CACHE_HOME": str(checkout.root / "file/cache"), "HOME": str(checkout.root / "file/home")}
     checkout.snakemake("-n", env=nowhere)
+    checkout.snakemake("-n", env={"XDG_CACHE_HOME": "", "HOME": "/proc/nowhere"})
 
 
-def test_a_checkout_that_no_python_path_can_name_is_refused(tmp_path: Path) -> None:
-    done = copy_project(tmp_path / "a:b").run("snakemake", "-n", "--cores", "1", check=False, env={})
-    assert done.returncode == 2 and "a colon" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize(("name", "words"), [("a:b", "a colon"), ("{a}", "braces")])
+def test_a_checkout_that_rules_could_not_name_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    """Braces only from another folder: in the checkout, rules name its files without them."""
+    checkout = copy_project(tmp_path / name)
+    done = checkout.snakemake("-n", "--directory", str(tmp_path / "elsewhere"), check=False)
+    assert done.returncode == 2 and words in done.stderr and name in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.fixture

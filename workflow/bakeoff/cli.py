@@ -6,6 +6,7 @@ A verb's code lives in its room and is imported only when the verb runs, so that
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from bakeoff.files import unwritable
 
         refused = unwritable("standard output", error)
-        print(f"bakeoff{f' {verb}' if verb else ''}: {refused}", file=sys.stderr)
+        _say(verb, str(refused))
         return refused.exit_code
 
 
@@ -82,11 +83,17 @@ def _run(words: list[str], verb: str | None) -> int:
         args = parser.parse_args(words)
         return int(args.run(args) or 0)
     except BakeoffError as error:
-        print(f"bakeoff {verb}: {error}", file=sys.stderr)
+        _say(verb, str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"bakeoff {verb}: interrupted; finished cells are kept", file=sys.stderr)
+        _say(verb, "interrupted; finished cells are kept")
         return 130
+
+
+def _say(verb: str | None, text: str) -> None:
+    """Say why a command ends; where nobody can be told, its exit code still does."""
+    with contextlib.suppress(OSError):
+        print(f"bakeoff{f' {verb}' if verb else ''}: {text}", file=sys.stderr)
 
 
 def _drop_output() -> bool:

@@ -6,10 +6,11 @@ written.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, validate, yaml_mapping
@@ -24,6 +25,18 @@ DEFINITIONS = {
 Whole = Annotated[int, Field(strict=True)]
 # No longer than a folder's name may be (255 bytes), with room for what is appended to it.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
+
+
+def _nameable(path: str) -> str:
+    """A path that a file system can have: parts of at most 255 bytes, and no control characters."""
+    if not path.isprintable():
+        raise ValueError("a path without control characters")
+    if any(len(os.fsencode(part)) > 255 for part in path.split("/")):
+        raise ValueError("a path whose parts have at most 255 bytes")
+    return path
+
+
+FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_nameable)]
 # Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
 ARCH_OF_CAPABILITY: dict[tuple[int, int], Backend] = {(9, 0): "sm_90a", (10, 0): "sm_100a"}
 
@@ -49,9 +62,8 @@ class Config(Strict):
         description="The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the "
         "cpu backend.",
     )
-    dataset: str = Field(
+    dataset: FolderPath = Field(
         "synthetic",
-        min_length=1,
         description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace "
         "checkout.",
     )
@@ -105,8 +117,10 @@ class Config(Strict):
     image: str | None = Field(
         None, description="Digest of the container image that the run is made in. null: no container."
     )
-    solutions_root: str = Field("solutions", description="Folder of the solutions.")
-    traces_root: str = Field("traces", description="Folder of definitions and workloads, in flashinfer-trace layout.")
+    solutions_root: FolderPath = Field("solutions", description="Folder of the solutions.")
+    traces_root: FolderPath = Field(
+        "traces", description="Folder of definitions and workloads, in flashinfer-trace layout."
+    )
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -178,6 +192,4 @@ def under_root(path: str) -> Path:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0))

@@ -11,6 +11,20 @@ from bakeoff.plan import chosen, readable
 deployment = workflow.deployment_settings
 APPTAINER = any(method.name == "APPTAINER" for method in deployment.deployment_method)
 
+
+def place(path):
+    """A file of the checkout as rules name it: relative where Snakemake runs there, so that a checkout can be moved."""
+    path = Path(os.path.abspath(path))
+    if not IS_MODULE and Path.cwd() == HERE and path.is_relative_to(HERE):
+        return str(path.relative_to(HERE))
+    return str(path)
+
+
+def literal(path):
+    """Whether Snakemake takes a path as it stands."""
+    return path.isprintable() and not set("{}") & set(path)
+
+
 try:
     if os.pathsep in str(HERE) or not str(HERE).isprintable():
         raise InputError(
@@ -21,6 +35,14 @@ try:
         )
     ASKED = configuration.parse(config, "config/config.yaml and --config")
     SETTINGS = configuration.resolve(ASKED)
+    for folder in (HERE, SETTINGS.solutions_root, SETTINGS.traces_root):
+        if not literal(place(configuration.under_root(folder))):
+            raise InputError(
+                folder,
+                found="braces in a path that rules name in full",
+                expected="none: Snakemake takes what stands in them for a wildcard",
+                hint="rename the folder; the checkout's own may have them if Snakemake runs in it",
+            )
     SPECS = {spec.name: spec for spec in chosen(SETTINGS)[0]}
     # A step that cannot write its log cannot say why it stops. A run takes a few MB, its compilers' caches more.
     for folder in ("results/rendered", f"results/runs/{SETTINGS.run}"):
@@ -69,14 +91,6 @@ def bakeoff(wildcards, output):
     )
 
 
-def place(path):
-    """A file of the checkout as rules name it: relative where Snakemake runs there, so that a checkout can be moved."""
-    path = Path(os.path.abspath(path))
-    if not IS_MODULE and Path.cwd() == HERE and path.is_relative_to(HERE):
-        return str(path.relative_to(HERE))
-    return str(path)
-
-
 def given(*paths):
     """Input that is taken literally, whatever signs stand in a path."""
     return lambda wildcards: [place(path) for path in paths]
@@ -98,15 +112,20 @@ COMMITTED = {
     for pattern in ("published/*/meta.yaml", "recorded/*/config.json")
     for path in sorted((root / "results").glob(pattern))
 }
-# On the landing page: recorded runs first. One of another version is left out with a word, so that it never blocks a run.
-OLD = [name for name, folder in COMMITTED.items() if not readable(Path(folder))]
-for name in OLD:
-    print(
-        f"bakeoff: {COMMITTED[name]} is left out: another version of bakeoff made it",
-        file=sys.stderr,
+# On the landing page: recorded runs first. What cannot be shown is left out with a word, so that it never blocks a run.
+LEFT_OUT = {
+    name: (
+        "braces or a control character in its name"
+        if not literal(folder)
+        else "another version of bakeoff made it"
     )
+    for name, folder in COMMITTED.items()
+    if not (literal(folder) and readable(Path(folder)))
+}
+for name, why in LEFT_OUT.items():
+    print(f"bakeoff: {COMMITTED[name]!r} is left out: {why}", file=sys.stderr)
 SHOWN = sorted(
-    COMMITTED.keys() - OLD,
+    COMMITTED.keys() - LEFT_OUT,
     key=lambda name: (Path(COMMITTED[name]).parent.name == "published", name),
 )
 

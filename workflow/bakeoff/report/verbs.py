@@ -79,7 +79,7 @@ def index_arguments(parser: argparse.ArgumentParser) -> None:
 def index(args: argparse.Namespace) -> int:
     from bakeoff.report.index import Source, render_index
 
-    places = [path.absolute() for path in args.out or [PROJECT_ROOT / "results" / "index.html"]]
+    places = args.out or [PROJECT_ROOT / "results" / "index.html"]
     found = [(path, _read(path), _report_of(path)) for path in map(_analysis_file, args.analyses)]
     for path in map(_analysis_file, args.others):
         try:
