@@ -287,7 +287,7 @@ def test_snakemake_stops_on_a_key_that_stands_twice_in_its_file(checkout: Checko
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("rol", "role"), ("discription", "description"), ("entrypoint", "entry_point"), ("backend", "backends")],
+    [("rol", "role"), ("descriptions", "description"), ("entrypoint", "entry_point"), ("backend", "backends")],
 )
 def test_a_misspelt_key_is_named_with_the_one_that_it_resembles(tmp_path: Path, wrong: str, right: str) -> None:
     """Of a key that must be there; the misspelt one is named, not the missing one."""
@@ -302,18 +302,18 @@ def test_a_misspelt_key_is_named_with_the_one_that_it_resembles(tmp_path: Path, 
 def test_a_misspelt_key_deep_in_a_file_is_named(tmp_path: Path) -> None:
     folder = shutil.copytree(PROJECT_ROOT / "solutions/triton_fused_moe_v2", tmp_path / "triton_fused_moe_v2")
     spec = yaml.safe_load((folder / "solution.yaml").read_text())
-    spec["backends"]["cpu"]["desing"] = spec["backends"]["cpu"].pop("design")
+    spec["backends"]["cpu"]["designs"] = spec["backends"]["cpu"].pop("design")
     (folder / "solution.yaml").write_text(yaml.safe_dump(spec))
     with pytest.raises(InputError) as refused:
         read_spec(folder)
-    assert "field backends.cpu.desing" in refused.value.where
+    assert "field backends.cpu.designs" in refused.value.where
     assert refused.value.expected == "no such field; did you mean design?"
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"blok": 3}, "field blok\n.*did you mean blocks"),
+        ({"block": 3}, "field block\n.*did you mean blocks"),
         ({"profile": {"teir": "none"}}, "field profile.teir\n.*did you mean tier"),
         ({"threads": 100_000}, "field threads\n.*less than or equal to 1024"),
         ({"gpus": 1000}, "field gpus\n.*less than or equal to 64"),

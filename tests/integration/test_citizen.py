@@ -197,7 +197,7 @@ def test_a_folder_without_a_configuration_takes_the_checkouts(checkout: Checkout
         ("run: x\nblocks: [1\ntimeout_s: 3\n", "line 3"),
         ("run: x\n\tblocks: 1\n", "line 2"),
         ("- run\n- x\n", "a YAML mapping"),
-        ("blok: 1\n", "did you mean blocks?"),
+        ("block: 1\n", "did you mean blocks?"),
     ],
 )
 def test_a_configuration_that_cannot_be_read_is_named(checkout: Checkout, text: str, words: str) -> None:
