@@ -46,5 +46,5 @@ def test_explain_prints_the_profile_of_a_solution(tmp_path: Path, capsys: pytest
     run = write_run(tmp_path, everyone())
     assert cli.main(["explain", SOLUTION, "--run", str(run), "--workload", "T901_o96"]) == 0
     printed = capsys.readouterr().out
-    assert "T901_o96: busy 130.0 us" in printed and "T1_o32:" not in printed
+    assert "T901_o96: busy 130.0 µs" in printed and "T1_o32:" not in printed
     assert cli.main(["explain", "nobody", "--run", str(run)]) == 2

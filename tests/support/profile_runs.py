@@ -14,7 +14,7 @@ from bakeoff.config import DEFINITIONS, Config
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.plan import make_plan
 from bakeoff.profile import capture, process
-from bakeoff.profile.child import Done
+from bakeoff.profile.child import ProfiledCall
 from bakeoff.profile.process import Piece
 from bakeoff.profile.tiers import Facts
 from bakeoff.schema.plan import Plan, ProfileConfig
@@ -152,8 +152,10 @@ def unwatched(run_piece: Any) -> Any:
         if piece.tier.name != "host":
             return run_piece(piece, *arguments)
         piece.folder.mkdir(parents=True)
-        lines = [Done(workload=name, host_us=[7.0] * piece.job.calls) for name in piece.job.workloads]
-        piece.capture.write_text("".join(f"{line.model_dump_json()}\n" for line in [*lines, Done(workload=None)]))
+        lines = [ProfiledCall(workload=name, host_us=[7.0] * piece.job.calls) for name in piece.job.workloads]
+        piece.capture.write_text(
+            "".join(f"{line.model_dump_json()}\n" for line in [*lines, ProfiledCall(workload=None)])
+        )
 
     return run
 

@@ -20,7 +20,6 @@ from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_json, write_atomic
 from bakeoff.plan import read_plan
 from bakeoff.profile import due
-from bakeoff.profile.check import coverage
 from bakeoff.profile.collect import Collection
 from bakeoff.profile.process import GRACE_S, commands, make_piece, run_piece
 from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, judge
@@ -134,7 +133,10 @@ def _complete(
 
 def _write_manifest(run: Path, plan: Plan) -> None:
     """Close the profile: written if every due cell of every solution is profiled or has failed."""
-    profiled, failed, asked = coverage(run, plan)
+    covered = due.coverage(plan, due.documents(run, plan))
+    profiled, failed, asked = (
+        sum(counts) for counts in zip(*((one.profiled, len(one.failures), one.due) for one in covered), strict=True)
+    )
     if profiled + failed == asked:
         document = {"schema": "bakeoff/profiled/1", "due": asked, "profiled": profiled, "failed": failed}
         write_atomic(run / "profile" / "manifest.json", pretty_json(document))

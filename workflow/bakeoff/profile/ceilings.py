@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bakeoff.files import pretty_json, write_atomic
 from bakeoff.schema.profile import Ceilings
 
@@ -30,8 +32,6 @@ def measure() -> Ceilings:
 
 
 def _copy_gbs() -> float:
-    import torch
-
     # Random bytes: constant ones can be compressed on the way.
     source = torch.randint(0, 256, (COPY_BYTES,), dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
@@ -40,8 +40,6 @@ def _copy_gbs() -> float:
 
 
 def _fp8_tflops() -> float | None:
-    import torch
-
     a = torch.randn(MATRIX, MATRIX, device="cuda").to(torch.float8_e4m3fn)
     b = torch.randn(MATRIX, MATRIX, device="cuda").to(torch.float8_e4m3fn).t()
     one = torch.ones((), device="cuda")
@@ -56,10 +54,7 @@ def _fp8_tflops() -> float | None:
 
 def _launch_us() -> float:
     """Time per launch of a kernel with next to no work, from a queue that the host has filled before the first one
-    starts: what a
-    launch costs the GPU, however long the host takes to enqueue it."""
-    import torch
-
+    starts: what a launch costs the GPU, however long the host takes to enqueue it."""
     value = torch.zeros(1, device="cuda")
 
     def many() -> None:
@@ -75,9 +70,7 @@ def _launch_us() -> float:
 
 def _median_s(call: Callable[[], Any], repeats: int = REPEATS, delay_s: float = 0.0) -> float:
     """Median time of a call between two events, in seconds, after three warm-up calls. The GPU is kept busy for
-    `delay_s` before."""
-    import torch
-
+    `delay_s` before each."""
     clock_khz = getattr(torch.cuda.get_device_properties(0), "clock_rate", CYCLES_PER_S / 1e3)
     for _ in range(3):
         call()

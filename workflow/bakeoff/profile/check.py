@@ -15,7 +15,6 @@ from bakeoff.files import read_json
 from bakeoff.plan import read_plan
 from bakeoff.profile import due
 from bakeoff.schema.host import Host
-from bakeoff.schema.plan import Plan
 from bakeoff.schema.profile import CellProfile, SolutionProfile
 
 Code = Literal["no_profile", "stale", "other_gpu", "not_profiled", "failed", "unmapped", "stage_sum", "span"]
@@ -29,8 +28,8 @@ class ProfileFlaw:
 
     code: Code
     solution: str
-    workload: str | None
     text: str
+    workload: str | None = None
 
     def __str__(self) -> str:
         return f"profile {self.solution}{f' {self.workload}' if self.workload else ''}: {self.text}"
@@ -45,40 +44,30 @@ def check(run: Path) -> list[ProfileFlaw]:
     for who in due.solutions(plan):
         profile = profiles.get(who.name)
         if profile is None:
-            text = f"no {who.name}.json; run `bakeoff profile {run}`"
-            found.append(ProfileFlaw("no_profile", who.name, None, text))
+            found.append(ProfileFlaw("no_profile", who.name, f"no {who.name}.json; run `bakeoff profile {run}`"))
             continue
         if profile.digest != who.digest:
             text = "made from other sources than the run's; run `bakeoff profile` again"
-            found.append(ProfileFlaw("stale", who.name, None, text))
+            found.append(ProfileFlaw("stale", who.name, text))
         if gpus and profile.gpu not in gpus:
             text = f"profiled on {profile.gpu}, but the run is of {', '.join(gpus)}; profile on the same model"
-            found.append(ProfileFlaw("other_gpu", who.name, None, text))
+            found.append(ProfileFlaw("other_gpu", who.name, text))
         found += check_profile(profile, due.workloads(plan))
     return found
 
 
 def check_profile(profile: SolutionProfile, workloads: Sequence[str]) -> list[ProfileFlaw]:
     """One solution's document against the cells that it must have."""
-    cells = {cell.workload: cell for cell in profile.cells}
-    found: list[tuple[str, Code, str]] = []
+    cells, found = {cell.workload: cell for cell in profile.cells}, []
     for name in workloads:
         if name in cells:
-            found += [(name, code, text) for code, text in _flaws(cells[name])]
+            found += [ProfileFlaw(code, profile.solution, text, name) for code, text in _flaws(cells[name])]
         elif name in profile.failures:
-            last = profile.failures[name].splitlines()[-1:]
-            found.append((name, "failed", f"could not be profiled: {''.join(last)}"))
+            text = f"could not be profiled: {''.join(profile.failures[name].splitlines()[-1:])}"
+            found.append(ProfileFlaw("failed", profile.solution, text, name))
         else:
-            found.append((name, "not_profiled", "not profiled"))
-    return [ProfileFlaw(code, profile.solution, name, text) for name, code, text in found]
-
-
-def coverage(run: Path, plan: Plan) -> tuple[int, int, int]:
-    """(profiled, failed, due) cells over all solutions of a run."""
-    names, profiles = set(due.workloads(plan)), due.documents(run, plan).values()
-    profiled = sum(len({cell.workload for cell in one.cells} & names) for one in profiles)
-    failed = sum(len(one.failures.keys() & names) for one in profiles)
-    return profiled, failed, len(due.solutions(plan)) * len(names)
+            found.append(ProfileFlaw("not_profiled", profile.solution, "not profiled", name))
+    return found
 
 
 def mapped_share(cell: CellProfile) -> float:
@@ -92,12 +81,14 @@ def describe(run: Path) -> str | None:
     plan = read_plan(run)
     if not due.wanted(plan):
         return None
-    profiled, _, asked = coverage(run, plan)
-    cells = [cell for profile in due.documents(run, plan).values() for cell in profile.cells]
+    profiles = due.documents(run, plan)
+    covered = due.coverage(plan, profiles)
+    cells = [cell for profile in profiles.values() for cell in profile.cells]
     mapped = min((mapped_share(cell) for cell in cells), default=0.0)
     apart = max(
         (abs(sum(one.us for one in cell.stages) / cell.busy_us - 1) for cell in cells if cell.busy_us), default=0.0
     )
+    profiled, asked = sum(one.profiled for one in covered), sum(one.due for one in covered)
     return (
         f"{profiled} of {asked} cells profiled, of each at least {mapped:.1%} of the GPU time mapped, stages sum to "
         f"it within {apart:.1%}"

@@ -64,7 +64,7 @@ class Job(BaseModel):
     progress: str
 
 
-class Done(BaseModel):
+class ProfiledCall(BaseModel):
     """One line of the progress file; the last one, without a workload, says that the process came to its end."""
 
     workload: str | None
@@ -75,17 +75,24 @@ class Done(BaseModel):
 
 
 class Marker(Protocol):
-    """Marks calls for the profiler that watches. `finish` gives the host's time in each of a workload's calls, in
-    microseconds, if
-    that is what the marks are for."""
+    """Marks calls for the profiler that watches."""
 
     def mark(self, workload: str, call: int) -> AbstractContextManager[None]: ...
-    def finish(self, workload: str) -> list[float] | None: ...
-    def drop(self) -> None: ...
-    def close(self) -> None: ...
+
+    def finish(self, workload: str) -> list[float] | None:
+        """The host's time in each of a workload's calls, in microseconds, if that is what the marks are for."""
+        return None
+
+    def drop(self) -> None:
+        """Forget a workload that failed. What a profiler records of it is left out by who reads the capture."""
+        return None
+
+    def close(self) -> None:
+        """End marking: all workloads are done."""
+        return None
 
 
-class HostClock:
+class HostClock(Marker):
     """The host's time from a call's start to its return."""
 
     def __init__(self) -> None:
@@ -104,11 +111,8 @@ class HostClock:
     def drop(self) -> None:
         self._times = []
 
-    def close(self) -> None:
-        """Nothing."""
 
-
-class NvtxMarker:
+class NvtxMarker(Marker):
     """Ranges for Nsight; with `window`, only what is inside a range is profiled."""
 
     def __init__(self, window: bool) -> None:
@@ -127,15 +131,6 @@ class NvtxMarker:
             self._nvtx.range_pop()
             if self._window:
                 self._profiler.stop()
-
-    def finish(self, workload: str) -> None:
-        """Nothing: the profiler writes its own file when the process ends."""
-
-    def drop(self) -> None:
-        """Nothing: a failed workload's marks are left out by who reads the capture."""
-
-    def close(self) -> None:
-        """Nothing."""
 
 
 def open_marker(job: Job) -> Marker:
@@ -187,10 +182,10 @@ def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
             progress.flush()
             if done.failed and bench.device.poisoned():
                 return
-        progress.write(Done(workload=None).model_dump_json() + "\n")
+        progress.write(ProfiledCall(workload=None).model_dump_json() + "\n")
 
 
-def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> Done:
+def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> ProfiledCall:
     """One workload, and what came of it."""
     from bakeoff.core.variants import Variant
 
@@ -210,12 +205,12 @@ def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> Done:
                 with marker.mark(workload, call):
                     cell.call(inputs, output.view())
                 bench.device.synchronize()
-        return Done(workload=workload, host_us=marker.finish(workload))
+        return ProfiledCall(workload=workload, host_us=marker.finish(workload))
     except Exception as error:  # noqa: BLE001 - whatever foreign code raises is its result
         bench.forget()
         if not bench.device.poisoned():
             marker.drop()
-        return Done(workload=workload, failed="".join(traceback.format_exception(error))[-DETAIL:])
+        return ProfiledCall(workload=workload, failed="".join(traceback.format_exception(error))[-DETAIL:])
 
 
 def main(arguments: list[str]) -> int:

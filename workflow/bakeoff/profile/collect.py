@@ -14,7 +14,7 @@ from pathlib import Path
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes, sha256_tree, write_atomic
 from bakeoff.profile import counters, cupti, ncu, nsys
-from bakeoff.profile.process import Piece, denial, progress
+from bakeoff.profile.process import Piece, progress
 from bakeoff.profile.stages import cell_profile, keep_counters, with_counters
 from bakeoff.profile.tiers import Facts, Name, Tier
 from bakeoff.profile.timeline import calls
@@ -129,7 +129,7 @@ class Collection:
         self._give_up(tier, did.failed)
 
     def _take_counters(self, piece: Piece) -> None:
-        denied = denial(piece)
+        denied = piece.denial()
         if denied:
             raise InputError(
                 piece.log, denied, "permission to read performance counters", piece.tier.fix or "run as root"

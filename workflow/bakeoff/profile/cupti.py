@@ -10,16 +10,18 @@ CUPTI (nsys, ncu, torch's profiler).
 from __future__ import annotations
 
 import ctypes
+import functools
+import importlib.metadata
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, read_bytes
-from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, copy_name
+from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, calls, copy_name
 
 SCHEMA = "bakeoff/cupti/1"
 BUFFER_BYTES = 8 << 20
@@ -34,11 +36,8 @@ class TimelineRecorder:
     def __init__(self, path: Path, device: str) -> None:
         from cupti import cupti
 
-        self._cupti, self._stream = cupti, path.open("wb")
-        self._marks: list[Mark] = []
-        self._records: list[Any] = []
-        self._lines = 0
-        self._names: dict[str, str] = {}
+        self._cupti, self._stream, self._lines = cupti, path.open("wb"), 0
+        self._forget()
         self._write({"schema": SCHEMA, "device": device, "cupti": _version()})
         kinds = cupti.ActivityKind
         self._kinds = [kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMSET, kinds.RUNTIME, kinds.DRIVER]
@@ -55,34 +54,27 @@ class TimelineRecorder:
         """Mark one call; what is enqueued inside belongs to it."""
         start = self._cupti.get_timestamp()
         yield
-        self._marks.append(Mark(workload, call, start, self._cupti.get_timestamp()))
+        self._recorded.marks.append(Mark(workload, call, start, self._cupti.get_timestamp()))
 
     def finish(self, workload: str) -> None:
-        """Write what was recorded since the last call; the GPU must be idle."""
+        """Write what the marked calls since the last `finish` did; the GPU must be idle."""
         self._cupti.activity_flush_all(1)
-        spans = [(mark.start_ns, mark.end_ns) for mark in self._marks]
-        launches = [
-            one
-            for one in self._records
-            if isinstance(one, Launch) and any(low <= one.start_ns < high for low, high in spans)
-        ]
-        wanted = {launch.correlation for launch in launches}
-        work = [one for one in self._records if isinstance(one, Activity) and one.correlation in wanted]
+        found = calls(self._recorded)
         self._write(
             {
                 "workload": workload,
-                "marks": [[mark.call, mark.start_ns, mark.end_ns] for mark in self._marks],
-                "launches": [[one.correlation, one.name, one.start_ns, one.end_ns] for one in launches],
-                "activities": [[getattr(one, name) for name in ACTIVITY_FIELDS] for one in work],
+                "marks": [[call.mark.call, call.mark.start_ns, call.mark.end_ns] for call in found],
+                "launches": [astuple(one) for call in found for one in call.launches],
+                "activities": [astuple(one) for call in found for one in call.activities],
             }
         )
         self._lines += 1
-        self._marks, self._records = [], []
+        self._forget()
 
     def drop(self) -> None:
         """Forget what was recorded since the last `finish`: the cell failed."""
         self._cupti.activity_flush_all(1)
-        self._marks, self._records = [], []
+        self._forget()
 
     def close(self) -> None:
         for kind in self._kinds:
@@ -90,47 +82,36 @@ class TimelineRecorder:
         self._write({"end": self._lines})
         self._stream.close()
 
+    def _forget(self) -> None:
+        self._recorded = Timeline("cupti", [], [], [])
+
     def _write(self, value: dict[str, Any]) -> None:
         self._stream.write(canonical_json(value) + b"\n")
         self._stream.flush()
 
     def _completed(self, records: list[Any]) -> None:
         """Copy what is needed: the records are gone when this returns."""
-        kinds, domains = self._cupti.ActivityKind, self._cupti.CallbackDomain
+        kinds, domains, activities = self._cupti.ActivityKind, self._cupti.CallbackDomain, self._recorded.activities
         for one in records:
-            if one.kind == kinds.CONCURRENT_KERNEL:
-                self._records.append(
-                    Activity(
-                        "kernel",
-                        self._demangled(one.name),
-                        one.start,
-                        one.end,
-                        one.correlation_id,
-                        one.stream_id,
-                        (one.grid_x, one.grid_y, one.grid_z),
-                        (one.block_x, one.block_y, one.block_z),
-                        one.registers_per_thread,
-                        one.static_shared_memory + one.dynamic_shared_memory,
-                        one.local_memory_per_thread,
-                    )
-                )
-            elif one.kind == kinds.MEMCPY:
-                times = (one.start, one.end, one.correlation_id, one.stream_id)
-                self._records.append(Activity("memcpy", copy_name(one.copy_kind), *times))
-            elif one.kind == kinds.MEMSET:
-                times = (one.start, one.end, one.correlation_id, one.stream_id)
-                self._records.append(Activity("memset", "[memset]", *times))
-            elif one.kind in (kinds.RUNTIME, kinds.DRIVER):
+            if one.kind in (kinds.RUNTIME, kinds.DRIVER):
                 domain = domains.RUNTIME_API if one.kind == kinds.RUNTIME else domains.DRIVER_API
                 name = self._cupti.get_callback_name(domain, one.cbid)
-                self._records.append(Launch(one.correlation_id, name, one.start, one.end))
+                self._recorded.launches.append(Launch(one.correlation_id, name, one.start, one.end))
+                continue
+            place = (one.start, one.end, one.correlation_id, one.stream_id)
+            if one.kind == kinds.MEMCPY:
+                activities.append(Activity("memcpy", copy_name(one.copy_kind), *place))
+            elif one.kind == kinds.MEMSET:
+                activities.append(Activity("memset", "[memset]", *place))
+            elif one.kind == kinds.CONCURRENT_KERNEL:
+                grid, block = (one.grid_x, one.grid_y, one.grid_z), (one.block_x, one.block_y, one.block_z)
+                size = one.static_shared_memory + one.dynamic_shared_memory
+                launch = {"registers": one.registers_per_thread, "shared_bytes": size}
+                launch["local_bytes"] = one.local_memory_per_thread
+                activities.append(Activity("kernel", demangle(one.name), *place, grid, block, **launch))
 
-    def _demangled(self, name: str) -> str:
-        if name not in self._names:
-            self._names[name] = demangle(name)
-        return self._names[name]
 
-
+@functools.cache
 def demangle(name: str) -> str:
     """A C++ symbol in source form, as Nsight shows it; any other name unchanged."""
     if not name.startswith("_Z"):
@@ -139,16 +120,12 @@ def demangle(name: str) -> str:
         standard = ctypes.CDLL("libstdc++.so.6")  # torch is linked to it, so it is there where this runs
     except OSError:
         return name
-    function = standard.__cxa_demangle
-    function.restype = ctypes.c_void_p
-    status = ctypes.c_int()
-    pointer = function(name.encode(), None, None, ctypes.byref(status))
+    standard.__cxa_demangle.restype = ctypes.c_void_p
+    pointer = standard.__cxa_demangle(name.encode(), None, None, ctypes.byref(ctypes.c_int()))
     if not pointer:
         return name
     text = ctypes.string_at(pointer).decode(errors="replace")
-    free = ctypes.CDLL(None).free
-    free.argtypes = [ctypes.c_void_p]
-    free(pointer)
+    ctypes.CDLL(None).free(ctypes.c_void_p(pointer))
     return text
 
 
@@ -212,9 +189,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any] | None:
 
 
 def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
-        return version("cupti-python")
-    except PackageNotFoundError:
+        return importlib.metadata.version("cupti-python")
+    except importlib.metadata.PackageNotFoundError:
         return "unknown"

@@ -1,17 +1,18 @@
-"""What a run profiles: whether anything, which solutions, which workloads, and the documents that it has of them.
+"""What a run profiles: whether anything, which solutions, which workloads, and what it has of them.
 
-Entry points: `wanted`, `solutions`, `workloads`, `documents`. Everything that reads or makes profiles asks here.
+Entry points: `wanted`, `solutions`, `workloads`, `documents`, `coverage`. All that reads or
+makes profiles asks here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
 from bakeoff.schema.plan import Participant, Plan
-from bakeoff.schema.profile import SolutionProfile
+from bakeoff.schema.profile import Coverage, SolutionProfile
 
 
 def wanted(plan: Plan, tier: str | None = None) -> bool:
@@ -48,3 +49,23 @@ def documents(run: Path, plan: Plan) -> dict[str, SolutionProfile]:
     """Solution -> its profile, in the run's order; those without one are left out."""
     paths = {one.name: run / "profile" / f"{one.name}.json" for one in solutions(plan)}
     return {name: read_json(path, SolutionProfile) for name, path in paths.items() if path.is_file()}
+
+
+def coverage(plan: Plan, profiles: Mapping[str, SolutionProfile]) -> list[Coverage]:
+    """How much of each solution that should be profiled is."""
+    names = set(workloads(plan))
+    found = []
+    for who in solutions(plan):
+        profile = profiles.get(who.name)
+        cells, failures = (profile.cells, profile.failures) if profile else ([], {})
+        found.append(
+            Coverage(
+                solution=who.name,
+                due=len(names),
+                profiled=len({cell.workload for cell in cells} & names),
+                counted=sum(cell.counted for cell in cells),
+                mapped_least=min((cell.mapped_share for cell in cells), default=None),
+                failures={name: why.splitlines()[-1] for name, why in failures.items() if name in names},
+            )
+        )
+    return found

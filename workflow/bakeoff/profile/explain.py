@@ -46,11 +46,10 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
             "option --workload", ", ".join(unknown), f"profiled workloads: {', '.join(there)}", "correct the id"
         )
     shown = [cell for cell in cells if not workloads or cell.workload in workloads]
-    detail = _kernels if workloads else _nothing
     return "\n".join(
         [
             *_head(found[0], section, run.name),
-            *(line for cell in shown for line in [*_cell(cell), *detail(cell)]),
+            *(line for cell in shown for line in [*_cell(cell), *(_kernels(cell) if workloads else [])]),
             *_tail(section, solution),
         ]
     )
@@ -108,10 +107,6 @@ def _cell(cell: CellProfile) -> list[str]:
 def _kernels(cell: CellProfile) -> list[str]:
     """One line per kernel: what it takes, and its launch."""
     return ["", *text.lines(Table("kernels", frame(shared.kernel_rows([cell])), shared.kernels()), KERNELS)]
-
-
-def _nothing(cell: CellProfile) -> list[str]:
-    return []
 
 
 def _distance(cell: CellProfile) -> str:

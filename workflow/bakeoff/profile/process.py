@@ -21,19 +21,15 @@ from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
 from bakeoff.plan import packed_solution
 from bakeoff.profile import counters, ncu, nsys
-from bakeoff.profile.child import Done, Job
+from bakeoff.profile.child import Job, ProfiledCall
 from bakeoff.profile.tiers import Facts, Tier
 from bakeoff.schema.plan import Participant, Plan
 from bakeoff.supervisor.children import environment
 from bakeoff.traces.store import TraceRoot
 
 WARMUPS = 3  # calls that compile, load modules and grow buffers
-MARKED = {
-    "host": 20,
-    "nsys": 5,
-    "cupti": 5,
-    "ncu": 1,
-}  # marked calls per cell; counters are replayed, so one call says it all
+# Marked calls per cell; counters are replayed, so one call says it all.
+MARKED = {"host": 20, "nsys": 5, "cupti": 5, "ncu": 1}
 GRACE_S = 120  # for starting, and for a profiler to write its report after the last call
 CAPTURES = {"host": "progress.jsonl", "nsys": "timeline.sqlite", "cupti": "records.jsonl", "ncu": "counters.csv"}
 
@@ -64,9 +60,20 @@ class Piece:
     def log(self) -> Path:
         return self.folder / "log"
 
+    def said(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.is_file() else ""
+
+    def denial(self) -> str | None:
+        """What the log says of counters that are not permitted."""
+        return ncu.refusal(self.said()) if self.tier.name == "ncu" else None
+
+    def last_line(self) -> str:
+        lines = [line.strip() for line in self.said().splitlines() if line.strip() and not line.startswith("$ ")]
+        return lines[-1] if lines else "(nothing)"
+
 
 @dataclass(frozen=True)
-class Progress:
+class PieceProgress:
     """What a process says that it did."""
 
     done: list[str]
@@ -159,46 +166,28 @@ def run_piece(piece: Piece, timeout_s: int, gpu_uuid: str | None) -> None:
             _call(command, {**variables, **ncu.LOCALE}, piece.folder, log.fileno(), timeout_s + GRACE_S, target)
 
 
-def progress(piece: Piece) -> Progress:
+def progress(piece: Piece) -> PieceProgress:
     """What the process wrote about itself; one that did nothing is an InputError with the end of its log."""
     path = Path(piece.job.progress)
     if not path.is_file():  # it is opened once the solution is loaded
-        raise _nothing_done(piece)
-    lines = [Done.model_validate_json(line) for line in path.read_text().splitlines()]
-    cells = [line for line in lines if line.workload is not None]
-    done = [str(line.workload) for line in cells if line.failed is None]
-    failed = {str(line.workload): line.failed.strip() for line in cells if line.failed is not None}
-    host_us = {str(line.workload): line.host_us for line in cells if line.host_us}
+        raise InputError(
+            piece.log,
+            found=piece.denial() or f"no workload was profiled; the log ends with: {piece.last_line()}",
+            expected="a profiled workload",
+            hint="read the log; `bakeoff check SOLUTION` runs the solution without a profiler",
+        )
+    lines = [ProfiledCall.model_validate_json(line) for line in path.read_text().splitlines()]
+    cells = {line.workload: line for line in lines if line.workload is not None}
+    done = [name for name, line in cells.items() if line.failed is None]
+    failed = {name: line.failed.strip() for name, line in cells.items() if line.failed is not None}
+    host_us = {name: line.host_us for name, line in cells.items() if line.host_us}
     ended = len(cells) < len(lines)
-    if not ended and not (
-        cells and cells[-1].failed
-    ):  # after a failure it may have stopped by itself: a poisoned context
-        rest = [name for name in piece.job.workloads if name not in done and name not in failed]
-        failed |= {rest[0]: f"the process ended during it; the log ends with: {_last_line(piece)}"} if rest else {}
-    return Progress(done, failed, host_us, ended)
-
-
-def denial(piece: Piece) -> str | None:
-    """What the log says of counters that are not permitted."""
-    return ncu.refusal(_log(piece)) if piece.tier.name == "ncu" else None
-
-
-def _nothing_done(piece: Piece) -> InputError:
-    return InputError(
-        piece.log,
-        found=denial(piece) or f"no workload was profiled; the log ends with: {_last_line(piece)}",
-        expected="a profiled workload",
-        hint="read the log; `bakeoff check SOLUTION` runs the solution without a profiler",
-    )
-
-
-def _last_line(piece: Piece) -> str:
-    lines = [line.strip() for line in _log(piece).splitlines() if line.strip() and not line.startswith("$ ")]
-    return lines[-1] if lines else "(nothing)"
-
-
-def _log(piece: Piece) -> str:
-    return piece.log.read_text(errors="replace") if piece.log.is_file() else ""
+    # After a failure it may have stopped by itself: a poisoned context.
+    if not ended and not (cells and lines[-1].failed):
+        rest = next((name for name in piece.job.workloads if name not in cells), None)
+        if rest is not None:
+            failed[rest] = f"the process ended during it; the log ends with: {piece.last_line()}"
+    return PieceProgress(done, failed, host_us, ended)
 
 
 def _call(
@@ -207,8 +196,9 @@ def _call(
     """Run a command with all that it starts in one process group, which is ended at the limit. Output goes to a file or
     the log."""
     os.write(log, (f"$ {' '.join(command)}\n").encode())
-    with output.open("wb") if output else os.fdopen(os.dup(log), "ab") as target:
-        process = subprocess.Popen(
+    with (
+        output.open("wb") if output else os.fdopen(os.dup(log), "ab") as target,
+        subprocess.Popen(
             command,
             cwd=folder,
             env=variables,
@@ -216,13 +206,13 @@ def _call(
             stdout=target,
             stderr=log,
             start_new_session=True,
-        )
+        ) as process,
+    ):
         try:
             process.wait(limit_s)
-        except BaseException as error:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
+        except subprocess.TimeoutExpired:
             os.write(log, f"ended after {limit_s:.0f} s\n".encode())
+        finally:
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)

@@ -20,7 +20,6 @@ from bakeoff.schema.plan import Participant, Plan, PlannedWorkload
 from bakeoff.schema.profile import (
     Ceilings,
     CellProfile,
-    Coverage,
     Limit,
     ProfiledWorkload,
     ProfileSection,
@@ -66,7 +65,7 @@ def load(run: Path, plan: Plan) -> ProfileSection | None:
         ceilings=ceilings,
         tools={name: version for one in profiles.values() for name, version in one.tools.items()},
         tiers_missing={name: why for one in profiles.values() for name, why in one.tiers_missing.items()},
-        coverage=[_coverage(who.name, due.workloads(plan), profiles.get(who.name)) for who in due.solutions(plan)],
+        coverage=due.coverage(plan, profiles),
         cells=cells,
         worst=_worst(cells),
     )
@@ -141,18 +140,6 @@ def _ceiling_us(least: floors.Floor, launches: int, ceilings: Ceilings | None) -
         return None
     arithmetic = least.flops / ceilings.fp8_tflops / 1e6 if ceilings.fp8_tflops else 0.0
     return max(least.bytes / ceilings.copy_gbs / 1e3, arithmetic, launches * ceilings.launch_us)
-
-
-def _coverage(solution: str, due: list[str], profile: SolutionProfile | None) -> Coverage:
-    cells = profile.cells if profile else []
-    return Coverage(
-        solution=solution,
-        due=len(due),
-        profiled=len({cell.workload for cell in cells} & set(due)),
-        counted=sum(cell.counted for cell in cells),
-        mapped_least=min((cell.mapped_share for cell in cells), default=None),
-        failures={name: why.splitlines()[-1] for name, why in profile.failures.items()} if profile else {},
-    )
 
 
 def _worst(cells: list[CellProfile]) -> list[Worst]:

@@ -13,7 +13,7 @@ import functools
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from bakeoff.core.intervals import covered
 from bakeoff.profile.counters import Counted, summarize
@@ -39,6 +39,15 @@ class Rule(Protocol):
 
     @property
     def stage(self) -> str: ...
+
+
+class Placed(NamedTuple):
+    """One activity of a call: its stage, whether a rule said so, and its time in us without what it shares."""
+
+    activity: Activity
+    stage: Stage
+    mapped: bool
+    us: float
 
 
 def bound(host_us: float, span_us: float, host_gap_share: float) -> Literal["host", "device"]:
@@ -89,24 +98,23 @@ def break_down(call: Call, rules: Sequence[Rule], **about: Any) -> CellProfile |
     """Where one call's time went; None if it started nothing on the GPU."""
     if not call.activities:
         return None
-    own_us = _own_times(call.activities)
-    busy_us, span_us = _runs_us(call.activities), (max(one.end_ns for one in call.activities) - call.start_ns) / 1000
     staged = assign([activity.name for activity in call.activities], rules)
-    waited_us = _host_gap(call.activities, call.launches)
-    kernels = _by_kernel(call.activities, staged, own_us)
-    mapped_us = sum(us for (_, mapped), us in zip(staged, own_us, strict=True) if mapped)
+    shares = zip(call.activities, staged, _own_times(call.activities), strict=True)
+    placed = [Placed(activity, stage, mapped, us) for activity, (stage, mapped), us in shares]
+    busy_us, span_us = _runs_us(call.activities), (max(one.end_ns for one in call.activities) - call.start_ns) / 1000
+    waited_us, kernels = _host_gap(call.activities, call.launches), _by_kernel(placed)
     return CellProfile(
         calls=1,
         busy_us=_us(busy_us),
         span_us=_us(span_us),
         gap_share=share(max(span_us - busy_us, waited_us), span_us) or 0.0,
         host_gap_share=share(waited_us, span_us) or 0.0,
-        launches=len(call.activities),
+        launches=len(placed),
         syncs=sum("Synchronize" in launch.name for launch in call.launches),
         host_us=_us(_host_time(call)),
-        mapped_share=share(mapped_us, busy_us) or 0.0,
+        mapped_share=share(sum(one.us for one in placed if one.mapped), busy_us) or 0.0,
         unmapped=sorted({kernel.name for kernel in kernels if not kernel.mapped}),
-        stages=[_stage(stage, call.activities, staged, own_us, busy_us) for stage in STAGES],
+        stages=[_stage(stage, [one for one in placed if one.stage == stage], busy_us) for stage in STAGES],
         kernels=kernels,
         **about,
     )
@@ -175,18 +183,10 @@ def _runs_us(activities: Sequence[Activity]) -> float:
     return covered((one.start_ns, one.end_ns) for one in activities) / 1000
 
 
-def _stage(
-    stage: Stage,
-    activities: Sequence[Activity],
-    staged: Sequence[tuple[Stage, bool]],
-    own_us: Sequence[float],
-    busy_us: float,
-) -> StageProfile:
-    mine = [place for place, (its, _) in enumerate(staged) if its == stage]
-    us = sum(own_us[place] for place in mine)
-    runs_us = _runs_us([activities[place] for place in mine])
+def _stage(stage: Stage, placed: Sequence[Placed], busy_us: float) -> StageProfile:
+    us, runs_us = sum(one.us for one in placed), _runs_us([one.activity for one in placed])
     return StageProfile(
-        stage=stage, us=_us(us), run_us=_us(runs_us), share=share(us, busy_us) or 0.0, launches=len(mine)
+        stage=stage, us=_us(us), run_us=_us(runs_us), share=share(us, busy_us) or 0.0, launches=len(placed)
     )
 
 
@@ -210,24 +210,15 @@ def _host_time(call: Call) -> float:
     return max(0, call.mark.end_ns - call.mark.start_ns - waited) / 1000
 
 
-def _by_kernel(
-    activities: Sequence[Activity], staged: Sequence[tuple[Stage, bool]], own_us: Sequence[float]
-) -> list[KernelProfile]:
+def _by_kernel(placed: Sequence[Placed]) -> list[KernelProfile]:
     """Activities of one display name and stage together, in the order of their first launch."""
-    groups: dict[tuple[str, Stage], list[int]] = {}
-    for index, activity in enumerate(activities):
-        groups.setdefault((display_name(activity.name), staged[index][0]), []).append(index)
+    groups: dict[tuple[str, Stage], list[Placed]] = {}
+    for one in placed:
+        groups.setdefault((display_name(one.activity.name), one.stage), []).append(one)
     found = []
     for (name, stage), members in groups.items():
-        longest = activities[max(members, key=lambda index: own_us[index])]
-        found.append(
-            KernelProfile(
-                name=name,
-                stage=stage,
-                mapped=staged[members[0]][1],
-                launches=len(members),
-                us=_us(sum(own_us[index] for index in members)),
-                **{name: getattr(longest, name) for name in LAUNCH_FIELDS},
-            )
-        )
+        longest = max(members, key=lambda one: one.us).activity
+        launch = {field: getattr(longest, field) for field in LAUNCH_FIELDS}
+        us, mapped = _us(sum(one.us for one in members)), members[0].mapped
+        found.append(KernelProfile(name=name, stage=stage, mapped=mapped, launches=len(members), us=us, **launch))
     return found

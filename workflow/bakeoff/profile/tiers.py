@@ -65,9 +65,9 @@ class Tier:
     """One tier on this host."""
 
     name: Name
-    path: str | None
-    version: str | None
-    missing: str | None
+    path: str | None = None
+    version: str | None = None
+    missing: str | None = None
     """Why it cannot be used; None if it can."""
     fix: str | None = None
 
@@ -77,16 +77,16 @@ class Tier:
 
 
 # No profiler: the host's time in each call, and all compiling, so that no profiler watches a compiler.
-HOST = Tier("host", None, None, None)
+HOST = Tier("host")
 
 
 def gather(trial: bool = True) -> Facts:
     """Ask the host. `trial`: also try nsys, which takes a few seconds."""
-    gpu, uuid = _gpu()
+    gpu = next(iter(host.probe().gpus), None)
     nsys, ncu = _find("nsys"), _find("ncu")
     return Facts(
-        gpu=gpu,
-        gpu_uuid=uuid,
+        gpu=gpu.name if gpu else None,
+        gpu_uuid=gpu.uuid if gpu else None,
         nsys=nsys,
         nsys_version=_version(nsys),
         nsys_trial=_trial(nsys) if trial and nsys and gpu else None,
@@ -102,17 +102,37 @@ def gather(trial: bool = True) -> Facts:
 def judge(facts: Facts) -> dict[Name, Tier]:
     """Each tier with the reason if it cannot be used."""
     return {
-        "nsys": Tier("nsys", facts.nsys, facts.nsys_version, *_nsys(facts)),
-        "cupti": Tier("cupti", None, facts.cupti_version, *_cupti(facts)),
-        "ncu": Tier("ncu", facts.ncu, facts.ncu_version, *_ncu(facts)),
+        "nsys": Tier("nsys", facts.nsys, facts.nsys_version, *_obstacle("nsys", facts)),
+        "cupti": Tier("cupti", None, facts.cupti_version, *_obstacle("cupti", facts)),
+        "ncu": Tier("ncu", facts.ncu, facts.ncu_version, *_obstacle("ncu", facts)),
     }
+
+
+def _obstacle(tier: Name, facts: Facts) -> tuple[str, str] | tuple[()]:
+    """(why it cannot be used, what to do about it); empty if it can."""
+    if facts.gpu is None:
+        return "no NVIDIA GPU", "profile on a host whose `nvidia-smi` lists the GPU"
+    if tier == "cupti" and facts.cupti_version is None:
+        fix = "pip install cupti-python (the version that fits torch's CUDA)"
+        return "the package cupti-python is not installed", fix
+    if tier == "nsys" and facts.nsys is None:
+        return "nsys is not installed", "install the package nsight-systems-cli, or profile with `--tier cupti`"
+    if tier == "nsys" and facts.nsys_trial:
+        fix = "apt-get install libdw1 libelf1, or profile with `--tier cupti`"
+        return f"a trial capture gave no report: {facts.nsys_trial}", fix
+    if tier == "ncu" and facts.ncu is None:
+        return "ncu is not installed", "install the package nsight-compute"
+    if tier == "ncu" and facts.admin_only and not facts.privileged:
+        here = "start the container with --cap-add=SYS_ADMIN" if facts.container else "run as root"
+        fix = f"{here}, or load the driver with NVreg_RestrictProfilingToAdminUsers=0"
+        return f"{PERMISSION_CODE}: the driver keeps performance counters to administrators", fix
+    return ()
 
 
 def choose(requested: str, tiers: dict[Name, Tier]) -> list[Tier]:
     """The tiers to capture, the timeline's first. `auto`: nsys, else CUPTI, and counters where permitted; `ncu`: the
-    same, but
-    counters must be possible; `nsys` and `cupti`: that timeline alone. What cannot be had is an InputError with the
-    fix."""
+    same, but counters must be possible; `nsys` and `cupti`: that timeline alone. What cannot be had is an InputError
+    with the fix."""
     if requested in ("nsys", "cupti"):
         wanted: list[Name] = ["nsys" if requested == "nsys" else "cupti"]
     else:
@@ -129,53 +149,6 @@ def choose(requested: str, tiers: dict[Name, Tier]) -> list[Tier]:
     return [tiers[name] for name in wanted]
 
 
-def _nsys(facts: Facts) -> tuple[str | None, str | None]:
-    if facts.gpu is None:
-        return _no_gpu()
-    if facts.nsys is None:
-        return "nsys is not installed", "install the package nsight-systems-cli, or profile with `--tier cupti`"
-    if facts.nsys_trial:
-        return (
-            f"a trial capture gave no report: {facts.nsys_trial}",
-            "apt-get install libdw1 libelf1, or profile with `--tier cupti`",
-        )
-    return None, None
-
-
-def _cupti(facts: Facts) -> tuple[str | None, str | None]:
-    if facts.gpu is None:
-        return _no_gpu()
-    if facts.cupti_version is None:
-        return (
-            "the package cupti-python is not installed",
-            "pip install cupti-python (the version that fits torch's CUDA)",
-        )
-    return None, None
-
-
-def _ncu(facts: Facts) -> tuple[str | None, str | None]:
-    if facts.gpu is None:
-        return _no_gpu()
-    if facts.ncu is None:
-        return "ncu is not installed", "install the package nsight-compute"
-    if facts.admin_only and not facts.privileged:
-        here = "start the container with --cap-add=SYS_ADMIN" if facts.container else "run as root"
-        return (
-            f"{PERMISSION_CODE}: the driver keeps performance counters to administrators",
-            f"{here}, or load the driver with NVreg_RestrictProfilingToAdminUsers=0",
-        )
-    return None, None
-
-
-def _no_gpu() -> tuple[str, str]:
-    return "no NVIDIA GPU", "profile on a host whose `nvidia-smi` lists the GPU"
-
-
-def _gpu() -> tuple[str | None, str | None]:
-    gpus = host.probe().gpus
-    return (gpus[0].name, gpus[0].uuid) if gpus else (None, None)
-
-
 def _find(tool: str) -> str | None:
     there = [str(path) for pattern in PLACES[tool] for path in sorted(Path("/").glob(pattern))]
     return shutil.which(tool) or (there[-1] if there else None)
@@ -183,15 +156,7 @@ def _find(tool: str) -> str | None:
 
 def _version(path: str | None) -> str | None:
     """The number in `TOOL --version`, which stands in the last line with one; None if there is none."""
-    if path is None:
-        return None
-    try:
-        answer = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=TRIAL_S, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    numbers = re.findall(r"\d+(?:\.\d+)+", answer)
+    numbers = re.findall(r"\d+(?:\.\d+)+", _said(path, "--version")[1]) if path else []
     return numbers[-1] if numbers else None
 
 
@@ -199,22 +164,25 @@ def _trial(nsys: str) -> str | None:
     """Capture nothing, and see whether a report comes of it."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-nsys-") as folder:
         output = Path(folder) / "trial"
-        command = capture_command(nsys, output, ["true"])
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_S, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{type(error).__name__}: {error}"
+        status, text = _said(*capture_command(nsys, output, ["true"]))
         if output.with_suffix(".nsys-rep").exists():
             return None
-        said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        return (said[-1] if said else f"exit status {done.returncode}")[:200]
+        said = [line.strip() for line in text.splitlines() if line.strip()]
+        return (said[-1] if said else f"exit status {status}")[:200]
+
+
+def _said(*command: str) -> tuple[int | None, str]:
+    """(exit status, or None; what a command printed, errors first, or why it could not run)."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, f"{type(error).__name__}: {error}"
+    return done.returncode, done.stderr + done.stdout
 
 
 def _cupti_version() -> str | None:
-    if importlib.util.find_spec("cupti") is None:
-        return None
     try:
-        return importlib.metadata.version("cupti-python")
+        return importlib.metadata.version("cupti-python") if importlib.util.find_spec("cupti") else None
     except importlib.metadata.PackageNotFoundError:
         return None
 
@@ -228,8 +196,5 @@ def _admin_only() -> bool:
 
 def _privileged() -> bool:
     """Root with all capabilities, or one that the driver accepts: root of a container usually lacks them."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            effective = int(line.split()[1], 16)
-            return any(effective >> bit & 1 for bit in CAPABILITIES)
-    return False
+    effective = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return effective is not None and any(int(effective[1], 16) >> bit & 1 for bit in CAPABILITIES)
