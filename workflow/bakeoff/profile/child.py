@@ -19,25 +19,25 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from bakeoff.files import read_json
 from bakeoff.profile.timeline import mark_name
+from bakeoff.schema.base import Part
 
 if TYPE_CHECKING:
     from bakeoff.core.device.base import Device
     from bakeoff.core.worker.bench import Bench
 
 DETAIL = 2000  # characters of a traceback that are kept
+WARMUPS = 3  # calls that compile, load modules and grow buffers
+# Marked calls per cell; counters are replayed, so one call says it all.
+MARKED = {"host": 20, "nsys": 5, "cupti": 5, "ncu": 1}
 # The GPU is kept busy for this long before a marked call, while the host enqueues it: gaps are then the GPU's own.
 # Longer than in a measurement, since a tracer makes the host take several times as long for a call.
 LEAD_IN_US = 5000.0
 
 
-class Job(BaseModel):
+class Job(Part):
     """What a profiled process is to do."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tier: Literal["host", "nsys", "cupti", "ncu"]
     participant: str
@@ -64,7 +64,7 @@ class Job(BaseModel):
     progress: str
 
 
-class ProfiledCall(BaseModel):
+class ProfiledCall(Part):
     """One line of the progress file; the last one, without a workload, says that the process came to its end."""
 
     workload: str | None

@@ -21,15 +21,12 @@ from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
 from bakeoff.plan import packed_solution
 from bakeoff.profile import counters, ncu, nsys
-from bakeoff.profile.child import Job, ProfiledCall
+from bakeoff.profile.child import MARKED, WARMUPS, Job, ProfiledCall
 from bakeoff.profile.tiers import Facts, Tier
 from bakeoff.schema.plan import Participant, Plan
 from bakeoff.supervisor.children import environment
 from bakeoff.traces.store import TraceRoot
 
-WARMUPS = 3  # calls that compile, load modules and grow buffers
-# Marked calls per cell; counters are replayed, so one call says it all.
-MARKED = {"host": 20, "nsys": 5, "cupti": 5, "ncu": 1}
 GRACE_S = 120  # for starting, and for a profiler to write its report after the last call
 CAPTURES = {"host": "progress.jsonl", "nsys": "timeline.sqlite", "cupti": "records.jsonl", "ncu": "counters.csv"}
 

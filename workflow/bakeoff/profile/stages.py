@@ -13,13 +13,13 @@ import functools
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from bakeoff.core.intervals import covered
 from bakeoff.profile.counters import Counted, summarize
 from bakeoff.profile.timeline import Activity, Call, Launch, display_name
 from bakeoff.schema.profile import CellProfile, Counters, KernelProfile, StageProfile
-from bakeoff.schema.solution import Stage
+from bakeoff.schema.solution import Stage, StageRule
 
 STAGES: tuple[Stage, ...] = get_args(Stage)  # in pipeline order
 DIGITS = 4  # of a microsecond: timelines are in nanoseconds
@@ -29,16 +29,6 @@ LAUNCH_FIELDS = ("grid", "block", "registers", "shared_bytes", "local_bytes")
 HOST_BOUND_SHARE = 0.10
 # Host calls that wait for the GPU; their time is not the host's own.
 WAITS = ("Synchronize", "Memcpy", "memcpy")
-
-
-class Rule(Protocol):
-    """A row of a solution's stage table."""
-
-    @property
-    def kernel(self) -> str: ...
-
-    @property
-    def stage(self) -> str: ...
 
 
 class Placed(NamedTuple):
@@ -56,7 +46,7 @@ def bound(host_us: float, span_us: float, host_gap_share: float) -> Literal["hos
     return "host" if host_us > span_us or host_gap_share > HOST_BOUND_SHARE else "device"
 
 
-def assign(names: Sequence[str], rules: Sequence[Rule]) -> list[tuple[Stage, bool]]:
+def assign(names: Sequence[str], rules: Sequence[StageRule]) -> list[tuple[Stage, bool]]:
     """(stage, whether a rule said so) of a call's kernels, given by name in the order of their start.
 
     One library kernel may serve both GEMMs: a kernel that rules of several stages match takes the first of them, in
@@ -76,14 +66,14 @@ def assign(names: Sequence[str], rules: Sequence[Rule]) -> list[tuple[Stage, boo
     return found
 
 
-def matching(name: str, rules: Sequence[Rule]) -> list[Rule]:
+def matching(name: str, rules: Sequence[StageRule]) -> list[StageRule]:
     """The rules that hold for a kernel: the first whose pattern occurs in its name, and all others with the very same
     pattern."""
     first = next((rule for rule in rules if _pattern(rule.kernel).search(name)), None)
     return [] if first is None else [rule for rule in rules if rule.kernel == first.kernel]
 
 
-def cell_profile(found: Sequence[Call], rules: Sequence[Rule], **about: Any) -> CellProfile | None:
+def cell_profile(found: Sequence[Call], rules: Sequence[StageRule], **about: Any) -> CellProfile | None:
     """A cell from its marked calls; None if none of them started work on the GPU. about: solution, workload, key, tier.
 
     All its figures are those of one call: parts of a call belong together, medians of parts would not.
@@ -94,7 +84,7 @@ def cell_profile(found: Sequence[Call], rules: Sequence[Rule], **about: Any) -> 
     return representative(broken_down).model_copy(update={"calls": len(broken_down)})
 
 
-def break_down(call: Call, rules: Sequence[Rule], **about: Any) -> CellProfile | None:
+def break_down(call: Call, rules: Sequence[StageRule], **about: Any) -> CellProfile | None:
     """Where one call's time went; None if it started nothing on the GPU."""
     if not call.activities:
         return None
@@ -131,7 +121,7 @@ def representative(found: Sequence[CellProfile]) -> CellProfile:
     return sorted(steady, key=lambda one: one.busy_us)[(len(steady) - 1) // 2]
 
 
-def with_counters(cell: CellProfile, counted: Sequence[Counted], rules: Sequence[Rule]) -> CellProfile:
+def with_counters(cell: CellProfile, counted: Sequence[Counted], rules: Sequence[StageRule]) -> CellProfile:
     """The cell with its counters; `counted` are the kernels of one call in launch order, mapped by the same rules."""
     staged = [stage for stage, _ in assign([kernel.kernel for kernel in counted], rules)]
     stages = [
