@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from bakeoff.errors import InputError
-from bakeoff.profile import counters, ncu
+from bakeoff.profile import ncu
 from bakeoff.profile.stages import cell_profile, with_counters
 from bakeoff.profile.timeline import calls, mark_name
 from bakeoff.schema.profile import NOT_COUNTED, Counters
 from support.profile_captures import ABOUT, GEMM, NVTX_COLUMN, RULES, timeline, write_ncu
 
-METRICS = counters.wanted("sm_90a")
+METRICS = ncu.wanted("sm_90a")
 FAST = {
     "duration_ns": "1000",
     "dram_read_bytes": "2,000,000",
@@ -55,8 +55,8 @@ def test_a_metric_that_the_chip_lacks_is_none_and_never_zero(tmp_path: Path) -> 
         write_ncu(tmp_path / "a.csv", METRICS, [("T1_o32", "k", lacking), ("T1_o32", "k", FAST)]), METRICS
     )
     assert found[0].metrics["tensor_share"] is None and found[1].metrics["tensor_share"] == 0.0
-    assert counters.summarize(found)["tensor_share"] is None
-    assert counters.summarize(found[1:])["tensor_share"] == 0.0
+    assert ncu.summarize(found)["tensor_share"] is None
+    assert ncu.summarize(found[1:])["tensor_share"] == 0.0
 
 
 def test_a_metric_that_was_not_asked_for_is_none(tmp_path: Path) -> None:
@@ -67,17 +67,17 @@ def test_a_metric_that_was_not_asked_for_is_none(tmp_path: Path) -> None:
 
 def test_sums_are_sums_and_shares_are_weighted_by_duration(tmp_path: Path) -> None:
     found = ncu.read_csv(write_ncu(tmp_path / "a.csv", METRICS, KERNELS[:2]), METRICS)
-    total = counters.summarize(found)
+    total = ncu.summarize(found)
     assert (total["dram_bytes"], total["local_accesses"]) == (5e6, 0.0)
     assert (total["tensor_share"], total["dram_share"]) == (0.6, 0.375)
 
 
 def test_a_sum_with_an_unknown_part_is_unknown() -> None:
-    known = counters.Counted("T1_o32", 0, "k", {"dram_read_bytes": 10.0, "dram_write_bytes": 5.0, "duration_ns": 1.0})
-    unknown = counters.Counted("T1_o32", 0, "k", {"dram_read_bytes": None, "dram_write_bytes": 5.0, "duration_ns": 1.0})
-    assert counters.summarize([known])["dram_bytes"] == 15.0
-    assert counters.summarize([known, unknown])["dram_bytes"] is None
-    assert counters.summarize([]) == dict.fromkeys(Counters.model_fields)
+    known = ncu.Counted("T1_o32", 0, "k", {"dram_read_bytes": 10.0, "dram_write_bytes": 5.0, "duration_ns": 1.0})
+    unknown = ncu.Counted("T1_o32", 0, "k", {"dram_read_bytes": None, "dram_write_bytes": 5.0, "duration_ns": 1.0})
+    assert ncu.summarize([known])["dram_bytes"] == 15.0
+    assert ncu.summarize([known, unknown])["dram_bytes"] is None
+    assert ncu.summarize([]) == dict.fromkeys(Counters.model_fields)
 
 
 def test_a_cells_counters_are_split_by_the_same_stages_as_its_time(tmp_path: Path) -> None:
@@ -154,14 +154,14 @@ def listing(*names: str) -> str:
 
 def test_only_metrics_of_the_chip_are_asked_for() -> None:
     text = listing("dram__bytes_read", "dram__bytes_write", "gpu__time_duration", "sm__pipe_tensor_cycles_active")
-    found = counters.supported(METRICS, text)
+    found = ncu.supported(METRICS, text)
     assert set(found) == {"dram_read_bytes", "dram_write_bytes", "duration_ns", "tensor_share"}
-    assert counters.available("no table at all") == set()
+    assert ncu.available("no table at all") == set()
 
 
 def test_each_chip_has_its_own_tensor_pipe() -> None:
-    assert counters.wanted("sm_90a")["tensor_share"].startswith("sm__pipe_tensor_cycles_active")
-    assert counters.wanted("sm_100a")["tensor_share"].startswith("sm__pipe_tc_cycles_active")
+    assert ncu.wanted("sm_90a")["tensor_share"].startswith("sm__pipe_tensor_cycles_active")
+    assert ncu.wanted("sm_100a")["tensor_share"].startswith("sm__pipe_tc_cycles_active")
 
 
 def test_the_capture_leaves_clocks_alone_and_profiles_marked_calls_only(tmp_path: Path) -> None:

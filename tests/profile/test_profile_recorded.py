@@ -20,7 +20,7 @@ from bakeoff.core.moe.floors import PEAKS
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.profile import counters, cupti, ncu, nsys, stages
+from bakeoff.profile import cupti, ncu, nsys, stages
 from bakeoff.profile.check import MAPPED_AT_LEAST
 from bakeoff.profile.stage_floors import L2_BYTES, stage_floors
 from bakeoff.profile.stages import cell_profile
@@ -34,7 +34,7 @@ from support.profile_shrink import of_workloads, shrink_csv, shrink_jsonl, shrin
 RECORDED = Path(__file__).parent / "recorded"
 SOLUTIONS = ("deepgemm_moe", "triton_fused_moe_v2")
 WORKLOADS = {"T1_o32", "T14107_o32"}
-METRICS = counters.wanted("sm_90a")
+METRICS = ncu.wanted("sm_90a")
 READERS: dict[str, Any] = {
     "nsys.sqlite": nsys.read,
     "cupti.jsonl": cupti.read,
@@ -128,7 +128,7 @@ def test_recorded_counters_are_whole_and_no_stage_moves_less_than_its_floor(solu
         )
         floors = floors_of(solution, workload)
         for stage, floor in floors.items():
-            total = counters.summarize([kernel for kernel, (own, _) in zip(mine, staged, strict=True) if own == stage])
+            total = ncu.summarize([kernel for kernel, (own, _) in zip(mine, staged, strict=True) if own == stage])
             assert None not in (total["dram_bytes"], total["dram_share"], total["tensor_share"])
             assert total["dram_bytes"] >= floor.bytes, f"{workload} {stage}"
             assert 0 <= total["tensor_share"] <= 1 and 0 <= total["dram_share"] <= 1
@@ -187,12 +187,12 @@ def test_recorded_files_of_a_refused_capture_say_who_refused(tmp_path: Path) -> 
         ncu.read_csv(denied, METRICS)
 
 
-@pytest.mark.parametrize(("backend", "chip"), counters.CHIPS.items())
+@pytest.mark.parametrize(("backend", "chip"), ncu.CHIPS.items())
 def test_every_metric_that_is_asked_for_is_listed_for_its_chip(backend: str, chip: str) -> None:
-    asked, listing = counters.wanted(backend), (RECORDED / f"query_{chip}.txt").read_text()
-    assert set(counters.supported(asked, listing)) == set(asked)
-    other = counters.wanted("sm_100a" if backend == "sm_90a" else "sm_90a")["tensor_share"]
-    assert (other.split(".")[0] in counters.available(listing)) == (chip == "gb100"), "Hopper has no pipe for tcgen05"
+    asked, listing = ncu.wanted(backend), (RECORDED / f"query_{chip}.txt").read_text()
+    assert set(ncu.supported(asked, listing)) == set(asked)
+    other = ncu.wanted("sm_100a" if backend == "sm_90a" else "sm_90a")["tensor_share"]
+    assert (other.split(".")[0] in ncu.available(listing)) == (chip == "gb100"), "Hopper has no pipe for tcgen05"
 
 
 def test_a_shrunk_capture_keeps_the_workloads_that_are_asked_for(tmp_path: Path) -> None:

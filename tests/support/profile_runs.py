@@ -34,7 +34,7 @@ import json, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
 from support.profile_captures import CALL, timeline, write_ncu, write_nsys
-from bakeoff.profile.counters import wanted
+from bakeoff.profile.ncu import wanted
 
 words, metrics = sys.argv[1:], wanted("sm_90a")
 name = Path(sys.argv[0]).name

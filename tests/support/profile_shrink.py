@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from bakeoff.profile import counters, ncu, nsys
+from bakeoff.profile import ncu, nsys
 from bakeoff.profile.timeline import Timeline, calls, parse_mark
 
-CSV_COLUMNS = {ncu.ID, ncu.NAME, *counters.wanted("sm_90a").values(), *counters.wanted("sm_100a").values()}
+CSV_COLUMNS = {ncu.ID, ncu.NAME, *ncu.wanted("sm_90a").values(), *ncu.wanted("sm_100a").values()}
 # The folders of an absolute path: where the recording machine keeps things. What a distribution installs is the same
 # everywhere.
 FOLDERS = re.compile(rb"(?<![\w./:-])/(?!usr/)[a-z](?:[\w.+-]*/)+")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes, sha256_tree, write_atomic
-from bakeoff.profile import counters, cupti, ncu, nsys
+from bakeoff.profile import cupti, ncu, nsys
 from bakeoff.profile.process import Piece, progress
 from bakeoff.profile.stages import cell_profile, keep_counters, with_counters
 from bakeoff.profile.tiers import Facts, Name, Tier
@@ -24,7 +24,6 @@ from bakeoff.schema.profile import Ceilings, HostTime, SolutionProfile
 # Modules that decide what a cell's profile says; a change there makes it stale.
 SOURCES = (
     "profile/child.py",
-    "profile/counters.py",
     "profile/cupti.py",
     "profile/ncu.py",
     "profile/nsys.py",
@@ -136,7 +135,7 @@ class Collection:
             )
         did = progress(piece)
         if did.done:
-            counted = ncu.read_csv(piece.capture, counters.wanted(self.plan.backend))
+            counted = ncu.read_csv(piece.capture, ncu.wanted(self.plan.backend))
             for name in did.done:
                 mine = [kernel for kernel in counted if kernel.workload == name]
                 expected = self.cells[name].kernel_launches

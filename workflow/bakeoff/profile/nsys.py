@@ -28,15 +28,8 @@ def capture_command(nsys: str, output: Path, command: Sequence[str]) -> list[str
     """Profile `command` into `output`.nsys-rep: CUDA with the kernels of its graphs, and marks; no CPU sampling (which
     needs permissions), no context switches."""
     return [
-        nsys,
-        "profile",
-        "--trace=cuda,nvtx",
-        "--cuda-graph-trace=node",
-        "--sample=none",
-        "--cpuctxsw=none",
-        "--force-overwrite=true",
-        f"--output={output}",
-        *command,
+        *(nsys, "profile", "--trace=cuda,nvtx", "--cuda-graph-trace=node", "--sample=none", "--cpuctxsw=none"),
+        *("--force-overwrite=true", f"--output={output}", *command),
     ]
 
 

@@ -20,7 +20,7 @@ from bakeoff.config import under_root
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
 from bakeoff.plan import packed_solution
-from bakeoff.profile import counters, ncu, nsys
+from bakeoff.profile import ncu, nsys
 from bakeoff.profile.child import MARKED, WARMUPS, Job, ProfiledCall
 from bakeoff.profile.tiers import Facts, Tier
 from bakeoff.schema.plan import Participant, Plan
@@ -136,13 +136,13 @@ def commands(piece: Piece) -> list[list[str]]:
 
 def metrics_of(tool: str, backend: str) -> dict[str, str]:
     """The metrics to ask for: those of the chip, as far as this ncu knows them."""
-    asked = counters.wanted(backend)
+    asked = ncu.wanted(backend)
     try:
-        command = ncu.query_command(tool, counters.CHIPS[backend])
+        command = ncu.query_command(tool, ncu.CHIPS[backend])
         listing = subprocess.run(command, capture_output=True, text=True, timeout=GRACE_S, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return asked
-    return counters.supported(asked, listing) if counters.available(listing) else asked
+    return ncu.supported(asked, listing) if ncu.available(listing) else asked
 
 
 def run_piece(piece: Piece, timeout_s: int, gpu_uuid: str | None) -> None:

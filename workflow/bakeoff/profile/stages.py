@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
 from bakeoff.core.intervals import covered
-from bakeoff.profile.counters import Counted, summarize
+from bakeoff.profile.ncu import Counted, summarize
 from bakeoff.profile.timeline import Activity, Call, Launch, display_name
 from bakeoff.schema.profile import CellProfile, Counters, KernelProfile, StageProfile
 from bakeoff.schema.solution import Stage, StageRule

@@ -1,4 +1,4 @@
-"""Verbs of this room: profile, explain."""
+"""The verbs profile and explain."""
 
 from __future__ import annotations
 
