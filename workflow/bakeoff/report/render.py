@@ -10,7 +10,7 @@ from typing import Any
 
 from bakeoff.files import canonical_json, sha256_bytes
 from bakeoff.report import correctness, evidence, performance, ranking, rerun, stages
-from bakeoff.report.svg import figures, roofline, stage_chart
+from bakeoff.report.svg import figures, stage_chart
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import Analysis, ClaimVerdict
@@ -100,7 +100,6 @@ def _context(view: RunView) -> dict[str, Any]:
         "tables": tables(view),
         "figures": figures,
         "stage_chart": stage_chart.over_seq_len,
-        "roofline": roofline.over_intensity,
         "comparison_id": evidence.comparison_id,
         "header": dict(facts),
         "header_pairs": [(words.HEADER[code], text) for code, text in facts],

@@ -56,7 +56,7 @@ def _environment(folder: Path, finalize: Callable[[Any], Any], plain: Callable[[
     )
     environment.filters["ticked"] = lambda text: ticked(text, plain)
     environment.globals.update(
-        {"charts": charts, "Words": charts.Words, "sample": charts.sample, "marks": elements.definitions},
+        {"charts": charts, "Words": charts.Words, "sample": elements.sample, "marks": elements.definitions},
         listed=formats.listed,
         lists=words,
     )

@@ -102,6 +102,23 @@ def marker(shape: int, x: float, y: float, *, scale: float = 1.0, title: str = "
     )
 
 
+def key(drawing: Markup, width: int) -> Markup:
+    """A small drawing that stands in text; hidden from screen readers, since its label stands beside it."""
+    box = {"viewBox": f"0 0 {width} 12", "width": width, "height": 12}
+    return element("svg", drawing, class_="key", **box, aria_hidden="true")
+
+
+def legend(entries: Iterable[tuple[Markup, str]], class_: str = "legend") -> Markup:
+    """A list of keys, each with its label."""
+    return element("ul", joined(element("li", drawing + label) for drawing, label in entries), class_=class_)
+
+
+def sample(index: int, *, lines: bool = False) -> Markup:
+    """The mark of one participant, on its line if `lines`."""
+    line = element("path", class_=f"l {colour_class(index)}", d=path([(1, 6), (29, 6)]), stroke_dasharray=dash(index))
+    return key(line + marker(index, 15, 6), 30) if lines else key(marker(index, 7, 6), 14)
+
+
 def colour_class(index: int) -> str:
     return f"c{index % COLOURS}"
 
@@ -127,26 +144,24 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
 
-def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round values from at most `low` to at least `high`, about `about` steps apart (1, 2 or 5 times a power of
-    ten)."""
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Round values from `low` to `high`, about 5 steps apart (1, 2 or 5 times a power of ten)."""
     span = max(high - low, abs(high) * 1e-6, 1e-9)
-    power = math.floor(math.log10(span / about))
-    step = next(m * 10.0**power for m in (1, 2, 5, 10) if m * 10.0**power * about >= span * 0.999)
+    power = 10.0 ** math.floor(math.log10(span / 5))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power * 5 >= span * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(number * step, 12) for number in range(first, max(last, first + 1) + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
     """Ticks of a logarithmic axis inside [low, high]: powers of ten, and between them as many steps as it takes to have
-    4;
-    a span too short for that has evenly spaced ticks."""
+    4; a span too short for that has evenly spaced ticks."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in _LOG_STEPS:
         ticks = [round(m * 10.0**e, 12) for e in exponents for m in steps if low * 0.999 <= m * 10.0**e <= high * 1.001]
         if len(ticks) >= 4:
             return ticks
-    inside = [tick for tick in nice_ticks(low, high) if low * 0.999 <= tick <= high * 1.001]
+    inside = [tick for tick in _even_ticks(low, high) if low * 0.999 <= tick <= high * 1.001]
     return inside or sorted({low, high})
 
 
@@ -164,19 +179,10 @@ class Canvas:
     def add(self, name: str, content: object = "", /, **attributes: object) -> None:
         self.parts.append(element(name, content, **attributes))
 
-    def text(
-        self, x: float, y: float, content: str, *, anchor: str = "start", class_: str | None = None, turn: float = 0
-    ) -> None:
-        transform = f"rotate({coordinate(turn)} {coordinate(x)} {coordinate(y)})" if turn else None
-        self.add(
-            "text",
-            content,
-            x=x,
-            y=y,
-            class_=class_,
-            text_anchor=None if anchor == "start" else anchor,
-            transform=transform,
-        )
+    def text(self, x: float, y: float, content: str, class_: str | None = None, *, at: str = "", turn: int = 0) -> None:
+        """at: "" (the text starts at x), "middle" or "end". turn: degrees."""
+        transform = f"rotate({turn} {coordinate(x)} {coordinate(y)})" if turn else None
+        self.add("text", content, x=x, y=y, class_=class_, text_anchor=at or None, transform=transform)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, class_: str) -> None:
         self.add("path", class_=class_, d=path([(x1, y1), (x2, y2)]))
@@ -187,14 +193,7 @@ class Canvas:
     def svg(self, class_: str = "") -> Markup:
         """The finished `<svg>` element, named and described for a screen reader."""
         names = element("title", self.title, id=f"{self.id}-t") + element("desc", self.description, id=f"{self.id}-d")
-        return element(
-            "svg",
-            names + joined(self.parts),
-            class_=class_ or None,
-            role="img",
-            viewBox=f"0 0 {coordinate(self.width)} {coordinate(self.height)}",
-            width=self.width,
-            height=self.height,
-            aria_labelledby=f"{self.id}-t",
-            aria_describedby=f"{self.id}-d",
-        )
+        named = {"aria_labelledby": f"{self.id}-t", "aria_describedby": f"{self.id}-d"}
+        box = {"viewBox": f"0 0 {coordinate(self.width)} {coordinate(self.height)}"}
+        size = {"width": self.width, "height": self.height}
+        return element("svg", names + joined(self.parts), class_=class_, role="img", **box, **size, **named)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bakeoff.report.svg.charts import NARROW, WIDE, Words, both_widths, shortened, sized
+from bakeoff.report.svg.charts import NARROW, WIDE, Words, both_widths, sized
 from bakeoff.report.svg.elements import SIZE, Canvas, coordinate, element, path
 
 Row = tuple[int, str, Sequence[str]]
@@ -27,10 +27,10 @@ def grid(id_: str, columns: Sequence[str], rows: Sequence[Row], words: Words, ti
         canvas = sized(id_, words, wide, head + tall * len(rows) + 6)
         canvas.width = max(left + step * len(columns) + 8, 300) if wide else NARROW
         _heads(canvas, columns, left, step, head)
-        canvas.text(left - 8, head - 10, words.x, anchor="end", class_="axis")
+        canvas.text(left - 8, head - 10, words.x, "axis", at="end")
         for line, (index, label, states) in enumerate(rows):
             middle = head + tall * (line + 0.5)
-            canvas.text(left - 8, middle + 4, shortened(label, 29 if wide else 15), anchor="end")
+            canvas.text(left - 8, middle + 4, shortened(label, 29 if wide else 15), at="end")
             _squares(canvas, states, left, middle, step, tall)
             for number, state in enumerate(states):
                 title = f"{label}, {columns[number]}: {titles[state]}" if wide else ""
@@ -45,7 +45,7 @@ def _heads(canvas: Canvas, columns: Sequence[str], left: float, step: float, hea
     every = max(1, -(-13 // int(max(step, 1))))
     for number, name in enumerate(columns):
         if number % every == 0:
-            canvas.text(left + step * (number + 0.5) + 4, head - 8, name, class_="tick", turn=-90 if step < 30 else -60)
+            canvas.text(left + step * (number + 0.5) + 4, head - 8, name, "tick", turn=-90 if step < 30 else -60)
 
 
 def _squares(canvas: Canvas, states: Sequence[str], left: float, middle: float, step: float, tall: float) -> None:
@@ -80,3 +80,9 @@ def _mark(canvas: Canvas, index: int, x: float, y: float, step: float, state: st
         canvas.add("circle", inside, class_="t tie", cx=x, cy=y, r=size * 0.8)
     elif state == "ran":
         canvas.add("circle", class_="t ran", cx=x, cy=y, r=min(1.6, size / 2))
+
+
+def shortened(label: str, most: int) -> str:
+    """A long label without its middle: solutions tend to differ at the end."""
+    head, tail = (most - 1) // 2, most - 1 - (most - 1) // 2
+    return label if len(label) <= most else f"{label[:head]}…{label[-tail:]}"

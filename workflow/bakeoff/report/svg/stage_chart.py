@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bakeoff.report.svg.charts import NARROW, WIDE, Words, both_widths, sized
-from bakeoff.report.svg.elements import Canvas, Scale, colour_class, coordinate, element, joined
+from bakeoff.report.svg.elements import Canvas, Scale, colour_class, element, key, legend
 from bakeoff.report.svg.figures import MOST_LINES, MOST_ROWS
 from bakeoff.report.view import Person, RunView
 from bakeoff.schema.profile import CellProfile, ProfileSection
@@ -64,10 +64,11 @@ def over_seq_len(view: RunView, words: Words) -> Markup:
             top = tall * number + 40
             _panel(canvas, view, person, bars, Panel(top, left, step, Scale(0, 1, top + tall - 52, top)))
         _columns(canvas, [view.tick(name) for name in columns], left, step, tall * len(rows) + 8)
-        canvas.text(8, canvas.height - 8, f"{words.x}; {words.y}" if step >= ROOM else words.x, class_="axis")
+        canvas.text(8, canvas.height - 8, f"{words.x}; {words.y}" if step >= ROOM else words.x, "axis")
         return canvas
 
-    return _legend(view, used) + both_widths(draw)
+    boxes = ((key(element("rect", class_=f"st {name}", x=1, y=0, width=12, height=12), 14), name) for name in used)
+    return legend((box, words_of.STACK[name]) for box, name in boxes) + both_widths(draw)
 
 
 def _of(bars: Sequence[Bar], name: str) -> list[float]:
@@ -92,15 +93,15 @@ def _panel(canvas: Canvas, view: RunView, person: Person, bars: Sequence[Bar], p
     wide = canvas.width == WIDE
     right = panel.left + panel.step * (1 + max((bar.column for bar in bars), default=0))
     canvas.mark(person.index, 13, panel.top - 26)
-    canvas.text(24, panel.top - 22, person.label, class_=f"name {colour_class(person.index)}")
+    canvas.text(24, panel.top - 22, person.label, f"name {colour_class(person.index)}")
     for share in (0.0, 0.5, 1.0):
         canvas.line(panel.left, panel.y(share), right, panel.y(share), "base" if share == 0 else "grid")
-        canvas.text(panel.left - 6, panel.y(share) + 4, f.percent(share, 0), anchor="end", class_="tick")
+        canvas.text(panel.left - 6, panel.y(share) + 4, f.percent(share, 0), "tick", at="end")
     for bar in bars:
         _stack(canvas, view, person, bar, panel, titled=wide)
         if panel.step >= ROOM:
             middle = panel.left + panel.step * (bar.column + 0.5)
-            canvas.text(middle, panel.top - 5, f.count(round(bar.cell.span_us)), anchor="middle", class_="tick")
+            canvas.text(middle, panel.top - 5, f.count(round(bar.cell.span_us)), "tick", at="middle")
 
 
 def _stack(canvas: Canvas, view: RunView, person: Person, bar: Bar, panel: Panel, *, titled: bool) -> None:
@@ -122,18 +123,6 @@ def _columns(canvas: Canvas, names: Sequence[str], left: float, step: float, y: 
     for number, name in enumerate(names):
         at = left + step * (number + 0.5)
         if step >= longest + 8:
-            canvas.text(at, y + 4, name, anchor="middle", class_="tick")
+            canvas.text(at, y + 4, name, "tick", at="middle")
         elif number % every == 0:
-            canvas.text(at + 4, y - 2, name, anchor="end", class_="tick", turn=-60)
-
-
-def _legend(view: RunView, names: Sequence[str]) -> Markup:
-    entries = (element("li", _swatch(name) + words_of.STACK[name]) for name in names)
-    return element("ul", joined(entries), class_="legend")
-
-
-def _swatch(name: str) -> Markup:
-    box = element("rect", class_=f"st {name}", x=1, y=0, width=12, height=12)
-    return element(
-        "svg", box, class_="key", viewBox=f"0 0 {coordinate(14)} 12", width=14, height=12, aria_hidden="true"
-    )
+            canvas.text(at + 4, y - 2, name, "tick", at="end", turn=-60)
