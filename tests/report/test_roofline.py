@@ -6,7 +6,7 @@ import re
 
 import pytest
 from bakeoff.report.svg.charts import Words
-from bakeoff.report.svg.roofline import over_intensity
+from bakeoff.report.svg.figures import roofline
 from bakeoff.report.view import RunView
 from bakeoff.schema.profile import Ceilings, CellProfile
 from support import constructed
@@ -22,7 +22,7 @@ def drawn(cells: dict[str, object] | None = None, **section: object) -> str:
     assert a.profiles is not None
     found = [CellProfile.model_validate(one.model_dump() | (cells or {})) for one in a.profiles.cells]
     a = a.model_copy(update={"profiles": a.profiles.model_copy(update={"cells": found, **section})})
-    chart = str(over_intensity(RunView(a), WORDS))
+    chart = str(roofline(RunView(a), WORDS))
     return chart[: chart.index('class="narrow"')] if chart else ""
 
 
@@ -68,4 +68,4 @@ def test_measured_rates_are_a_second_roof() -> None:
 
 def test_without_peaks_or_a_profile_there_is_no_chart() -> None:
     assert drawn(peak_gbs=None, peak_tflops=None) == ""
-    assert over_intensity(RunView(constructed.gpu_run()), WORDS) == ""
+    assert roofline(RunView(constructed.gpu_run()), WORDS) == ""

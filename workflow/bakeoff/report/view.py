@@ -128,6 +128,26 @@ class RunView:
         names = {person.name for person in self.people if person.role in ("contestant", "peer")}
         return [cell for cell in self.a.cells if cell.solution in names and cell.outcome != "PASSED"]
 
+    def standing(self, solution: str, workload: str) -> str:
+        """How a solution stands at a workload: win (leads with support), lead, same, tie, ran, or none."""
+        winner = self.winners.get(workload)
+        if self.speedup(solution, workload) is None:
+            return "none"
+        if winner is None or winner.leader is None:
+            return "ran"
+        if winner.leader == solution:
+            return "win" if winner.supported else "lead"
+        if winner.basis != "blocks" or solution not in winner.tied:
+            return "ran"
+        return "same" if solution in winner.same else "tie"
+
+    def fate(self, solution: str, workload: str) -> str:
+        """What became of a cell: pass, fail, or none."""
+        found = self.cells.get((solution, workload))
+        if found is None or found.outcome in ("NOT_RUN", "UNSUPPORTED"):
+            return "none"
+        return "pass" if found.outcome == "PASSED" else "fail"
+
     @cached_property
     def kind(self) -> str:
         """`published`, `cpu` (correctness only) or `measured`."""

@@ -10,18 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bakeoff.report.svg.elements import (
-    Canvas,
-    Scale,
-    colour_class,
-    dash,
-    element,
-    key,
-    legend,
-    log_ticks,
-    path,
-    sample,
-)
+from bakeoff.report.svg.elements import Canvas, Scale, colour_class, dash, element, key, legend, log_ticks, path, sample
 from bakeoff.tables.formats import count, fixed, percent
 
 WIDE, NARROW = 880.0, 340.0
@@ -31,8 +20,7 @@ MOST_MARKS = 150
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a series: position, value, its interval where there is one, and what a pointer resting on it
-    shows."""
+    """One value of a series, its interval where there is one, and what a pointer resting on it shows."""
 
     x: float
     y: float
@@ -104,14 +92,18 @@ class Plot:
         places = path([(self.x(a), self.y(b)) for a, b in corners])
         self.canvas.add("path", class_=f"l {colour_class(s.index)}", d=places, stroke_dasharray=dash(s.index))
 
-    def whiskers(self, s: Series, ends: Sequence[tuple[tuple[float, float], tuple[float, float]]]) -> None:
-        """Intervals, given by the values at their ends."""
-        pairs = "".join(path([(self.x(a), self.y(b)) for a, b in pair]) for pair in ends)
+    def marks(self, s: Series, points: Sequence[Point], *, across: bool = False) -> None:
+        """The marks of points with their intervals. across: the value is x, so that intervals lie across."""
+        ends = [(p, p.low, p.high) for p in points if p.low is not None and p.high is not None]
+        pairs = [((a, p.y), (b, p.y)) if across else ((p.x, a), (p.x, b)) for p, a, b in ends]
         if pairs:
-            self.canvas.add("path", class_=f"w {colour_class(s.index)}", d=pairs)
+            drawn = "".join(path([(self.x(a), self.y(b)) for a, b in pair]) for pair in pairs)
+            self.canvas.add("path", class_=f"w {colour_class(s.index)}", d=drawn)
+        for point in points:
+            self.mark(s, point, point.x, point.y)
 
     def mark(self, s: Series, point: Point, x: float, y: float) -> None:
-        """The mark of a point at a value; its title shows on the wide drawing."""
+        """The mark of a point, at a place in values; its title shows on the wide drawing."""
         self.canvas.mark(s.index, self.x(x), self.y(y), title=point.title if self.canvas.width == WIDE else "")
 
     def apart(self, points: Sequence[Point], apart: float) -> list[Point]:
@@ -123,8 +115,7 @@ class Plot:
         return kept
 
     def end_labels(self, ends: Sequence[tuple[Series, float]]) -> None:
-        """Each line's name at its right end, moved apart where they would overlap, tied to its line by a thin leader.
-        ends: the series with their last values."""
+        """Each line's name at its right end, beside its last value, moved apart where they would overlap."""
         ordered = sorted(((s, self.y(value)) for s, value in ends), key=lambda end: (end[1], end[0].index))
         places = spread([y for _, y in ordered], 16, self.top, self.bottom)
         for (s, y), place in zip(ordered, places, strict=True):
@@ -169,11 +160,7 @@ def over_seq_len(id_: str, series: Sequence[Series], words: Words) -> Markup:
         for s in series:
             if len(s.points) > 1:
                 plot.line(s, [(p.x, p.y) for p in s.points])
-            marked = s.points if len(s.points) <= MOST_MARKS else plot.apart(s.points, 8)
-            ends = ((p.x, p.low, p.high) for p in marked)
-            plot.whiskers(s, [((x, low), (x, high)) for x, low, high in ends if low is not None and high is not None])
-            for point in marked:
-                plot.mark(s, point, point.x, point.y)
+            plot.marks(s, s.points if len(s.points) <= MOST_MARKS else plot.apart(s.points, 8))
         if wide:
             plot.end_labels([(s, s.points[-1].y) for s in series if s.points])
         return canvas
@@ -182,8 +169,7 @@ def over_seq_len(id_: str, series: Sequence[Series], words: Words) -> Markup:
 
 
 def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Markup:
-    """Step lines: x is the factor to the best participant of a workload (logarithmic), y the share of workloads within
-    it."""
+    """Step lines: x is the factor to a workload's best participant (logarithmic), y the share within it."""
     highest = max([p.x for s in series for p in s.points] + [1.05])
 
     def draw(wide: bool) -> Canvas:
@@ -194,8 +180,7 @@ def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Mar
         plot.axes(words)
         for s in series:
             plot.line(s, _steps(s.points, plot.x.high))
-            for point in plot.apart(s.points, 14):
-                plot.mark(s, point, point.x, point.y)
+            plot.marks(s, plot.apart(s.points, 14))
         if wide:
             plot.end_labels([(s, s.points[-1].y if s.points else 0.0) for s in series])
         return canvas
@@ -204,11 +189,9 @@ def performance_profile(id_: str, series: Sequence[Series], words: Words) -> Mar
 
 
 def _steps(points: Sequence[Point], end: float) -> list[tuple[float, float]]:
-    corners, height = [(1.0, 0.0)], 0.0
-    for point in points:
-        corners += [(point.x, height), (point.x, point.y)]
-        height = point.y
-    return [*corners, (end, height)]
+    heights = [0.0, *(point.y for point in points)]
+    corners = [(point.x, y) for point, below in zip(points, heights, strict=False) for y in (below, point.y)]
+    return [(1.0, 0.0), *corners, (end, heights[-1])]
 
 
 def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: Words) -> Markup:
@@ -227,10 +210,7 @@ def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: 
             canvas.line(plot.left, plot.y(number), plot.right, plot.y(number), "grid faint")
             canvas.text(left - 8, plot.y(number) + 4, name, at="end")
         for s in series:
-            ends = ((p.y, p.low, p.high) for p in s.points)
-            plot.whiskers(s, [((low, y), (high, y)) for y, low, high in ends if low is not None and high is not None])
-            for point in s.points:
-                plot.mark(s, point, point.x, point.y)
+            plot.marks(s, s.points, across=True)
         return canvas
 
     return both_widths(draw, series, named=False)
@@ -267,8 +247,7 @@ def roofline(id_: str, series: Sequence[Series], roofs: Sequence[Roof], words: W
 
 
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Sorted places moved as little as a single pass each way needs for `gap` between them, kept inside [low, high]
-    where they fit."""
+    """Sorted places moved to stand `gap` apart, by a pass each way, and kept inside [low, high] where they fit."""
     result: list[float] = []
     for place in places:
         result.append(max(place, result[-1] + gap) if result else max(place, low))
@@ -280,8 +259,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def _seq_len_ticks(values: Sequence[float], x: Scale, apart: float) -> list[float]:
-    """The run's own seq_lens as ticks, as many as stand `apart` units from each other; the ends come first, then the
-    largest."""
+    """The run's own seq_lens as ticks, as many as stand `apart` units from each other; the ends come first."""
     kept: list[float] = []
     for value in [*values[:1], *reversed(values[1:])]:
         if all(abs(x(value) - x(other)) >= apart for other in kept):

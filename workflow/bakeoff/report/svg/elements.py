@@ -1,8 +1,7 @@
 """Inline SVG, the same bytes on every machine: elements, axes and the marks that tell participants apart.
 
-Coordinates are rounded to a tenth of a unit. Colours are CSS classes of the page's style sheet (`c0` … `c7`), so that
-light, dark and print each have their own; every participant also has a dash pattern and a marker of its own, so that no
-figure needs colour.
+Coordinates are rounded to a tenth of a unit. Colours are classes (`c0` … `c7`) that the style sheet sets for light,
+dark and print; each participant also has a dash pattern and a marker of its own, so that no figure needs colour.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ def coordinate(value: float) -> str:
 
 
 def element(name: str, content: object = "", /, **attributes: object) -> Markup:
-    """One element. Underscores in attribute names become hyphens (`class_` is `class`); None leaves an attribute
-    out."""
+    """One element. Underscores in attribute names become hyphens (`class_` is `class`); None leaves one out."""
     parts = [f"<{name}"]
     for key, value in attributes.items():
         if value is not None:
@@ -38,10 +36,6 @@ def element(name: str, content: object = "", /, **attributes: object) -> Markup:
             parts.append(f' {key.rstrip("_").replace("_", "-")}="{escape(text)}"')
     inner = content if isinstance(content, Markup) else escape(content)
     return Markup("".join(parts) + (f">{inner}</{name}>" if inner else "/>"))
-
-
-def joined(parts: Iterable[Markup]) -> Markup:
-    return Markup("".join(parts))
 
 
 def path(points: Sequence[tuple[float, float]]) -> str:
@@ -60,15 +54,12 @@ _STROKES = {
     "cross": (((-0.8, -0.8), (0.8, 0.8)), ((-0.8, 0.8), (0.8, -0.8))),
     "bar": (((0, -1.2), (0, 1.2)),),
 }
-
-
 SIZE = 4.2
 
 
 def definitions() -> Markup:
-    """Every mark once, for the top of a page; drawings refer to them (`use`), which keeps a page of thousands of marks
-    small."""
-    shapes = joined(_shape(number) for number in range(len(MARKERS)))
+    """Every mark once, for the top of a page; drawings refer to them (`use`), which keeps the page small."""
+    shapes = Markup().join(_shape(number) for number in range(len(MARKERS)))
     return element("svg", element("defs", shapes), class_="definitions", width=0, height=0, aria_hidden="true")
 
 
@@ -93,13 +84,8 @@ def marker(shape: int, x: float, y: float, *, scale: float = 1.0, title: str = "
     place: dict[str, object] = {"x": x, "y": y}
     if scale != 1.0:
         place = {"transform": f"translate({coordinate(x)} {coordinate(y)}) scale({coordinate(scale)})"}
-    return element(
-        "use",
-        element("title", title) if title else Markup(""),
-        href=f"#k{number}",
-        class_=f"{class_} {colour_class(shape)}",
-        **place,
-    )
+    inside = element("title", title) if title else Markup("")
+    return element("use", inside, href=f"#k{number}", class_=f"{class_} {colour_class(shape)}", **place)
 
 
 def key(drawing: Markup, width: int) -> Markup:
@@ -110,7 +96,7 @@ def key(drawing: Markup, width: int) -> Markup:
 
 def legend(entries: Iterable[tuple[Markup, str]], class_: str = "legend") -> Markup:
     """A list of keys, each with its label."""
-    return element("ul", joined(element("li", drawing + label) for drawing, label in entries), class_=class_)
+    return element("ul", Markup().join(element("li", drawing + label) for drawing, label in entries), class_=class_)
 
 
 def sample(index: int, *, lines: bool = False) -> Markup:
@@ -154,8 +140,7 @@ def _even_ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis inside [low, high]: powers of ten, and between them as many steps as it takes to have
-    4; a span too short for that has evenly spaced ticks."""
+    """Ticks of a logarithmic axis inside [low, high]: at least 4, evenly spaced where the span is short."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in _LOG_STEPS:
         ticks = [round(m * 10.0**e, 12) for e in exponents for m in steps if low * 0.999 <= m * 10.0**e <= high * 1.001]
@@ -196,4 +181,4 @@ class Canvas:
         named = {"aria_labelledby": f"{self.id}-t", "aria_describedby": f"{self.id}-d"}
         box = {"viewBox": f"0 0 {coordinate(self.width)} {coordinate(self.height)}"}
         size = {"width": self.width, "height": self.height}
-        return element("svg", names + joined(self.parts), class_=class_, role="img", **box, **size, **named)
+        return element("svg", names + Markup().join(self.parts), class_=class_, role="img", **box, **size, **named)

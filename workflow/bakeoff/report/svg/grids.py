@@ -10,14 +10,17 @@ from bakeoff.report.svg.charts import NARROW, WIDE, Words, both_widths, sized
 from bakeoff.report.svg.elements import SIZE, Canvas, coordinate, element, path
 
 Row = tuple[int, str, Sequence[str]]
+# The lines of a sign, in units of its size.
+_SIGNS = {
+    "pass": (((-1, 0), (-0.25, 0.8), (1, -0.9)),),
+    "fail": (((-0.8, -0.8), (0.8, 0.8)), ((-0.8, 0.8), (0.8, -0.8))),
+    "same": (((-1, -0.45), (1, -0.45)), ((-1, 0.45), (1, 0.45))),
+}
 
 
 def grid(id_: str, columns: Sequence[str], rows: Sequence[Row], words: Words, titles: Mapping[str, str]) -> Markup:
-    """One square per (participant, workload). `rows` holds (index, label, states); a state is one of win, lead, same,
-    tie, ran, pass, fail, none.
-
-    `titles` words the states for a pointer that rests on a mark.
-    """
+    """One square per (participant, workload). rows: (index, label, states), as the view names them. titles: words for
+    the states, for a pointer that rests on a mark."""
 
     def draw(wide: bool) -> Canvas:
         longest = max(len(label) for _, label, _ in rows)
@@ -53,29 +56,20 @@ def _squares(canvas: Canvas, states: Sequence[str], left: float, middle: float, 
     gap = 1.5 if step > 8 else 0.6
     across, down = coordinate(step - 2 * gap), coordinate(tall - 3)
     for state in sorted(set(states)):
-        corners = [
-            (left + step * number + gap, middle - tall / 2 + 1.5)
-            for number, found in enumerate(states)
-            if found == state
-        ]
-        outline = "".join(f"M{coordinate(x)} {coordinate(y)}h{across}v{down}h-{across}Z" for x, y in corners)
+        lefts = [left + step * number + gap for number, found in enumerate(states) if found == state]
+        top = coordinate(middle - tall / 2 + 1.5)
+        outline = "".join(f"M{coordinate(x)} {top}h{across}v{down}h-{across}Z" for x in lefts)
         canvas.add("path", class_=f"q {state}", d=outline)
 
 
 def _mark(canvas: Canvas, index: int, x: float, y: float, step: float, state: str, title: str) -> None:
     size = min(SIZE, step / 3)
-    inside = element("title", title) if title else ""
+    inside = element("title", title) if title and state != "pass" else ""
     if state in ("win", "lead"):
         canvas.mark(index, x, y, scale=1.0 if size == SIZE else size / SIZE, title=title)
-    elif state in ("pass", "fail"):
-        tick = [(-size, 0.0), (-size / 4, size * 0.8), (size, -size * 0.9)]
-        cross = [(-size * 0.8, -size * 0.8), (size * 0.8, size * 0.8)]
-        lines = [tick] if state == "pass" else [cross, [(a, -b) for a, b in cross]]
-        outline = "".join(path([(x + a, y + b) for a, b in line]) for line in lines)
-        canvas.add("path", inside if state == "fail" else "", class_=f"t {state}", d=outline)
-    elif state == "same":
-        bars = [[(x - size, y + off), (x + size, y + off)] for off in (-size * 0.45, size * 0.45)]
-        canvas.add("path", inside, class_="t same", d="".join(path(bar) for bar in bars))
+    elif state in _SIGNS:
+        outline = "".join(path([(x + size * a, y + size * b) for a, b in line]) for line in _SIGNS[state])
+        canvas.add("path", inside, class_=f"t {state}", d=outline)
     elif state == "tie":
         canvas.add("circle", inside, class_="t tie", cx=x, cy=y, r=size * 0.8)
     elif state == "ran":
