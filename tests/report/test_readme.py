@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from bakeoff.files import PROJECT_ROOT, read_json
-from bakeoff.schema.analysis import Analysis, ClaimVerdict
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_outside import ClaimVerdict
 from bakeoff.stats.audit import audit_report
 
 README = " ".join((PROJECT_ROOT / "README.md").read_text().split())

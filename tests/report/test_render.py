@@ -15,7 +15,11 @@ from bakeoff.report import render as rendering
 from bakeoff.report.index import Source, render_index
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import RunView
-from bakeoff.schema import analysis as model
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_figures import ProtocolSummary, Ranking
+from bakeoff.schema.analysis_findings import PreviousFinding
+from bakeoff.schema.analysis_run import AnalysedParticipant, Check, Fact
+from bakeoff.schema.base import Estimate
 from bakeoff.tables import formats
 from bakeoff.tables import words as word_lists
 from support import constructed
@@ -156,12 +160,12 @@ def test_captions_say_what_a_drawing_shows() -> None:
 
 def test_a_peer_stands_beside_the_ranking() -> None:
     run = PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json"
-    text = rendering.render(read_json(run, model.Analysis))["report.md"].decode()
+    text = rendering.render(read_json(run, Analysis))["report.md"].decode()
     assert re.search(r"The peer \*\*deepgemm_moe\*\*, not ranked, stands at [\d.]+×: cutedsl_v3.2 is [\d.]+", text)
 
 
 def test_a_mean_over_fewer_workloads_says_so_wherever_it_stands() -> None:
-    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-23_h200_2/analysis.json", model.Analysis)
+    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-23_h200_2/analysis.json", Analysis)
     text = Page.of(rendering.render(run)["report.html"]).text
     assert "By geometric mean, over the 18 workloads that all ranked contestants have: cutedsl_v3.2 65.34×" in text
     assert "The peer deepgemm_moe, not ranked, stands at 60.73× over 19 workloads:" in text
@@ -174,7 +178,7 @@ def test_a_mean_over_fewer_workloads_says_so_wherever_it_stands() -> None:
 
 
 def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
-    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json", model.Analysis)
+    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json", Analysis)
     made = rendering.render(run)
     text = made["report.md"].decode()
     head = next(line for line in text.splitlines() if line.startswith("| seq_len | offset | cutedsl_v3 |"))
@@ -188,7 +192,7 @@ def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
 
 
 def test_a_solution_keeps_its_mark_whether_or_not_a_run_has_twins() -> None:
-    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json", model.Analysis)
+    run = read_json(PROJECT_ROOT / "results/recorded/2026-11-24_h100/analysis.json", Analysis)
     without = run.model_copy(update={"participants": [p for p in run.participants if p.twin_of is None]})
     with_twin, alone = ({p.name: p.index for p in RunView(a).people} for a in (run, without))
     assert len(with_twin) > len(alone) and {name: with_twin[name] for name in alone} == alone
@@ -300,7 +304,7 @@ def test_a_condition_counts_all_that_failed_it_not_only_those_it_names() -> None
     assert "none passed" in page.text and "One block has no interval" not in page.text
 
 
-def with_blocks(*counts: int, planned: int = 10) -> model.Analysis:
+def with_blocks(*counts: int, planned: int = 10) -> Analysis:
     """A run whose cells rest on so many blocks, in turn."""
     a = constructed.gpu_run(blocks=planned)
     cells = [c.model_copy(update={"blocks": n}) for c, n in zip(a.cells, itertools.cycle(counts), strict=False)]
@@ -343,10 +347,10 @@ def test_one_block_that_is_left_of_many_supports_nothing() -> None:
 
 def test_a_run_under_two_protocols_shows_both_and_whether_the_order_holds() -> None:
     a = analysis("with_peer")
-    same = model.ProtocolSummary(protocol="fib-0.1.2", summaries=a.summaries)
+    same = ProtocolSummary(protocol="fib-0.1.2", summaries=a.summaries)
     first, *rest = a.summaries
-    best = first.model_copy(update={"geometric_mean": model.Estimate(value=99.0)})
-    other = model.ProtocolSummary(protocol="fib-0.1.2", summaries=[best, *rest])
+    best = first.model_copy(update={"geometric_mean": Estimate(value=99.0)})
+    other = ProtocolSummary(protocol="fib-0.1.2", summaries=[best, *rest])
     header = a.run.model_copy(update={"other_protocols": ["fib-0.1.2"]})
     for one, said in ((same, "stand in the same order"), (other, "change places")):
         written = rendering.render(a.model_copy(update={"run": header, "other_protocols": [one]}))
@@ -410,12 +414,12 @@ def test_what_a_solution_says_cannot_become_markup() -> None:
 @pytest.mark.parametrize(
     ("words", "codes"),
     [
-        ("checks", get_args(model.Check.model_fields["code"].annotation)),
-        ("statuses", get_args(model.Check.model_fields["status"].annotation)),
-        ("aggregates", get_args(model.Ranking.model_fields["aggregate"].annotation)),
-        ("groups", get_args(model.Fact.model_fields["group"].annotation)),
-        ("roles", get_args(model.Participant.model_fields["role"].annotation)),
-        ("relations", get_args(model.PreviousFinding.model_fields["relation"].annotation)),
+        ("checks", get_args(Check.model_fields["code"].annotation)),
+        ("statuses", get_args(Check.model_fields["status"].annotation)),
+        ("aggregates", get_args(Ranking.model_fields["aggregate"].annotation)),
+        ("groups", get_args(Fact.model_fields["group"].annotation)),
+        ("roles", get_args(AnalysedParticipant.model_fields["role"].annotation)),
+        ("relations", get_args(PreviousFinding.model_fields["relation"].annotation)),
         ("bounds", ("memory", "compute")),
         ("reasons", ("device", "protocol", "inputs", "performance", "missing", "failed", "one_block")),
         ("sections", rendering.SECTIONS),
@@ -438,8 +442,8 @@ def test_twelve_solutions_on_forty_workloads_stay_under_a_megabyte() -> None:
 
 def test_a_large_lead_is_said_as_a_factor_and_a_small_one_in_per_cent() -> None:
     words = html_environment().get_template("words.j2").module
-    large = model.Estimate(value=6.444, low=5.918, high=7.018)
-    small = model.Estimate(value=1.017, low=1.016, high=1.019)
+    large = Estimate(value=6.444, low=5.918, high=7.018)
+    small = Estimate(value=1.017, low=1.016, high=1.019)
     assert str(words.ahead(large)) == "6.44× as fast (95 % interval 5.92–7.02×) as"
     assert str(words.ahead(small)).replace("\xa0", " ") == "1.7 % faster (95 % interval +1.6 % to +1.9 %) than"
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.schema.analysis import ClaimVerdict
+from bakeoff.schema.analysis_outside import ClaimVerdict
+from bakeoff.schema.claims import Claims
 from bakeoff.stats.audit import audit_report
-from bakeoff.stats.claims import Claims
 
 FOLDER = PROJECT_ROOT / "results/published/2026-02-26_4way"
 CONFIRMED, CONTRADICTED, NOT_TESTABLE = ClaimVerdict.CONFIRMED, ClaimVerdict.CONTRADICTED, ClaimVerdict.NOT_TESTABLE

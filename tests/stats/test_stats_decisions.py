@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bakeoff.schema.analysis import Verdict
+from bakeoff.schema.base import Verdict
 from bakeoff.stats.verdicts import MARGIN, holm, paired, unpaired
 from scipy import stats
 from statsmodels.stats.multitest import multipletests

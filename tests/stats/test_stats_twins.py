@@ -9,9 +9,9 @@ import pytest
 from bakeoff.config import Config, resolve
 from bakeoff.errors import InputError
 from bakeoff.plan import make_plan
-from bakeoff.profile import capture
-from bakeoff.profile import check as profile_check
-from bakeoff.schema.analysis import Analysis, Check
+from bakeoff.profile import due
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_run import Check
 from bakeoff.stats.analyse import analyse
 from bakeoff.stats.runs import load_run
 from support.make import FOUR, Made, write
@@ -80,6 +80,5 @@ def test_an_unknown_twin_is_named() -> None:
 
 def test_twins_are_not_profiled() -> None:
     made = plan(["cutedsl_moe_fp8_v3"])
-    for found in (capture._participants(made, None), profile_check._solutions(made)):
-        names = {who.name for who in found}
-        assert "cutedsl_moe_fp8_v3" in names and TWIN not in names
+    names = {who.name for who in due.solutions(made)}
+    assert "cutedsl_moe_fp8_v3" in names and TWIN not in names

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from bakeoff.schema.analysis import Verdict
+from bakeoff.schema.base import Verdict
 from bakeoff.stats.verdicts import MARGIN, paired
 from scipy import stats
 

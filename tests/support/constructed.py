@@ -5,8 +5,43 @@ The figures are arithmetic of the indices, not measurements.
 
 from __future__ import annotations
 
-from bakeoff.schema import analysis as m
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_figures import (
+    Pair,
+    PairVerdict,
+    ProfileCurve,
+    Ranked,
+    Ranking,
+    RankStability,
+    Summary,
+    Winner,
+)
+from bakeoff.schema.analysis_findings import (
+    ConsistencyFinding,
+    ConsistencyRow,
+    Findings,
+    LargeBatchFinding,
+    LargeBatchRow,
+    PreviousFinding,
+    PreviousRow,
+    RankingFinding,
+    VersionFinding,
+)
+from bakeoff.schema.analysis_outside import CellComparison, ClaimResult, ClaimVerdict, Comparison, ReportAudit
+from bakeoff.schema.analysis_run import (
+    AnalysedCell,
+    AnalysedParticipant,
+    AnalysedWorkload,
+    Build,
+    Check,
+    Fact,
+    RunHeader,
+    VerificationSummary,
+)
+from bakeoff.schema.base import Estimate, Verdict
+from bakeoff.schema.gates import Gate, GateCheck, GatePower, MutantPower, Numerics
 from bakeoff.schema.profile import ProfileSection
+from bakeoff.schema.solution import Rounding
 
 LENGTHS = (1, 7, 14, 15, 16, 32, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 901, 11948, 14107)
 FOUR = (
@@ -17,10 +52,10 @@ FOUR = (
 )
 
 
-def workloads(number: int, *, routed: bool = True) -> list[m.Workload]:
+def workloads(number: int, *, routed: bool = True) -> list[AnalysedWorkload]:
     lengths = LENGTHS[:number] if number <= 19 else [*LENGTHS, *(20000 + 7 * k for k in range(number - 19))]
     return [
-        m.Workload(
+        AnalysedWorkload(
             id=f"T{t}_o{32 * (k % 8)}",
             seq_len=t,
             offset=32 * (k % 8),
@@ -32,14 +67,14 @@ def workloads(number: int, *, routed: bool = True) -> list[m.Workload]:
     ]
 
 
-def people(number: int) -> list[m.Participant]:
+def people(number: int) -> list[AnalysedParticipant]:
     names = [
         *FOUR,
         *((f"another_long_solution_name_{k}", f"another_long_solution_name_{k}") for k in range(number - 4)),
     ][:number]
-    casts = m.Casts(gemm1_output=["bfloat16"], intermediate=["fp8_block128"], gemm2_output=["bfloat16"])
+    casts = Rounding(gemm1_output=["bfloat16"], intermediate=["fp8_block128"], gemm2_output=["bfloat16"])
     return [
-        m.Participant(
+        AnalysedParticipant(
             name=name,
             role="contestant",
             label=label,
@@ -51,16 +86,16 @@ def people(number: int) -> list[m.Participant]:
     ]
 
 
-def gate(passed: bool) -> m.Gate:
-    return m.Gate(
-        passed=passed, checks={"relative_l2": m.GateCheck(value=0.043 if passed else 0.5, bound=0.06, passed=passed)}
+def gate(passed: bool) -> Gate:
+    return Gate(
+        passed=passed, checks={"relative_l2": GateCheck(value=0.043 if passed else 0.5, bound=0.06, passed=passed)}
     )
 
 
 def passed_cell(
-    solution: str, workload: str, *, speedup: m.Estimate | None = None, latency: float | None = None
-) -> m.Cell:
-    numerics = m.Numerics(
+    solution: str, workload: str, *, speedup: Estimate | None = None, latency: float | None = None
+) -> AnalysedCell:
+    numerics = Numerics(
         matched_ratio=0.93,
         matched_ratio_active=0.8665,
         relative_l2=0.0431,
@@ -75,21 +110,21 @@ def passed_cell(
         active_rows=450,
         ambiguous_rows=0,
     )
-    return m.Cell(
+    return AnalysedCell(
         solution=solution,
         workload=workload,
         outcome="PASSED",
         published_gate=gate(True),
         strict_gate=gate(True),
         numerics=numerics,
-        latency_us=m.Estimate(value=latency) if latency else None,
+        latency_us=Estimate(value=latency) if latency else None,
         speedup=speedup,
         blocks=1,
     )
 
 
-def failed_cell(solution: str, workload: str, outcome: str = "CRASHED", reason: str | None = "signal") -> m.Cell:
-    return m.Cell(
+def failed_cell(solution: str, workload: str, outcome: str = "CRASHED", reason: str | None = "signal") -> AnalysedCell:
+    return AnalysedCell(
         solution=solution,
         workload=workload,
         outcome=outcome,
@@ -100,19 +135,19 @@ def failed_cell(solution: str, workload: str, outcome: str = "CRASHED", reason: 
 
 
 def summaries(
-    a_people: list[m.Participant], loads: list[m.Workload], cells: list[m.Cell], shown: bool
-) -> list[m.Summary]:
+    a_people: list[AnalysedParticipant], loads: list[AnalysedWorkload], cells: list[AnalysedCell], shown: bool
+) -> list[Summary]:
     result = []
     for p in a_people:
         own = [c for c in cells if c.solution == p.name]
         values = sorted(c.speedup.value for c in own if c.speedup) if shown else []
         passed = sum(c.outcome == "PASSED" for c in own)
         if not values:
-            result.append(m.Summary(solution=p.name, cells=0, due=len(loads), passed=passed))
+            result.append(Summary(solution=p.name, cells=0, due=len(loads), passed=passed))
             continue
         mean = sum(values) / len(values)
         result.append(
-            m.Summary(
+            Summary(
                 solution=p.name,
                 cells=len(values),
                 due=len(loads),
@@ -120,7 +155,7 @@ def summaries(
                 leads=3,
                 wins=2,
                 ties=1,
-                geometric_mean=m.Estimate(value=mean, low=mean * 0.99, high=mean * 1.01),
+                geometric_mean=Estimate(value=mean, low=mean * 0.99, high=mean * 1.01),
                 arithmetic_mean=mean,
                 median=values[len(values) // 2],
                 minimum=values[0],
@@ -136,7 +171,7 @@ def summaries(
     return result
 
 
-def header(kind: str = "run", **rest: object) -> m.RunHeader:
+def header(kind: str = "run", **rest: object) -> RunHeader:
     fields: dict[str, object] = {
         "kind": kind,
         "id": "constructed",
@@ -155,10 +190,10 @@ def header(kind: str = "run", **rest: object) -> m.RunHeader:
         "required_matched_ratio": 0.85,
         "time_tier": "cupti_span_us",
     }
-    return m.RunHeader.model_validate(fields | rest)
+    return RunHeader.model_validate(fields | rest)
 
 
-def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Analysis:
+def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> Analysis:
     everyone, loads = people(solutions), workloads(number)
     cells = [passed_cell(p.name, w.id) for p in everyone for w in loads]
     if failed:
@@ -172,23 +207,23 @@ def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Ana
             cells[place] = failed_cell(cells[place].solution, cells[place].workload, outcome, reason)
     good = sum(c.outcome == "PASSED" for c in cells)
     checks = [
-        m.Check(code="cells_complete", status="ok", found=len(cells), of=len(cells)),
-        m.Check(code="cells_passed", status="ok" if good == len(cells) else "failed", found=good, of=len(cells)),
-        m.Check(code="gate_power", status="ok", found=0.985, of=0.95),
+        Check(code="cells_complete", status="ok", found=len(cells), of=len(cells)),
+        Check(code="cells_passed", status="ok" if good == len(cells) else "failed", found=good, of=len(cells)),
+        Check(code="gate_power", status="ok", found=0.985, of=0.95),
     ]
-    return m.Analysis(
+    return Analysis(
         run=header(id="cpu", backend="cpu", hardware="a CPU", blocks=1, time_tier="wall_us", definition="moe_narrow"),
         performance_shown=False,
         validity=checks,
         provenance=[
-            m.Fact(group="software", key="torch", value="2.13.0"),
-            m.Fact(group="host", key="memory", value=24, unit="GiB"),
+            Fact(group="software", key="torch", value="2.13.0"),
+            Fact(group="host", key="memory", value=24, unit="GiB"),
         ],
         participants=everyone,
         workloads=loads,
         cells=cells,
         verifications=[
-            m.Verification(
+            VerificationSummary(
                 solution=p.name,
                 family=family,
                 seed=0,
@@ -203,7 +238,7 @@ def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Ana
             for family in ("fib", "realistic")
         ],
         summaries=summaries(everyone, loads, cells, False),
-        gate_power=m.GatePower(
+        gate_power=GatePower(
             definition="moe_narrow",
             families=["fib"],
             counted=19,
@@ -214,24 +249,24 @@ def cpu_run(solutions: int = 4, number: int = 19, failed: bool = False) -> m.Ana
             honest_rejected_published=0,
             honest_rejected_strict=0,
             mutants=[
-                m.MutantPower(
+                MutantPower(
                     name="gate_up_swapped", must_die=True, cells=19, excluded=1, killed_published=8, killed_strict=18
                 ),
-                m.MutantPower(
+                MutantPower(
                     name="fp8_output", must_die=False, cells=19, excluded=0, killed_published=0, killed_strict=1
                 ),
             ],
         ),
-        builds=[m.Build(solution=p.name, arch="cpu", status="ok", digest="ab" * 32, executed=True) for p in everyone],
+        builds=[Build(solution=p.name, arch="cpu", status="ok", digest="ab" * 32, executed=True) for p in everyone],
     )
 
 
-def _speedup(k: int, n: int, blocks: int) -> m.Estimate:
+def _speedup(k: int, n: int, blocks: int) -> Estimate:
     value = 10.0 + 7 * ((k * 5 + n * 3) % 4) + n / 10
-    return m.Estimate(value=value, low=value * 0.985, high=value * 1.015) if blocks > 1 else m.Estimate(value=value)
+    return Estimate(value=value, low=value * 0.985, high=value * 1.015) if blocks > 1 else Estimate(value=value)
 
 
-def gpu_run(solutions: int = 4, number: int = 19, blocks: int = 5, lost: int = 0) -> m.Analysis:
+def gpu_run(solutions: int = 4, number: int = 19, blocks: int = 5, lost: int = 0) -> Analysis:
     """A run with performance; the first `lost` cells failed in one of several ways."""
     base = cpu_run(solutions, number)
     everyone, loads = base.participants, base.workloads
@@ -260,17 +295,17 @@ def gpu_run(solutions: int = 4, number: int = 19, blocks: int = 5, lost: int = 0
     )
 
 
-def winner(workload: str, cells: list[m.Cell], blocks: int) -> m.Winner:
+def winner(workload: str, cells: list[AnalysedCell], blocks: int) -> Winner:
     ranked = sorted((c for c in cells if c.workload == workload and c.speedup), key=lambda c: -c.speedup.value)  # type: ignore[union-attr]
     if not ranked:
-        return m.Winner(workload=workload, leader=None, supported=False, basis="none")
+        return Winner(workload=workload, leader=None, supported=False, basis="none")
     lead = None
     if len(ranked) > 1:
         value = ranked[0].speedup.value / ranked[1].speedup.value  # type: ignore[union-attr]
-        lead = m.Estimate(value=value, low=value * 0.99, high=value * 1.01) if blocks > 1 else m.Estimate(value=value)
+        lead = Estimate(value=value, low=value * 0.99, high=value * 1.01) if blocks > 1 else Estimate(value=value)
     supported = blocks > 1 and len(workload) % 2 == 0 and len(ranked) > 1
     tied = [] if supported or blocks == 1 or len(ranked) == 1 else [ranked[1].solution]
-    return m.Winner(
+    return Winner(
         workload=workload,
         leader=ranked[0].solution,
         runner_up=ranked[1].solution if len(ranked) > 1 else None,
@@ -281,16 +316,16 @@ def winner(workload: str, cells: list[m.Cell], blocks: int) -> m.Winner:
     )
 
 
-def pairs(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -> list[m.Pair]:
+def pairs(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload], blocks: int) -> list[Pair]:
     result = []
     for i, a in enumerate(everyone):
         for b in everyone[i + 1 :]:
             verdicts = [
-                m.PairVerdict(
+                PairVerdict(
                     workload=w.id,
-                    verdict=list(m.Verdict)[n % 4] if blocks > 1 else None,
+                    verdict=list(Verdict)[n % 4] if blocks > 1 else None,
                     undecided=None if blocks > 1 else "one_block",
-                    ratio=m.Estimate(value=1.1, low=1.05, high=1.15),
+                    ratio=Estimate(value=1.1, low=1.05, high=1.15),
                     blocks=blocks,
                     p_difference=0.001,
                     p_equivalence=1.0,
@@ -299,10 +334,10 @@ def pairs(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -
                 for n, w in enumerate(loads)
             ]
             result.append(
-                m.Pair(
+                Pair(
                     a=a.name,
                     b=b.name,
-                    ratio=m.Estimate(value=1.1, low=1.05, high=1.15),
+                    ratio=Estimate(value=1.1, low=1.05, high=1.15),
                     workloads=len(loads),
                     a_ahead=3,
                     b_ahead=1,
@@ -312,33 +347,33 @@ def pairs(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -
     return result
 
 
-def curves(everyone: list[m.Participant]) -> list[m.ProfileCurve]:
+def curves(everyone: list[AnalysedParticipant]) -> list[ProfileCurve]:
     return [
-        m.ProfileCurve(solution=p.name, factors=[1.0, 1.5 + k / 10, 4.0], shares=[0.2, 0.7, 1.0])
+        ProfileCurve(solution=p.name, factors=[1.0, 1.5 + k / 10, 4.0], shares=[0.2, 0.7, 1.0])
         for k, p in enumerate(everyone)
     ]
 
 
-def ranked(everyone: list[m.Participant]) -> list[m.Ranked]:
-    return [m.Ranked(solution=p.name, value=30.0 - k, rank=k + 1) for k, p in enumerate(everyone)]
+def ranked(everyone: list[AnalysedParticipant]) -> list[Ranked]:
+    return [Ranked(solution=p.name, value=30.0 - k, rank=k + 1) for k, p in enumerate(everyone)]
 
 
-def stability(everyone: list[m.Participant]) -> m.RankStability | None:
+def stability(everyone: list[AnalysedParticipant]) -> RankStability | None:
     if len(everyone) < 2:
         return None
-    orders = [m.Ranking(aggregate="geometric_mean", baseline="reference", order=ranked(everyone))]
-    orders.append(m.Ranking(aggregate="total_latency", baseline=everyone[0].name, order=ranked(everyone[::-1])))
-    return m.RankStability(
+    orders = [Ranking(aggregate="geometric_mean", baseline="reference", order=ranked(everyone))]
+    orders.append(Ranking(aggregate="total_latency", baseline=everyone[0].name, order=ranked(everyone[::-1])))
+    return RankStability(
         workloads=19, rankings=orders, orders=2, always_first=None, swaps=[(everyone[0].name, everyone[1].name)]
     )
 
 
-def findings(everyone: list[m.Participant], loads: list[m.Workload], blocks: int) -> m.Findings:
-    step = m.Estimate(value=1.031, low=1.02, high=1.042) if blocks > 1 else m.Estimate(value=1.031)
+def findings(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload], blocks: int) -> Findings:
+    step = Estimate(value=1.031, low=1.02, high=1.042) if blocks > 1 else Estimate(value=1.031)
     names = [p.name for p in everyone]
     version = None
     if len(everyone) > 2:
-        version = m.VersionFinding(
+        version = VersionFinding(
             new=names[2],
             old=names[1],
             ratio=step,
@@ -351,17 +386,17 @@ def findings(everyone: list[m.Participant], loads: list[m.Workload], blocks: int
             std_new=1.06,
             std_old=1.28,
         )
-    large = m.LargeBatchFinding(
+    large = LargeBatchFinding(
         small=[w.id for w in loads[:1]],
         large=[w.id for w in loads[-2:]],
         small_below=1000,
         large_from=10000,
-        rows=[m.LargeBatchRow(solution=name, small=30.0, large=6.0, kept=0.2) for name in names],
+        rows=[LargeBatchRow(solution=name, small=30.0, large=6.0, kept=0.2) for name in names],
         leader_small=names[-1],
         leader_large=names[0],
     )
-    return m.Findings(
-        ranking=m.RankingFinding(
+    return Findings(
+        ranking=RankingFinding(
             order=ranked(everyone),
             steps=[step] * (len(names) - 1),
             leads=dict.fromkeys(names, 4),
@@ -370,34 +405,30 @@ def findings(everyone: list[m.Participant], loads: list[m.Workload], blocks: int
         ),
         large_batch=large,
         version=version,
-        consistency=m.ConsistencyFinding(
-            rows=[m.ConsistencyRow(solution=n, cv_sample=0.1, cv_population=0.09, spread=3.2) for n in names]
+        consistency=ConsistencyFinding(
+            rows=[ConsistencyRow(solution=n, cv_sample=0.1, cv_population=0.09, spread=3.2) for n in names]
         ),
         previous=[
-            m.PreviousFinding(
+            PreviousFinding(
                 id="2026-02-26_2way",
                 relation="repeat",
                 comparable=True,
                 reasons=[],
                 flipped=[loads[0].id],
-                rows=[m.PreviousRow(solution=names[0], workloads=19, ratio=1.08, least=0.9, greatest=1.55)],
+                rows=[PreviousRow(solution=names[0], workloads=19, ratio=1.08, least=0.9, greatest=1.55)],
             ),
-            m.PreviousFinding(
-                id="older", relation="previous", comparable=False, reasons=["device"], rows=[], flipped=[]
-            ),
+            PreviousFinding(id="older", relation="previous", comparable=False, reasons=["device"], rows=[], flipped=[]),
         ],
     )
 
 
-def comparison(everyone: list[m.Participant], loads: list[m.Workload]) -> m.Comparison:
+def comparison(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload]) -> Comparison:
     cells = [
-        m.CellComparison(
-            solution=p.name, workload=w.id, verdict="NOT COMPARABLE", reasons=["device", "inputs"], old=30.0
-        )
+        CellComparison(solution=p.name, workload=w.id, verdict="NOT COMPARABLE", reasons=["device", "inputs"], old=30.0)
         for p in everyone
         for w in loads
     ]
-    return m.Comparison(
+    return Comparison(
         old="2026-02-26_4way",
         new="constructed",
         rule="published",
@@ -409,8 +440,8 @@ def comparison(everyone: list[m.Participant], loads: list[m.Workload]) -> m.Comp
     )
 
 
-def claims() -> m.Audit:
-    return m.Audit(
+def claims() -> ReportAudit:
+    return ReportAudit(
         report="4-Way Benchmark",
         figures=2,
         conclusions=1,
@@ -418,44 +449,44 @@ def claims() -> m.Audit:
         contradicted=1,
         not_testable=1,
         claims=[
-            m.ClaimResult(
+            ClaimResult(
                 id="median",
                 place="Summary",
                 kind="figure",
                 text="Median 31.21x",
                 printed="31.21x",
-                verdict=m.ClaimVerdict.CONTRADICTED,
+                verdict=ClaimVerdict.CONTRADICTED,
                 computed=["31.1500"],
                 tolerance="0.005",
             ),
-            m.ClaimResult(
+            ClaimResult(
                 id="mean",
                 place="Summary",
                 kind="figure",
                 text="Average 30.37x",
                 printed="30.37x",
-                verdict=m.ClaimVerdict.CONFIRMED,
+                verdict=ClaimVerdict.CONFIRMED,
                 computed=["30.3737"],
                 tolerance="0.005",
             ),
-            m.ClaimResult(
+            ClaimResult(
                 id="why",
                 place="Findings",
                 kind="conclusion",
                 text="scatter dominates | at scale",
-                verdict=m.ClaimVerdict.NOT_TESTABLE,
+                verdict=ClaimVerdict.NOT_TESTABLE,
                 needs="a profile",
             ),
         ],
     )
 
 
-def published_run(solutions: int = 4, number: int = 19) -> m.Analysis:
+def published_run(solutions: int = 4, number: int = 19) -> Analysis:
     """A published table: values alone."""
     base = gpu_run(solutions, number, blocks=1)
     loads = workloads(number, routed=False)
     cells = [
-        m.Cell(solution=c.solution, workload=w, outcome="PASSED", speedup=c.speedup)
+        AnalysedCell(solution=c.solution, workload=w, outcome="PASSED", speedup=c.speedup)
         for c, w in zip(base.cells, [w.id for w in loads] * solutions, strict=True)
     ]
     return base.model_copy(
@@ -475,7 +506,7 @@ def published_run(solutions: int = 4, number: int = 19) -> m.Analysis:
             ),
             "workloads": loads,
             "cells": cells,
-            "validity": [m.Check(code="values_recorded", status="warning", items=["dataset revision"])],
+            "validity": [Check(code="values_recorded", status="warning", items=["dataset revision"])],
             "verifications": [],
             "gate_power": None,
             "builds": [],
@@ -485,7 +516,7 @@ def published_run(solutions: int = 4, number: int = 19) -> m.Analysis:
     )
 
 
-def profiles(everyone: list[m.Participant], loads: list[m.Workload]) -> ProfileSection:
+def profiles(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload]) -> ProfileSection:
     """A profile of every solution's last workload, with counters for the first solution only."""
     load, names = loads[-1], ("routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other")
     found = []
@@ -586,7 +617,7 @@ def profiles(everyone: list[m.Participant], loads: list[m.Workload]) -> ProfileS
     )
 
 
-def profiled_run() -> m.Analysis:
+def profiled_run() -> Analysis:
     """A measured run with a profile."""
     a = gpu_run()
     return a.model_copy(update={"profiles": profiles(a.participants, a.workloads)})

@@ -26,7 +26,7 @@ MODELS = {
     "sample": ("bakeoff.schema.sample", "Record"),
     "profile": ("bakeoff.schema.profile", "SolutionProfile"),
     "explanations": ("bakeoff.schema.explanations", "Explanations"),
-    "claims": ("bakeoff.stats.claims", "Claims"),
+    "claims": ("bakeoff.schema.claims", "Claims"),
     "analysis": ("bakeoff.schema.analysis", "Analysis"),
 }
 

@@ -6,7 +6,9 @@ import re
 from functools import partial
 
 from bakeoff.report.view import Person, RunView, workload_columns
-from bakeoff.schema import analysis as model
+from bakeoff.schema.analysis_run import AnalysedCell, Build
+from bakeoff.schema.build import KernelRecord
+from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number, without_nan
@@ -120,7 +122,7 @@ def remarks(view: RunView) -> Table:
     return Table("remarks", frame(rows), columns)
 
 
-def _remarks_of(c: model.Cell, *, timed: bool) -> list[tuple[str, str]]:
+def _remarks_of(c: AnalysedCell, *, timed: bool) -> list[tuple[str, str]]:
     """(kind, text) of a cell. Without performance no clock is asked for: that a GPU's are not there is no news."""
     found = [("missing_tier", f"{tier}: {why}") for tier, why in sorted(c.missing_tiers.items()) if timed]
     found += [("warning", text) for text in c.warnings]
@@ -157,7 +159,7 @@ def numerics(view: RunView) -> Table:
     """Every judged cell: both gates and how far the output is from the float32 reference."""
     cells = (view.cells.get((person.name, w.id)) for w in view.a.workloads for person in view.people)
     rows = (
-        {**flat(c.numerics or model.Numerics()), "workload": c.workload, "solution": c.solution}
+        {**flat(c.numerics or Numerics()), "workload": c.workload, "solution": c.solution}
         | {"failed_checks": failed_checks(c)}
         | {key: gate.passed if gate else None for key, gate in _gates(c).items()}
         for c in cells
@@ -166,11 +168,11 @@ def numerics(view: RunView) -> Table:
     return Table("numerics", frame(rows), shared.numerics(view.who(marked=False)))
 
 
-def _gates(c: model.Cell) -> dict[str, model.Gate | None]:
+def _gates(c: AnalysedCell) -> dict[str, Gate | None]:
     return {"published_gate": c.published_gate, "strict_gate": c.strict_gate}
 
 
-def failed_checks(c: model.Cell) -> str:
+def failed_checks(c: AnalysedCell) -> str:
     """The conditions that a cell broke, as gate.condition."""
     gates = ((name.removesuffix("_gate"), gate) for name, gate in _gates(c).items() if gate)
     return " ".join(f"{name}.{key}" for name, gate in gates for key, check in gate.checks.items() if not check.passed)
@@ -227,11 +229,11 @@ def _spills(spilled: int | None) -> str:
     return "mute" if spilled is None else "warn" if spilled else ""
 
 
-def _compiled(build: model.Build) -> list[dict[str, object]]:
+def _compiled(build: Build) -> list[dict[str, object]]:
     """A row per kernel, or one without figures."""
     mma = [", ".join(f"{family} {count}" for family, count in sorted(kernel.mma.items())) for kernel in build.kernels]
     rows = [
         {**flat(kernel), "kernel": kernel.name, "mma": instructions or None}
         for kernel, instructions in zip(build.kernels, mma, strict=True)
     ]
-    return rows or [dict.fromkeys(["kernel", *model.Kernel.model_fields])]
+    return rows or [dict.fromkeys(["kernel", *KernelRecord.model_fields])]

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from bakeoff.report.view import RunView, workload_columns
-from bakeoff.schema.analysis import ClaimVerdict, Comparison, Participant, RunHeader
+from bakeoff.schema.analysis_outside import ClaimVerdict, Comparison
+from bakeoff.schema.analysis_run import AnalysedParticipant, RunHeader
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Table, flat, frame, frame_of
@@ -61,7 +62,7 @@ def participants(view: RunView) -> Table:
     return Table("participants", frame(rows), columns)
 
 
-def _rounding(p: Participant) -> str | None:
+def _rounding(p: AnalysedParticipant) -> str | None:
     """The casts at the three points, "bfloat16 | fp8_block128 | –"."""
     casts = p.rounding
     points = [casts.gemm1_output, casts.intermediate, casts.gemm2_output] if casts else []

@@ -10,7 +10,8 @@ from bakeoff.report.evidence import claims
 from bakeoff.report.rerun import check_command
 from bakeoff.report.templates import html_environment, tidy_html
 from bakeoff.report.view import RunView
-from bakeoff.schema.analysis import Analysis, ClaimVerdict
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_outside import ClaimVerdict
 from bakeoff.tables import shared
 from bakeoff.tables.table import Column, Row, Table, flat, frame, number
 

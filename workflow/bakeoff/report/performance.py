@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from bakeoff.report.view import Person, RunView, workload_columns
-from bakeoff.schema.analysis import Estimate, ProtocolSummary, Winner
+from bakeoff.schema.analysis_figures import ProtocolSummary, Winner
+from bakeoff.schema.base import Estimate
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from bakeoff.report.view import RunView
-from bakeoff.schema.analysis import PreviousFinding, ProfileCurve
+from bakeoff.schema.analysis_figures import ProfileCurve
+from bakeoff.schema.analysis_findings import PreviousFinding
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number

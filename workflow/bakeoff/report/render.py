@@ -13,7 +13,8 @@ from bakeoff.report import correctness, evidence, performance, ranking, rerun, s
 from bakeoff.report.svg import figures, stage_chart
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import RunView
-from bakeoff.schema.analysis import Analysis, ClaimVerdict
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_outside import ClaimVerdict
 from bakeoff.tables import words
 from bakeoff.tables.table import Table
 

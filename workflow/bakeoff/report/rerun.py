@@ -10,7 +10,7 @@ import shlex
 
 from bakeoff.config import DEFINITIONS, Config
 from bakeoff.report.view import RunView
-from bakeoff.schema.analysis import RunHeader
+from bakeoff.schema.analysis_run import RunHeader
 from bakeoff.tables.table import Column, Table, frame
 
 # The data set's place on the run's host is not recorded: it says nothing on another.

@@ -11,18 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.schema.analysis import (
-    Analysis,
-    Cell,
-    Estimate,
-    Floor,
-    Numerics,
-    Pair,
-    ProfileCurve,
-    Summary,
-    Winner,
-    Workload,
-)
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_figures import Pair, ProfileCurve, Summary, Winner
+from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, WorkloadFloor
+from bakeoff.schema.base import Estimate
+from bakeoff.schema.gates import Numerics
 from bakeoff.tables import formats as f
 from bakeoff.tables.table import Column, flat, frame, number, without_nan
 
@@ -68,11 +61,11 @@ class RunView:
         return [person for person in self.people if person.role == "contestant"]
 
     @cached_property
-    def cells(self) -> dict[tuple[str, str], Cell]:
+    def cells(self) -> dict[tuple[str, str], AnalysedCell]:
         return {(cell.solution, cell.workload): cell for cell in self.a.cells}
 
     @cached_property
-    def workloads(self) -> dict[str, Workload]:
+    def workloads(self) -> dict[str, AnalysedWorkload]:
         return {workload.id: workload for workload in self.a.workloads}
 
     @cached_property
@@ -123,7 +116,7 @@ class RunView:
         return sum(found), len(found)
 
     @cached_property
-    def not_passed(self) -> list[Cell]:
+    def not_passed(self) -> list[AnalysedCell]:
         """Cells of contestants and peers that ended otherwise."""
         names = {person.name for person in self.people if person.role in ("contestant", "peer")}
         return [cell for cell in self.a.cells if cell.solution in names and cell.outcome != "PASSED"]
@@ -198,7 +191,7 @@ class RunView:
         found = self.cells.get((solution, workload))
         return found.speedup if found else None
 
-    def latency_ends(self, solution: str) -> tuple[Cell, Cell] | None:
+    def latency_ends(self, solution: str) -> tuple[AnalysedCell, AnalysedCell] | None:
         """A solution's cells of the smallest and the largest workload that has a time; None if it has no two."""
         timed = [
             found
@@ -233,7 +226,7 @@ class RunView:
         """One row per workload, with its floor."""
         rows = []
         for w in self.a.workloads:
-            floor = dict(w.floor) if w.floor else dict.fromkeys(Floor.model_fields)
+            floor = dict(w.floor) if w.floor else dict.fromkeys(WorkloadFloor.model_fields)
             row = {**flat(w), "workload": w.id, "expert_offset": w.offset}
             rows.append(row | {f"floor_{key}": value for key, value in floor.items()})
         return frame(rows)

@@ -17,8 +17,8 @@ from typing import Any
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes, read_yaml
 from bakeoff.runs.samples import Samples, times_frame
-from bakeoff.schema.analysis import Workload
 from bakeoff.schema.analysis_findings import Versions
+from bakeoff.schema.analysis_run import AnalysedWorkload
 from bakeoff.schema.published import PublishedMeta
 
 ROOT = PROJECT_ROOT / "results" / "published"
@@ -30,7 +30,7 @@ class PublishedTable:
     """A published folder; workloads in ascending order."""
 
     meta: PublishedMeta
-    workloads: list[Workload]
+    workloads: list[AnalysedWorkload]
     samples: Samples
 
 
@@ -82,7 +82,7 @@ def read_published(folder: Path) -> PublishedTable:
     return PublishedTable(meta, workloads, samples)
 
 
-def _table(path: Path, names: list[str]) -> tuple[list[Workload], Samples]:
+def _table(path: Path, names: list[str]) -> tuple[list[AnalysedWorkload], Samples]:
     rows = list(csv.reader(io.StringIO(_text(path))))
     header = rows[0] if rows else []
     sizes = [name for name in SIZES if name in header]
@@ -90,7 +90,7 @@ def _table(path: Path, names: list[str]) -> tuple[list[Workload], Samples]:
         raise _flaw(
             f"{path}:1", ",".join(header) or "nothing", f"{','.join([*SIZES, *names])} (the offset may be missing)"
         )
-    workloads: list[Workload] = []
+    workloads: list[AnalysedWorkload] = []
     times: list[tuple[Any, ...]] = []
     for number, row in enumerate(rows[1:], 2):
         where = f"{path}:{number}"
@@ -110,13 +110,13 @@ def _table(path: Path, names: list[str]) -> tuple[list[Workload], Samples]:
     return ordered, Samples.of(times_frame(times), names, [workload.id for workload in ordered], times_known=False)
 
 
-def _workload(seq_len: int, offset: int | None, before: list[Workload], where: str) -> Workload:
+def _workload(seq_len: int, offset: int | None, before: list[AnalysedWorkload], where: str) -> AnalysedWorkload:
     """Pairs are unique; a table without offsets may repeat a seq_len, and then the repetition is numbered."""
     stem = f"T{seq_len}" if offset is None else f"T{seq_len}_o{offset}"
     count = sum(workload.seq_len == seq_len and workload.offset == offset for workload in before)
     if count and offset is not None:
         raise _flaw(where, f"the workload {stem} for the second time", "each (seq_len, local_expert_offset) once")
-    return Workload(id=f"{stem}_row{count + 1}" if count else stem, seq_len=seq_len, offset=offset)
+    return AnalysedWorkload(id=f"{stem}_row{count + 1}" if count else stem, seq_len=seq_len, offset=offset)
 
 
 def _text(path: Path) -> str:

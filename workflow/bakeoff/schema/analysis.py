@@ -14,92 +14,22 @@ from typing import Literal
 
 from pydantic import Field
 
-from bakeoff.schema.analysis_figures import (
-    Pair,
-    PairVerdict,
-    ProfileCurve,
-    ProtocolSummary,
-    Ranked,
-    Ranking,
-    RankStability,
-    Summary,
-    Winner,
-)
-from bakeoff.schema.analysis_findings import (
-    ConsistencyFinding,
-    ConsistencyRow,
-    Findings,
-    LargeBatchFinding,
-    LargeBatchRow,
-    PreviousFinding,
-    PreviousRow,
-    RankingFinding,
-    VersionFinding,
-)
-from bakeoff.schema.analysis_outside import Audit, CellComparison, ClaimResult, ClaimVerdict, Comparison
+from bakeoff.schema.analysis_figures import Pair, ProfileCurve, ProtocolSummary, RankStability, Summary, Winner
+from bakeoff.schema.analysis_findings import Findings
+from bakeoff.schema.analysis_outside import Comparison, ReportAudit
 from bakeoff.schema.analysis_run import (
+    AnalysedCell,
+    AnalysedParticipant,
+    AnalysedWorkload,
     Build,
-    Casts,
-    Cell,
     Check,
     Fact,
-    Floor,
-    Kernel,
-    Participant,
     RunHeader,
-    Verification,
-    Workload,
+    VerificationSummary,
 )
-from bakeoff.schema.base import Estimate, Part, Verdict
-from bakeoff.schema.gates import Gate, GateCheck, GatePower, MutantPower, Numerics
+from bakeoff.schema.base import Part
+from bakeoff.schema.gates import GatePower
 from bakeoff.schema.profile import ProfileSection
-
-# The parts stand in modules of their own; whoever reads or builds the document finds all of them here.
-__all__ = [
-    "Analysis",
-    "Audit",
-    "Build",
-    "Casts",
-    "Cell",
-    "CellComparison",
-    "Check",
-    "ClaimResult",
-    "ClaimVerdict",
-    "Comparison",
-    "ConsistencyFinding",
-    "ConsistencyRow",
-    "Estimate",
-    "Fact",
-    "Findings",
-    "Floor",
-    "Gate",
-    "GateCheck",
-    "GatePower",
-    "Kernel",
-    "LargeBatchFinding",
-    "LargeBatchRow",
-    "MutantPower",
-    "Numerics",
-    "Pair",
-    "PairVerdict",
-    "Part",
-    "Participant",
-    "PreviousFinding",
-    "PreviousRow",
-    "ProfileCurve",
-    "ProtocolSummary",
-    "RankStability",
-    "Ranked",
-    "Ranking",
-    "RankingFinding",
-    "RunHeader",
-    "Summary",
-    "Verdict",
-    "Verification",
-    "VersionFinding",
-    "Winner",
-    "Workload",
-]
 
 
 class Analysis(Part):
@@ -116,13 +46,13 @@ class Analysis(Part):
     """What makes this run valid or not."""
     provenance: list[Fact]
     """Recorded facts about host, GPU, software and inputs."""
-    participants: list[Participant]
+    participants: list[AnalysedParticipant]
     """Solutions in the run's order."""
-    workloads: list[Workload]
+    workloads: list[AnalysedWorkload]
     """In ascending seq_len."""
-    cells: list[Cell]
+    cells: list[AnalysedCell]
     """Every (solution, workload), by solution, then workload."""
-    verifications: list[Verification] = Field(default_factory=list)
+    verifications: list[VerificationSummary] = Field(default_factory=list)
     """By solution, family, seed, the timed values included."""
     summaries: list[Summary]
     """One per solution."""
@@ -144,7 +74,7 @@ class Analysis(Part):
     """What was compiled, by solution and architecture; empty for a published table."""
     profiles: ProfileSection | None = None
     """Where the GPU time goes, and the published explanations tested with it; null if the run was not profiled."""
-    audit: Audit | None = None
+    audit: ReportAudit | None = None
     """Only for a published report with claims."""
     comparisons: list[Comparison] = Field(default_factory=list)
     """Against the published run and, if given, against earlier runs."""

@@ -45,7 +45,7 @@ class ClaimResult(Part):
     """What a reader must know about this claim."""
 
 
-class Audit(Part):
+class ReportAudit(Part):
     """A published report against its own values."""
 
     report: str

@@ -8,8 +8,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from bakeoff.schema.base import Estimate, Part
+from bakeoff.schema.build import KernelRecord
 from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome
+from bakeoff.schema.solution import Rounding
 
 Scalar = str | int | float | bool | None
 # A check of ten thousand cells names the first few; the cells have the rest.
@@ -108,18 +110,7 @@ class Check(Part):
         return cls(items=list(affected[:MOST_ITEMS]), more=max(0, len(affected) - MOST_ITEMS), **fields)
 
 
-class Casts(Part):
-    """The roundings that a solution declares at the three points, in order; float32 in between."""
-
-    gemm1_output: list[str]
-    """Casts of what SwiGLU reads."""
-    intermediate: list[str]
-    """Casts of what GEMM2 reads."""
-    gemm2_output: list[str]
-    """Casts of what the weighted combine reads."""
-
-
-class Participant(Part):
+class AnalysedParticipant(Part):
     """A solution (the reference is not listed)."""
 
     name: str
@@ -138,11 +129,11 @@ class Participant(Part):
     """False where the solution declares no backend for this run."""
     twin_of: str | None = None
     """The solution that this one is again, under another name: what the two show against each other is noise."""
-    rounding: Casts | None = None
+    rounding: Rounding | None = None
     """Declared casts; null if unknown."""
 
 
-class Floor(Part):
+class WorkloadFloor(Part):
     """The least that a workload can cost, from its own routing."""
 
     bytes: int
@@ -155,7 +146,7 @@ class Floor(Part):
     """Which peak sets `us`."""
 
 
-class Workload(Part):
+class AnalysedWorkload(Part):
     """One (seq_len, local_expert_offset) pair."""
 
     id: str
@@ -174,13 +165,13 @@ class Workload(Part):
     """Tokens with at least one local expert."""
     active_experts: int | None = None
     """Local experts with at least one token."""
-    floor: Floor | None = None
+    floor: WorkloadFloor | None = None
     """Null where the routing is unknown, and on the cpu backend."""
     reference_us: Estimate | None = None
     """Latency of the reference: geometric mean over blocks; null if performance is not shown."""
 
 
-class Cell(Part):
+class AnalysedCell(Part):
     """One (solution, workload)."""
 
     solution: str
@@ -228,7 +219,7 @@ class Cell(Part):
     """The harness's warnings for this cell."""
 
 
-class Verification(Part):
+class VerificationSummary(Part):
     """All workloads of one solution under one value family and seed."""
 
     solution: str
@@ -255,27 +246,6 @@ class Verification(Part):
     """Best-fit scale farthest from 1."""
 
 
-class Kernel(Part):
-    """A compiled kernel."""
-
-    name: str
-    """Unique within the solution and architecture."""
-    stage: str | None = None
-    """Stage of the pipeline that it belongs to."""
-    registers: int | None = None
-    """Per thread."""
-    shared_bytes: int | None = None
-    """Shared memory per block, static and dynamic."""
-    tmem_columns: int | None = None
-    """Tensor memory; null where the chip has none or it is unknown."""
-    stack_bytes: int | None = None
-    """Per thread."""
-    spill_bytes: int | None = None
-    """Per thread, stores and loads."""
-    mma: dict[str, int] = Field(default_factory=dict)
-    """MMA instructions in the machine code, by family."""
-
-
 class Build(Part):
     """One solution compiled for one architecture."""
 
@@ -289,5 +259,5 @@ class Build(Part):
     """sha256 of the packed solution."""
     executed: bool = False
     """Whether this run ran it; otherwise it is compiled, never executed here."""
-    kernels: list[Kernel] = Field(default_factory=list)
+    kernels: list[KernelRecord] = Field(default_factory=list)
     """Every compiled kernel; empty on the cpu backend."""

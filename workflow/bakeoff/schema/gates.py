@@ -76,16 +76,22 @@ class Judgement(Part):
     """What both gates say about one output."""
 
     published: Gate
+    """FlashInfer-Bench's gate."""
     strict: Gate
+    """The strict gate over rows with local experts."""
     numerics: Numerics
+    """The figures that both judge."""
 
 
 class Survivor(Part):
     """A mutant that must die and did not."""
 
     mutant: str
+    """Name of the mutant."""
     workload: str
+    """Id of the workload."""
     family: str
+    """Value family."""
 
 
 class MutantPower(Part):

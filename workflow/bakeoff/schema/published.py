@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from bakeoff.schema.analysis import Fact, Part
 from bakeoff.schema.analysis_findings import Versions
+from bakeoff.schema.analysis_run import Fact
+from bakeoff.schema.base import Part
 
 
 class PublishedParticipant(Part):

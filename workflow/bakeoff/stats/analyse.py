@@ -15,19 +15,10 @@ from bakeoff.files import canonical_json
 from bakeoff.runs.intervals import Interval
 from bakeoff.runs.published import yardstick
 from bakeoff.runs.samples import DIGITS
-from bakeoff.schema.analysis import (
-    Analysis,
-    Cell,
-    Check,
-    Estimate,
-    Pair,
-    ProfileCurve,
-    ProtocolSummary,
-    RankStability,
-    Summary,
-    Winner,
-    Workload,
-)
+from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis_figures import Pair, ProfileCurve, ProtocolSummary, RankStability, Summary, Winner
+from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, Check
+from bakeoff.schema.base import Estimate
 from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
 from bakeoff.stats.explanations import judge_explanations
@@ -109,7 +100,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
-def _cells(data: RunData, figures: Figures | None) -> list[Cell]:
+def _cells(data: RunData, figures: Figures | None) -> list[AnalysedCell]:
     """The cells with their figures; a cell that did not pass has none."""
     if figures is None:
         return [
@@ -120,7 +111,7 @@ def _cells(data: RunData, figures: Figures | None) -> list[Cell]:
     return [_cell(cell, rows[cell.solution], columns[cell.workload], data, figures) for cell in data.cells]
 
 
-def _cell(cell: Cell, row: int, column: int, data: RunData, figures: Figures) -> Cell:
+def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Figures) -> AnalysedCell:
     samples = figures.samples
     present = ~np.isnan(samples.log_time[row, column])
     if not present.any():
@@ -147,7 +138,7 @@ def _estimate_at(interval: Interval, *place: int) -> Estimate | None:
     return ratio_estimate(interval.value[place], interval.low[place], interval.high[place])
 
 
-def _workloads(data: RunData, figures: Figures | None) -> list[Workload]:
+def _workloads(data: RunData, figures: Figures | None) -> list[AnalysedWorkload]:
     """The workloads with the reference's latency, as it stands beside the first of the solutions with most blocks."""
     if figures is None or not data.samples.times_known:
         return data.workloads

@@ -15,15 +15,15 @@ import numpy as np
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
 from bakeoff.runs.published import published_folder
-from bakeoff.schema.analysis import Audit, ClaimResult, ClaimVerdict
-from bakeoff.stats.claims import Claim, Claims
+from bakeoff.schema.analysis_outside import ClaimResult, ClaimVerdict, ReportAudit
+from bakeoff.schema.claims import Claim, Claims
 from bakeoff.stats.expressions import ExpressionError, Scope, Table, evaluate, uses_deviation
 from bakeoff.stats.printed import Printed, parse
 from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 
 
-def audit_report(folder: Path, claims_file: Path) -> Audit:
+def audit_report(folder: Path, claims_file: Path) -> ReportAudit:
     """Audit the report of a published folder; a claim that does not fit the table or the language is an InputError."""
     claims = read_yaml(claims_file, Claims)
     table = _table(load_published(folder), claims.names, claims_file)
@@ -33,7 +33,7 @@ def audit_report(folder: Path, claims_file: Path) -> Audit:
     }
     results = [_judge_or_fail(claim, table, others, claims_file) for claim in claims.claims]
     verdicts = [result.verdict for result in results]
-    return Audit(
+    return ReportAudit(
         report=claims.report,
         figures=sum(result.kind == "figure" for result in results),
         conclusions=sum(result.kind == "conclusion" for result in results),

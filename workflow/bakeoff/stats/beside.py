@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.runs.published import published_folder, yardstick
-from bakeoff.schema.analysis import Comparison
+from bakeoff.schema.analysis_outside import Comparison
 from bakeoff.stats.compare import Between, between_runs, compare
 from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
@@ -61,7 +61,7 @@ def _scatter(*sides: RunData) -> Between | None:
     if not published:
         return None
     for side in [*published, load_published(yardstick().folder)]:
-        repeats = [peer.id for peer in side.beside if peer.relation == "repeat"]
+        repeats = [other.id for other in side.beside if other.relation == "repeat"]
         if repeats:
             return between_runs(side, load_published(published_folder(repeats[0])))
     raise InputError(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bakeoff.runs.intervals import LEVEL, Floats, block_means
-from bakeoff.schema.analysis import CellComparison, Comparison, Estimate, Verdict
+from bakeoff.schema.analysis_outside import CellComparison, Comparison
+from bakeoff.schema.base import Estimate, Verdict
 from bakeoff.stats.pairs import ratio_estimate
 from bakeoff.stats.rundata import WRONG, RunData
 from bakeoff.stats.verdicts import Decision, unpaired

@@ -10,7 +10,7 @@ from pathlib import Path
 from bakeoff import config as configuration
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
-from bakeoff.schema.analysis import Fact, Floor
+from bakeoff.schema.analysis_run import Fact, WorkloadFloor
 from bakeoff.schema.gates import GatePower
 from bakeoff.schema.host import Gpu, Host
 from bakeoff.schema.plan import Plan, PlannedWorkload
@@ -91,7 +91,7 @@ def published_tolerances() -> dict[str, float]:
     return bounds().published.model_dump()
 
 
-def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> Floor | None:
+def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> WorkloadFloor | None:
     """The least that a workload can cost, with the time at this GPU's peaks if they are listed; none for another kind
     of definition."""
     from bakeoff.core.moe import floors
@@ -102,9 +102,9 @@ def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) 
     least = floors.floor(Geometry.of(found), workload.seq_len, workload.stats)
     peak = floors.PEAKS.get(gpu or "")
     if peak is None:
-        return Floor(bytes=least.bytes, flops=least.flops)
+        return WorkloadFloor(bytes=least.bytes, flops=least.flops)
     slower = "memory" if least.bytes / peak.bandwidth >= least.flops / peak.fp8 else "compute"
-    return Floor(bytes=least.bytes, flops=least.flops, us=floors.floor_us(least, peak), bound=slower)
+    return WorkloadFloor(bytes=least.bytes, flops=least.flops, us=floors.floor_us(least, peak), bound=slower)
 
 
 def read_gate_power(path: Path) -> GatePower | None:

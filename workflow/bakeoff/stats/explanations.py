@@ -26,9 +26,9 @@ import pandas as pd
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
+from bakeoff.schema.claims import Claim, Claims
 from bakeoff.schema.explanations import ExplanationRule, Explanations
 from bakeoff.schema.profile import CellProfile, Explanation, ProfileSection
-from bakeoff.stats.claims import Claim, Claims
 from bakeoff.stats.expressions import ExpressionError, Scope, Table, evaluate
 
 SPEEDUP = "speedup"

@@ -13,23 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bakeoff.runs.intervals import Floats, block_means
-from bakeoff.schema.analysis import (
-    CellComparison,
-    Comparison,
+from bakeoff.schema.analysis_figures import Ranked, Winner
+from bakeoff.schema.analysis_findings import (
     ConsistencyFinding,
     ConsistencyRow,
     Findings,
     LargeBatchFinding,
     LargeBatchRow,
+    NotTestable,
     PreviousFinding,
     PreviousRow,
-    Ranked,
     RankingFinding,
-    Verdict,
     VersionFinding,
-    Winner,
+    Versions,
 )
-from bakeoff.schema.analysis_findings import NotTestable, Versions
+from bakeoff.schema.analysis_outside import CellComparison, Comparison
+from bakeoff.schema.base import Verdict
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.pairs import EQUAL, log_ratios, overall_ratio
 from bakeoff.stats.summaries import count_wins, geometric_mean

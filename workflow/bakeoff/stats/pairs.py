@@ -14,7 +14,8 @@ from scipy import special
 
 from bakeoff.runs.intervals import LEVEL, BlockMeans, Floats, block_means
 from bakeoff.runs.samples import Samples
-from bakeoff.schema.analysis import Estimate, Pair, PairVerdict, Verdict, Winner
+from bakeoff.schema.analysis_figures import Pair, PairVerdict, Winner
+from bakeoff.schema.base import Estimate, Verdict
 from bakeoff.stats.verdicts import Decision, paired
 
 # Speedups that agree to this share are one value: they come from the same printed or measured numbers.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from bakeoff.runs.published import read_published
-from bakeoff.schema.analysis import Cell, Check, Fact, Participant, RunHeader
+from bakeoff.schema.analysis_run import AnalysedCell, AnalysedParticipant, Check, Fact, RunHeader
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.published import PublishedMeta
-from bakeoff.stats.rundata import Peer, RunData
+from bakeoff.stats.rundata import OtherRun, RunData
 
 
 def load_published(folder: Path) -> RunData:
@@ -20,11 +20,15 @@ def load_published(folder: Path) -> RunData:
     return RunData(
         header=_header(meta, folder.name),
         participants=[
-            Participant(name=who.name, role="contestant", label=who.label, description=who.description)
+            AnalysedParticipant(name=who.name, role="contestant", label=who.label, description=who.description)
             for who in meta.participants
         ],
         workloads=workloads,
-        cells=[Cell(solution=name, workload=workload.id, outcome=outcome) for name in names for workload in workloads],
+        cells=[
+            AnalysedCell(solution=name, workload=workload.id, outcome=outcome)
+            for name in names
+            for workload in workloads
+        ],
         samples=table.samples,
         provenance=[*meta.environment, *(Fact(group="run", key="flaw", value=flaw) for flaw in meta.flaws)],
         checks=[
@@ -37,8 +41,8 @@ def load_published(folder: Path) -> RunData:
         ],
         performance_shown=True,
         beside=[
-            *(Peer(name, "repeat") for name in meta.repeats),
-            *([Peer(meta.previous, "previous")] if meta.previous else []),
+            *(OtherRun(name, "repeat") for name in meta.repeats),
+            *([OtherRun(meta.previous, "previous")] if meta.previous else []),
         ],
     )
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bakeoff.runs.samples import Samples
-from bakeoff.schema.analysis import (
+from bakeoff.schema.analysis_run import (
+    AnalysedCell,
+    AnalysedParticipant,
+    AnalysedWorkload,
     Build,
-    Cell,
     Check,
     Fact,
-    GatePower,
-    Participant,
     RunHeader,
-    Verification,
-    Workload,
+    VerificationSummary,
 )
+from bakeoff.schema.gates import GatePower
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.profile import ProfileSection
 
@@ -28,8 +28,8 @@ WRONG = frozenset({Outcome.INCORRECT_SHAPE, Outcome.INCORRECT_DTYPE, Outcome.INC
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Another run to stand beside this one: its folder name among the published ones, and what it is to this run."""
+class OtherRun:
+    """A run to stand beside this one: its folder name among the published ones, and what it is to this run."""
 
     id: str
     relation: str
@@ -41,17 +41,17 @@ class RunData:
     """Cells hold outcomes, gates and numerics but no times yet; times stand in `samples`, for PASSED cells only."""
 
     header: RunHeader
-    participants: list[Participant]
-    workloads: list[Workload]
-    cells: list[Cell]
+    participants: list[AnalysedParticipant]
+    workloads: list[AnalysedWorkload]
+    cells: list[AnalysedCell]
     samples: Samples
     provenance: list[Fact]
     checks: list[Check]
     performance_shown: bool
-    verifications: list[Verification] = field(default_factory=list)
+    verifications: list[VerificationSummary] = field(default_factory=list)
     gate_power: GatePower | None = None
     builds: list[Build] = field(default_factory=list)
-    beside: list[Peer] = field(default_factory=list)
+    beside: list[OtherRun] = field(default_factory=list)
     profiles: ProfileSection | None = None
     """Where the GPU time goes; None if the run was not profiled."""
     workload_digests: dict[str, str] = field(default_factory=dict)

@@ -16,25 +16,22 @@ from bakeoff.plan import read_plan
 from bakeoff.profile import section as profile
 from bakeoff.runs.published import yardstick
 from bakeoff.runs.samples import Samples, times_frame
-from bakeoff.schema import sample as records
-from bakeoff.schema.analysis import (
+from bakeoff.schema.analysis_run import (
+    AnalysedCell,
+    AnalysedParticipant,
+    AnalysedWorkload,
     Build,
-    Casts,
-    Cell,
     Check,
-    Kernel,
-    Participant,
     RunHeader,
-    Verification,
-    Workload,
+    VerificationSummary,
 )
 from bakeoff.schema.build import BuildRecord
 from bakeoff.schema.host import Host
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.plan import Plan, PlannedWorkload
-from bakeoff.schema.sample import CellResult
+from bakeoff.schema.sample import CellResult, Verification
 from bakeoff.stats import environment
-from bakeoff.stats.rundata import WRONG, Peer, RunData
+from bakeoff.stats.rundata import WRONG, OtherRun, RunData
 from bakeoff.traces.models import Definition, Evaluation, Trace
 
 
@@ -64,7 +61,7 @@ def load_run(folder: Path, protocol: str | None = None) -> RunData:
         verifications=_verifications(folder / "verification.jsonl", plan),
         gate_power=environment.read_gate_power(folder / "gate_power.json"),
         builds=list(_builds(folder / "build", plan, solutions, cells)),
-        beside=[Peer(yardstick().id, "published")],
+        beside=[OtherRun(yardstick().id, "published")],
         profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in workloads},
     )
@@ -124,11 +121,11 @@ def _times(notes: dict[tuple[str, str], tuple[str, CellResult]]) -> Iterator[tup
                     )
 
 
-def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, CellResult]]) -> Cell:
+def _cell(solution: str, workload: str, notes: dict[tuple[str, str], tuple[str, CellResult]]) -> AnalysedCell:
     if (solution, workload) not in notes:
-        return Cell(solution=solution, workload=workload, outcome=Outcome.NOT_RUN, reason="no_trace")
+        return AnalysedCell(solution=solution, workload=workload, outcome=Outcome.NOT_RUN, reason="no_trace")
     note = notes[solution, workload][1]
-    return Cell(
+    return AnalysedCell(
         solution=solution,
         workload=workload,
         outcome=note.outcome,
@@ -174,8 +171,8 @@ def _header(
     )
 
 
-def _participant(who: Any) -> Participant:
-    return Participant(
+def _participant(who: Any) -> AnalysedParticipant:
+    return AnalysedParticipant(
         name=who.name,
         role=who.role,
         label=who.label,
@@ -184,13 +181,13 @@ def _participant(who: Any) -> Participant:
         digest=who.digest,
         supported=who.supported,
         twin_of=who.twin_of,
-        rounding=Casts(**who.rounding.model_dump(mode="json")) if who.rounding else None,
+        rounding=who.rounding,
     )
 
 
-def _workload(workload: PlannedWorkload, definition: Definition | None, gpu: str | None) -> Workload:
+def _workload(workload: PlannedWorkload, definition: Definition | None, gpu: str | None) -> AnalysedWorkload:
     stats = workload.stats
-    return Workload(
+    return AnalysedWorkload(
         id=workload.id,
         seq_len=workload.seq_len,
         offset=workload.offset,
@@ -235,12 +232,12 @@ def _checks(plan: Plan, folder: Path, notes: dict[tuple[str, str], tuple[str, Ce
     ]
 
 
-def _verifications(path: Path, plan: Plan) -> list[Verification]:
+def _verifications(path: Path, plan: Plan) -> list[VerificationSummary]:
     """One entry per solution, family and seed that the plan asks for."""
-    found: dict[tuple[str, str, int], dict[str, records.Verification]] = {}
+    found: dict[tuple[str, str, int], dict[str, Verification]] = {}
     for number, line in enumerate(read_bytes(path).split(b"\n"), 1):
         if line.strip():
-            entry = parse_json(line, records.Verification, f"{path}:{number}")
+            entry = parse_json(line, Verification, f"{path}:{number}")
             found.setdefault((entry.solution, entry.family, entry.seed), {})[entry.workload] = entry
     due: dict[tuple[str, str, int], list[str]] = {}
     for cell in plan.cells:
@@ -251,14 +248,14 @@ def _verifications(path: Path, plan: Plan) -> list[Verification]:
     return [_verification(key, workloads, found.get(key, {})) for key, workloads in due.items()]
 
 
-def _verification(key: tuple[str, str, int], due: list[str], found: dict[str, records.Verification]) -> Verification:
+def _verification(key: tuple[str, str, int], due: list[str], found: dict[str, Verification]) -> VerificationSummary:
     passed = [name for name in due if name in found and found[name].outcome == Outcome.PASSED]
     numerics = [found[name].numerics for name in due if name in found]
 
     def column(name: str) -> list[float]:
         return [getattr(entry, name) for entry in numerics if entry and getattr(entry, name) is not None]
 
-    return Verification(
+    return VerificationSummary(
         solution=key[0],
         family=key[1],
         seed=key[2],
@@ -273,7 +270,7 @@ def _verification(key: tuple[str, str, int], due: list[str], found: dict[str, re
     )
 
 
-def _builds(folder: Path, plan: Plan, solutions: list[Any], cells: list[Cell]) -> Iterator[Build]:
+def _builds(folder: Path, plan: Plan, solutions: list[Any], cells: list[AnalysedCell]) -> Iterator[Build]:
     """build.json of every solution and architecture, in the run's order; what ran here is marked so."""
     names = [who.name for who in solutions]
     made = [read_json(path, BuildRecord) for path in sorted(folder.rglob("build.json"))]
@@ -287,7 +284,7 @@ def _builds(folder: Path, plan: Plan, solutions: list[Any], cells: list[Cell]) -
             status=record.status,
             digest=record.digest,
             executed=record.arch == plan.backend and record.solution in ran,
-            kernels=[Kernel(**kernel.model_dump(include=set(Kernel.model_fields))) for kernel in record.kernels],
+            kernels=record.kernels,
         )
 
 

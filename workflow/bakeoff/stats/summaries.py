@@ -11,7 +11,8 @@ from itertools import combinations
 import numpy as np
 
 from bakeoff.runs.intervals import Floats
-from bakeoff.schema.analysis import Estimate, ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
+from bakeoff.schema.analysis_figures import ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
+from bakeoff.schema.base import Estimate
 from bakeoff.stats.pairs import EQUAL, overall_ratio
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bakeoff.schema.analysis import Audit, ClaimVerdict, Comparison
+from bakeoff.schema.analysis_outside import ClaimVerdict, Comparison, ReportAudit
 from bakeoff.tables import shared, text
 from bakeoff.tables.table import Table, flat, frame, frame_of
 
@@ -41,7 +41,7 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
-def audit_lines(audit: Audit, *, every: bool) -> list[str]:
+def audit_lines(audit: ReportAudit, *, every: bool) -> list[str]:
     """The counts, and the contradicted claims (or every one)."""
     counts = f"{audit.confirmed} CONFIRMED, {audit.contradicted} CONTRADICTED, {audit.not_testable} NOT TESTABLE"
     lines = [audit.report, f"  {audit.figures} figures, {audit.conclusions} conclusions: {counts}"]

@@ -17,7 +17,8 @@ from bakeoff.files import pretty_json, write_atomic
 from bakeoff.stats.memory import trees_only
 
 if TYPE_CHECKING:
-    from bakeoff.schema.analysis import Analysis, Audit, Comparison
+    from bakeoff.schema.analysis import Analysis
+    from bakeoff.schema.analysis_outside import Comparison, ReportAudit
 
 
 # Of `compare`: 2 is unusable input, as everywhere.
@@ -35,7 +36,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
     data = load(folder)
     analysis = analyse(data)
     protocols = data.header.other_protocols if data.performance_shown else []
-    others = [(published_folder(peer.id), peer.relation) for peer in data.beside] + [
+    others = [(published_folder(other.id), other.relation) for other in data.beside] + [
         (path, "previous") for path in earlier
     ]
     comparisons = [compared(other, folder, data) for other, _ in others]
@@ -150,14 +151,14 @@ def audit(args: argparse.Namespace) -> int:
     return 0
 
 
-def audit_of(folder: Path, claims: Path) -> Audit:
+def audit_of(folder: Path, claims: Path) -> ReportAudit:
     """The audit of a published report."""
     from bakeoff.stats.audit import audit_report
 
     return audit_report(folder, claims)
 
 
-def _write(path: Path | None, document: Comparison | Audit) -> None:
+def _write(path: Path | None, document: Comparison | ReportAudit) -> None:
     if path is not None:
         write_atomic(path, pretty_json(document.model_dump(mode="json")))
         print(f"written: {path}", file=sys.stderr)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from bakeoff.runs.intervals import BlockMeans, Floats, Interval, block_means
-from bakeoff.schema.analysis import Verdict
+from bakeoff.schema.base import Verdict
 
 ALPHA = 0.05
 MARGIN = float(np.log(1.02))

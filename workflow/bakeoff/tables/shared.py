@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bakeoff.schema.analysis import ClaimVerdict
+from bakeoff.schema.analysis_outside import ClaimVerdict
 from bakeoff.schema.profile import CellProfile
 from bakeoff.tables import formats as f
 from bakeoff.tables import words

@@ -12,7 +12,8 @@ from bakeoff.report.svg import charts
 from bakeoff.report.svg.charts import Point, Roof, Series, Words
 from bakeoff.report.svg.grids import grid
 from bakeoff.report.view import Person, RunView
-from bakeoff.schema.analysis import Estimate, Workload
+from bakeoff.schema.analysis_run import AnalysedWorkload
+from bakeoff.schema.base import Estimate
 from bakeoff.schema.profile import CellProfile, ProfileSection
 from bakeoff.tables import formats as f
 from bakeoff.tables import words as words_of
@@ -22,7 +23,7 @@ MOST_ROWS, MOST_LINES = 60, 12
 Place = tuple[float, float]
 
 
-def _series(view: RunView, shown: Sequence[Workload], place: Callable[[int, float], Place]) -> list[Series]:
+def _series(view: RunView, shown: Sequence[AnalysedWorkload], place: Callable[[int, float], Place]) -> list[Series]:
     """The speedups of those that charts show: with values, contestants first, as many as a chart can hold; no twins.
     place: a point's coordinates from its workload's number in `shown` and its value."""
     measured = {c.solution for c in view.a.cells if c.speedup}

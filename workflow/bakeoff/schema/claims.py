@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bakeoff.schema.analysis import Part
+from bakeoff.schema.base import Part
 
 Text = Annotated[str, Field(min_length=1)]
 
