@@ -19,11 +19,12 @@ from typing import Any
 
 import pytest
 import torch
-from support.solution_support import PUBLISHED_TOKENS, make_inputs, module_of, record_launches
+from support.solution_support import PUBLISHED_TOKENS, make_inputs, module_of, record_launches, record_own_launches
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 FACTS = json.loads(Path(__file__).with_name("library_signatures.json").read_text())
 WHEELS = Path(os.environ.get("BAKEOFF_WHEELS", "no-folder-given"))
-SCHEMA = re.compile(r"\w+\((?P<arguments>[^)]*)\) -> \(\)")
+SCHEMA = re.compile(r"[\w.]+\((?P<arguments>.*)\) -> \(\)")
 
 
 def facts_of(name: str) -> list[dict[str, Any]]:
@@ -83,6 +84,16 @@ def recorded(monkeypatch):
 
         if name == "triton_fused_moe_v2":
             monkeypatch.setattr(cuda, "_load_gemm", lambda: library("gemm"))
+        elif name == "humming_moe":
+            record_own_launches(monkeypatch, cuda.pairs, lambda *launch: log.append(launch))
+            library_gemms = SimpleNamespace(configs=("first", "second"), tile=8, launch=library("gemm"))
+            monkeypatch.setattr(cuda, "_load", lambda: None)
+            monkeypatch.setattr(cuda, "_gemms", lambda *_: library_gemms)
+        elif name == "triton_grouped_moe":
+            gemm = module_of(name, "common.triton_gemm")
+            record_own_launches(monkeypatch, gemm, lambda *launch: log.append(launch))
+            monkeypatch.setattr(gemm, "_processors", lambda index: 132)
+            monkeypatch.setattr(gemm, "warm", lambda *_: None)
         elif name == "deepgemm_moe":
             package = SimpleNamespace(m_grouped_fp8_gemm_nt_contiguous=library("gemm"))
             monkeypatch.setattr(cuda, "_load", lambda: package)
@@ -142,8 +153,9 @@ def check_grouped_mm(given: dict[str, torch.Tensor], n: int, k: int) -> None:
 
 
 def test_both_releases_of_sgl_kernel_register_the_same_schema():
-    assert {fact["distribution"] for fact in FACTS["schemas"]} == {"sglang-kernel", "sgl-kernel"}
-    assert len({fact["schema"] for fact in FACTS["schemas"]}) == 1
+    facts = [fact for fact in FACTS["schemas"] if fact["distribution"] != "humming-kernels"]
+    assert {fact["distribution"] for fact in facts} == {"sglang-kernel", "sgl-kernel"}
+    assert len({fact["schema"] for fact in facts}) == 1
 
 
 @pytest.mark.parametrize("tokens", PUBLISHED_TOKENS)
@@ -178,6 +190,113 @@ def test_deepgemm_gets_groups_at_its_alignment_and_scales_as_it_reads_them(recor
 def test_deepgemm_is_told_few_different_expected_row_counts():
     expected = module_of("deepgemm_moe", "cuda").expected_rows
     assert {t: expected(t) for t in (1, 80, 901, 14107)} == {1: 1, 80: 2, 901: 32, 14107: 512}
+
+
+@pytest.mark.parametrize("tokens", [*PUBLISHED_TOKENS, 2048])
+def test_the_operator_of_humming_gets_what_its_schema_names(recorded, tokens):
+    log = recorded("humming_moe", tokens, "sm_90a")
+    indexed = tokens <= module_of("humming_moe", "forms").INDEXED_TOKENS
+    around = (
+        ("index_pairs", "swiglu_pairs", "combine_pairs") if indexed else ("permute_rows", "swiglu_rows", "combine_rows")
+    )
+    first, activation, last = around
+    gemm = ["flatten_weights", "gemm"]
+    assert [kernel for kernel, _, _ in log] == ["route_tokens", first, *gemm, activation, *gemm, last]
+    (schema,) = [fact["schema"] for fact in FACTS["schemas"] if fact["distribution"] == "humming-kernels"]
+    names = [part.split("=")[0].split()[-1] for part in SCHEMA.fullmatch(schema)["arguments"].split(",")]
+    assert names.pop() == "should_check_tensor", "has a default"
+    for (_, flatten, _), (_, arguments, _), config, (n, k) in zip(
+        [log[2], log[5]], [log[3], log[6]], ("first", "second"), [(512, 512), (512, 256)], strict=True
+    ):
+        given = dict(zip(names, arguments, strict=True))
+        check_humming(given, n, k, tokens, indexed)
+        assert given["configs"] == config
+        assert given["b"].data_ptr() == flatten[3].data_ptr(), "the weights that were just converted"
+        assert given["bs"].data_ptr() == flatten[4].data_ptr()
+    assert [log[3][1][-2], log[6][1][-2]] == ([8, 1] if indexed else [1, 1]), "rows of the output for one of the input"
+
+
+def check_humming(given: dict[str, Any], n: int, k: int, tokens: int, indexed: bool) -> None:
+    """What the operator asserts about its arguments."""
+    rows = given["a"].shape[0]
+    assert given["a"].shape == (rows, k)
+    assert given["a"].dtype == torch.float8_e4m3fn
+    assert (given["as_"].shape, given["as_"].dtype) == ((rows, k // 128), torch.float32)
+    assert (given["b"].shape, given["b"].dtype) == ((32, n, k // 4), torch.int32)
+    assert (given["bs"].shape, given["bs"].dtype) == ((32, k // 128, n // 128), torch.float32)
+    assert (given["c"].shape, given["c"].dtype) == ((rows * given["top_k"], n), torch.bfloat16)
+    assert given["c"].shape[0] == 8 * tokens
+    assert all(given[name] is None for name in ("bs2", "as2", "bzp", "bias"))
+    index = [given[name] for name in ("sorted_ids", "expert_ids", "num_tokens_padded")]
+    if indexed:
+        assert given["expert_layout"] is None
+        assert all(one.dtype == torch.int32 for one in index)
+        assert len(index[0]) >= 8 * tokens + 32 * 255, "room for the padding of the largest tile"
+        assert len(index[1]) >= 8 * tokens, "room for the tiles of the smallest one"
+    else:
+        assert index == [None, None, None]
+        assert (given["expert_layout"].shape, given["expert_layout"].dtype) == ((33,), torch.int32)
+    assert given["locks"].dtype == torch.int32
+    assert given["valid_shape_m"] == tokens
+
+
+def tuning(rows: int, columns: int = 256) -> dict[str, Any]:
+    return {"block_shape": (rows, columns, 128), "warp_shape": (rows, 32, 128), "use_stream_k": True, "other": rows}
+
+
+def test_the_tunings_of_humming_are_those_of_the_batch_without_cuts_along_k():
+    pick = module_of("humming_moe", "forms").pick_tunings
+    first = [(0, 4, tuning(8)), (4, 100, tuning(16)), (100, 1 << 30, tuning(64))]
+    second = [(0, 50, tuning(8)), (50, 200, tuning(64)), (200, 1 << 30, tuning(32))]
+    free = [[one["other"] for one in pick((first, second), t, same_tile=False)] for t in (1, 4, 5, 60, 101, 5000)]
+    assert free == [[8, 8], [8, 8], [16, 8], [16, 64], [64, 64], [64, 32]]
+    for tokens in (1, 4, 5, 60, 101, 5000):
+        one, other = pick((first, second), tokens, same_tile=True)
+        assert one["block_shape"][0] == other["block_shape"][0] == other["warp_shape"][0], tokens
+        assert not one["use_stream_k"] and not other["use_stream_k"]
+    assert pick((first, second), 5000, same_tile=True)[1]["other"] == 64, "the nearest interval with that tile"
+    assert first[0][2]["use_stream_k"], "the library's table is left alone"
+
+
+@pytest.mark.parametrize("tokens", [*PUBLISHED_TOKENS, 2048])
+def test_the_grouped_gemm_gathers_in_gemm1_and_takes_the_forms_of_its_batch(recorded, tokens):
+    gemm = module_of("triton_grouped_moe", "common.triton_gemm")
+    log = recorded("triton_grouped_moe", tokens, "sm_90a")
+    names = ["route_tokens", "index_rows", "grouped_gemm", "swiglu_rows", "grouped_gemm", "combine_rows"]
+    assert [kernel for kernel, _, _ in log] == names
+    for which, (n, k) in enumerate(((512, 512), (512, 256))):
+        _, (x, x_scale, weights, weights_scale, out, ids, *_, stride), constants = log[2 + 2 * which]
+        form = gemm.pick_form(tokens, which)
+        assert constants["GATHER"] == (which == 0)
+        assert x.shape == (tokens if which == 0 else 8 * tokens, k)
+        assert x_scale.shape == (k // 128, x.shape[0]) and stride == x.shape[0]
+        assert weights_scale.shape == (32, n // 128, k // 128)
+        assert out.shape == (8 * tokens, n)
+        assert which or len(ids) == 8 * tokens
+        assert constants["TMA"] == form.tma == isinstance(weights, TensorDescriptor)
+        if form.tma:
+            assert (list(weights.shape), weights.block_shape) == ([32 * n, k], [form.columns, 128])
+
+
+def test_the_forms_cover_all_batches_and_their_tiles_fit_the_scales():
+    gemm = module_of("triton_grouped_moe", "common.triton_gemm")
+    limits = [row[0] for row in gemm.FORMS]
+    assert limits == sorted(set(limits)) and limits[-1] > 1 << 20
+    for _, *forms in gemm.FORMS:
+        assert all(128 % form.columns == 0 for form in forms), "one scale of the weights for a tile"
+        assert all((form.columns if form.swap else form.rows) % 64 == 0 for form in forms), "rows of wgmma"
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 80, 901])
+def test_no_routing_needs_more_tiles_than_the_programs_are_chosen_for(tokens):
+    gemm = module_of("triton_grouped_moe", "common.triton_gemm")
+    for form in {form for _, *forms in gemm.FORMS for form in forms}:
+        worst = 0
+        for busy in range(1, 33):  # experts with rows: one tile that is not full in all of them but one
+            counts = [1] * (busy - 1) if busy <= 8 * tokens else []
+            counts.append(8 * tokens - sum(counts))
+            worst = max(worst, sum(-(-count // form.rows) for count in counts))
+        assert gemm._most_tiles(tokens, form, 512) >= worst * (512 // form.columns)
 
 
 def test_the_composition_runs_one_gemm_for_each_expert_with_rows():

@@ -218,12 +218,20 @@ def test_a_package_without_the_operator_is_named(monkeypatch, name, module, load
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [(name, b) for name in NAMES if "cutedsl" not in name for b in spec_of(name).backends if b != "cpu"],
+    [
+        (name, b)
+        for name in NAMES
+        if "cutedsl" not in name and spec_of(name).dependencies != ["torch", "triton"]
+        for b in spec_of(name).backends
+        if b != "cpu"
+    ],
 )
 def test_a_missing_package_stops_a_call_before_its_first_launch(monkeypatch, good, name, backend):
     cuda, checks = module_of(name, "cuda"), module_of(name, "common.checks")
-    for module in ("sgl_kernel", "deep_gemm", "flashinfer", "flashinfer.fused_moe", "flashinfer.gemm"):
+    for module in ("sgl_kernel", "deep_gemm", "humming", "flashinfer", "flashinfer.fused_moe", "flashinfer.gemm"):
         monkeypatch.setitem(sys.modules, module, None)  # an import of it fails
     monkeypatch.setattr(module_of(name, "common.triton_stages"), "_launch", lambda *launch: pytest.fail("launched"))
-    with pytest.raises(checks.MissingPackage, match=r"install (sglang-kernel|sgl-deep-gemm|flashinfer-python)"):
+    with pytest.raises(
+        checks.MissingPackage, match=r"install (sglang-kernel|sgl-deep-gemm|humming-kernels|flashinfer-python)"
+    ):
         cuda.run_cuda(checks.check_call(**good), backend)

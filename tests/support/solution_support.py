@@ -12,10 +12,22 @@ from typing import Any
 import torch
 from bakeoff.build import pack
 from bakeoff.build.spec import SolutionSpec, discover
+from bakeoff.core import loader
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.files import PROJECT_ROOT
+from triton.tools.tensor_descriptor import TensorDescriptor
 
-NAMES = ("cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "deepgemm_moe", "flashinfer_moe", "triton_fused_moe_v2")
+NAMES = (
+    "cutedsl_moe_fp8_v3",
+    "cutedsl_moe_fp8_v3_2",
+    "deepgemm_moe",
+    "flashinfer_moe",
+    "humming_moe",
+    "triton_fused_moe_v2",
+    "triton_grouped_moe",
+)
+# Those that round alike: GEMM1's output and GEMM2's to bfloat16, the intermediate to FP8.
+ALIKE = ("deepgemm_moe", "humming_moe", "triton_fused_moe_v2", "triton_grouped_moe")
 NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
 GEOMETRY = Geometry(hidden=512, intermediate=256)
 GEMMS = ("gemm1", "gemm2")
@@ -40,13 +52,13 @@ def spec_of(name: str) -> SolutionSpec:
 
 @cache
 def package_of(name: str) -> Path:
-    return pack.stage(pack.pack(spec_of(name), NARROW), Path(_folder.name))
+    return loader.stage(pack.pack(spec_of(name), NARROW), Path(_folder.name))
 
 
 def module_of(name: str, module: str) -> ModuleType:
     """Import `module` ('cpu', 'common.checks', ...) of a packed solution, as the harness would."""
     package = package_of(name)
-    pack.load_function(package, "solution.py::run")
+    loader.load_function(package, "solution.py::run")
     return importlib.import_module(f"{package.name}.{module}")
 
 
@@ -168,6 +180,23 @@ def record_launches(monkeypatch: Any, stages: ModuleType, launched: Any) -> None
         launched(name, arguments, constants)
 
     monkeypatch.setattr(stages, "_launch", launch)
+
+
+def record_own_launches(monkeypatch: Any, module: ModuleType, launched: Any) -> None:
+    """The same for a module that launches through `triton_launch`, with a table of its own of types."""
+
+    def launch(kernel: Any, plan: Any, grid: tuple[int, ...], arguments: tuple[Any, ...], constants: Inputs) -> None:
+        name = kernel.__name__
+        wanted = [STAGE_TYPES[kind] for kind in module.TYPES[name].split()]
+        plain = [a.base if isinstance(a, TensorDescriptor) else a for a in arguments]
+        assert [a.dtype if isinstance(a, torch.Tensor) else type(a) for a in plain] == wanted, name
+        assert all(a.is_contiguous() for a in plain if isinstance(a, torch.Tensor)), name
+        assert [*constants] == [*(p.name for p in kernel.params if p.is_constexpr), "num_warps"][-len(constants) :]
+        assert all(p.has_default for p in kernel.params if p.is_constexpr and p.name not in constants), name
+        assert all(0 < extent < 1 << 31 for extent in grid), name
+        launched(name, arguments, constants)
+
+    monkeypatch.setattr(module, "launch", launch)
 
 
 def check_stage_launch(stages: ModuleType, name: str, arguments: tuple[Any, ...], constants: Inputs) -> None:

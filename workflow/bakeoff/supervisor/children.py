@@ -257,6 +257,8 @@ def environment(threads: int, scratch: Path, cache: Path, gpu: str | None) -> di
         "DG_JIT_CACHE_DIR": str(cache / "deep_gemm"),
         "SGL_DG_CACHE_DIR": str(cache / "deep_gemm"),
         "CUTE_DSL_CACHE_DIR": str(cache / "cute_dsl"),
+        "HUMMING_CACHE_DIR": str(cache / "humming"),
+        "HUMMING_TMP_DIR": str(cache / "humming" / "tmp"),
         "FLASHINFER_WORKSPACE_BASE": os.environ.get("FLASHINFER_WORKSPACE_BASE", str(cache)),
     }
     return {**os.environ, **own, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
