@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.profile import tiers
-from bakeoff.profile.tiers import Facts, choose, judge
+from bakeoff.profile.tiers import Facts, choose, offered
 
 FULL = Facts(
     gpu="NVIDIA H100 80GB HBM3",
@@ -25,7 +25,7 @@ FULL = Facts(
 
 
 def names(requested: str, facts: Facts) -> list[str]:
-    return [tier.name for tier in choose(requested, judge(facts))]
+    return [tier.name for tier in choose(requested, offered(facts))]
 
 
 def test_auto_takes_the_best_that_the_host_permits() -> None:
@@ -43,7 +43,7 @@ def test_a_named_timeline_is_taken_alone() -> None:
 def test_counters_that_are_asked_for_must_be_possible() -> None:
     assert names("ncu", FULL) == ["nsys", "ncu"]
     with pytest.raises(InputError) as caught:
-        choose("ncu", judge(replace(FULL, privileged=False)))
+        choose("ncu", offered(replace(FULL, privileged=False)))
     assert "ERR_NVGPUCTRPERM" in caught.value.found and "NVreg_RestrictProfilingToAdminUsers=0" in caught.value.hint
 
 
@@ -63,17 +63,17 @@ def test_counters_that_are_asked_for_must_be_possible() -> None:
 def test_a_missing_tier_says_why_and_what_to_do(
     change: dict[str, object], tier: tiers.Name, why: str, fix: str
 ) -> None:
-    found = judge(replace(FULL, **change))[tier]
+    found = offered(replace(FULL, **change))[tier]
     assert not found.usable and why in (found.missing or "") and fix in (found.fix or "")
 
 
 def test_counters_are_open_where_the_driver_keeps_them_to_nobody() -> None:
-    assert judge(replace(FULL, admin_only=False, privileged=False))["ncu"].usable
+    assert offered(replace(FULL, admin_only=False, privileged=False))["ncu"].usable
 
 
 def test_a_host_without_any_timeline_is_an_input_error() -> None:
     with pytest.raises(InputError, match="cupti-python"):
-        choose("auto", judge(replace(FULL, nsys=None, cupti_version=None)))
+        choose("auto", offered(replace(FULL, nsys=None, cupti_version=None)))
 
 
 def test_the_drivers_switch_and_the_process_capabilities_are_read(
@@ -126,4 +126,4 @@ def test_the_first_gpu_that_is_left_to_this_process_is_profiled(monkeypatch: pyt
 def test_this_host_can_be_asked() -> None:
     facts = tiers.gather(trial=False)
     if facts.gpu is None:
-        assert all(not tier.usable for tier in judge(facts).values())
+        assert all(not tier.usable for tier in offered(facts).values())

@@ -13,7 +13,7 @@ from bakeoff.files import PROJECT_ROOT
 from bakeoff.profile import section
 from bakeoff.runs.published import yardstick
 from bakeoff.schema.profile import CellProfile, Explanation, SolutionProfile
-from bakeoff.stats.explanations import judge_explanations
+from bakeoff.stats.explanations import explanations_of
 from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, write_run
 
 V3, V32, TRITON, FLASHINFER = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "flashinfer_moe"
@@ -36,7 +36,7 @@ def judged(
     loaded = section.load(write_run(folder, profiles), plan())
     assert loaded is not None
     names = solutions or [who.name for who in plan().participants]
-    return {one.id: one for one in judge_explanations(loaded, names, speedups or {}, published)}
+    return {one.id: one for one in explanations_of(loaded, names, speedups or {}, published)}
 
 
 def each(make: Callable[[str], CellProfile]) -> list[CellProfile]:
@@ -238,7 +238,7 @@ def test_without_large_workloads_their_explanations_ask_for_them(tmp_path: Path)
     loaded = section.load(write_run(tmp_path, everyone(), small), small)
     assert loaded is not None
     names = [who.name for who in made.participants]
-    found = {one.id: one for one in judge_explanations(loaded, names, SPEEDUPS, PUBLISHED)}
+    found = {one.id: one for one in explanations_of(loaded, names, SPEEDUPS, PUBLISHED)}
     assert found["large.why-stages"].needs == "a run with workloads of seq_len >= 10000"
     assert found["v32.why"].verdict == "CONTRADICTED"
 

@@ -22,7 +22,7 @@ from bakeoff.plan import read_plan
 from bakeoff.profile import due
 from bakeoff.profile.collect import Collection
 from bakeoff.profile.process import GRACE_S, commands, make_piece, run_piece
-from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, judge
+from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, offered
 from bakeoff.runs.block_run import say
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.profile import Ceilings
@@ -49,7 +49,7 @@ def profile_run(
         return 0
     chosen_solutions, names = due.solutions(plan, solutions), due.workloads(plan, workloads)
     facts = gather()
-    tiers = judge(facts)
+    tiers = offered(facts)
     chosen = choose(requested or plan.profile.tier, tiers)
     _tell_tiers(tiers, chosen, tell)
     left = 0
@@ -77,7 +77,7 @@ def planned(
     if not due.wanted(plan, requested):
         return []
     wanted, facts = requested or plan.profile.tier, gather(trial=False)
-    tiers = judge(facts)
+    tiers = offered(facts)
     timeline: Name = "cupti" if wanted == "cupti" or (wanted != "nsys" and not tiers["nsys"].usable) else "nsys"
     names: list[Name] = [timeline] if wanted in ("nsys", "cupti") else [timeline, "ncu"]
     _tell_tiers(tiers, [tiers[name] for name in names], tell)

@@ -1,6 +1,6 @@
 """Which profilers this host offers, why one is missing, and what to do about it.
 
-Entry points: `gather` (asks the host), `judge` (a pure function of what was found), `choose` (what a requested tier
+Entry points: `gather` (asks the host), `offered` (a pure function of what was found), `choose` (what a requested tier
 means here). Tiers: `nsys` and `cupti` give the timeline, `ncu` the counters; `host` is the process without a profiler,
 which every host offers. Side effect of `gather`: one empty trial capture with nsys, since its importer fails on hosts
 that lack two system libraries; it is made only if nsys could be used.
@@ -99,7 +99,7 @@ def gather(trial: bool = True) -> Facts:
     )
 
 
-def judge(facts: Facts) -> dict[Name, Tier]:
+def offered(facts: Facts) -> dict[Name, Tier]:
     """Each tier with the reason if it cannot be used."""
     return {
         "nsys": Tier("nsys", facts.nsys, facts.nsys_version, *_obstacle("nsys", facts)),

@@ -21,7 +21,7 @@ from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, Check
 from bakeoff.schema.base import Estimate
 from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
-from bakeoff.stats.explanations import judge_explanations
+from bakeoff.stats.explanations import explanations_of
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.pairs import number, pair_model, ratio_estimate, rivals, winners
 from bakeoff.stats.rundata import RunData
@@ -75,7 +75,7 @@ def _profiles(data: RunData, figures: Figures | None) -> ProfileSection | None:
             strict=True,
         )
         found = {key: float(speedup) for key, speedup in cells if not np.isnan(speedup)}
-    tested = judge_explanations(data.profiles, [who.name for who in data.participants], found, yardstick().folder)
+    tested = explanations_of(data.profiles, [who.name for who in data.participants], found, yardstick().folder)
     return data.profiles.model_copy(update={"explanations": tested})
 
 

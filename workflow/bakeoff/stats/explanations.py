@@ -1,6 +1,6 @@
 """The explanations of a published report (explanations.yaml beside its claims), tested on the profile of a run.
 
-Entry point: `judge_explanations`. The answer is CONFIRMED or CONTRADICTED for the GPU and the sources that were
+Entry point: `explanations_of`. The answer is CONFIRMED or CONTRADICTED for the GPU and the sources that were
 profiled, or NOT TESTABLE with what would test it: a solution that the run lacks, a cell or a counter that its profile
 lacks, a design that only another chip runs.
 
@@ -39,7 +39,7 @@ class Lacking(Exception):
     """The run has not what a test needs; the text says what would give it."""
 
 
-def judge_explanations(
+def explanations_of(
     section: ProfileSection, solutions: Sequence[str], speedups: Speedups, folder: Path
 ) -> list[Explanation]:
     """All explanations of a published folder, in the report's order; none where it has none.
@@ -53,7 +53,7 @@ def judge_explanations(
     rules = read_yaml(path, Explanations)
     claims = {claim.id: claim for claim in read_yaml(folder / "claims.yaml", Claims).claims}
     evidence = Evidence(section, frozenset(solutions), rules, frame(section, speedups))
-    return [_judged(rule, claims.get(rule.id), evidence, path) for rule in rules.explanations]
+    return [_tested(rule, claims.get(rule.id), evidence, path) for rule in rules.explanations]
 
 
 def frame(section: ProfileSection, speedups: Speedups) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def _numbers(part: Any) -> dict[str, float]:
     }
 
 
-def _judged(rule: ExplanationRule, claim: Claim | None, evidence: Evidence, path: Path) -> Explanation:
+def _tested(rule: ExplanationRule, claim: Claim | None, evidence: Evidence, path: Path) -> Explanation:
     place, text = rule.place or (claim and claim.place), rule.text or (claim and claim.text)
     if place is None or text is None:
         raise _flaw(path, rule, "no place and text of its own, and no claim of this id")
