@@ -34,7 +34,7 @@ def measure(folder: Path) -> dict[str, float]:
 def main() -> None:
     from bakeoff.cli import main as bakeoff
 
-    sys.path.append(str(Path(__file__).parents[1] / "tests" / "stats"))
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
     from support.make import Made, write
 
     print(f"{'traces':>7} {'seconds':>8} {'CPU s':>7} {'peak MiB':>9} {'page kB':>8}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bakeoff.stats.expressions import ExpressionError, Scope, Table, evaluate
+from bakeoff.stats.expressions import ExpressionError, PublishedTable, Scope, evaluate
 from bakeoff.stats.printed import parse
 
-TABLE = Table(
+TABLE = PublishedTable(
     columns={
         "a": np.array([1.0, 4.0, 3.0, np.nan]),
         "b": np.array([2.0, 2.0, 2.0, 2.0]),
@@ -153,6 +153,6 @@ def test_words_are_not_figures(text):
 
 @pytest.mark.parametrize(("seq_len", "times"), [(9, "0 times"), (8, "2 times")])
 def test_a_row_that_is_not_one_is_refused(seq_len, times):
-    twice = Table({**TABLE.columns, "seq_len": np.array([1.0, 8.0, 8.0, 512.0])}, TABLE.labels)
+    twice = PublishedTable({**TABLE.columns, "seq_len": np.array([1.0, 8.0, 8.0, 512.0])}, TABLE.labels)
     with pytest.raises(ExpressionError, match=f"seq_len {seq_len} stands {times}"):
         evaluate(f"at(a, {seq_len})", Scope(twice, {}, 1))

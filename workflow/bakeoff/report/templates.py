@@ -66,14 +66,11 @@ def _environment(folder: Path, finalize: Callable[[Any], Any], plain: Callable[[
 _FORMATS = (
     "fixed",
     "speedup",
-    "published",
     "percent",
     "signed_percent",
     "count",
     "significant",
     "duration",
-    "data_size",
-    "flag",
     "plural",
 )
 

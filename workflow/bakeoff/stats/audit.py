@@ -17,7 +17,7 @@ from bakeoff.files import read_yaml
 from bakeoff.runs.published import published_folder
 from bakeoff.schema.analysis_outside import ClaimResult, ClaimVerdict, ReportAudit
 from bakeoff.schema.claims import Claim, Claims
-from bakeoff.stats.expressions import ExpressionError, Scope, Table, evaluate, uses_deviation
+from bakeoff.stats.expressions import ExpressionError, PublishedTable, Scope, evaluate, uses_deviation
 from bakeoff.stats.printed import Printed, parse
 from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
@@ -44,7 +44,7 @@ def audit_report(folder: Path, claims_file: Path) -> ReportAudit:
     )
 
 
-def _table(data: RunData, names: dict[str, str], where: Path) -> Table:
+def _table(data: RunData, names: dict[str, str], where: Path) -> PublishedTable:
     unknown = [column for column in names.values() if column not in data.samples.solutions]
     if unknown:
         raise InputError(
@@ -61,10 +61,10 @@ def _table(data: RunData, names: dict[str, str], where: Path) -> Table:
     columns = {short: speedups[data.samples.solutions.index(name)] for short, name in names.items()}
     sizes = [[workload.seq_len, np.nan if workload.offset is None else workload.offset] for workload in data.workloads]
     columns["seq_len"], columns["offset"] = np.array(sizes, dtype=float).T
-    return Table(columns, {short: labels[name] for short, name in names.items()})
+    return PublishedTable(columns, {short: labels[name] for short, name in names.items()})
 
 
-def _judge_or_fail(claim: Claim, table: Table, others: dict[str, Table], where: Path) -> ClaimResult:
+def _judge_or_fail(claim: Claim, table: PublishedTable, others: dict[str, PublishedTable], where: Path) -> ClaimResult:
     try:
         return judge(claim, table, others)
     except ExpressionError as error:
@@ -76,7 +76,7 @@ def _judge_or_fail(claim: Claim, table: Table, others: dict[str, Table], where: 
         ) from error
 
 
-def judge(claim: Claim, table: Table, others: dict[str, Table] | None = None) -> ClaimResult:
+def judge(claim: Claim, table: PublishedTable, others: dict[str, PublishedTable] | None = None) -> ClaimResult:
     """Test one claim: CONFIRMED if any admissible reading fits its printed form."""
     printed = [claim.printed] if isinstance(claim.printed, str) else claim.printed or []
     forms = [parse(text) for text in printed]

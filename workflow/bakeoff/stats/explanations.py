@@ -29,7 +29,7 @@ from bakeoff.files import read_yaml
 from bakeoff.schema.claims import Claim, Claims
 from bakeoff.schema.explanations import ExplanationRule, Explanations
 from bakeoff.schema.profile import CellProfile, Explanation, ProfileSection
-from bakeoff.stats.expressions import ExpressionError, Scope, Table, evaluate
+from bakeoff.stats.expressions import ExpressionError, PublishedTable, Scope, evaluate
 
 SPEEDUP = "speedup"
 Speedups = Mapping[tuple[str, str], float]
@@ -147,7 +147,7 @@ class Evidence:
     def value(self, expression: str, workloads: list[str], found: Mapping[str, Any]) -> Any:
         """An expression over some workloads: a truth value, a number, or an array of one per workload."""
         sizes = self._sizes(workloads)
-        scope = _Scope(Table({**sizes.columns, **found}, {}), dict(self._tables(expression, workloads)))
+        scope = _Scope(PublishedTable({**sizes.columns, **found}, {}), dict(self._tables(expression, workloads)))
         try:
             value = evaluate(expression, scope)
         except ExpressionError as error:
@@ -166,12 +166,14 @@ class Evidence:
     def named(self, text: str, workload: str = "") -> str:
         return text.format(**self.rules.names, workload=workload)
 
-    def _sizes(self, workloads: list[str]) -> Table:
+    def _sizes(self, workloads: list[str]) -> PublishedTable:
         known = {one.id: one for one in self.section.workloads}
         names = ("seq_len", "local_pairs")
-        return Table({name: np.array([float(getattr(known[one], name)) for one in workloads]) for name in names}, {})
+        return PublishedTable(
+            {name: np.array([float(getattr(known[one], name)) for one in workloads]) for name in names}, {}
+        )
 
-    def _tables(self, expression: str, workloads: list[str]) -> Iterator[tuple[str, Table]]:
+    def _tables(self, expression: str, workloads: list[str]) -> Iterator[tuple[str, PublishedTable]]:
         """The columns that an expression reads, of each solution and group that it names."""
         used: dict[str, set[str]] = {}
         for node in ast.walk(ast.parse(expression, mode="eval")):
@@ -188,7 +190,7 @@ class Evidence:
                 rows = {name: self._column(self._solution(short), name, workloads) for name in columns}
             else:
                 raise ExpressionError(f"no solution or group {short}")
-            yield short, Table(rows, {})
+            yield short, PublishedTable(rows, {})
 
     def _solution(self, short: str) -> str:
         name = self.rules.names[short]

@@ -32,7 +32,7 @@ class ExpressionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """A published table: columns by short name (NaN where a cell is empty), `seq_len` and `offset` among them; labels
     by short name."""
 
@@ -50,8 +50,8 @@ class Table:
 class Scope:
     """What names mean. `taken` is 1 for sample deviations (divisor n - 1) and 0 for population ones."""
 
-    table: Table
-    others: Mapping[str, Table]
+    table: PublishedTable
+    others: Mapping[str, PublishedTable]
     taken: int = 1
 
     def functions(self) -> dict[str, Callable[..., Any]]:
@@ -113,17 +113,17 @@ def _present(value: float, seq_len: float) -> float:
     return value
 
 
-def _leaders(table: Table, row: int) -> list[str]:
+def _leaders(table: PublishedTable, row: int) -> list[str]:
     """Whoever has the row's highest value: several, if it stands there several times."""
     values = {name: table.columns[name][row] for name in table.labels if not np.isnan(table.columns[name][row])}
     return [name for name, value in values.items() if value == max(values.values())]
 
 
-def _winner(table: Table, row: int) -> str:
+def _winner(table: PublishedTable, row: int) -> str:
     return " = ".join(table.labels[name] for name in _leaders(table, row)) or "none"
 
 
-def _wins(table: Table, name: str) -> int:
+def _wins(table: PublishedTable, name: str) -> int:
     if name not in table.labels:
         raise ExpressionError(f"no solution {name}; there are: {', '.join(table.labels)}")
     return sum(name in _leaders(table, row) for row in range(len(table.columns["seq_len"])))
@@ -225,7 +225,7 @@ class _Walk(ast.NodeVisitor):
         return self.functions[name](*(self.visit(argument) for argument in node.args))
 
     @staticmethod
-    def _column(table: Table, name: str) -> Floats:
+    def _column(table: PublishedTable, name: str) -> Floats:
         if name not in table.columns:
             raise ExpressionError(f"no column {name}; there are: {', '.join(table.columns)}")
         return table.columns[name]
