@@ -15,9 +15,10 @@ schema of the profile lists them), one of a stage behind the stage's name (`gemm
 from __future__ import annotations
 
 import ast
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,10 @@ class Evidence:
     solutions: frozenset[str]
     rules: Explanations
     cells: pd.DataFrame
-    by_place: Mapping[tuple[str, str], CellProfile] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "by_place", {(one.solution, one.workload): one for one in self.section.cells})
+    @functools.cached_property
+    def by_place(self) -> dict[tuple[str, str], CellProfile]:
+        return {(one.solution, one.workload): one for one in self.section.cells}
 
     def workloads(self, condition: str | None) -> list[str]:
         """Ids of the run's workloads that a condition selects, in its order."""

@@ -21,7 +21,7 @@ from bakeoff.schema.gates import GatePower, Judgement, MutantPower, Survivor
 from bakeoff.schema.solution import EXACT, Rounding
 from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
 
-# The coarsest that a solution declares (cutedsl_moe_fp8_v3): mistakes stand out least against it.
+# The coarsest that a solution declares: mistakes stand out least against it.
 ROUNDING = Rounding(
     gemm1_output=("bfloat16", "fp8_block128"), intermediate=("fp8_block128",), gemm2_output=("bfloat16",)
 )
