@@ -13,9 +13,8 @@ import importlib.metadata
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -38,8 +37,7 @@ class MissingPackage(RuntimeError):
     """A package that the backend calls is absent, or is a version that does not fit."""
 
 
-@dataclass(frozen=True)
-class MoeCall:
+class MoeCall(NamedTuple):
     """One checked call. T tokens, H hidden and I intermediate columns, 256 experts of which 32 are local."""
 
     routing_logits: torch.Tensor  # (T, 256) f32
@@ -88,11 +86,17 @@ def entry_point(package: str | None, backends: tuple[str, ...]) -> Callable[...,
             return importlib.import_module(".cpu", package).run_cpu
         return functools.partial(importlib.import_module(".cuda", package).run_cuda, backend=backend)
 
+    known: dict[torch.device, Callable[[MoeCall], None]] = {}  # what a device's calls go to
+
     def run(*arguments: Any, **named: Any) -> None:
         """Write the layer's result for this rank's 32 experts to `output` (T, H) bf16; shapes as in
         solutions/README.md."""
         call = check_call(*arguments, **named)
-        runner(pick_backend(call.device, backends))(call)
+        device = call.hidden_states.device
+        target = known.get(device)
+        if target is None or (device.type == "cuda" and device.index != torch.cuda.current_device()):
+            target = known[device] = runner(pick_backend(device, backends))
+        target(call)
 
     run.__signature__ = inspect.signature(check_call).replace(return_annotation=None)  # type: ignore[attr-defined]
     return run
@@ -137,7 +141,7 @@ def check_call(
     _check_columns("hidden_states", hidden)
     _check_columns("gemm2_weights", inner)
     h_blocks, i_blocks, e = hidden // BLOCK, inner // BLOCK, LOCAL_EXPERTS
-    f32, fp8, bf16 = torch.float32, torch.float8_e4m3fn, torch.bfloat16
+    f32, fp8, bf16, device = torch.float32, torch.float8_e4m3fn, torch.bfloat16, hidden_states.device
     for name, tensor, shape, dtype in (
         ("routing_logits", routing_logits, (tokens, EXPERTS), f32),
         ("routing_bias", routing_bias, (EXPERTS,), bf16),
@@ -149,7 +153,16 @@ def check_call(
         ("gemm2_weights_scale", gemm2_weights_scale, (e, h_blocks, i_blocks), f32),
         ("output", output, (tokens, hidden), bf16),
     ):
-        _check_tensor(name, tensor, shape, dtype, hidden_states.device)
+        # What nearly always holds is seen at once: at few tokens a call takes the host longer than the GPU.
+        if not (
+            isinstance(tensor, torch.Tensor)
+            and tensor.dtype == dtype
+            and tensor.shape == shape
+            and tensor.device == device
+            and tensor.is_contiguous()
+            and not tensor.data_ptr() % ALIGNMENT
+        ):
+            _check_tensor(name, tensor, shape, dtype, device)
     return call
 
 

@@ -16,6 +16,7 @@ import torch
 from .checks import BLOCK, EXPERTS, GROUPS, KEPT_GROUPS, LOCAL_EXPERTS, TOP_K, MoeCall
 
 FP8_MAX = 448.0  # largest finite e4m3
+FP8_ZERO = 1e-30  # a block whose largest magnitude is below this is quantized as zeros, with scale 1
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,14 @@ def dequantize_weights(weights: torch.Tensor, scale: torch.Tensor) -> torch.Tens
 
 
 def quantize(x: torch.Tensor) -> Fp8Rows:
-    """fp8_block128: scale = amax / 448 per row and 128 columns (1 where all are zero), data = x / scale in e4m3."""
+    """fp8_block128: scale = amax * (1 / 448) per row and 128 columns, 1 for zeros; data = x * (1 / scale) in e4m3.
+
+    The device kernels multiply with the same two numbers, so that their scales and values are these, bit for bit.
+    """
     blocks = x.float().unflatten(1, (-1, BLOCK))
     amax = blocks.abs().amax(dim=2)
-    scale = torch.where(amax > 0, amax / FP8_MAX, 1.0)
-    data = (blocks / scale.unsqueeze(2)).clamp_(-FP8_MAX, FP8_MAX)
+    scale = torch.where(amax < FP8_ZERO, 1.0, amax * torch.tensor(1 / FP8_MAX))
+    data = (blocks * (1 / scale).unsqueeze(2)).clamp_(-FP8_MAX, FP8_MAX)
     return Fp8Rows(data.flatten(1).to(torch.float8_e4m3fn), scale.t().contiguous())
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
+from . import cute_forms
 from . import cute_maps as maps
 from .checks import require
 
 CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were written for
 WIDTH = 512  # N must be a multiple of the widest tile, twice: a cluster's two blocks may take two columns of tiles
-SWAPPED_LIMITS = {192: 16, 1100: 64, 3400: 128}  # tokens of the call -> rows of the token tile
 # Up to here a call's kernels overlap: 2.5 to 6.4 % faster on an H200, and 0.9 % slower at 11,948 tokens
 # (docs/kernels.md).
 OVERLAP_LIMIT = 1100
@@ -48,18 +48,27 @@ def signature(form: maps.Form) -> list[tuple[torch.dtype, tuple[str, ...], int]]
     ]
 
 
-def forms(arch: str, fp8_out: bool) -> dict[int, maps.Form]:
+def forms(arch: str, fp8_out: bool, chip: str = "") -> dict[int, maps.Form]:
     """Largest number of tokens -> form, in rising order; the last holds for all larger ones.
 
     A narrow token tile while the experts have few rows and the time is that of reading the weights; 128-row tiles once
-    most experts fill them. The limits are where the next form was faster on an H100 (docs/kernels.md).
+    most experts fill them. chip: the device's name, whose limits `cute_forms` holds; '' takes the default table.
     """
-    table = {
-        limit: maps.Form(f"swapped{rows}", True, rows, 1, fp8_out, overlap=overlaps(limit))
-        for limit, rows in SWAPPED_LIMITS.items()
-    }
-    table[maps.NO_LIMIT] = maps.Form("plain", False, 256, 1, fp8_out, cluster=2)
-    return {limit: maps.fit_stages(form, ROOM if form.overlap else 0) for limit, form in table.items()}
+    table = {limit: _form(rows, fp8_out, overlaps(limit)) for limit, rows in cute_forms.limits(chip).items()}
+    return {**table, maps.NO_LIMIT: _form(0, fp8_out, False)}
+
+
+def all_forms(fp8_out: bool) -> list[maps.Form]:
+    """Every form that a chip's table may choose, once, without overlap."""
+    return [_form(rows, fp8_out, False) for rows in (16, 64, 128, 0)]
+
+
+def _form(rows: int, fp8_out: bool, overlap: bool) -> maps.Form:
+    """The swapped form with tiles of so many token rows, or with 0 the plain one."""
+    form = maps.Form("plain", False, 256, 1, fp8_out, cluster=2)
+    if rows:
+        form = maps.Form(f"swapped{rows}", True, rows, 1, fp8_out, overlap=overlap)
+    return maps.fit_stages(form, ROOM if overlap else 0)
 
 
 def overlaps(tokens: int) -> bool:
@@ -67,9 +76,16 @@ def overlaps(tokens: int) -> bool:
     return tokens <= OVERLAP_LIMIT
 
 
-def pick_form(arch: str, fp8_out: bool, tokens: int) -> maps.Form:
-    """Form that runs for `tokens` tokens."""
-    return next(form for limit, form in forms(arch, fp8_out).items() if tokens <= limit)
+@functools.cache
+def _table(arch: str, fp8_out: bool, chip: str) -> tuple[list[int], list[maps.Form]]:
+    found = forms(arch, fp8_out, chip)
+    return list(found), list(found.values())
+
+
+def pick_form(arch: str, fp8_out: bool, tokens: int, chip: str = "") -> maps.Form:
+    """Form that runs for `tokens` tokens. No loop: at few tokens a call's host time exceeds its device time."""
+    limits, found = _table(arch, fp8_out, chip)
+    return found[bisect.bisect_left(limits, tokens)]
 
 
 def kernel_name(label: str, arch: str, form: maps.Form) -> str:
@@ -127,9 +143,7 @@ class GroupedGemm:
         self.label = label
         self.arch = arch
         self.fp8_out = fp8_out
-        table = forms(arch, fp8_out)
-        self._limits, self._forms = list(table), list(table.values())
-        self._launchers: dict[int, Any] = {}
+        self._launchers: dict[str, Any] = {}  # by the form's name
 
     def __call__(
         self,
@@ -154,9 +168,8 @@ class GroupedGemm:
 
         The sizes are those that `check_sizes` accepts.
         """
-        # No loop and no allocation here: at few tokens a call's host time exceeds its device time.
-        index = bisect.bisect_left(self._limits, tokens)
-        launch = self._launchers.get(index) or self._compile(index)
+        form = pick_form(self.arch, self.fp8_out, tokens, _chip(a.device.index))
+        launch = self._launchers.get(form.name) or self._compile(form)
         byte = torch.uint8  # e4m3 travels as bytes: not every exchange protocol knows the type
         launch(
             a.view(byte),
@@ -167,12 +180,12 @@ class GroupedGemm:
             a_scale if out_scale is None else out_scale,
             m_indptr,
             m_count,
-            _multiprocessors(a.device.index) // self._forms[index].cluster * self._forms[index].cluster,
+            _multiprocessors(a.device.index) // form.cluster * form.cluster,
         )
 
-    def _compile(self, index: int) -> Any:
-        self._launchers[index] = compile_gemm(self.label, self.arch, self._forms[index])
-        return self._launchers[index]
+    def _compile(self, form: maps.Form) -> Any:
+        self._launchers[form.name] = compile_gemm(self.label, self.arch, form)
+        return self._launchers[form.name]
 
 
 def check_sizes(experts: int, n: int, k: int, rows: int) -> None:
@@ -192,6 +205,11 @@ def _require_packages() -> None:
 @functools.cache
 def _multiprocessors(device: int | None) -> int:
     return torch.cuda.get_device_properties(device or 0).multi_processor_count
+
+
+@functools.cache
+def _chip(device: int | None) -> str:
+    return torch.cuda.get_device_name(device or 0) if torch.cuda.is_available() else ""
 
 
 def _kernel_class(arch: str) -> Any:

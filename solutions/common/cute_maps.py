@@ -17,6 +17,7 @@ from typing import Any
 BLOCK = 128  # width of a scale block along K and N, and the alignment of an expert's first row
 MMA_K = 32  # K of one FP8 matrix instruction on both chips
 FP8_MAX = 448.0  # largest finite e4m3 value
+FP8_ZERO = 1e-30  # a block whose largest magnitude is below this is quantized as zeros, with scale 1
 SMEM_BYTES = 232448  # shared memory that one block may use on sm_90 and sm_100
 STAGING_ROW = BLOCK + 4  # floats; 4 more than a row so that neither the scattered writes nor the row reads share banks
 MAX_EXPERTS = 32  # one expert per lane of the warp that builds the schedule

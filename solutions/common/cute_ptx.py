@@ -76,8 +76,8 @@ def abs_max(values: list[Value]) -> Value:
 
 
 def fp8_scale(amax: Value) -> tuple[Value, Value]:
-    """Scale amax / 448 and its inverse; an all-zero block gets scale 1."""
-    zero = amax == 0.0
+    """Scale amax * (1 / 448) and its inverse; 1 for a block of zeros, as which everything below FP8_ZERO counts."""
+    zero = amax < cutlass.Float32(maps.FP8_ZERO)
     scale = select(zero, cutlass.Float32(1.0), amax * cutlass.Float32(1.0 / maps.FP8_MAX))
     return scale, cutlass.Float32(1.0) / scale
 
@@ -126,3 +126,109 @@ def tmem_fence_before_signal() -> None:
 def tmem_fence_after_signal() -> None:
     """Order later tensor-memory accesses after a signal from other threads."""
     inline_ptx("tcgen05.fence::after_thread_sync;")
+
+
+def load_relaxed(address: Value) -> Value:
+    """One int32 of global memory, past the L1 cache: what an earlier kernel wrote, though this one has not waited for
+    it."""
+    return inline_ptx(
+        "ld.relaxed.gpu.global.b32 {$w0}, [{$r0}];", write_only_types=[cutlass.Int32], read_only_args=[address]
+    )
+
+
+def load_global(address: Value, count: int, kind: Any) -> list[Value]:
+    """2 or 4 consecutive 32-bit values of `kind` at a global address aligned to their total size; kept out of the L1
+    cache."""
+    names = ", ".join(f"{{$w{i}}}" for i in range(count))
+    return list(
+        inline_ptx(
+            f"ld.global.L1::no_allocate.v{count}.b32 {{{names}}}, [{{$r0}}];",
+            write_only_types=[kind] * count,
+            read_only_args=[address],
+        )
+    )
+
+
+def copy_async(dst_smem: Value, src_gmem: Value, width: int, used: Value) -> None:
+    """Copy `width` (4 or 16) bytes to shared memory asynchronously, of which the first `used` are read and the rest
+    zeros."""
+    cache = "cg" if width == 16 else "ca"
+    inline_ptx(
+        f"cp.async.{cache}.shared.global [{{$r0}}], [{{$r1}}], {width}, {{$r2}};",
+        read_only_args=[dst_smem, src_gmem, used],
+    )
+
+
+def copies_arrive(barrier: Value) -> None:
+    """One arrival at `barrier` (shared-memory address) once all earlier `copy_async` of this thread are done."""
+    inline_ptx("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [{$r0}];", read_only_args=[barrier])
+
+
+def show_to_async_units() -> None:
+    """Order shared memory that threads (`copy_async` included) wrote before what matrix and copy units do next."""
+    inline_ptx("fence.proxy.async.shared::cta;")
+
+
+def count_up(address: Value, amount: Value) -> Value:
+    """Add to an int32 of global memory, return what it held before."""
+    return inline_ptx(
+        "atom.relaxed.gpu.global.add.u32 {$w0}, [{$r0}], {$r1};",
+        write_only_types=[cutlass.Int32],
+        read_only_args=[address, amount],
+    )
+
+
+def power_of_two(x: Value) -> Value:
+    """2 ** x, to about 2 units in the last place."""
+    return inline_ptx("ex2.approx.ftz.f32 {$w0}, {$r0};", write_only_types=[cutlass.Float32], read_only_args=[x])
+
+
+def reciprocal(x: Value) -> Value:
+    """1 / x, to 1 unit in the last place; zero where that would be subnormal."""
+    return inline_ptx("rcp.approx.ftz.f32 {$w0}, {$r0};", write_only_types=[cutlass.Float32], read_only_args=[x])
+
+
+def warp_max(value: Value) -> Value:
+    """Largest int32 of the warp's lanes."""
+    return inline_ptx(
+        "redux.sync.max.s32 {$w0}, {$r0}, 0xffffffff;", write_only_types=[cutlass.Int32], read_only_args=[value]
+    )
+
+
+def warp_or(value: Value) -> Value:
+    """All lanes' bits together."""
+    return inline_ptx(
+        "redux.sync.or.b32 {$w0}, {$r0}, 0xffffffff;", write_only_types=[cutlass.Int32], read_only_args=[value]
+    )
+
+
+def bits_of(value: Value) -> Value:
+    """A float32's bits as int32."""
+    return inline_ptx("mov.b32 {$w0}, {$r0};", write_only_types=[cutlass.Int32], read_only_args=[value])
+
+
+def float_of(bits: Value) -> Value:
+    """The float32 of an int32's bits."""
+    return inline_ptx("mov.b32 {$w0}, {$r0};", write_only_types=[cutlass.Float32], read_only_args=[bits])
+
+
+def bf16_pair(word: Value) -> list[Value]:
+    """Two bfloat16 of a 32-bit word, the low one first, as float32."""
+    return [float_of(word << 16), float_of(word & cutlass.Int32(-65536))]
+
+
+def lane_value(value: Value, lane: Value) -> Value:
+    """A 32-bit value of another lane, whose number may differ from lane to lane."""
+    kind = type(value)
+    return inline_ptx(
+        "shfl.sync.idx.b32 {$w0}, {$r0}, {$r1}, 31, 0xffffffff;", write_only_types=[kind], read_only_args=[value, lane]
+    )
+
+
+def take_ticket(address: Value) -> Value:
+    """Add one to an int32 of global memory, return what it held; what came before is seen by whoever comes after."""
+    return inline_ptx(
+        "atom.acq_rel.gpu.global.add.u32 {$w0}, [{$r0}], 1;",
+        write_only_types=[cutlass.Int32],
+        read_only_args=[address],
+    )

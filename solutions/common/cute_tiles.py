@@ -103,7 +103,12 @@ class GroupedGemmBase:
                 self.init_ring(place)
                 cute.arch.mbarrier_init_fence()
         self.roles(mma, loads, smem, place, problem, warp, thread)
-        self.sync_cluster()  # a block must not leave while its partner may still write to its memory
+        if cutlass.const_expr(self.form.cluster > 1):
+            # A block must not leave while its partner may still write to its memory: release, not relaxed, so that
+            # every
+            # signal to the partner is there before.
+            cute.arch.cluster_arrive()
+            cute.arch.cluster_wait()
 
     def problem(self, tensors: Any, k: Any) -> Bundle:
         """The kernel's tensors by name, and the numbers of column tiles and K blocks."""
@@ -197,8 +202,9 @@ class GroupedGemmBase:
         count = I32(0)
         start = I32(0)
         if lane < cute.size(problem.m_count):
-            count = problem.m_count[lane]
-            start = problem.m_indptr[lane]
+            # Past the L1 cache: with overlap this kernel has not waited for the one that wrote them.
+            count = I32(ptx.load_relaxed((problem.m_count.iterator + lane).toint()))
+            start = I32(ptx.load_relaxed((problem.m_indptr.iterator + lane).toint()))
         jobs = maps.jobs(maps.row_tiles(count, self.form.tile_m), problem.n_tiles, self.form.cluster)
         for bit in cutlass.range_constexpr(5):
             below = cute.arch.shuffle_sync_up(jobs, 1 << bit, mask_and_clamp=0)
@@ -287,6 +293,14 @@ class GroupedGemmBase:
             job += self.clusters()
         if cutlass.const_expr(form.overlap):
             cute.arch.griddepcontrol_launch_dependents()
+        if cutlass.const_expr(form.cluster > 1):
+            # The tensor core's own signals to the partner (Blackwell) no thread's release orders: each block waits for
+            # those
+            # that are still on their way to it.
+            for _ in cutlass.range(form.stages, unroll=1):
+                slot = I32(maps.stage(step, form.stages))
+                cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, form.stages))
+                step += 1
 
     def copies(self, loads: tuple[Any, ...], place: Bundle) -> Bundle:
         """TMA copies of the tokens and of the weights: atom, places in the ring and boxes, alone and in parts

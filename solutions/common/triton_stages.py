@@ -50,7 +50,7 @@ class Plan:
     m_count: torch.Tensor  # (32,) int32, true rows of each group
     m_end: torch.Tensor  # (32,) int32, first row after each group's true rows
     problems: torch.Tensor  # (2, 32, 3) int32, (rows, N, K) of both GEMMs, where asked for
-    store: dict[str, torch.Tensor]
+    store: Store
     overlap: bool  # kernels start before the end of the one before them, and wait where they need its results
     views: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ class Plan:
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Return the scratch tensor `name`; the same storage at every call, grown in powers of two of its bytes."""
-        return self.cached((name, shape, dtype), lambda: _take(self.store, name, shape, dtype, self.device))
+        return self.cached((name, shape, dtype), lambda: _take(self.store, name, shape, dtype, self.device, self))
 
 
 def row_bound(tokens: int, align: int) -> int:
@@ -72,11 +72,20 @@ def row_bound(tokens: int, align: int) -> int:
     return (pairs + min(LOCAL_EXPERTS, pairs) * (align - 1)) // align * align
 
 
-# Keyed by stream: two streams never share scratch. Nothing is freed, because a captured graph may still point at it;
-# storage grows in powers of two, so what is outgrown adds up to less than what is in use.
-_stores: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
-_plans: dict[tuple[int, int, int, int], Plan] = {}
-_outgrown: list[torch.Tensor] = []
+MAX_TOKENS = 1 << 17  # scratch of 36 GB (v3.2) to 52 GB (v3): more is better split into several calls
+
+
+class Store(dict[str, torch.Tensor]):
+    """Scratch tensors of one device and stream by name. Two streams never share scratch."""
+
+    captured = False  # a graph may still point at what is in here
+
+
+# Storage grows in powers of two. What is outgrown goes back to PyTorch's allocator, which hands it to later work of the
+# same stream only, unless a graph was captured with it.
+_stores: dict[tuple[int, int], Store] = {}
+_plans: dict[tuple[int, int, int, int, bool], Plan] = {}
+_outgrown: list[torch.Tensor] = []  # what a captured graph may point at
 
 
 def plan_call(call: MoeCall, align: int, overlap: bool = False) -> Plan:
@@ -84,20 +93,27 @@ def plan_call(call: MoeCall, align: int, overlap: bool = False) -> Plan:
 
     `overlap`: kernels start before the end of the one before them (programmatic dependent launch), and wait where they
     need its results; the call's first one does not, so that calls follow each other. A function of T for each solution.
+
+    Raises ValueError for more than MAX_TOKENS tokens.
     """
     index = call.device.index or 0
     stream = torch.cuda.current_stream(call.device).cuda_stream
-    key = (index, stream, call.tokens, align)
-    if key not in _plans:
-        _plans[key] = _make_plan(
-            call.tokens, align, call.device, stream, _stores.setdefault((index, stream), {}), overlap
-        )
-    return _plans[key]
+    key = (index, stream, call.tokens, align, overlap)
+    plan = _plans.get(key)
+    if plan is None:
+        if call.tokens > MAX_TOKENS:
+            raise ValueError(
+                f"hidden_states has {call.tokens} tokens; expected at most {MAX_TOKENS}: split the batch, its scratch "
+                "would not fit"
+            )
+        store = _stores.setdefault((index, stream), Store())
+        plan = _plans[key] = _make_plan(call.tokens, align, call.device, stream, store, overlap)
+    if torch.cuda.is_current_stream_capturing():
+        plan.store.captured = True
+    return plan
 
 
-def _make_plan(
-    tokens: int, align: int, device: torch.device, stream: int, store: dict[str, torch.Tensor], overlap: bool = False
-) -> Plan:
+def _make_plan(tokens: int, align: int, device: torch.device, stream: int, store: Store, overlap: bool = False) -> Plan:
     take = functools.partial(_take, store, device=device)
     i32 = torch.int32
     return Plan(
@@ -119,14 +135,21 @@ def _make_plan(
 
 
 def _take(
-    store: dict[str, torch.Tensor], name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    store: Store, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, keep: Plan | None = None
 ) -> torch.Tensor:
+    """The first bytes of storage `name`, grown where they do not suffice; plans other than `keep` that had the old are
+    made anew."""
     size = dtype.itemsize
     for extent in shape:
         size *= extent
     if name not in store or store[name].numel() < size:
-        if name in store:
-            _outgrown.append(store[name])
+        old = store.pop(name, None)
+        if old is not None and store.captured:
+            _outgrown.append(old)
+        elif old is not None:
+            for key in [key for key, plan in _plans.items() if plan.store is store and plan is not keep]:
+                del _plans[key]
+        del old
         store[name] = torch.zeros(triton.next_power_of_2(size), dtype=torch.uint8, device=device)
     return store[name][:size].view(dtype).view(shape)
 

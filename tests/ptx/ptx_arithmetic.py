@@ -107,6 +107,11 @@ def quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (np.abs(a) // np.abs(divisor) * np.sign(a) * np.sign(divisor)).astype(a.dtype)
 
 
+def flushed(a: np.ndarray) -> np.ndarray:
+    """What is too small for a normal float32 is zero."""
+    return np.where(np.abs(a) < np.finfo("f4").tiny, 0 * a, a)
+
+
 SIMPLE: dict[str, Callable[..., np.ndarray]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -120,6 +125,10 @@ SIMPLE: dict[str, Callable[..., np.ndarray]] = {
     "max": np.fmax,
     "abs": np.abs,
     "neg": np.negative,
+    "div.rn": lambda a, b: (wide(a) / wide(b)).astype(a.dtype),
+    "rem": lambda a, b: (a - quotient(a, b) * b).astype(a.dtype),
+    "rcp.approx.ftz": lambda a: flushed(1.0 / wide(a)).astype(a.dtype),
+    "ex2.approx.ftz": lambda a: flushed(np.exp2(wide(a))).astype(a.dtype),
     "rcp.rn": lambda a: (1.0 / wide(a)).astype(a.dtype),
     "and": lambda a, b: a & b,
     "or": lambda a, b: a | b,
@@ -230,6 +239,10 @@ def convert(opcode: str, operands: list[str]) -> Act:
 
         return round_pair
     _, target, source = opcode.split(".")
+    if "s8" in (target, source):  # an 8-bit value in a wider register, with its sign
+        whole = reader(operands[1], "u2" if operands[1].startswith("%rs") else "u4")
+        kind = "i2" if operands[0].startswith("%rs") else "i4"
+        return lambda warp, mask: write(warp, operands[0], whole(warp).astype("i1").astype(kind), mask)
     read = reader(operands[1], TYPES[source])
     return lambda warp, mask: write(warp, operands[0], read(warp).astype(TYPES[target]), mask)
 
@@ -244,13 +257,26 @@ def same_address(opcode: str, operands: list[str]) -> Act:
 
 
 def shuffle(opcode: str, operands: list[str]) -> Act:
-    value, by, mode = reader(operands[1], "u4"), int(operands[2]), opcode.split(".")[2]
+    value, by, mode = reader(operands[1], "u4"), reader(operands[2], "u4"), opcode.split(".")[2]
     lane = np.arange(32)
-    source = {"idx": np.full(32, by), "bfly": lane ^ by, "up": np.where(lane >= by, lane - by, lane)}[mode]
 
     def act(warp: Warp, mask: np.ndarray) -> None:
         require(bool(mask.all()), "a shuffle without all lanes")
+        step = by(warp).astype(np.int64)
+        source = {"idx": step % 32, "bfly": lane ^ step, "up": np.where(lane >= step, lane - step, lane)}[mode]
         write(warp, operands[0], value(warp)[source], mask)
+
+    return act
+
+
+def reduce_lanes(opcode: str, operands: list[str]) -> Act:
+    """redux.sync: the same value in every lane."""
+    function = {"max": np.maximum, "or": np.bitwise_or}[opcode.split(".")[2]]
+    read = reader(operands[1], "i4" if opcode.endswith("s32") else "u4")
+
+    def act(warp: Warp, mask: np.ndarray) -> None:
+        require(bool(mask.all()), "a reduction without all lanes")
+        write(warp, operands[0], np.full(32, function.reduce(read(warp))), mask)
 
     return act
 
@@ -286,6 +312,7 @@ ARITHMETIC: dict[str, Callable[[str, list[str]], Act]] = {
     "cvt.": convert,
     "cvta": same_address,
     "shfl": shuffle,
+    "redux": reduce_lanes,
     "vote": ballot,
     "elect": elect,
     **{f"{name}.": simple for name in sorted(SIMPLE, key=len, reverse=True)},

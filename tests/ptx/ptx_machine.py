@@ -6,7 +6,10 @@ random order.
 starts and delivers when it likes, a matrix instruction reads its operands at its start and again at its end, and
 `Fault` is raised for a deadlock, a barrier miscounted, a product whose operands changed under it, an address outside of
 what was allocated, a tensor-memory access that no fence orders, or a block that leaves while something is still on its
-way to it. Not modelled: the memory order of ordinary loads and stores, bank conflicts, time.
+way to it. It also delivers signals to another block late, and raises `Fault` where a matrix or copy unit reads what
+threads wrote to
+shared memory without a proxy fence in between. Not modelled: the memory order of ordinary loads and stores, bank
+conflicts, time.
 """
 
 from __future__ import annotations
@@ -96,6 +99,8 @@ class Block:
     waiting: dict[int, set[Any]] = field(default_factory=dict)  # named barrier -> warps there
     in_flight: int = 0  # copies on their way here
     done_warps: int = 0
+    stamps: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # by byte: when threads wrote it
+    writers: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int32))  # by byte: number of the warp
     waited: bool = False  # one of its warps has waited for the end of the kernel before
 
     def at(self, address: int, size: int) -> slice:
@@ -154,6 +159,8 @@ class Warp:
         self.waited = False  # for the end of the kernel before this one in the stream
         self.yields = False
         self.at_cluster = 0
+        self.fenced = 0  # what threads had written to shared memory by this warp's last proxy fence
+        self.copies: list[Callable[[], None]] = []  # cp.async under way
         self.sums = np.zeros(0)  # Hopper: of the products under way
         self.loaded: list[tuple[list[str], np.ndarray]] = []  # Blackwell: what no wait has delivered yet
 
@@ -175,6 +182,19 @@ class Warp:
                 return
         self.groups.append((place, lanes))
         self.groups.sort(key=lambda group: group[0])
+
+    def wrote(self, where: slice) -> None:
+        """The warp's threads have written these bytes of shared memory: async units see them after a proxy fence
+        only."""
+        self.machine.writes += 1
+        self.block.stamps[where], self.block.writers[where] = self.machine.writes, self.index
+
+    def check_fence(self, places: Any) -> None:
+        """Before an async unit reads these bytes on this warp's behalf: their writer or this warp has fenced since."""
+        stamps = self.block.stamps[places]
+        fences = np.array([warp.fenced for warp in self.machine.warps if warp.block is self.block])
+        seen = (stamps <= self.fenced) | (stamps <= fences[self.block.writers[places]])
+        require(bool(seen.all()), "an async unit reads what threads wrote, and no proxy fence stands between")
 
     def signal(self) -> None:
         """Before other threads are told something: they may go on before this warp does."""
@@ -231,7 +251,7 @@ class Program:
     threads: int
 
 
-_WAIT = re.compile(
+WAIT = re.compile(
     r"\{\s*\.reg \.pred\s+P1;\s*LAB_WAIT:\s*mbarrier\.try_wait\.parity\.shared\.b64 P1, (\[.*?\]), (%r\d+), \d+;"
     r".*?DONE:\s*\}",
     re.DOTALL,
@@ -240,7 +260,7 @@ _WAIT = re.compile(
 
 def parse(ptx: str) -> Program:
     """Read the one kernel of a PTX module; the endless loop around a barrier's try_wait becomes one instruction."""
-    text = _WAIT.sub(r"mbarrier.wait \1, \2;", re.sub(r"//[^\n]*", "", ptx))
+    text = WAIT.sub(r"mbarrier.wait \1, \2;", re.sub(r"//[^\n]*", "", ptx))
     head, body = text.split(".reqntid", 1)
     lines: list[tuple[str, str, list[str]]] = []
     labels: dict[str, int] = {}
@@ -270,6 +290,21 @@ def split_operands(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
+@dataclass(eq=False)
+class Arrival:
+    """A signal on its way to another block."""
+
+    warp: Warp
+    block: Block
+    barrier: Barrier
+    count: int
+
+    def __call__(self) -> None:
+        left = self.block.done_warps == self.warp.machine.program.threads // 32
+        require(not left, "a signal to a block that has left")
+        self.barrier.arrive(self.count)
+
+
 class Machine:
     """One cluster's run of one program."""
 
@@ -280,6 +315,7 @@ class Machine:
         self.random = random.Random(seed)
         self.copies: list[Callable[[], None]] = []  # in flight, in no order
         self.cluster = cluster
+        self.writes = 0  # of threads to shared memory
         self.blocks: list[Block] = []
 
     def launch(self, first_block: int, blocks: int, shared_bytes: int) -> None:
@@ -288,6 +324,9 @@ class Machine:
             Block(rank, first_block + rank, np.full(shared_bytes, POISON, dtype=np.uint8))
             for rank in range(self.cluster)
         ]
+        for block in self.blocks:
+            block.stamps = np.zeros(shared_bytes, dtype=np.int64)
+            block.writers = np.zeros(shared_bytes, dtype=np.int32)
         warps = [Warp(self, block, w) for block in self.blocks for w in range(self.program.threads // 32)]
         self.warps = list(warps)
         while warps or self.copies or any(block.products for block in self.blocks):
@@ -303,6 +342,9 @@ class Machine:
         queues = [block.products for block in self.blocks if block.products]
         require(bool(ready or self.copies or queues), f"deadlock with {len(warps)} warps waiting")
         choice = self.random.randrange(len(ready) + len(self.copies) + len(queues))
+        event = self.copies[choice - len(ready)] if 0 <= choice - len(ready) < len(self.copies) else None
+        if ready and isinstance(event, Arrival) and self.random.random() < 0.95:  # signals to another block are slow
+            choice = self.random.randrange(len(ready))
         if choice < len(ready):
             warp = ready[choice]
             warp.blocked = None
@@ -327,6 +369,12 @@ class Machine:
         rank, offset = address >> CLUSTER_SHIFT, address & ((1 << CLUSTER_SHIFT) - 1)
         return (self.blocks[rank - 1] if rank else block), offset
 
+    def late_arrival(self, warp: Warp, block: Block, address: int, count: int) -> None:
+        """Signal another block of the cluster; it gets there when it likes, at the latest at the sender's next
+        release."""
+        finish = Arrival(warp, block, block.barrier(address), count)
+        self.copies.append(finish)
+
     def copy(self, block: Block, address: int, barrier: int, size: int, deliver: Callable[[slice], None]) -> None:
         """Start an asynchronous copy of `size` bytes to a block's shared memory."""
         where = block.at(address, size)
@@ -336,6 +384,7 @@ class Machine:
 
         def finish() -> None:
             require(block.done_warps < self.program.threads // 32, "a copy arrives at a block that has left")
+            block.stamps[where] = 0
             deliver(where)
             block.in_flight -= 1
             bar.complete(size)

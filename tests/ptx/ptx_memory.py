@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from ptx.ptx_arithmetic import TYPES, Act, address, names, one, reader, width, write
-from ptx.ptx_machine import CLUSTER_SHIFT, SHARED_BASE, Barrier, Block, Warp, require
+from ptx.ptx_machine import CLUSTER_SHIFT, SHARED_BASE, Arrival, Barrier, Block, Warp, require
 
 HINTS = (
-    *("setmaxnreg", "prefetch", "fence.mbarrier_init", "bar.warp", "tcgen05.relinquish"),
+    *("setmaxnreg", "prefetch", "fence.mbarrier_init", "bar.warp", "tcgen05.relinquish", "fence.acq_rel"),
     "griddepcontrol.launch_dependents",
 )
 TOUCHED = "global memory is touched while the kernel before may still use it"
@@ -60,6 +60,8 @@ def move_shared(opcode: str, operands: list[str]) -> Act:
     def store(warp: Warp, mask: np.ndarray) -> None:
         places = shared_view(warp.block, where(warp)[mask], count)
         warp.block.shared.view("u4")[places] = np.stack([read(warp)[mask] for read in reads], 1)
+        for word in np.unique(places):
+            warp.wrote(slice(4 * int(word), 4 * int(word) + 4))
 
     return load if is_load else store
 
@@ -84,6 +86,33 @@ def move_global(opcode: str, operands: list[str]) -> Act:
         if is_load:
             for i, name in enumerate(registers):
                 write(warp, name, values[:, i].copy(), mask)
+
+    return act
+
+
+def count_up(opcode: str, operands: list[str]) -> Act:
+    """atom.add: lane by lane, in an order that nobody may count on."""
+    where, amount = address(operands[1], "u8"), reader(operands[2], "u4")
+
+    def act(warp: Warp, mask: np.ndarray) -> None:
+        found = np.zeros(32, dtype="u4")
+        lanes = list(np.flatnonzero(mask))
+        warp.machine.random.shuffle(lanes)
+        for lane in lanes:
+            place = int(where(warp)[lane])
+            require(warp.block.waited or not warp.machine.memory.is_late(place), TOUCHED)
+            array, offset = warp.machine.memory.window(place, 4)
+            data = array[offset : offset + 4].view("u4")
+            found[lane] = data[0]
+            data[0] += amount(warp)[lane]
+        write(warp, operands[0], found, mask)
+
+    return act
+
+
+def proxy_fence(opcode: str, operands: list[str]) -> Act:
+    def act(warp: Warp, mask: np.ndarray) -> None:
+        warp.fenced = warp.machine.writes
 
     return act
 
@@ -113,6 +142,10 @@ def cluster_barrier(opcode: str, operands: list[str]) -> Act:
     def arrive(warp: Warp, mask: np.ndarray) -> None:
         require(bool(mask.all()), "a cluster barrier without all lanes")
         warp.signal()
+        if "relaxed" not in opcode:  # with release, what the warp has signalled is there before
+            for arrival in [e for e in warp.machine.copies if isinstance(e, Arrival) and e.warp is warp]:
+                warp.machine.copies.remove(arrival)
+                arrival()
         warp.at_cluster += 1
 
     def wait(warp: Warp, mask: np.ndarray) -> None:
@@ -156,6 +189,9 @@ def arrive_barrier(opcode: str, operands: list[str]) -> Act:
             block, place = warp.machine.target(warp.block, int(where(warp)[lane]))
             require(block.done_warps < warp.machine.program.threads // 32, "a signal to a block that has left")
             value = int(amount(warp)[lane])
+            if block is not warp.block:
+                warp.machine.late_arrival(warp, block, place, value)
+                continue
             block.barrier(place).arrive(**({"announce": value} if "expect_tx" in opcode else {"count": value}))
 
     return act
@@ -181,6 +217,7 @@ def hint(opcode: str, operands: list[str]) -> Act:
 def leave(opcode: str, operands: list[str]) -> Act:
     def act(warp: Warp, mask: np.ndarray) -> None:
         require(all(not group for group in warp.products), "a warp leaves with products under way")
+        require(not warp.copies, "a warp leaves with copies under way")
         warp.groups.pop(0)
 
     return act
@@ -200,7 +237,9 @@ MEMORY: dict[str, Callable[[str, list[str]], Act]] = {
     **dict.fromkeys(HINTS, hint),
     "ld.param": load_parameter,
     **dict.fromkeys(("ld.shared", "st.shared"), move_shared),
-    **dict.fromkeys(("ld.global", "st.global"), move_global),
+    **dict.fromkeys(("ld.global", "st.global", "ld.relaxed.gpu.global"), move_global),
+    **dict.fromkeys(("atom.relaxed.gpu.global.add", "atom.acq_rel.gpu.global.add"), count_up),
+    "fence.proxy.async": proxy_fence,
     "bar.sync": block_barrier,
     "barrier.cluster": cluster_barrier,
     "mbarrier.wait": wait_barrier,

@@ -15,6 +15,7 @@ from ptx.ptx_arithmetic import ARITHMETIC, Act, address, names, one, reader, wri
 from ptx.ptx_machine import (
     CLUSTER_SHIFT,
     E4M3,
+    POISON,
     SHARED_BASE,
     Block,
     Machine,
@@ -58,6 +59,63 @@ def bulk_copy(opcode: str, operands: list[str]) -> Act:
     return act
 
 
+def copy_async(opcode: str, operands: list[str]) -> Act:
+    """cp.async: a copy of 4 or 16 bytes by each lane, of which the source gives the first ones and zeros the rest.
+
+    The lanes' copies finish together at some time. They count as writes of the threads: no unit sees them unfenced.
+    """
+    target, source, size = address(operands[0], "u4"), address(operands[1], "u8"), int(operands[2])
+    used = reader(operands[3], "u4")
+
+    def act(warp: Warp, mask: np.ndarray) -> None:
+        machine, block, moves = warp.machine, warp.block, []
+        for lane in np.flatnonzero(mask):
+            where, count, start = (
+                block.at(int(target(warp)[lane]), size),
+                int(used(warp)[lane]),
+                int(source(warp)[lane]),
+            )
+            require(count <= size, f"cp.async of {size} bytes uses {count}")
+            require(start % size == 0, "a source of cp.async that is not aligned")
+            require(count == 0 or warp.waited or not machine.memory.is_late(start), TOUCHED)
+            data = np.zeros(size, dtype=np.uint8)
+            if count:
+                array, offset = machine.memory.window(start, count)
+                data[:count] = array[offset : offset + count]
+            block.shared[where] = POISON
+            moves.append((where, data))
+
+        def finish() -> None:
+            for where, data in moves:
+                block.shared[where] = data
+                warp.wrote(where)
+            warp.copies.remove(finish)
+
+        warp.copies.append(finish)
+        machine.copies.append(finish)
+
+    return act
+
+
+def copies_arrive(opcode: str, operands: list[str]) -> Act:
+    """cp.async.mbarrier.arrive.noinc: each lane arrives once all its copies so far are done."""
+    where = address(operands[0], "u4")
+
+    def act(warp: Warp, mask: np.ndarray) -> None:
+        machine, barrier = warp.machine, warp.block.barrier(one(where(warp), mask))
+        before, count = list(warp.copies), int(mask.sum())
+
+        def finish() -> None:
+            for copy in [copy for copy in before if copy in warp.copies]:
+                machine.copies.remove(copy)
+                copy()
+            barrier.arrive(count)
+
+        machine.copies.append(finish)
+
+    return act
+
+
 def tensor_copy(opcode: str, operands: list[str]) -> Act:
     target, barrier = address(operands[0], "u4"), address(operands[2], "u4")
     map_name, _, coordinates = operands[1].strip("[]").partition(",")
@@ -90,8 +148,9 @@ def deliver_box(block: Block, to: int, box: np.ndarray) -> Callable[[slice], Non
 # --- matrix instructions ----------------------------------------------------------------------------------------------
 
 
-def operand(block: Block, descriptor: int, rows: int, chip: str) -> np.ndarray:
-    """Bytes (rows, 32) of a K-major operand that a shared-memory descriptor points at, swizzled by 128 bytes."""
+def places_of(block: Block, descriptor: int, rows: int, chip: str) -> np.ndarray:
+    """Places in the block's memory of the bytes (rows, 32) of a K-major operand that a shared-memory descriptor points
+    at, swizzled by 128 bytes."""
     start, stride = (descriptor & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4
     swizzle = descriptor >> 62 & 3 if chip == "hopper" else descriptor >> 61 & 7
     require(swizzle == (1 if chip == "hopper" else 2), f"descriptor {descriptor:#x} does not say 128-byte swizzle")
@@ -100,14 +159,22 @@ def operand(block: Block, descriptor: int, rows: int, chip: str) -> np.ndarray:
     r, k = np.arange(rows)[:, None], np.arange(MMA_K)[None, :]
     places = swizzled(start + r // 8 * stride + r % 8 * ROW + k) - SHARED_BASE
     require(places.min() >= 0 and places.max() < len(block.shared), f"descriptor {descriptor:#x} leaves shared memory")
-    return block.shared[places]
+    return places
+
+
+def operand(block: Block, descriptor: int, rows: int, chip: str) -> np.ndarray:
+    """Bytes (rows, 32) of an operand."""
+    return block.shared[places_of(block, descriptor, rows, chip)]
 
 
 class Product:
     """One matrix instruction: X (m, 32) times the transpose of Y (n, 32). Its operands must not change until it is
     done."""
 
-    def __init__(self, block: Block, x: int, y: int, m: int, n: int, chip: str) -> None:
+    def __init__(self, warp: Warp, x: int, y: int, m: int, n: int, chip: str) -> None:
+        block = warp.block
+        for descriptor, rows in ((x, m), (y, n)):
+            warp.check_fence(places_of(block, descriptor, rows, chip))
         self.fetch = lambda: (operand(block, x, m, chip), operand(block, y, n, chip))
         self.x, self.y = self.fetch()
 
@@ -128,7 +195,7 @@ def hopper_product(opcode: str, operands: list[str]) -> Act:
     def act(warp: Warp, mask: np.ndarray) -> None:
         require(bool(mask.all()) and warp.may_multiply, "wgmma without wgmma.fence")
         mine = slice(16 * (warp.index % 4), 16 * (warp.index % 4) + 16)
-        product = Product(warp.block, one(x(warp), mask), one(y(warp), mask), 64, n, "hopper")
+        product = Product(warp, one(x(warp), mask), one(y(warp), mask), 64, n, "hopper")
         add = bool(one(adds(warp), mask))
         under_way = any(warp.products)  # the group's first product takes its start from the registers
         if not under_way:
@@ -178,7 +245,7 @@ def blackwell_product(opcode: str, operands: list[str]) -> Act:
         require(bits == 1 << 4 | n // 8 << 17 | m // 16 << 24 and m == 128, f"instruction descriptor {bits:#x}")
         require(not any(one(word(warp), mask) for word in off), "lanes of a product are switched off")
         columns = tmem_columns(block, first, n)
-        product = Product(block, one(x(warp), mask), one(y(warp), mask), m, n, "blackwell")
+        product = Product(warp, one(x(warp), mask), one(y(warp), mask), m, n, "blackwell")
         add = bool(one(adds(warp), mask))
         if not add:
             block.tmem[:, columns] = np.nan
@@ -211,6 +278,8 @@ def blackwell_commit(opcode: str, operands: list[str]) -> Act:
         def finish() -> None:
             for block in machine.blocks:
                 if ranks >> block.rank & 1:
+                    left = block.done_warps == machine.program.threads // 32
+                    require(not left, "a signal to a block that has left")
                     block.barrier(place).arrive()
 
         warp.block.products.append(finish)
@@ -287,6 +356,9 @@ def tmem_free(opcode: str, operands: list[str]) -> Act:
 
 INSTRUCTIONS: dict[str, Callable[[str, list[str]], Act]] = {
     "cp.async.bulk.shared::cluster.global": bulk_copy,
+    "cp.async.cg": copy_async,
+    "cp.async.ca": copy_async,
+    "cp.async.mbarrier.arrive.noinc": copies_arrive,
     "cp.async.bulk.tensor": tensor_copy,
     "wgmma.mma_async": hopper_product,
     "wgmma.": hopper_order,

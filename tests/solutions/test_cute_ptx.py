@@ -20,7 +20,7 @@ maps = module("cute_maps")
 gemm = module("cute_gemm")
 
 pytest.importorskip("cutlass", reason="needs nvidia-cutlass-dsl: make setup")
-from ptx.ptx_machine import E4M3, Fault, Memory, TensorMap, parse  # noqa: E402
+from ptx.ptx_machine import E4M3, WAIT, Fault, Memory, TensorMap, parse  # noqa: E402
 from ptx.ptx_units import run_cluster  # noqa: E402
 
 ARCHES = ("sm_90a", "sm_100a")
@@ -221,3 +221,40 @@ def test_the_machine_objects_to_a_broken_kernel(name):
     problem.run(ptx, blocks=2)
     with pytest.raises(AssertionError, match="are off"):
         problem.check()
+
+
+def without_ends(ptx, loader_wait, release):
+    """The kernel without the loader's last wait for its slots, or with a relaxed arrival at its last barrier."""
+    waits = [found.span() for found in WAIT.finditer(ptx)]
+    if not loader_wait:
+        start, end = waits[LOADERS_LAST_WAIT]
+        ptx = ptx[:start] + ptx[end:]
+    if not release:
+        ptx, changes = re.subn(r"barrier\.cluster\.arrive;", "barrier.cluster.arrive.relaxed;", ptx)
+        assert changes == 1
+    return ptx
+
+
+LOADERS_LAST_WAIT = 1  # of the waits in the order of the code: the loader's for a slot, this one, the consumers'
+
+
+@pytest.mark.slow
+def test_a_block_that_leaves_waits_for_its_partners_last_signals():
+    """Either end is enough on Hopper; without both, late signals meet a block that has left, in some orders."""
+    ptx = compiled("sm_90a", PLAIN)
+    for loader_wait, release in ((True, False), (False, True)):
+        for seed in range(4):
+            problem = Problem(PLAIN, k=128)
+            problem.run(without_ends(ptx, loader_wait, release), blocks=2, seed=seed)
+    with pytest.raises(Fault, match="has left"):
+        for seed in range(12):
+            Problem(PLAIN, k=128).run(without_ends(ptx, False, False), blocks=2, seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHES)
+def test_row_counts_are_read_past_the_l1_cache(arch):
+    """With overlap a GEMM reads them before it has waited for whoever wrote them; it loads nothing else by threads."""
+    ptx = compiled(arch, SWAPPED)
+    assert len(re.findall(r"ld\.relaxed\.gpu\.global", ptx)) == 2
+    assert not re.findall(r"ld\.global", ptx)

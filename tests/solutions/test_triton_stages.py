@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +69,7 @@ def test_the_row_bound_holds_for_any_routing_and_is_reached_by_the_worst(tokens,
 
 def test_scratch_is_reused_grown_in_powers_of_two_and_zero_when_made():
     stages = module_of("deepgemm_moe", "common.triton_stages")
-    plan = stages._make_plan(4, 1, torch.device("cpu"), 0, {})
+    plan = stages._make_plan(4, 1, torch.device("cpu"), 0, stages.Store())
     small = plan.buffer("x", (3, 5), torch.bfloat16)
     assert not small.any()
     assert plan.store["x"].numel() == 32
@@ -77,7 +78,47 @@ def test_scratch_is_reused_grown_in_powers_of_two_and_zero_when_made():
     grown = plan.buffer("x", (9, 2), torch.bfloat16)
     assert plan.store["x"].numel() == 64
     assert grown.data_ptr() != small.data_ptr()
-    assert any(kept.data_ptr() == small.data_ptr() for kept in stages._outgrown), "a captured graph may still use it"
+    assert not stages._outgrown, "no graph was captured with it, so its memory is free again"
+    plan.store.captured = True
+    plan.buffer("x", (99, 2), torch.bfloat16)
+    assert [kept.data_ptr() for kept in stages._outgrown] == [grown.data_ptr()], "a captured graph may still use it"
+    stages._outgrown.clear()
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """`plan_call` without a GPU: a function of the number of tokens and of `overlap`."""
+    stages = module_of("deepgemm_moe", "common.triton_stages")
+    for name in ("_plans", "_stores"):
+        monkeypatch.setattr(stages, name, {})
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    cpu = torch.device("cpu")
+    return lambda tokens, overlap=False: stages.plan_call(SimpleNamespace(tokens=tokens, device=cpu), 128, overlap)
+
+
+def test_plans_that_overlap_and_plans_that_do_not_are_two(planned):
+    first, second = planned(8, True), planned(8, False)
+    assert (first.overlap, second.overlap) == (True, False)
+    assert planned(8, True) is first
+    assert planned(8, False) is second
+
+
+def test_outgrown_scratch_is_held_by_nobody(planned):
+    stages = module_of("deepgemm_moe", "common.triton_stages")
+    small = planned(8)
+    old = small.buffer("x", (8, 16), torch.bfloat16).data_ptr()
+    planned(64).buffer("x", (64, 16), torch.bfloat16)
+    held = [view for plan in stages._plans.values() for view in plan.views.values()]
+    assert held
+    assert old not in [tensor.data_ptr() for tensor in (*held, *stages._outgrown)]
+    assert planned(8) is not small, "made anew, over the larger storage"
+
+
+def test_more_tokens_than_scratch_was_laid_out_for_are_refused(planned):
+    stages = module_of("deepgemm_moe", "common.triton_stages")
+    with pytest.raises(ValueError, match=r"hidden_states has 131073 tokens; expected at most 131072"):
+        planned(stages.MAX_TOKENS + 1)
 
 
 @cache

@@ -10,7 +10,6 @@ the quantized values, 1 in 20 may differ by more than one step. Their bits are t
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -107,7 +106,7 @@ class Stages:
     def check_permute_of_three_blocks(self) -> None:
         """A row that is no power of two long, as the full definition's 56 blocks: nothing lands beyond it."""
         data, scale = self.call.hidden_states[:, :384].contiguous(), self.call.hidden_states_scale[:3].contiguous()
-        call = replace(self.call, hidden_states=data, hidden_states_scale=scale)
+        call = self.call._replace(hidden_states=data, hidden_states_scale=scale)
         a = torch.full((self.plan.rows + 1, 384), 0x55, dtype=torch.uint8)
         a_scale = torch.full((4, self.plan.rows), -7.0)
         self.triton.permute(call, self.plan, a, a_scale)
@@ -165,7 +164,7 @@ class Stages:
 def check_ties(stages: Stages) -> None:
     """All experts and groups tie: the lowest groups, and in them the lowest experts."""
     alike = {name: torch.zeros_like(getattr(stages.call, name)) for name in ("routing_logits", "routing_bias")}
-    stages.triton.route(replace(stages.call, **alike, expert_offset=0), stages.plan)
+    stages.triton.route(stages.call._replace(**alike, expert_offset=0), stages.plan)
     same("rows where all tie", stages.plan.m_count, torch.tensor([stages.plan.tokens] * 8 + [0] * 24))
 
 

@@ -20,6 +20,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 NAMES = (
     "cutedsl_moe_fp8_v3",
     "cutedsl_moe_fp8_v3_2",
+    "cutedsl_moe_fp8_v4",
     "deepgemm_moe",
     "flashinfer_moe",
     "humming_moe",
@@ -167,6 +168,7 @@ def record_launches(monkeypatch: Any, stages: ModuleType, launched: Any) -> None
     constants)`."""
     stream = SimpleNamespace(cuda_stream=0)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(stages, "_processors", lambda index: 132)
     monkeypatch.setattr(stages, "_plans", {})
     monkeypatch.setattr(stages, "_stores", {})

@@ -98,7 +98,7 @@ def _value_column(view: RunView, person: Person, *, ranked: bool) -> Column:
 
 
 def published_matrix(view: RunView) -> Table:
-    """The same values in the published table's exact form: "31.24x", the leader in bold, contestants only."""
+    """The same values in the published table's exact form: "31.24x", the leader in bold, its contestants only."""
 
     def value(person: Person) -> Column:
         def tone(row: Row) -> str:
@@ -110,7 +110,7 @@ def published_matrix(view: RunView) -> Table:
         number("number", "#", head=True),
         number("seq_len", "seq_len", tone=lambda row: "strong" if row["seq_len"] >= LARGE_SEQ_LEN else ""),
         number("expert_offset", "expert_offset"),
-        *map(value, view.contestants),
+        *map(value, view.published_contestants),
         Column(
             "winner",
             "Winner",
@@ -120,14 +120,24 @@ def published_matrix(view: RunView) -> Table:
         ),
     ]
     found = view.wide({"speedup": ""})
-    leaders = [view.winners.get(w.id) for w in view.a.workloads]
-    found["winner"] = [[one.leader, *one.level] if one and one.leader else [] for one in leaders]
+    found["winner"] = [_published_leaders(view, workload.id) for workload in view.a.workloads]
     return Table("published_form", found.assign(number=range(1, len(found) + 1)), columns)
+
+
+def _published_leaders(view: RunView, workload: str) -> list[str]:
+    """Who leads a workload among the published table's contestants; whoever prints the same value leads as well."""
+    people, winner = view.published_contestants, view.winners.get(workload)
+    if len(people) == len(view.contestants):
+        return [winner.leader, *winner.level] if winner and winner.leader else []
+    cells = {person.name: view.cells.get((person.name, workload)) for person in people}
+    found = {name: one.speedup.value for name, one in cells.items() if one and one.speedup}
+    return [name for name, value in found.items() if f.published(value) == f.published(max(found.values()))]
 
 
 def published_summary(view: RunView) -> Table:
     """Average, median, least, greatest, both deviations and leads, one row each, as the published summary has them."""
-    people = [person for person in view.contestants if person.name in view.summaries]
+    people = [person for person in view.published_contestants if person.name in view.summaries]
+    led = [name for workload in view.a.workloads for name in _published_leaders(view, workload.id)]
     total = len(view.a.workloads)
 
     def written(metric: str, value: float | None) -> str:
@@ -142,6 +152,8 @@ def published_summary(view: RunView) -> Table:
         {"metric": metric} | {person.name: getattr(view.summaries[person.name], metric) for person in people}
         for metric in words.METRICS
     ]
+    if len(people) < len(view.contestants):
+        rows[list(words.METRICS).index("leads")] |= {person.name: led.count(person.name) for person in people}
     columns = [shared.worded("metric", "Metric", words.METRICS, head=True), *map(figures, people)]
     return Table("published_summary", frame(rows), columns)
 

@@ -61,6 +61,13 @@ class RunView:
         return [person for person in self.people if person.role == "contestant"]
 
     @cached_property
+    def published_contestants(self) -> list[Person]:
+        """Contestants that the published table has, which its form stays with; all, if the run stands beside none."""
+        beside = [comparison for comparison in self.a.comparisons if comparison.rule == "published"]
+        names = {cell.solution for comparison in beside for cell in comparison.cells}
+        return [person for person in self.contestants if not names or person.name in names]
+
+    @cached_property
     def cells(self) -> dict[tuple[str, str], AnalysedCell]:
         return {(cell.solution, cell.workload): cell for cell in self.a.cells}
 

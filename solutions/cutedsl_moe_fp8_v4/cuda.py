@@ -1,0 +1,92 @@
+"""GPU backends of v4: one call into compiled host code, which launches routing, GEMM1, GEMM2 and combine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from . import geometry as geo
+from . import scratch
+from .common.checks import MoeCall, require
+
+CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were written for
+
+
+def run_cuda(call: MoeCall, backend: str) -> None:
+    """Enqueue one call; backend is sm_90a or sm_100a. Writes call.output (T, H) bf16.
+
+    Raises ValueError for sizes that the kernels were not built for, MissingPackage without nvidia-cutlass-dsl or
+    apache-tvm-ffi, and RuntimeError where `scratch.take` does, all before any launch.
+    """
+    x, w2 = call.hidden_states, call.gemm2_weights
+    tokens, hidden = x.shape
+    rows, size = _sizes(tokens, hidden, w2.shape[2])
+    launch = _function(backend)
+    index = x.device.index or 0
+    buffer = scratch.take(index, _stream(index), size)
+    launch(
+        call.routing_logits,
+        call.routing_bias,
+        x,
+        call.hidden_states_scale,
+        call.gemm1_weights,
+        call.gemm1_weights_scale,
+        w2,
+        call.gemm2_weights_scale,
+        call.output,
+        buffer,
+        rows,
+        call.expert_offset,
+        call.factor,
+        _blocks(index),
+    )
+
+
+# The public function makes an object of the stream, which takes as long as a launch.
+_stream: Callable[[int], int] = getattr(
+    torch._C, "_cuda_getCurrentRawStream", lambda index: torch.cuda.current_stream(index).cuda_stream
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sizes(tokens: int, hidden: int, inner: int) -> tuple[int, int]:
+    """Rows of the grouped matrices and bytes of scratch. Raises ValueError for sizes that the kernels were not built
+    for."""
+    if tokens > geo.MAX_TOKENS or hidden % 512 or inner % 256:
+        raise ValueError(
+            f"hidden_states has shape ({tokens}, {hidden}) and gemm2_weights {inner} columns; expected at most "
+            f"{geo.MAX_TOKENS} tokens, multiples of 512 and of 256 columns: split the batch, or use another solution"
+        )
+    rows = geo.row_bound(tokens)
+    return rows, geo.places(tokens, rows, hidden, inner).size
+
+
+@functools.cache
+def _function(backend: str) -> Any:
+    """The compiled host function; compiles at its first use (about 8 s)."""
+    _require_packages()
+    from .layer import compile_layer_function
+
+    return compile_layer_function(backend)
+
+
+@functools.cache
+def _blocks(device: int) -> int:
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return processors // geo.CLUSTER * geo.CLUSTER
+
+
+def _require_packages() -> None:
+    require("cutlass", "nvidia-cutlass-dsl", CUTLASS)
+    require("tvm_ffi", "apache-tvm-ffi")
+
+
+def compile_kernels(arch: str) -> Iterator[dict[str, Any]]:
+    """Compile every kernel for sm_90a or sm_100a without a GPU; see solutions/README.md."""
+    _require_packages()
+    from .layer import compile_each
+
+    yield from compile_each(arch)

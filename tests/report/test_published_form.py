@@ -1,0 +1,47 @@
+"""The published form stays with the contestants that the published table has, whoever else ran."""
+
+from __future__ import annotations
+
+import pytest
+from bakeoff.report import performance
+from bakeoff.report.view import RunView
+from support import constructed
+
+
+@pytest.fixture(scope="module")
+def view():
+    """Five contestants, the last of them the fastest everywhere, beside a published table of the first four."""
+    run = constructed.gpu_run(5)
+    fast = run.participants[4]
+    assert fast.role == "contestant"
+    cells = [
+        cell
+        if cell.solution != fast.name
+        else cell.model_copy(update={"speedup": cell.speedup.model_copy(update={"value": 99.0})})
+        for cell in run.cells
+    ]
+    beside = constructed.comparison(run.participants[:4], run.workloads)
+    winners = [winner.model_copy(update={"leader": fast.name, "level": []}) for winner in run.winners]
+    return RunView(run.model_copy(update={"cells": cells, "comparisons": [beside], "winners": winners}))
+
+
+def test_a_fifth_contestant_has_no_column_and_does_not_win(view):
+    table = performance.published_matrix(view)
+    names = [person.name for person in view.contestants]
+    assert [column.key for column in table.columns[3:-1]] == names[:4]
+    for _, row in table.frame.iterrows():
+        assert max(names[:4], key=lambda name: row[name]) in row["winner"]
+        assert names[4] not in row["winner"]
+
+
+def test_leads_are_counted_among_the_published_contestants(view):
+    table = performance.published_summary(view)
+    leads = table.frame[table.frame["metric"] == "leads"].iloc[0]
+    names = [person.name for person in view.contestants[:4]]
+    assert [column.key for column in table.columns] == ["metric", *names]
+    assert sum(leads[name] for name in names) >= len(view.a.workloads)
+
+
+def test_a_run_beside_no_published_table_shows_all(view):
+    alone = RunView(view.a.model_copy(update={"comparisons": []}))
+    assert alone.published_contestants == alone.contestants
