@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from bakeoff.report.correctness import remarks
 from bakeoff.report.view import RunView
 from bakeoff.schema.base import Estimate, Part
-from bakeoff.tables import formats, text
+from bakeoff.tables import formats, shared, text
 from bakeoff.tables.table import Column, Row, Table, flat, frame, number
 from support import constructed
 
@@ -128,4 +129,18 @@ def test_remarks_that_differ_in_a_measured_value_are_one_row_with_its_range() ->
         ["8 calls took 1.50 to 2.00 times as long as 4", "6"],
         ["made by version 1.2.3 of it", "1"],
         ["made by version 1.2.4 of it", "1"],
+    ]
+
+
+def test_page_csv_and_terminal_of_a_shared_table_say_the_same() -> None:
+    section = constructed.profiled_run().profiles
+    assert section is not None
+    stages = Table("stages", frame(shared.stage_rows(section.cells)), shared.stages())
+    keys = [column.key for column in stages.shown]
+    page = [[shown.text.replace(formats.SPACE, " ") for _, shown in row] for row in stages.rows()]
+    terminal = [re.split(r"  +", line.strip()) for line in text.lines(stages, keys)[-len(stages) :]]
+    assert page == terminal and len(page) > 10
+    exact = list(csv.DictReader(io.StringIO(stages.csv().decode())))
+    assert [formats.duration(float(row["us"])).replace(formats.SPACE, " ") for row in exact] == [
+        row[keys.index("us")] for row in page
     ]
