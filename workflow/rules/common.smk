@@ -1,5 +1,6 @@
 # Shared by all rules: the resolved settings, the folders, and the command line that the rules call.
 import os
+from contextlib import suppress
 from shlex import quote
 
 from bakeoff import config as configuration
@@ -132,12 +133,12 @@ SHOWN = sorted(
 
 def neighbours():
     """Analyses of other runs made here, which keep their place on the landing page, and when each was made."""
-    found = Path("results/runs").glob("*/analysis.json")
-    return sorted(
-        (str(path), path.stat().st_mtime_ns)
-        for path in found
-        if path.parent != Path(RUN)
-    )
+    made = {}
+    for path in Path("results/runs").glob("*/analysis.json"):
+        with suppress(OSError):  # a run that goes just now
+            made[str(path)] = path.stat().st_mtime_ns
+    made.pop(f"{RUN}/analysis.json", None)
+    return sorted(made.items())
 
 
 def solution_files(wildcards):

@@ -45,12 +45,13 @@ rule report:
         "{params.bakeoff} report {input.analysis:q} -o {params.out:q} 2> {log:q}"
 
 
+# What all runs show is never removed, only replaced, since another run may be reading it.
 rule analyse_committed:
     input:
         committed_run,
         harness_files("schema", "runs", "stats", "profile"),
     output:
-        "results/rendered/{id}/analysis.json",
+        update("results/rendered/{id}/analysis.json"),
     log:
         "results/rendered/{id}/logs/analyse.log",
     params:
@@ -68,11 +69,11 @@ rule report_committed:
         analysis="results/rendered/{id}/analysis.json",
     output:
         report(
-            "results/rendered/{id}/report.html",
+            update("results/rendered/{id}/report.html"),
             category="Recorded and published",
             labels={"page": "{id}"},
         ),
-        "results/rendered/{id}/report.md",
+        update("results/rendered/{id}/report.md"),
     log:
         "results/rendered/{id}/logs/report.log",
     params:
