@@ -169,7 +169,12 @@ def test_another_workflow_uses_this_one_as_a_module(checkout: Checkout, tmp_path
     if snakefile == "workflow/Snakefile":  # what follows is the same for both
         assert "bakeoff_plan" in snakemake("-n")
         return
+    verdicts = [outer / "kernels/results" / name for name in ("verdict.txt", "runs/cpu/verdict.txt")]
+    verdicts[1].parent.mkdir(parents=True)
+    for path in verdicts:
+        path.write_text("76/76 cells PASSED; of an earlier run\n")
     snakemake()
+    assert [path for path in verdicts if path.exists()] == []
     assert (outer / "blocks.txt").read_text() == "unset unset none\n"
     assert json.loads((outer / "kernels/results/runs/cpu/config.json").read_text())["backend"] == "cpu"
     assert "Nothing to be done" in snakemake("-n")

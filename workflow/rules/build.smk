@@ -88,5 +88,5 @@ rule plan:
     shell:
         # The verdict of an earlier plan ends with it, as it does wherever samples or traces are made anew.
         "echo 'plan        the cells of '{params.run:q} >&2; "
-        "rm -f {params.run:q}/verdict.txt; "
+        "rm -f {params.run:q}/verdict.txt {params.run:q}/../../verdict.txt; "
         "{params.bakeoff} plan --settings {params.settings:q} --host {input.host:q} -o {output:q} 2> {log:q}"

@@ -20,7 +20,7 @@ rule measure:
     shell:
         # Progress stays visible and is kept.
         "echo 'measure     block '{wildcards.block:q} >&2; "
-        "rm -f {params.run:q}/verdict.txt; "
+        "rm -f {params.run:q}/verdict.txt {params.run:q}/../../verdict.txt; "
         "{params.bakeoff} measure {params.run:q} --block {params.block} 2> >(tee {log:q} >&2)"
 
 
@@ -63,5 +63,5 @@ rule assemble:
         run=above(1),
     shell:
         "echo 'assemble    '{params.run:q} >&2; "
-        "rm -f {params.run:q}/verdict.txt; "
+        "rm -f {params.run:q}/verdict.txt {params.run:q}/../../verdict.txt; "
         "{params.bakeoff} assemble {params.run:q} 2> {log:q}"
