@@ -398,6 +398,17 @@ def test_two_solutions_with_one_label_go_by_their_names() -> None:
     assert "mine" not in heads and {p.name for p in same} <= set(heads) and a.participants[2].label in heads
 
 
+@pytest.mark.parametrize("name", ["leader", "seq_len", "metric", "run", "floor_us"])
+def test_a_solution_may_be_called_like_a_column(name: str) -> None:
+    document = analysis("four").model_dump_json(by_alias=True)
+    a = Analysis.model_validate_json(document.replace("flashinfer_moe", name))
+    written = rendering.render(a)
+    assert f"| {name} |" in written["report.md"].decode()
+    plain = files("four")["tables/latencies.csv"].decode()
+    assert written["tables/latencies.csv"].decode() == plain.replace("flashinfer_moe", name)
+    assert render_index([Source(a, "analysis.json", "report.html")])
+
+
 def test_what_a_solution_says_cannot_become_markup() -> None:
     evil = "<script>alert(1)</script> | `x` **b** [l](javascript:0) \"'&"
     a = constructed.cpu_run(2, 2, failed=True)

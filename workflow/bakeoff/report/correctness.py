@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 
 from bakeoff.report.view import Person, RunView, workload_columns
@@ -47,25 +48,26 @@ def outcome_tone(outcome: str) -> str:
 def outcomes(view: RunView) -> Table:
     """Workloads × solutions: the outcome, and the relative L2 error of what was judged."""
 
-    def outcome(person: Person) -> Column:
-        def note(row: Row) -> str:
-            error = row[f"{person.name}_relative_l2"]
-            return row[f"{person.name}:reason"] or "" if error is None else f"L2 {f.significant(error, 2)}"
+    def outcome(person: Person) -> list[Column]:
+        source, error = f"{person.name}:outcome", f"{person.name}:relative_l2"
 
-        return Column(
-            person.name, person.label, mark=person.index, note=note, tone=lambda row: outcome_tone(row[person.name])
-        )
+        def note(row: Row) -> str:
+            return row[f"{person.name}:reason"] or "" if row[error] is None else f"L2 {f.significant(row[error], 2)}"
+
+        shown = Column(person.name, person.label, source=source, mark=person.index, note=note)
+        return [
+            replace(shown, tone=lambda row: outcome_tone(row[source])),
+            Column(f"{person.name}_relative_l2", source=error),
+        ]
 
     columns = [
         *workload_columns("offset"),
         shared.count("active_tokens", "Active tokens"),
         shared.count("local_pairs", "Local pairs"),
+        *(column for person in view.people for column in outcome(person)),
     ]
-    for person in view.people:
-        columns += [outcome(person), Column(f"{person.name}_relative_l2")]
-    found = view.wide({"outcome": "", "relative_l2": "_relative_l2", "reason": ":reason"})
-    found = found.fillna({person.name: "NOT_RUN" for person in view.people})
-    return Table("outcomes", found, columns)
+    found = view.wide("outcome", "relative_l2", "reason")
+    return Table("outcomes", found.fillna({f"{person.name}:outcome": "NOT_RUN" for person in view.people}), columns)
 
 
 def troubles(view: RunView) -> Table:

@@ -84,7 +84,8 @@ def side_by_side(entries: Sequence[Entry]) -> Table:
         number("blocks", "Blocks", text=lambda row: row["blocks_of"]),
         *(_mean_column(name, label) for name, label in names.items()),
     ]
-    rows = ({**_run_row(entry), **{name: None for name in names}, **_means(entry.view)} for entry in entries)
+    means = dict.fromkeys(f"{name}:geometric_mean" for name in names)
+    rows = ({**_run_row(entry), **means, **_means(entry.view)} for entry in entries)
     return Table("side_by_side", frame(rows), columns)
 
 
@@ -101,17 +102,16 @@ def _means(view: RunView) -> dict[str, object]:
     """Each solution's geometric mean with its ends, and over which workloads it is where that is not all of them."""
     row: dict[str, object] = {}
     for name, summary in view.summaries.items():
-        fields = flat(summary)
-        row |= {name + end: fields.get(f"geometric_mean{end}") for end in ("", "_low", "_high")}
         partly = f"over {summary.cells} of {summary.due} workloads" if summary.cells < summary.due else ""
-        row[f"{name}:partly"] = partly
+        row |= {f"{name}:{key}": value for key, value in flat(summary).items()} | {f"{name}:partly": partly}
     return row
 
 
 def _mean_column(name: str, label: str) -> Column:
-    value = shared.speedup(name, label, interval=True)
+    source = f"{name}:geometric_mean"
+    value = shared.speedup(name, label, source=source, interval=True, missing="–")
 
     def note(row: Row) -> str:
-        return " ".join(filter(None, (value.ends(row), row[f"{name}:partly"]))) if row[name] is not None else ""
+        return " ".join(filter(None, (value.ends(row), row[f"{name}:partly"]))) if row[source] is not None else ""
 
-    return replace(value, note=note, missing="–", tone=lambda row: "mute" if row[name] is None else "")
+    return replace(value, note=note, tone=lambda row: "mute" if row[source] is None else "")

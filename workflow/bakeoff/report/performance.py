@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 
 from bakeoff.report.view import Person, RunView, workload_columns
 from bakeoff.schema.analysis_figures import ProtocolSummary, Winner
@@ -31,10 +31,7 @@ def matrix(view: RunView) -> Table:
         Column("support"),
         Column("undecided_against", export=" ".join),
     ]
-    cells = view.wide(
-        {"speedup": "", "speedup_low": "_low", "speedup_high": "_high"}
-        | {key: f":{key}" for key in ("outcome", "reason", "blocks")}
-    )
+    cells = view.wide("speedup", "speedup_low", "speedup_high", "outcome", "reason", "blocks")
     found = frame(_lead(view, view.winners.get(w.id)) for w in view.a.workloads)
     return Table("matrix", cells.join(found), columns)
 
@@ -74,27 +71,27 @@ def _change_ends(row: Row) -> str:
 
 def _value_column(view: RunView, person: Person, *, ranked: bool) -> Column:
     """A speedup with its interval; where there is none, the outcome and its reason."""
-    name = person.name
-    value = shared.speedup(name, interval=True)
+    name, source = person.name, f"{person.name}:speedup"
+    value = shared.speedup(name, source=source)
 
     def text(row: Row) -> str:
         outcome = row[f"{name}:outcome"] or "NOT_RUN"
-        return f.speedup(row[name]) if row[name] is not None else f.MISSING if outcome == "PASSED" else outcome
+        return f.speedup(row[source]) if row[source] is not None else f.MISSING if outcome == "PASSED" else outcome
 
     def note(row: Row) -> str:
-        if row[name] is None:
+        if row[source] is None:
             return row[f"{name}:reason"] or ""
         blocks = row[f"{name}:blocks"]
         fewer = f.plural(blocks, "block") if blocks < view.block_counts[-1] else ""
         return ", ".join(filter(None, (value.ends(row), fewer)))
 
     def tone(row: Row) -> str:
-        if row[name] is None:
+        if row[source] is None:
             return "mute" if row[f"{name}:outcome"] in (None, "NOT_RUN", "UNSUPPORTED", "PASSED") else "bad"
         return ("win" if row["supported"] else "ahead") if ranked and row["leader"] == name else ""
 
     heading = "" if person.twin_of else person.label
-    return number(name, heading, interval=True, text=text, note=note, tone=tone, mark=person.index)
+    return replace(value, heading=heading, interval=True, text=text, note=note, tone=tone, mark=person.index)
 
 
 def published_matrix(view: RunView) -> Table:
@@ -102,9 +99,10 @@ def published_matrix(view: RunView) -> Table:
 
     def value(person: Person) -> Column:
         def tone(row: Row) -> str:
-            return "mute" if row[person.name] is None else "strong" if person.name in row["winner"] else ""
+            return "mute" if row[source] is None else "strong" if person.name in row["winner"] else ""
 
-        return number(person.name, person.label, f.published, tone=tone)
+        source = f"{person.name}:speedup"
+        return number(person.name, person.label, f.published, source=source, tone=tone)
 
     columns = [
         number("number", "#", head=True),
@@ -119,7 +117,7 @@ def published_matrix(view: RunView) -> Table:
             export=" = ".join,
         ),
     ]
-    found = view.wide({"speedup": ""})
+    found = view.wide("speedup")
     found["winner"] = [_published_leaders(view, workload.id) for workload in view.a.workloads]
     return Table("published_form", found.assign(number=range(1, len(found) + 1)), columns)
 
@@ -146,10 +144,12 @@ def published_summary(view: RunView) -> Table:
         return f.percent(value) if metric.startswith("cv_") else f.published(value)
 
     def figures(person: Person) -> Column:
-        return number(person.name, person.label, text=lambda row: written(row["metric"], row[person.name]))
+        at = f"{person.name}:figure"
+        return number(person.name, person.label, source=at, text=lambda row: written(row["metric"], row[at]))
 
     rows = [
-        {"metric": metric} | {person.name: getattr(view.summaries[person.name], metric) for person in people}
+        {"metric": metric}
+        | {f"{person.name}:figure": getattr(view.summaries[person.name], metric) for person in people}
         for metric in words.METRICS
     ]
     if len(people) < len(view.contestants):
@@ -210,8 +210,13 @@ def protocols_agree(view: RunView) -> bool:
 def latencies(view: RunView) -> Table:
     """Latency of every cell and of the reference, each as a share of the floor that the workload's own routing sets."""
 
-    def share(row: Row, key: str) -> str:
-        return "" if row[key] is None else f.percent(row[key])
+    def latency(person: Person) -> Column:
+        def note(row: Row) -> str:
+            share = row[f"{person.name}:floor_share"]
+            return "" if share is None else f.percent(share)
+
+        column = shared.duration(f"{person.name}_us", person.label, source=f"{person.name}:latency_us", interval=True)
+        return replace(column, mark=person.index, note=note)
 
     columns = [
         *workload_columns(),
@@ -219,12 +224,5 @@ def latencies(view: RunView) -> Table:
         shared.duration("reference_us", "Reference"),
     ]
     for person in view.people:
-        key = f"{person.name}_floor_share"
-        columns += [
-            shared.duration(
-                f"{person.name}_us", person.label, interval=True, mark=person.index, note=partial(share, key=key)
-            ),
-            Column(key),
-        ]
-    figures = {f"latency_us{end}": f"_us{end}" for end in ("", "_low", "_high")}
-    return Table("latencies", view.wide({**figures, "floor_share": "_floor_share"}), columns)
+        columns += [latency(person), Column(f"{person.name}_floor_share", source=f"{person.name}:floor_share")]
+    return Table("latencies", view.wide("latency_us", "latency_us_low", "latency_us_high", "floor_share"), columns)

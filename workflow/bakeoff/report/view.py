@@ -238,14 +238,13 @@ class RunView:
             rows.append(row | {f"floor_{key}": value for key, value in floor.items()})
         return frame(rows)
 
-    def wide(self, figures: Mapping[str, str]) -> DataFrame:
-        """The workloads' frame with a column NAME + suffix for each participant. figures: suffix by key of the cells'
-        frame."""
+    def wide(self, *keys: str) -> DataFrame:
+        """The workloads' frame with a column SOLUTION:KEY for each participant and key of the cells' frame."""
         found, names = self.workload_frame, [person.name for person in self.people]
-        for key, suffix in figures.items():
+        for key in keys:
             cells = self.cell_frame.reindex(columns=["workload", "solution", key])
             values = cells.pivot(index="workload", columns="solution", values=key).reindex(columns=names)
-            found = found.join(values.add_suffix(suffix), on="workload")
+            found = found.join(values.add_suffix(f":{key}"), on="workload")
         return without_nan(found)
 
 

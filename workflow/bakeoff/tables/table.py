@@ -44,7 +44,7 @@ class Column:
     """One column. Where a parameter is a function, it gets the row: every value of the frame by key."""
 
     key: str
-    """Its values in the frame, and its name in the CSV, with the unit ("wall_us")."""
+    """Its name in the CSV, with the unit ("wall_us"), and in the frame."""
     heading: str = ""
     """Heading for people; without one the column stands in the CSV alone."""
     format: Callable[[Any], str] = str
@@ -67,16 +67,23 @@ class Column:
     """Number of the participant that the column stands for."""
     export: Callable[[Any], object] = lambda value: value
     """The value for machines."""
+    source: str = ""
+    """Its name in the frame, where that is another."""
     note: Callable[[Row], str] | None = None
     tone: Callable[[Row], str] | None = None
     row_mark: Callable[[Row], int | None] | None = None
     href: Callable[[Row], str] | None = None
 
+    @property
+    def at(self) -> str:
+        """Its name in the frame."""
+        return self.source or self.key
+
     def shown(self, row: Row) -> Shown:
         """What people see of this column's value in a row."""
-        absent = row[self.key] is None
+        absent = row[self.at] is None
         return Shown(
-            self.text(row) if self.text else self._written(row[self.key]),
+            self.text(row) if self.text else self._written(row[self.at]),
             self.note(row) if self.note else self.ends(row) if self.interval else "",
             self.tone(row) if self.tone else "mute" if absent and self.missing is None else "",
             self.row_mark(row) if self.row_mark else None,
@@ -91,7 +98,7 @@ class Column:
 
     def ends(self, row: Row) -> str:
         """The interval, "30.91–31.57"; "" where there is none."""
-        low, high = (row.get(f"{self.key}_{end}") for end in ("low", "high"))
+        low, high = (row.get(f"{self.at}_{end}") for end in ("low", "high"))
         return "" if low is None or high is None else f"{self.format(low)}–{self.format(high)}"
 
 
@@ -108,7 +115,7 @@ class Table:
     columns: Sequence[Column]
 
     def __post_init__(self) -> None:
-        lacking = [column.key for column in self.columns if column.key not in self.frame.columns]
+        lacking = [column.at for column in self.columns if column.at not in self.frame.columns]
         if lacking and len(self):
             raise ValueError(f"table {self.id}: the frame has no column {', '.join(lacking)}")
 
@@ -132,10 +139,11 @@ class Table:
         keys, values = [], []
         for column in self.columns:
             keys.append(column.key)
-            values.append([_safe(None if one is None else column.export(one)) for one in self.frame[column.key]])
-            for key in (f"{column.key}_{end}" for end in ("low", "high") if column.interval):
-                keys.append(key)
-                values.append([raw(one) for one in self.frame[key]] if key in self.frame else [""] * len(self))
+            values.append([_safe(None if one is None else column.export(one)) for one in self.frame[column.at]])
+            for end in ("_low", "_high") if column.interval else ():
+                keys.append(column.key + end)
+                ends = self.frame[column.at + end] if column.at + end in self.frame else [None] * len(self)
+                values.append(list(map(raw, ends)))
         writer.writerow(keys)
         writer.writerows(zip(*values, strict=True))
         return stream.getvalue().encode("utf-8")

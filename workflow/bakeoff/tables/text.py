@@ -37,7 +37,7 @@ def blocks(table: Table, first: Sequence[str], then: Sequence[str]) -> list[str]
     found = []
     for row in table.frame.to_dict("records"):
         found.append("  " + "  ".join(said(column, row) for column in chosen(table.columns, first)))
-        rest = [f"{column.heading}: {said(column, row)}" for column in chosen(table.columns, then) if row[column.key]]
+        rest = [f"{column.heading}: {said(column, row)}" for column in chosen(table.columns, then) if row[column.at]]
         found += textwrap.wrap("; ".join(rest), WIDTH, initial_indent="      ", subsequent_indent="      ")
     return found
 
