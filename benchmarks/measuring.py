@@ -14,17 +14,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bakeoff
+import pandas as pd
 from bakeoff.files import replace_marked
 from bakeoff.plan import read_plan
-from bakeoff.runs.journal import block_folder, journal_path, read_journal
+from bakeoff.runs.journal import block_folder
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import Record
 
 RECORDED = Path(__file__).parents[1] / "results" / "recorded"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "measurement.md"
@@ -39,7 +40,7 @@ class Run:
     folder: Path
     plan: Plan
     spent: list[dict[str, Any]]
-    found: list[Record]
+    samples: pd.DataFrame
     analysis: dict[str, Any]
 
     @property
@@ -47,8 +48,8 @@ class Run:
         return self.folder.resolve().name
 
     @property
-    def failed(self) -> list[Record]:
-        return [record for record in self.found if record.outcome is not Outcome.PASSED]
+    def failed(self) -> pd.DataFrame:
+        return self.samples[self.samples["outcome"] != Outcome.PASSED]
 
 
 def read(folder: Path) -> Run:
@@ -57,8 +58,7 @@ def read(folder: Path) -> Run:
         json.loads((block_folder(folder, block) / "manifest.json").read_bytes())["spent"]
         for block in range(plan.blocks)
     ]
-    found = [record for block in range(plan.blocks) for record in records(folder, plan, block)]
-    return Run(folder, plan, spent, found, json.loads((folder / "analysis.json").read_bytes()))
+    return Run(folder, plan, spent, bakeoff.load(folder).samples, json.loads((folder / "analysis.json").read_bytes()))
 
 
 def columns(runs: Sequence[Run], rows: dict[str, Callable[[Run], str]], goals: dict[str, str]) -> list[str]:
@@ -103,10 +103,11 @@ def decisions(runs: Sequence[Run]) -> list[str]:
     """The runs as a whole: what they measured, and whether a solution is told apart from itself."""
 
     def measured(run: Run) -> str:
-        return f"{sum(record.kind == 'measure' for record in run.found):,}"
+        return f"{len(run.samples):,}"
 
     def failed(run: Run) -> str:
-        found = [f"{one.outcome} {one.participant} {one.workload}, block {one.block}" for one in run.failed]
+        rows = run.failed.itertuples()
+        found = [f"{one.outcome} {one.participant} {one.workload}, block {one.block}" for one in rows]
         return f"{len(found)}: {'; '.join(found)}" if found else "0"
 
     def counts(pair: dict[str, Any]) -> str:
@@ -130,7 +131,7 @@ def decisions(runs: Sequence[Run]) -> list[str]:
     rows: dict[str, Callable[[Run], str]] = {
         "cells measured": measured,
         "cells not PASSED": failed,
-        "discarded calls": lambda run: str(sum(record.discarded for record in run.found)),
+        "discarded calls": lambda run: str(run.samples["discarded"].sum()),
         "minimum detectable effect, median": lambda run: percent(statistics.median(detectable(run.analysis))),
         "A/A: verdicts": twin(counts),
         "A/A: speed of a solution over its twin's": twin(ratios),
@@ -141,42 +142,23 @@ def decisions(runs: Sequence[Run]) -> list[str]:
     return columns(runs, rows, goals)
 
 
-def records(run: Path, plan: Plan, block: int) -> list[Record]:
-    return [record for who in plan.participants for record in read_journal(journal_path(run, block, who.name))]
-
-
-def cells(found: Iterable[Record], tokens: dict[str, int]) -> list[str]:
+def cells(samples: pd.DataFrame) -> list[str]:
     """A small cell's seconds, by participant."""
-    by_name: dict[str, list[Record]] = {}
-    for record in found:
-        if record.kind == "measure" and tokens[record.workload] <= SMALL and record.spent_s:
-            by_name.setdefault(record.participant, []).append(record)
-    rows = []
-    for name, own in sorted(by_name.items()):
-        parts = {
-            what: statistics.fmean(one.spent_s.get(what, 0.0) for one in own)
-            for what in ("inputs", "checks", "calls", "outputs")
-        }
-        count = statistics.fmean(len(one.tiers["event_us"]) for one in own)
-        total = statistics.fmean(one.seconds for one in own)
-        rest = total - sum(parts.values())
-        seconds = [
-            f"{value:.3f}"
-            for value in (total, parts["calls"], parts["checks"], parts["inputs"], parts["outputs"], rest)
+    small = samples[(samples["seq_len"] <= SMALL) & samples["calls_s"].notna()]
+    means = small.groupby("participant")[["seconds", "calls_s", "checks_s", "inputs_s", "outputs_s", "calls"]].mean()
+    means["rest"] = means["seconds"] - means[["calls_s", "checks_s", "inputs_s", "outputs_s"]].sum(axis=1)
+    parts = ["seconds", "calls_s", "checks_s", "inputs_s", "outputs_s", "rest"]
+    rows = [
+        [
+            name,
+            *(f"{row[part]:.3f}" for part in parts),
+            f"{row['calls']:.0f}",
+            f"{1000 * row['calls_s'] / row['calls']:.1f}",
         ]
-        rows.append([name, *seconds, f"{count:.0f}", f"{1000 * parts['calls'] / count:.1f}"])
-    head = [
-        "participant",
-        "cell, s",
-        "timed calls",
-        "guarded calls",
-        "inputs",
-        "outputs",
-        "judging, journal",
-        "calls",
-        "ms a call",
+        for name, row in means.iterrows()
     ]
-    return table(head, rows)
+    head = ["participant", "cell, s", "timed calls", "guarded calls", "inputs", "outputs", "judging, journal"]
+    return table([*head, "calls", "ms a call"], rows)
 
 
 def pairs(analysis: dict[str, Any]) -> list[str]:
@@ -216,14 +198,13 @@ def table(head: list[str], rows: list[list[str]]) -> list[str]:
 def page(folders: Sequence[Path]) -> str:
     """Everything."""
     runs = [read(folder) for folder in folders]
-    one = [run for run in runs if not run.failed][-1:] or runs[-1:]
-    tokens = {workload.id: workload.seq_len for workload in one[0].plan.workloads}
+    one = [run for run in runs if run.failed.empty][-1:] or runs[-1:]
     lines = [
         *blocks(runs),
         *decisions(runs),
         f"Of `{one[0].name}`, by participant and by pair:",
         "",
-        *cells(one[0].found, tokens),
+        *cells(one[0].samples),
         *pairs(one[0].analysis),
     ]
     return "\n".join(lines).rstrip("\n")

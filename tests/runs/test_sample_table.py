@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import bakeoff
 import numpy as np
+import pandas as pd
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
@@ -84,6 +87,32 @@ def test_the_table_of_a_recorded_run_is_tidy() -> None:
     assert len(checks) == len(solutions) * len(plan.workloads) * len(plan.families) * len(plan.seeds)
     assert checks["published_gate"].all() and checks["strict_gate"].all() and (checks["relative_l2"] < 0.06).all()
     assert cells["solution"].unique().tolist() == solutions and (cells["speedup_low"] < cells["speedup"]).all()
+
+
+def test_the_readme_plots_latency_over_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example as it stands; in place of matplotlib, which is no dependency, a plotting backend notes the frame."""
+    drawn = SimpleNamespace()  # what the backend was given
+
+    def plot(frame: pd.DataFrame, kind: str, **options: Any) -> Any:
+        drawn.frame, drawn.kind, drawn.options = frame, kind, options
+        return SimpleNamespace(figure=SimpleNamespace(savefig=lambda name: Path(name).write_text("drawn")))
+
+    monkeypatch.setitem(sys.modules, "noting_backend", SimpleNamespace(plot=plot, __name__="noting_backend"))
+    page = (PROJECT_ROOT / "README.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").symlink_to(PROJECT_ROOT / "results")
+    with pd.option_context("plotting.backend", "noting_backend"):
+        exec(compile(code, "README.md", "exec"), {})
+    assert (tmp_path / "latency.svg").read_text() == "drawn" and drawn.kind == "line" and drawn.options["loglog"]
+    assert drawn.frame.index.tolist() == [what.seq_len for what in read_plan(H100).workloads]
+    cells = bakeoff.load(H100).cells.set_index(["solution", "seq_len"])["median_us"]
+    found = drawn.frame.drop(columns="reference").stack().reorder_levels(["participant", "seq_len"])
+    assert found.to_numpy() == pytest.approx(cells[found.index].to_numpy(), rel=0.03)  # midpoints of logs there
+    assert "deepgemm_moe" in capsys.readouterr().out
+    assert sum(bool(line.strip()) for line in code.splitlines()) == 5
 
 
 def test_a_published_table_fills_cells_alone() -> None:

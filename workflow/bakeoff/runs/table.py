@@ -24,7 +24,7 @@ from bakeoff.runs.samples import COLUMNS, CellFigures, Samples
 from bakeoff.schema.gates import Numerics
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import TIERS, Record
+from bakeoff.schema.sample import SPENT, TIERS, Record
 
 # What a cell of one protocol, and one verification, is.
 CELL = ["participant", "workload", "protocol"]
@@ -33,7 +33,7 @@ _CELL = ["solution", "role", "workload", "seq_len", "offset", "outcome", "reason
 _STATE = ("sm_mhz", "memory_mhz", "celsius", "watts")
 _PROCESS = [
     *("block", "participant", "workload", "protocol", "family", "seed", "outcome", "reason", *TIERS),
-    *("calls", "discarded", *_STATE, "reasons", "started", "seconds"),
+    *("calls", "discarded", *_STATE, "reasons", "started", "seconds", *(f"{what}_s" for what in SPENT)),
 ]
 
 
@@ -43,7 +43,8 @@ class SampleTable:
 
     samples: pd.DataFrame
     """One row per process and workload: block, participant, workload, seq_len, protocol, outcome, a column per time
-    tier, calls, discarded, and the GPU's state during the calls (medians; clock event `reasons`)."""
+    tier, calls, discarded, the GPU's state during the calls (medians; clock event `reasons`), and the seconds that it
+    took, with the worker's share by what it did."""
     checks: pd.DataFrame
     """One row per verification: participant, workload, family, seed, outcome, reason, the answers of both gates and
     the figures that they judge; the worst over blocks where values are verified in each."""
@@ -194,7 +195,7 @@ def _finals(path: Path) -> Iterable[Record]:
 def _process(record: Record) -> dict[str, Any]:
     """One process on one workload. A tier's time is what the process gives: under `robust` the median of its calls."""
     state = record.gpu_state or {}
-    protocol = record.protocol or ""
+    protocol, spent_s = record.protocol or "", {str(what): seconds for what, seconds in record.spent_s.items()}
     times = {str(name): per_process_latency(protocol, calls) for name, calls in record.tiers.items() if calls}
     return {
         **{name: getattr(record, name) for name in _PROCESS if name in Record.model_fields},
@@ -202,6 +203,7 @@ def _process(record: Record) -> dict[str, Any]:
         "calls": max(map(len, record.tiers.values()), default=0),
         **{name: (state.get(name) or {}).get("median", np.nan) for name in _STATE},
         "reasons": ", ".join(state.get("reasons", [])),
+        **{f"{what}_s": spent_s.get(what, np.nan) for what in SPENT},
     }
 
 

@@ -20,6 +20,7 @@ from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome, Reason, passed_stands
 
 TIERS = ("wall_us", "event_us", "cupti_busy_us", "cupti_span_us")
+SPENT = ("inputs", "checks", "calls", "outputs")
 
 
 Time = Annotated[float, Field(gt=0)]
