@@ -14,7 +14,8 @@ import bakeoff
 import numpy as np
 import pandas as pd
 import pytest
-from bakeoff.errors import InputError
+from bakeoff.complete import verify_run
+from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.plan import read_plan
 from bakeoff.runs.samples import CellFigures, Samples, times_frame
@@ -120,6 +121,19 @@ def test_a_published_table_fills_cells_alone() -> None:
     assert table.samples.empty and table.checks.empty and len(table.cells) == 76
     means = table.cells.groupby("solution")["speedup"].mean().round(2).to_dict()
     assert means["cutedsl_moe_fp8_v3"] == 11.05 and "latency_us" not in table.cells
+
+
+def test_a_trace_that_its_samples_contradict_is_found(tmp_path: Path) -> None:
+    copy = shutil.copytree(H100, tmp_path / "run")
+    traces = (copy / "traces.jsonl").read_text().splitlines()
+    changed = json.loads(traces[3])
+    changed["evaluation"]["performance"]["latency_ms"] *= 0.99
+    traces[3] = json.dumps(changed)
+    (copy / "traces.jsonl").write_text("\n".join(traces) + "\n")
+    with pytest.raises(
+        CheckFailed, match=r"1 finding in .*\n.*cutedsl_moe_fp8_v3 T15_o32: the trace says .* its samples"
+    ):
+        verify_run(copy)
 
 
 def test_a_cell_that_did_not_pass_has_no_figures() -> None:

@@ -80,15 +80,20 @@ def _trace_flaws(name: str, trace: Trace) -> list[str]:
 
 def verify_run(run: Path) -> str:
     """Check a run folder; returns one line on success, raises CheckFailed with the findings otherwise."""
+    from bakeoff.runs.assemble import contradictions  # these two import pandas, which no --help waits for
+    from bakeoff.runs.table import Journals
+
     plan = read_plan(run)
     names = {
         protocol: "traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl"
         for number, protocol in enumerate(plan.protocols)
     }
     traces = {protocol: read_jsonl(run / name, Trace) for protocol, name in names.items()}
+    journals = Journals.read(run, plan)
     found = [
         *gaps(run, plan),
         *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
+        *(flaw for name in plan.protocols for flaw in contradictions(journals, name, traces[name])),
         *map(str, check_profile(run)),
     ]
     if found:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_json, unwritable, write_atomic
-from bakeoff.stats.memory import trees_only
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -34,7 +33,6 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@trees_only()
 def report(args: argparse.Namespace) -> int:
     from bakeoff.report.render import render
 
@@ -75,7 +73,6 @@ def index_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@trees_only()
 def index(args: argparse.Namespace) -> int:
     from bakeoff.report.index import Source, render_index
 

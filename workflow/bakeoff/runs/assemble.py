@@ -1,8 +1,8 @@
 """From journals to traces: one FlashInfer-Bench Trace per cell, and one verification per cell and set of values.
 
-Entry point: `assemble_run`. Writes traces.jsonl (the primary protocol), traces.<protocol>.jsonl (the others) and
-verification.jsonl. A cell that no journal holds gets no line; `bakeoff verify` says which are missing. A damaged
-journal is an InputError.
+Entry points: `assemble_run`, and `contradictions` for traces that were changed since. Writes traces.jsonl (the primary
+protocol), traces.<protocol>.jsonl (the others) and verification.jsonl. A cell that no journal holds gets no line;
+`bakeoff verify` says which are missing. A damaged journal is an InputError.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from bakeoff.schema.sample import BlockTimes, CellResult, Record, Verification
 from bakeoff.traces.models import Correctness, Environment, Evaluation, Performance, Trace, Workload, line
 from bakeoff.traces.store import TraceRoot
 
+APART = 1e-9  # share by which a trace's figure may be off: it has ten digits
+
 
 def assemble_run(run: Path) -> None:
     """Write the run's traces and verifications from its journals."""
@@ -41,6 +43,24 @@ def assemble_run(run: Path) -> None:
         write_atomic(run / ("traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl"), b"".join(lines))
     verified = [canonical_json(_verification(record)) + b"\n" for record in journals.verifications()]
     write_atomic(run / "verification.jsonl", b"".join(verified))
+
+
+def contradictions(journals: Journals, protocol: str, traces: Iterable[Trace]) -> list[str]:
+    """What traces say against the samples that they should be made from, a sentence for each such latency."""
+    said = [
+        (trace.solution, trace.workload.uuid, trace.evaluation.performance.latency_ms * 1000)
+        for trace in traces
+        if trace.evaluation is not None and trace.evaluation.performance is not None
+    ]
+    uuids = {what.id: what.uuid for what in journals.plan.workloads}
+    cells = journals.cells(protocol).assign(uuid=lambda frame: frame["workload"].map(uuids))
+    both = cells.merge(pd.DataFrame(said, columns=["solution", "uuid", "said_us"]), on=["solution", "uuid"])
+    apart = both[(both["said_us"] / both["latency_us"] - 1).abs() > APART]
+    return [
+        f"{protocol}: {row.solution} {row.workload}: the trace says {row.said_us:.6g} us, its samples give "
+        f"{row.latency_us:.6g} us; run `bakeoff assemble` again"
+        for row in apart.itertuples()
+    ]
 
 
 def _traces(journals: Journals, protocol: str, workloads: dict[str, Workload], host: Host) -> Iterator[Trace]:

@@ -26,7 +26,7 @@ SIZES = ("seq_len", "local_expert_offset")
 
 
 @dataclass(frozen=True)
-class PublishedTable:
+class PublishedRun:
     """A published folder; workloads in ascending order."""
 
     meta: PublishedMeta
@@ -75,11 +75,11 @@ def yardstick(root: Path = ROOT) -> Yardstick:
     return marked[0]
 
 
-def read_published(folder: Path) -> PublishedTable:
+def read_published(folder: Path) -> PublishedRun:
     """Read a published folder."""
     meta = read_yaml(folder / "meta.yaml", PublishedMeta)
     workloads, samples = _table(folder / "speedups.csv", [who.name for who in meta.participants])
-    return PublishedTable(meta, workloads, samples)
+    return PublishedRun(meta, workloads, samples)
 
 
 def _table(path: Path, names: list[str]) -> tuple[list[AnalysedWorkload], Samples]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
-from bakeoff.stats.memory import trees_only
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -75,7 +74,6 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@trees_only()
 def analyse(args: argparse.Namespace) -> int:
     from bakeoff.stats.analyse import document_bytes
 
@@ -107,7 +105,6 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="list every cell, not only those that differ")
 
 
-@trees_only()
 def compare(args: argparse.Namespace) -> int:
     from bakeoff.stats import text
     from bakeoff.stats.beside import compared
