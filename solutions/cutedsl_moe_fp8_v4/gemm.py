@@ -26,36 +26,14 @@ from cutlass.memory import SmemAllocator
 from . import geometry as geo
 from .common import cute_maps as maps
 from .common import cute_ptx as ptx
-from .common.cute_tiles import E4M3, F32, I32, U32, Bundle
+from .common.cute_tiles import E4M3, F32, I32, Bundle
+from .loads import FEW, GATHERERS, Loads
 
 I64 = cutlass.Int64
-SLOT_BYTES = 2 * geo.BLOCK * geo.BLOCK  # weights of one slot, which TMA announces
-GATHERERS = 96  # threads that gather: three warps, beside the one that loads by TMA
-ROUNDS = -(-geo.BLOCK * 8 // GATHERERS)  # 16-byte pieces of a K block that each of them copies
-FEW = 16  # rows of a box where a tile has few
 GROUPS = ("counters", "starts", "partial")
 
 
-def choose(condition: Any, yes: Any, no: Any) -> Any:
-    """yes where the condition holds, else no: int32."""
-    return ptx.select(cutlass.Boolean(condition), I32(yes), I32(no))
-
-
-def path_rows(rows: Any) -> Any:
-    """Rows that a tile's path multiplies."""
-    most = I32(geo.BLOCK)
-    for path in reversed(geo.PATHS[:-1]):
-        most = ptx.select(rows <= path.rows, I32(path.rows), most)
-    return most
-
-
-def row_bytes(rows: Any) -> Any:
-    """Bytes of the boxes that hold a tile's rows of one K block."""
-    few = (rows + (FEW - 1)) // FEW * (FEW * geo.BLOCK)
-    return ptx.select(rows > geo.PATHS[2].rows, I32(geo.BLOCK * geo.BLOCK), few)
-
-
-class LayerGemm:
+class LayerGemm(Loads):
     """One GEMM of the layer. Calling `launch` (inside `cute.compile`) records its launch.
 
     Args:
@@ -169,6 +147,8 @@ class LayerGemm:
             **{name: smem.allocate_array(cutlass.Int64, count) for name, count in pairs.items()},
         )
         few = self.ring_layout(geo.STAGES * (geo.BLOCK // FEW), FEW)
+        wide = self.ring_layout(geo.STAGES, 2 * geo.BLOCK)
+        place.both = cute.make_tensor(place.weights.iterator, wide.outer)
         place.few = cute.make_tensor(place.tokens.iterator, few.outer)
         return smem, place
 
@@ -188,258 +168,6 @@ class LayerGemm:
         with cute.arch.elect_one():
             for rank in cutlass.range_constexpr(geo.CLUSTER):
                 cute.arch.mbarrier_arrive(barrier, rank)
-
-    # --- schedule ---------------------------------------------------------------------------------------------------
-
-    @cute.jit
-    def build_schedule(self, problem: Bundle, table: cute.Tensor) -> None:
-        """Fill table[e] = (jobs of experts 0..e, rows, first row, parts); lane e of the calling warp does expert e.
-
-        Where no expert has more rows than the narrowest path and few tiles have work, each tile is `parts` jobs, one
-        for each
-        part of K.
-        """
-        lane = cute.arch.lane_idx()
-        count = I32(ptx.load_relaxed(problem.counters + I64(4 * geo.COUNTER_INTS) * I64(lane)))
-        tiles = maps.row_tiles(count, geo.BLOCK)
-        jobs = maps.jobs(tiles, problem.n_tiles, geo.CLUSTER)
-        rows = tiles * geo.BLOCK
-        for bit in cutlass.range_constexpr(5):
-            below = cute.arch.shuffle_sync_up(jobs, 1 << bit, mask_and_clamp=0)
-            rows_below = cute.arch.shuffle_sync_up(rows, 1 << bit, mask_and_clamp=0)
-            jobs += ptx.select(lane >= (1 << bit), below, I32(0))
-            rows += ptx.select(lane >= (1 << bit), rows_below, I32(0))
-        tiles_in_all = cute.arch.shuffle_sync(jobs, geo.EXPERTS - 1) * geo.CLUSTER
-        blocks = I32(cute.arch.grid_dim()[0])
-        many = I32(geo.parts(tiles_in_all, blocks, problem.k_blocks, choose))
-        many = ptx.select(I32(ptx.warp_max(count)) <= geo.PATHS[0].rows, many, I32(1))
-        table[lane, 0] = jobs * many
-        table[lane, 1] = count
-        table[lane, 3] = many
-        start = rows - tiles * geo.BLOCK
-        table[lane, 2] = start
-        if cutlass.const_expr(self.gated):
-            self.write_start(problem, lane, start)
-
-    @cute.jit
-    def write_start(self, problem: Bundle, lane: I32, start: I32) -> None:
-        """GEMM1's first block leaves each expert's first row for the combine."""
-        if cute.arch.block_idx()[0] == 0:
-            ptx.store_global(problem.starts + I64(4) * I64(lane), [start])
-
-    @cute.jit
-    def locate(self, job: I32, place: Bundle, problem: Bundle) -> Bundle:
-        """This block's tile of a job; every lane of the warp takes part.
-
-        Returns the tile: expert, n (column tile), first (its first row within the expert), row (in the grouped matrix),
-        rows (true ones, at most 128), share_weights, whether the cluster's two blocks multiply the same weights, part
-        of
-        parts, start and steps (K blocks), and number, which counts tiles.
-        """
-        table = place.table
-        lane = cute.arch.lane_idx()
-        expert = cute.arch.popc(cute.arch.vote_ballot_sync(table[lane, 0] <= job))
-        local = job
-        if expert > 0:
-            local = job - table[expert - 1, 0]
-        parts = table[0, 3]
-        part = local % parts
-        local = local // parts
-        count = table[expert, 1]
-        tiles_m = maps.row_tiles(count, geo.BLOCK)
-        rank = cute.arch.block_idx_in_cluster()
-        tile_m = tiles_m - 1
-        tile_n = maps.lone_column_tile(local, tiles_m, problem.n_tiles, rank)
-        share_weights = local < maps.row_pair_jobs(tiles_m, problem.n_tiles)
-        if share_weights:
-            tile_m = maps.paired_row_tile(local, tiles_m, rank)
-            tile_n = maps.paired_column_tile(local, tiles_m)
-        first = tile_m * geo.BLOCK
-        rows = cutlass.min(count - first, I32(geo.BLOCK))
-        row = table[expert, 2] + first
-        start = geo.part_start(part, parts, problem.k_blocks)
-        return Bundle(
-            expert=expert, n=tile_n, first=first, row=row, rows=rows, share_weights=share_weights,
-            most=path_rows(rows), part=part, parts=parts, start=start, steps=geo.part_start(part + 1, parts,
-            problem.k_blocks) - start,
-            number=job // parts * geo.CLUSTER + rank,
-        )  # fmt: skip
-
-    def first_job(self) -> Any:
-        """Job that this block's cluster starts with."""
-        return cute.arch.block_idx()[0] // geo.CLUSTER
-
-    def clusters(self) -> Any:
-        """Clusters of the grid: the distance between a cluster's jobs."""
-        return cute.arch.grid_dim()[0] // geo.CLUSTER
-
-    def weight_block(self, tile: Bundle, j: Any, problem: Bundle) -> Any:
-        """128-row block of the weights that is the tile's j-th: gate rows follow all up rows."""
-        return tile.n + j * (problem.n_blocks // 2) if self.gated else 2 * tile.n + j
-
-    def scale_index(self, tile: Bundle, j: int, k: Any, problem: Bundle) -> Any:
-        """Flat index of the weight scale of the tile's j-th block and K block k."""
-        block = self.weight_block(tile, j, problem)
-        return maps.weight_scale_index(tile.expert, block, k, problem.n_blocks, problem.k_blocks)
-
-    # --- loads ------------------------------------------------------------------------------------------------------
-
-    @cute.jit
-    def load(self, loads: tuple[Any, ...], place: Bundle, problem: Bundle) -> None:
-        """The warp that loads by TMA: fill the ring with weights, and in GEMM2 with rows and scales, tile by tile.
-
-        It runs ahead of the gathering warps: what it asks for first comes from no kernel. GEMM2 starts while GEMM1
-        ends;
-        its rows wait. Its schedule needs no wait: GEMM1 lets it start only after it has waited for the routing.
-        """
-        boxes = self.boxes(loads, place)
-        total = place.table[geo.EXPERTS - 1, 0]
-        job = self.first_job()
-        ahead = U32(0)
-        if cutlass.const_expr(self.boxed):
-            if job < total:
-                tile = self.locate(job, place, problem)
-                ahead = U32(cutlass.min(tile.steps, I32(geo.STAGES)))
-                for k in cutlass.range(I32(ahead), unroll=1):
-                    self.load_weights(boxes, tile, tile.start + k, I32(k), place, problem)
-            cute.arch.griddepcontrol_wait()
-        step = U32(0)
-        while job < total:
-            tile = self.locate(job, place, problem)
-            for i in cutlass.range(tile.steps, unroll=1):
-                slot = I32(maps.stage(step, geo.STAGES))
-                if step >= ahead:
-                    cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, geo.STAGES))
-                    self.load_weights(boxes, tile, tile.start + i, slot, place, problem)
-                if cutlass.const_expr(self.boxed):
-                    self.load_rows(boxes, tile, tile.start + i, slot, place, problem)
-                step += 1
-            job += self.clusters()
-        cute.arch.griddepcontrol_launch_dependents()
-        # The partner's last arrivals at this block's barriers come before either block leaves.
-        for _ in cutlass.range(geo.STAGES, unroll=1):
-            slot = I32(maps.stage(step, geo.STAGES))
-            cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, geo.STAGES))
-            step += 1
-
-    @cute.jit
-    def gather(self, place: Bundle, problem: Bundle, mine: I32) -> None:
-        """The three gathering warps of GEMM1: token rows and scales, tile by tile."""
-        total = place.table[geo.EXPERTS - 1, 0]
-        job = self.first_job()
-        step = U32(0)
-        while job < total:
-            tile = self.locate(job, place, problem)
-            source = self.sources(tile, problem, mine)
-            for i in cutlass.range(tile.steps, unroll=1):
-                slot = I32(maps.stage(step, geo.STAGES))
-                cute.arch.mbarrier_wait(place.empty + slot, maps.empty_parity(step, geo.STAGES))
-                self.load_tokens(source, tile, tile.start + i, slot, place, problem, mine)
-                step += 1
-            job += self.clusters()
-
-    def boxes(self, loads: tuple[Any, ...], place: Bundle) -> Bundle:
-        """TMA copies: atom, places in the ring, boxes. Weights to this block alone and to both; rows by 128 and by
-        16."""
-        names, made = ("alone", "both", "rows", "few"), {}
-        for i, name in enumerate(names[: len(loads) // 2]):
-            atom, tensor = loads[2 * i : 2 * i + 2]
-            height = FEW if name == "few" else geo.BLOCK
-            tiles = cute.local_tile(tensor, (height, geo.BLOCK), (None,) * cute.rank(tensor))
-            ring = place.weights if i < 2 else place.tokens
-            if name == "few":
-                ring = place.few
-            shared, tiles = cute.group_modes(ring, 0, 2), cute.group_modes(tiles, 0, 2)
-            made[name] = (atom, *cpasync.tma_partition(atom, 0, cute.make_layout(1), shared, tiles))
-        return Bundle(**made)
-
-    @cute.jit
-    def load_weights(self, boxes: Bundle, tile: Bundle, k: Any, slot: Any, place: Bundle, problem: Bundle) -> None:
-        """Start the copies of one K block's weights; in a shared tile each block loads one half for both."""
-        bar = place.full + slot
-        size = I32(SLOT_BYTES + 32)
-        if cutlass.const_expr(self.boxed):
-            size += 4 * geo.BLOCK + row_bytes(tile.rows)
-        with cute.arch.elect_one():
-            cute.arch.mbarrier_arrive_and_expect_tx(bar, size)
-            for j in range(2):
-                index = maps.copy_start(U32(self.scale_index(tile, j, k, problem)))
-                target = place.weight.iterator + (2 * slot + j) * 4
-                ptx.bulk_copy(target.toint(), (problem.b_scale.iterator + index).toint(), 16, bar.toint())
-        if tile.share_weights:
-            atom, to, source = boxes.both
-            rank = cute.arch.block_idx_in_cluster()
-            box = (None, self.weight_block(tile, rank, problem), k, tile.expert)
-            everyone = cutlass.Int16((1 << geo.CLUSTER) - 1)
-            cute.copy(atom, source[box], to[None, 2 * slot + rank], tma_bar_ptr=bar, mcast_mask=everyone)
-        else:
-            atom, to, source = boxes.alone
-            for j in cutlass.range_constexpr(2):
-                box = (None, self.weight_block(tile, j, problem), k, tile.expert)
-                cute.copy(atom, source[box], to[None, 2 * slot + j], tma_bar_ptr=bar)
-
-    @cute.jit
-    def load_rows(self, boxes: Bundle, tile: Bundle, k: Any, slot: Any, place: Bundle, problem: Bundle) -> None:
-        """GEMM2: start the copies of one K block's rows and their scales, which lie together."""
-        bar = place.full + slot
-        with cute.arch.elect_one():
-            source = problem.scale + I64(4) * (I64(k) * I64(problem.scale_rows) + I64(tile.row))
-            target = place.token.iterator + slot * geo.BLOCK
-            ptx.bulk_copy(target.toint(), source, 4 * geo.BLOCK, bar.toint())
-        if tile.rows > geo.PATHS[2].rows:
-            atom, to, boxed = boxes.rows
-            cute.copy(atom, boxed[None, tile.row // geo.BLOCK, k], to[None, slot], tma_bar_ptr=bar)
-        else:
-            atom, to, boxed = boxes.few
-            for i in cutlass.range((tile.rows + (FEW - 1)) // FEW, unroll=1):
-                box = (None, tile.row // FEW + i, k)
-                cute.copy(atom, boxed[box], to[None, (geo.BLOCK // FEW) * slot + i], tma_bar_ptr=bar)
-
-    @cute.jit
-    def sources(self, tile: Bundle, problem: Bundle, mine: I32) -> Bundle:
-        """Where a gathering thread finds its pieces of a tile.
-
-        Thread t copies 16-byte piece t % 8 of rows t // 8 + 12 i, and the scales of rows t and t + 96. Offsets of rows
-        are
-        unsigned 32-bit; a row that the tile does not have is copied as zeros.
-        """
-        offsets = cute.make_rmem_tensor(cute.make_layout(ROUNDS), U32)
-        used = cute.make_rmem_tensor(cute.make_layout(ROUNDS), I32)
-        for i in cutlass.range_constexpr(ROUNDS):
-            row = mine // 8 + (GATHERERS // 8) * i
-            there = row < tile.rows
-            offsets[i] = U32(self.token_of(tile, ptx.select(there, row, I32(0)), problem)) * U32(problem.k)
-            used[i] = ptx.select(there, I32(16), I32(0))
-        scales = [self.token_of(tile, ptx.select(r < tile.rows, r, I32(0)), problem) for r in (mine, mine + GATHERERS)]
-        return Bundle(
-            offsets=offsets, used=used, data=problem.data + I64(mine % 8 * 16),
-            scales=[problem.scale + I64(4) * I64(token) for token in scales],
-            scales_used=[ptx.select(r < tile.rows, I32(4), I32(0)) for r in (mine, mine + GATHERERS)],
-        )  # fmt: skip
-
-    def token_of(self, tile: Bundle, row: Any, problem: Bundle) -> Any:
-        """Token whose row is the tile's `row`."""
-        at = I64(tile.expert) * I64(problem.index_rows) + I64(tile.first + row)
-        return I32(ptx.load_relaxed(problem.index + I64(4) * at))
-
-    @cute.jit
-    def load_tokens(
-        self, source: Bundle, tile: Bundle, k: Any, slot: Any, place: Bundle, problem: Bundle, mine: I32
-    ) -> None:
-        """GEMM1: start the copies of one K block's token rows and scales; the slot counts them when they are done."""
-        ring = (place.tokens.iterator + slot * (geo.BLOCK * geo.BLOCK)).toint()
-        data = source.data + I64(k) * I64(geo.BLOCK)
-        for i in cutlass.range_constexpr(ROUNDS):
-            row = mine // 8 + (GATHERERS // 8) * i
-            if row < tile.most:
-                piece = (mine % 8) ^ (row % 8)  # the 128-byte swizzle
-                ptx.copy_async(ring + row * geo.BLOCK + piece * 16, data + I64(source.offsets[i]), 16, source.used[i])
-        distance = I64(k) * I64(problem.scale_rows) * I64(4)
-        token = (place.token.iterator + slot * geo.BLOCK + mine).toint()
-        ptx.copy_async(token, source.scales[0] + distance, 4, source.scales_used[0])
-        if mine < geo.BLOCK - GATHERERS:
-            ptx.copy_async(token + 4 * GATHERERS, source.scales[1] + distance, 4, source.scales_used[1])
-        ptx.copies_arrive((place.full + slot).toint())
 
     # --- results ----------------------------------------------------------------------------------------------------
 

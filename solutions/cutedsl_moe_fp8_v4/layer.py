@@ -117,7 +117,11 @@ def gemm_class(arch: str) -> Any:
         from .hopper import HopperGemm
 
         return HopperGemm
-    raise ValueError(f"no kernels for {arch}; expected sm_90a")
+    if arch == "sm_100a":
+        from .blackwell import BlackwellGemm
+
+        return BlackwellGemm
+    raise ValueError(f"no kernels for {arch}; expected sm_90a or sm_100a")
 
 
 def compile_layer_function(arch: str, only: str = "") -> Any:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from .common.checks import entry_point
 
-BACKENDS = ("cpu", "sm_90a")
+BACKENDS = ("cpu", "sm_90a", "sm_100a")
 run = entry_point(__package__, BACKENDS)

@@ -140,9 +140,14 @@ def test_a_warm_call_neither_synchronizes_nor_takes_memory(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_stage_kernels_are_compiled_once_for_all_batches(name):
     run = entry(name)
-    stages = module_of(name, "common.triton_stages")
-    before = len(stages._compiled)
+
+    def compiled() -> int:
+        if name == "cutedsl_moe_fp8_v4":
+            return module_of(name, "cuda")._function.cache_info().misses
+        return len(module_of(name, "common.triton_stages")._compiled)
+
+    before = compiled()
     for tokens in (1, 2, 16, 17, 901, 11948):
         inputs = inputs_of(tokens)
         run(*inputs.values(), poisoned(inputs))
-    assert len(stages._compiled) == before
+    assert compiled() == before
