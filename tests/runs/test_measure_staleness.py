@@ -130,7 +130,7 @@ def test_the_harness_digest_covers_the_protocols(monkeypatch: pytest.MonkeyPatch
     path = tmp_path / "workflow/bakeoff/core/protocols.py"
     path.write_text(path.read_text().replace("max_calls: int = 96", "max_calls: int = 97"))
     assert planning.harness_digest() != before
-    path = tmp_path / "workflow/bakeoff/report/svg.py"
+    path = tmp_path / "workflow/bakeoff/report/svg/charts.py"
     changed = planning.harness_digest()
     path.write_text(path.read_text() + "\n")
     assert planning.harness_digest() == changed
