@@ -134,9 +134,8 @@ def _complete(
 def _write_manifest(run: Path, plan: Plan) -> None:
     """Close the profile: written if every due cell of every solution is profiled or has failed."""
     covered = due.coverage(plan, due.documents(run, plan))
-    profiled, failed, asked = (
-        sum(counts) for counts in zip(*((one.profiled, len(one.failures), one.due) for one in covered), strict=True)
-    )
+    profiled, failed = sum(one.profiled for one in covered), sum(len(one.failures) for one in covered)
+    asked = sum(one.due for one in covered)
     if profiled + failed == asked:
         document = {"schema": "bakeoff/profiled/1", "due": asked, "profiled": profiled, "failed": failed}
         write_atomic(run / "profile" / "manifest.json", pretty_json(document))

@@ -89,17 +89,14 @@ def _cell(cell: CellProfile) -> list[str]:
     gaps = f"gaps {cell.gap_share:.0%} of the span ({cell.host_gap_share:.0%} waiting for the host)"
     traced = " under the tracer" if cell.host_traced else ""
     host = f"{cell.bound}-bound: the host needs {cell.host_us:.0f} µs{traced}"
-    lines = [
+    spills = [f"{one.stage} {one.local_accesses:,.0f}" for one in cell.stages if one.local_accesses]
+    return [
         "",
         f"{cell.workload}: busy {cell.busy_us:.1f} µs of {cell.span_us:.1f} µs, {gaps}, {cell.launches} launches, "
         f"{host}",
         f"  {_distance(cell)}",
         f"  {_rates(cell)}",
         *text.lines(Table("stages", frame(shared.stage_rows([cell])), shared.stages()), STAGES),
-    ]
-    spills = [f"{one.stage} {one.local_accesses:,.0f}" for one in cell.stages if one.local_accesses]
-    return [
-        *lines,
         *([f"  instructions on local memory (spills, stacks): {', '.join(spills)}"] if spills else []),
     ]
 

@@ -144,28 +144,20 @@ def _ceiling_us(least: floors.Floor, launches: int, ceilings: Ceilings | None) -
 
 def _worst(cells: list[CellProfile]) -> list[Worst]:
     """Per solution the cell with the least floor share; the first in the run's order if several."""
-    worst: dict[str, CellProfile] = {}
-    for cell in cells:
-        if cell.floor_share is not None:
-            before = worst.get(cell.solution)
-            if before is None or cell.floor_share < (before.floor_share or 0.0):
-                worst[cell.solution] = cell
-    return [_worst_facts(cell) for cell in worst.values()]
+    known = [cell for cell in cells if cell.floor_share is not None]
+    own = {name: [cell for cell in known if cell.solution == name] for name in dict.fromkeys(c.solution for c in known)}
+    return [_worst_facts(min(each, key=lambda cell: cell.floor_share or 0.0)) for each in own.values()]
 
 
 def _worst_facts(cell: CellProfile) -> Worst:
     longest = max(cell.stages, key=lambda stage: stage.us)
+    same = ("solution", "workload", "floor_share", "gap_share", "launches", "dram_over_floor")
     return Worst(
-        solution=cell.solution,
-        workload=cell.workload,
-        floor_share=cell.floor_share or 0.0,
         stage=longest.stage,
         stage_share=longest.share,
         stage_floor_share=longest.floor_share,
         limit=longest.limit,
-        gap_share=cell.gap_share,
-        launches=cell.launches,
-        dram_over_floor=cell.dram_over_floor,
+        **{name: getattr(cell, name) for name in same},
     )
 
 
