@@ -12,7 +12,6 @@ import numpy as np
 
 from bakeoff.runs.intervals import Floats
 from bakeoff.schema.analysis_figures import ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
-from bakeoff.schema.base import Estimate
 from bakeoff.stats.pairs import EQUAL, overall_ratio
 
 
@@ -152,8 +151,3 @@ def geometric_mean(values: Floats) -> float:
     """Geometric mean of positive numbers, NaN left out; NaN if none is left."""
     kept = values[~np.isnan(values)]
     return float(np.exp(np.log(kept).mean())) if len(kept) else float("nan")
-
-
-def fixed(value: float) -> Estimate:
-    """An estimate without an interval."""
-    return Estimate(value=float(value))

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from bakeoff.core.bounds import bounds
 from bakeoff.core.gates import Numerics, compare, judge
@@ -27,6 +26,7 @@ from bakeoff.core.moe.inputs import Case, make_routing
 from bakeoff.core.moe.routing import Pairs, active_tokens
 from bakeoff.core.moe.values import FAMILIES, Family, make_activations, make_weights
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
+from bakeoff.schema.base import Part
 from bakeoff.schema.solution import EXACT, Rounding
 from bakeoff.traces.store import TraceRoot
 
@@ -53,11 +53,7 @@ PLAN: tuple[tuple[str, Sequence[Family], Sequence[int]], ...] = (
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Rows(_Part):
+class Rows(Part):
     """The worst single active row by each measure, as if it were the whole output (which at T = 1 it is)."""
 
     relative_l2: float
@@ -69,7 +65,7 @@ class Rows(_Part):
     """Rows that the strict gate would reject if each were the whole output."""
 
 
-class Observation(_Part):
+class Observation(Part):
     """One workload under one rounding."""
 
     workload: str
@@ -82,7 +78,7 @@ class Observation(_Part):
     rows: Rows
 
 
-class Simulation(_Part):
+class Simulation(Part):
     """simulation.json."""
 
     command: str
