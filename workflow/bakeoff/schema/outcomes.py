@@ -1,14 +1,11 @@
 """How a cell can end: a closed list, each member with a sentence, and the reasons that narrow it down.
 
-Entry points: `Outcome`, `Reason`, `SENTENCES`, `HINTS`, `fib_status`, and `passed_stands`, the rule that PASSED rests
-on both gates. Nothing is read or written.
+Entry points: `Outcome`, `Reason`, `SENTENCES`, `HINTS`, `fib_status`. Nothing is read or written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
 
 from bakeoff.traces.models import Status
 
@@ -49,50 +46,6 @@ SENTENCES = {
 
 # A later run measures these again; every other outcome is final for its key.
 UNFINISHED = frozenset({Outcome.DISTURBED, Outcome.NOT_RUN})
-
-
-class _Check(Protocol):
-    @property
-    def value(self) -> Any: ...
-
-    @property
-    def passed(self) -> bool: ...
-
-
-class _Gate(Protocol):
-    @property
-    def passed(self) -> bool: ...
-
-    @property
-    def checks(self) -> Mapping[str, _Check]: ...
-
-
-class Judged(Protocol):
-    """A document that says what became of a cell, and what the gates found."""
-
-    @property
-    def outcome(self) -> Outcome: ...
-
-    @property
-    def gates(self) -> Mapping[str, _Gate]: ...
-
-
-GATES = ("published", "strict")
-Document = TypeVar("Document", bound=Judged)
-
-
-def passed_stands(document: Document) -> Document:
-    """The document, for use as a validator; ValueError if it says PASSED without the figures of both gates, or against
-    them."""
-    if document.outcome == Outcome.PASSED:
-        for name in GATES:
-            gate = document.gates.get(name)
-            if gate is None or all(check.value is None for check in gate.checks.values()):
-                raise ValueError(f"PASSED without figures of the {name} gate")
-            failed = [check for check, found in gate.checks.items() if not found.passed]
-            if failed or not gate.passed:
-                raise ValueError(f"PASSED beside a failed {name} gate ({', '.join(failed) or 'no check named'})")
-    return document
 
 
 _FIB = {

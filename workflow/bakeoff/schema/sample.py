@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -17,7 +17,7 @@ from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, sha256_bytes, validate
 from bakeoff.schema.base import Part
 from bakeoff.schema.gates import Gate, Numerics
-from bakeoff.schema.outcomes import Outcome, Reason, passed_stands
+from bakeoff.schema.outcomes import Outcome, Reason
 
 TIERS = ("wall_us", "event_us", "cupti_busy_us", "cupti_span_us")
 SPENT = ("inputs", "checks", "calls", "outputs")
@@ -28,7 +28,33 @@ Time = Annotated[float, Field(gt=0)]
 Measured = Annotated[Numerics | None, BeforeValidator(lambda found: None if found == {} else found)]
 
 
-class Record(Part):
+class Judged(Part):
+    """What became of one cell, and what the gates found. PASSED rests on the figures of both gates."""
+
+    outcome: Outcome
+    reason: Reason | None = None
+    """Null where the outcome says all."""
+    gates: dict[str, Gate] = Field(default_factory=dict)
+    """`published` and `strict`; empty if there was no output to judge."""
+    numerics: Measured = None
+    """Null if there was no output to judge."""
+
+    def passed_stands(self) -> Self:
+        """The document itself; ValueError if it says PASSED without the figures of both gates, or against them."""
+        if self.outcome == Outcome.PASSED:
+            for name in ("published", "strict"):
+                gate = self.gates.get(name)
+                if gate is None or all(check.value is None for check in gate.checks.values()):
+                    raise ValueError(f"PASSED without figures of the {name} gate")
+                failed = [check for check, found in gate.checks.items() if not found.passed]
+                if failed or not gate.passed:
+                    raise ValueError(f"PASSED beside a failed {name} gate ({', '.join(failed) or 'no check named'})")
+        return self
+
+    _stands = model_validator(mode="after")(passed_stands)
+
+
+class Record(Judged):
     """One line of a journal: what became of one cell in one block."""
 
     v: Literal[1] = 1
@@ -42,9 +68,6 @@ class Record(Part):
     family: str
     seed: int
     block: int
-    outcome: Outcome
-    reason: Reason | None = None
-    """Null where the outcome says all."""
     detail: str | None = None
     """What was seen, for a person: a traceback, a stack, the values that disagree."""
     hint: str | None = None
@@ -55,10 +78,6 @@ class Record(Part):
     """Raw times per call, microseconds, in call order; empty for a verify cell."""
     missing_tiers: dict[str, str] = Field(default_factory=dict)
     """Tiers that this host cannot give, and why."""
-    gates: dict[str, Gate] = Field(default_factory=dict)
-    """`published` and `strict`; empty if there was no output to judge."""
-    numerics: Measured = None
-    """Null if there was no output to judge."""
     gpu_state: dict[str, Any] | None = None
     """Clocks, temperature, power and event reasons during the cell; null on the cpu backend."""
     discarded: int = 0
@@ -71,8 +90,6 @@ class Record(Part):
     spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], float] = Field(default_factory=dict)
     """Where the worker's own share of that went, as the worker says: making inputs, guarded calls, timed calls, handing
     over outputs."""
-
-    _passed_stands = model_validator(mode="after")(passed_stands)
 
 
 class Spent(Part):
@@ -111,19 +128,13 @@ class Manifest(Part):
     spent: Spent
 
 
-class Verification(Part):
+class Verification(Judged):
     """One line of verification.jsonl: correctness of a solution on one set of inputs."""
 
     solution: str
     workload: str
     family: str
     seed: int
-    outcome: Outcome
-    reason: Reason | None
-    gates: dict[str, Gate]
-    numerics: Measured
-
-    _passed_stands = model_validator(mode="after")(passed_stands)
 
 
 class BlockTimes(Part):
@@ -138,35 +149,28 @@ class BlockTimes(Part):
     """Null where the reference was not timed."""
 
 
-class CellResult(Part):
+class CellResult(Judged):
     """The object "bakeoff" of a trace: what became of a cell, and what that rests on; what the flashinfer-trace format
-    has no place for."""
+    has no place for. Its outcome is PASSED if the cell passed in every block, else that of the first in which it did
+    not."""
 
-    outcome: Outcome
-    """PASSED if the cell passed in every block, else that of the first block in which it did not."""
-    reason: Reason | None = None
     detail: str | None = None
     hint: str | None = None
     tier: str | None = None
     """Which time the cell is timed by; null where it was not timed."""
     backend: str | None = None
     per_block: list[BlockTimes] = Field(default_factory=list)
-    gates: dict[str, Gate] = Field(default_factory=dict)
-    """`published` and `strict`; empty if there was no output to judge."""
-    numerics: Measured = None
     missing_tiers: dict[str, str] = Field(default_factory=dict)
     """Tiers that the host could not give, and why."""
     discarded: int = 0
     """Calls thrown away as disturbed, over all blocks."""
     warnings: list[str] = Field(default_factory=list)
 
-    _passed_stands = model_validator(mode="after")(passed_stands)
-
 
 def seal(record: Record) -> bytes:
     """A journal line with its digest, newline included. ValueError for a PASSED that does not stand: a record that was
     changed after it was made (`model_copy`) has not been validated."""
-    body = passed_stands(record).model_dump(mode="json")
+    body = record.passed_stands().model_dump(mode="json")
     return canonical_json({**body, "digest": sha256_bytes(canonical_json(body))}) + b"\n"
 
 
