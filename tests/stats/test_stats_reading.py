@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -374,7 +373,8 @@ def test_a_profiled_run_carries_its_profile_and_the_tested_explanations(tmp_path
     (run / "profile").mkdir()
     for path in profiles.glob("*.json"):
         document = json.loads(path.read_text())
-        (run / "profile" / path.name).write_text(json.dumps({**document, "digest": digests[document["solution"]]}))
+        if digest := digests.get(document["solution"]):
+            (run / "profile" / path.name).write_text(json.dumps({**document, "digest": digest}))
     assert main(["analyse", str(run)]) == 0
     section = json.loads((run / "analysis.json").read_text())["profiles"]
     assert {cell["solution"] for cell in section["cells"]} == set(digests) - {"reference"}
@@ -396,15 +396,3 @@ def test_a_gate_that_lets_mutants_live_or_kills_the_honest_makes_the_run_invalid
     assert main(["analyse", str(run)]) == 0
     checks = {check["code"]: check for check in json.loads((run / "analysis.json").read_text())["validity"]}
     assert checks["gate_power"]["status"] == status and checks["gate_power"]["of"] == 56
-
-
-def test_the_search_for_cycles_is_suspended_only_while_documents_are_made(tmp_path, monkeypatch):
-    import gc
-
-    from bakeoff.stats import verbs
-
-    seen = []
-    monkeypatch.setattr(verbs, "analysis_of", lambda *_: seen.append(gc.isenabled()) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        verbs.analyse(argparse.Namespace(folder=tmp_path, output=tmp_path / "out", against=[]))
-    assert seen == [False] and gc.isenabled()
