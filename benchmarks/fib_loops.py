@@ -105,9 +105,9 @@ def measure() -> list[dict[str, Any]]:
     from bakeoff.build.spec import read_spec
     from bakeoff.core.moe.geometry import Geometry
     from bakeoff.core.protocols import Fib
-    from bakeoff.core.worker.bench import Bench, Cell
     from bakeoff.core.worker.participant import load
     from bakeoff.core.worker.sandbox import Audit
+    from bakeoff.core.worker.state import OpenCell, WorkerState
     from bakeoff.core.worker.timing import _fib_trial
     from bakeoff.traces.models import document
     from flashinfer_bench.bench.timing import _clone_args, do_bench
@@ -117,9 +117,9 @@ def measure() -> list[dict[str, Any]]:
     audit, protocol = Audit([Path(tempfile.gettempdir())]), Fib()
     backend = f"sm_{torch.cuda.get_device_capability()[0]}0a"
     job = {"traces_root": str(ROOT / "traces"), "definition": definition, "dataset": "synthetic"}
-    bench = Bench.of({**job, "solution": "", "backend": backend, "threads": 8, "participant": "loops"})
+    bench = WorkerState.of({**job, "solution": "", "backend": backend, "threads": 8, "participant": "loops"})
 
-    def theirs(cell: Cell, arguments: list[Any]) -> list[float]:
+    def theirs(cell: OpenCell, arguments: list[Any]) -> list[float]:
         def call(inputs: list[Any]) -> None:  # its evaluator allocates the output of such a solution in each call
             cell.call(inputs, torch.empty_like(arguments[-1]))
 
@@ -127,7 +127,7 @@ def measure() -> list[dict[str, Any]]:
         times = do_bench(fn=call, setup=lambda: _clone_args(arguments[:-1]), device="cuda", **calls)
         return [1000 * milliseconds for milliseconds in times]
 
-    def ours(cell: Cell, arguments: list[Any]) -> list[float]:
+    def ours(cell: OpenCell, arguments: list[Any]) -> list[float]:
         with cell.watch():
             _fib_trial(bench.device, cell, protocol, arguments)
         return bench.device.harvest()["event_us"]

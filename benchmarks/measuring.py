@@ -74,7 +74,7 @@ def blocks(runs: Sequence[Run]) -> list[str]:
         return [times * one[what] for one in run.spent if one[what] is not None]
 
     def verified(run: Run) -> list[float]:
-        return [100 * one["verified"] / one["lock"] for one in run.spent]
+        return [100 * one["verified"] / one["lock"] for one in run.spent if one["verified"] is not None]
 
     def mean(values: list[float]) -> str:
         return f"{statistics.fmean(values):.1f} %" if values else "n/a"

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bakeoff.core.device.activity import BUFFER, CuptiError, Layout, Reader, Recorder, open_recorder
+from bakeoff.core.device.activity import BUFFER, ActivityRecorder, CuptiError, Layout, Reader, open_recorder
 
 KERNEL, COPY, FILL = 10, 1, 2
 SIZES = {KERNEL: 216, COPY: 96, FILL: 88}  # bytes of a record, CUDA 13.0
@@ -98,7 +98,7 @@ class Library:
 
 def test_records_of_all_kinds_are_read_in_order_and_marks_are_known_by_name() -> None:
     library = Library()
-    recorder = Recorder(library, Layout(CUPTI), "spin_kernel")  # type: ignore[arg-type]
+    recorder = ActivityRecorder(library, Layout(CUPTI), "spin_kernel")  # type: ignore[arg-type]
     recorder.enable(True)
     assert recorder.enabled and library.on == {KERNEL, COPY, FILL}
     library.waiting = [RECORDS[:2], RECORDS[2:]]
@@ -110,7 +110,7 @@ def test_records_of_all_kinds_are_read_in_order_and_marks_are_known_by_name() ->
 
 def test_buffers_are_used_again() -> None:
     library = Library()
-    recorder = Recorder(library, Layout(CUPTI), "spin_kernel")  # type: ignore[arg-type]
+    recorder = ActivityRecorder(library, Layout(CUPTI), "spin_kernel")  # type: ignore[arg-type]
     for _ in range(50):
         library.waiting = [RECORDS]
         assert recorder.collect() == EXPECTED
@@ -119,7 +119,7 @@ def test_buffers_are_used_again() -> None:
 
 def test_a_refusal_names_the_call_and_its_reason() -> None:
     library = Library()
-    recorder = Recorder(library, Layout(CUPTI), "spin_kernel")  # type: ignore[arg-type]
+    recorder = ActivityRecorder(library, Layout(CUPTI), "spin_kernel")  # type: ignore[arg-type]
     library.status = 35
     with pytest.raises(CuptiError, match=r"cuptiActivityEnable: CUPTI_ERROR_INSUFFICIENT_PRIVILEGES \(35\)"):
         recorder.enable(True)

@@ -13,8 +13,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from bakeoff.core.device.cuda import attribute
-from bakeoff.core.device.fake import FakeDevice
-from bakeoff.core.device.gpu_state import Sample, disturbance, locked_clocks, summary
+from bakeoff.core.device.gpu_state import Look, disturbance, locked_clocks, summary
 from bakeoff.core.protocols import PROTOCOLS, Robust, per_process_latency, primary_tier
 from bakeoff.core.worker.timing import (
     SCALING_TRIES,
@@ -27,6 +26,7 @@ from bakeoff.core.worker.timing import (
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import HINTS, SENTENCES, Outcome, Reason, fib_status
 from bakeoff.traces.models import Status
+from support.fake_device import FakeDevice, FakeMonitor
 from support.measure_runs import bakeoff, fake_device, make_run, measure, only, plan_of, records
 
 # Whole blocks take a second each, and much longer on a busy host.
@@ -108,7 +108,7 @@ def test_every_outcome_has_a_sentence_and_a_status_and_every_reason_a_hint() -> 
     assert {fib_status(outcome) for outcome in Outcome} <= set(Status)
 
 
-HEALTHY = Sample(0.0, sm_mhz=1980, celsius=40, watts=300.0, ecc=2, processes=frozenset({10, 11}))
+HEALTHY = Look(0.0, sm_mhz=1980, celsius=40, watts=300.0, ecc=2, processes=frozenset({10, 11}))
 
 
 @pytest.mark.parametrize(
@@ -129,20 +129,18 @@ HEALTHY = Sample(0.0, sm_mhz=1980, celsius=40, watts=300.0, ecc=2, processes=fro
     ],
 )
 def test_a_disturbance_is_named(changes: dict[str, Any], blamed: bool, expected: Reason | None) -> None:
-    sample = Sample(**{**HEALTHY.__dict__, **changes})
+    sample = Look(**{**HEALTHY.__dict__, **changes})
     found = disturbance([HEALTHY, sample] if "processes" not in changes else [sample], {10, 11}, HEALTHY, blamed)
     assert (found and found[0]) == expected
 
 
 def test_the_summary_keeps_ranges_and_reasons() -> None:
-    kept = summary([HEALTHY, Sample(1.0, sm_mhz=1500, reasons=0x4)])
+    kept = summary([HEALTHY, Look(1.0, sm_mhz=1500, reasons=0x4)])
     assert kept and kept["sm_mhz"] == {"min": 1500, "median": 1740, "max": 1980} and kept["reasons"] == ["sw_power_cap"]
     assert summary([]) is None
 
 
 def test_locked_clocks_are_restored_whatever_happens() -> None:
-    from bakeoff.core.device.fake import FakeMonitor
-
     monitor = FakeMonitor({})
     with pytest.raises(KeyError), locked_clocks(monitor, 1200) as refused:
         assert refused is None and monitor.locked == 1200

@@ -9,17 +9,19 @@ import threading
 import time
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
-from bakeoff.core.channel import ProtocolError
+from bakeoff.core.channel import ChannelError
+from bakeoff.core.messages import Done
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.variants import WEIGHTS, Variant, activations, roll_weights
 from bakeoff.core.worker.__main__ import classify
 from bakeoff.core.worker.guarded import FENCE, WORDS, Digest, Functions, Hooks, OutputBuffer, check_threads
 from bakeoff.core.worker.timing import _draw
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.supervisor.sessions import Flight
+from bakeoff.supervisor.attempt import Attempt
 from torch import library as operators
 from torch.overrides import TorchFunctionMode
 
@@ -164,12 +166,17 @@ def test_what_would_run_code_outside_the_call_is_noticed_until_it_is_undone() ->
 
 def test_the_supervisor_asks_for_an_output_on_changed_values() -> None:
     """Which values a batch had is what the worker says; one that never had changed ones hides a memory."""
-    flight: Any = object.__new__(Flight)
-    flight.outputs, flight.variants, flight.kept = [], [Variant(1), Variant(2)], [0, 0]
-    with pytest.raises(ProtocolError, match="changed values"):
-        flight.check_changed()
-    flight.kept = [0, 1]
-    flight.check_changed()
+    cell: Any = SimpleNamespace(key="k")
+    outputs = [{"slot": slot, "variant": variant, "poison": 0} for slot, variant in enumerate((0, 0, 1))]
+    done = Done.model_validate({"say": "done", "id": 1, "token": "t", "outcome": None, "outputs": outputs})
+    for kept in ([0, 0], [0, 1]):
+        attempt = Attempt(cell, MagicMock(), [0, 1, 2], [Variant(1), Variant(2)], {}, "", 0.0, 0.0, kept=kept)
+        if any(kept):
+            attempt.take(done)
+            assert [output["slot"] for output in attempt.outputs] == [0, 1, 2]
+        else:
+            with pytest.raises(ChannelError, match="changed values"):
+                attempt.take(done)
 
 
 def test_a_batch_never_has_the_workloads_own_values_alone() -> None:

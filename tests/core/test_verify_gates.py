@@ -18,7 +18,7 @@ from bakeoff.core.moe.reference import run
 from bakeoff.core.moe.routing import active_tokens, local_pairs, route
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json
-from bakeoff.schema.solution import Rounding
+from bakeoff.schema.rounding import Rounding
 from support.moe_cases import NARROW, TINY, SmallCase, constant_inputs
 
 FULL = Geometry(7168, 2048)

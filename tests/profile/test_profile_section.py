@@ -14,7 +14,7 @@ from bakeoff.profile import explain, section
 from bakeoff.profile.check import check, check_profile
 from bakeoff.profile.stage_floors import stage_floors
 from bakeoff.schema.profile import HostTime, SolutionProfile
-from bakeoff.schema.solution import Rounding
+from bakeoff.schema.rounding import Rounding
 from bakeoff.traces.models import RoutingStats
 from pydantic import ValidationError
 from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, stages, write_run

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bakeoff.core.channel import ProtocolError
+from bakeoff.core.channel import ChannelError
 from bakeoff.core.messages import Done, Ready, understand
 from bakeoff.files import PROJECT_ROOT
 from support.measure_runs import bakeoff, write_solution
@@ -95,7 +95,7 @@ def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> N
     ],
 )
 def test_a_message_that_is_none_of_the_harness_is_refused(message: dict[str, object]) -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ChannelError):
         understand(message)
 
 

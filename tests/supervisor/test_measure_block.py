@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bakeoff.core.protocols import block_cells, block_order
+from bakeoff.plan import block_cells, block_order
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.supervisor.children import process_tree

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from bakeoff import host
 from bakeoff.errors import InputError
-from bakeoff.runs.block_run import Ledger, setting_of
+from bakeoff.runs.block_run import BlockJournals, settings_of
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import Spent
 from support.measure_runs import make_run, plan_of
@@ -23,7 +23,7 @@ def plan_with(folder: Path, gpus: int, monkeypatch: pytest.MonkeyPatch, found: i
 
 def test_blocks_alternate_between_the_gpus_that_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, run = plan_with(tmp_path, 2, monkeypatch)
-    settings = [setting_of(plan, run, block) for block in range(4)]
+    settings = [settings_of(plan, run, block) for block in range(4)]
     assert [setting.gpu for setting in settings] == ["GPU-a", "GPU-b", "GPU-a", "GPU-b"]
     # Blocks that run at the same time must not share what a worker writes to.
     assert len({setting.scratch for setting in settings}) == 4
@@ -31,18 +31,18 @@ def test_blocks_alternate_between_the_gpus_that_are_asked_for(tmp_path: Path, mo
 
 def test_one_gpu_is_used_where_one_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, run = plan_with(tmp_path, 1, monkeypatch)
-    assert {setting_of(plan, run, block).gpu for block in range(4)} == {"GPU-a"}
+    assert {settings_of(plan, run, block).gpu for block in range(4)} == {"GPU-a"}
 
 
 def test_more_gpus_than_the_host_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, run = plan_with(tmp_path, 3, monkeypatch)
     with pytest.raises(InputError, match="3 are asked for, this host has 2"):
-        setting_of(plan, run, 0)
+        settings_of(plan, run, 0)
 
 
 def test_the_manifest_says_which_gpu_a_block_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, run = plan_with(tmp_path, 2, monkeypatch)
     for block, gpu in ((0, "GPU-a"), (1, "GPU-b")):
-        ledger = Ledger(run, plan, block, [], False, print)
-        assert ledger.manifest(Spent(total=0, lock=0, timed=0, judged=0)).gpu == gpu
-        ledger.close()
+        journals = BlockJournals(run, plan, block, [], False, print)
+        assert journals.manifest(Spent(total=0, lock=0, timed=0, judged=0)).gpu == gpu
+        journals.close()

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
+from bakeoff.core import policy
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.supervisor.block import STARTS, Block
-from bakeoff.supervisor.sessions import Session
+from bakeoff.schema.plan import Cell
+from bakeoff.supervisor.events import Events
+from bakeoff.supervisor.session import Session
+from bakeoff.supervisor.settings import Task
 
 
 def test_several_verdicts_at_once_release_a_retired_worker_exactly_once() -> None:
     """A descriptor that is closed twice may by then belong to another worker."""
     closed: list[str] = []
-    session: Any = object.__new__(Session)
-    session.judging, session.retired, session.close = 2, True, lambda: closed.append("closed")
-    verdict = {"outcome": Outcome.PASSED.value, "reason": None, "detail": None}
-    judge = SimpleNamespace(verdicts=lambda: [(session, None, verdict)] * 2)
-    block: Any = object.__new__(Block)
-    block._judge = judge
-    block._finish = lambda *result: None
-    block._hear_referee()
+    child: Any = SimpleNamespace(close=lambda: closed.append("channel"))
+    slots: Any = SimpleNamespace(close=lambda: closed.append("memory"), free=[])
+    session = Session(MagicMock(), child, slots, 0.0)
+    session.judging, session.retired = 2, True
+    verdict = {"outcome": Outcome.CRASHED.value, "reason": None, "detail": None}
+    referee = SimpleNamespace(verdicts=lambda: [(session, MagicMock(slots=[]), verdict)] * 2, child=None)
+    heard: list[Any] = []
+    workers = SimpleNamespace(trust=lambda child, hear: heard.append(hear))
+    Events(MagicMock(), workers, referee, MagicMock(), MagicMock(tampered=lambda: None))  # type: ignore[arg-type]
+    heard[0]()
     assert session.judging == 0
-    assert closed == ["closed"]
+    assert closed == ["channel", "memory"]
 
 
 @pytest.mark.parametrize(
@@ -39,15 +46,14 @@ def test_a_worker_that_is_gone_is_typed_by_how_it_went(
     status: int, oom_kills: bool, expected: tuple[Outcome, Reason]
 ) -> None:
     """The kernel's out-of-memory killer sends the same signal as an operator; its own counter tells."""
-    found: list[tuple[Outcome, Reason]] = []
-    session: Any = SimpleNamespace(
-        oom_kills_rose=lambda: oom_kills,
-        child=SimpleNamespace(end=lambda: status, printed=lambda: ""),
-        task=SimpleNamespace(starts=STARTS),
-        flight=None,
-        ready=False,
-    )
-    block: Any = object.__new__(Block)
-    block._fail = lambda session, outcome, reason, detail: found.append((outcome, reason))
-    block.gone(session)
-    assert found == [expected]
+    cell = Cell(participant="p", workload="w", kind="measure", protocol="robust", family="fib", seed=0, key="k")
+    task = Task(MagicMock(), None, deque([cell]), starts=policy.STARTS)
+    child: Any = SimpleNamespace(end=lambda: status, printed=lambda: "last words")
+    session = Session(task, child, MagicMock(free=[]), 0.0)
+    session.oom_kills_rose = lambda: oom_kills  # type: ignore[method-assign]
+    sink = MagicMock(tampered=lambda: None)
+    settings: Any = SimpleNamespace(block=3, clock=lambda: "now", timeout_s=1.0, timed_variants=lambda cell: [])
+    Events(settings, MagicMock(), MagicMock(), MagicMock(), sink).gone(session)
+    ((record,), _) = sink.add.call_args
+    assert (record.outcome, record.reason) == expected and "last words" in record.detail
+    assert record.key == "k" and record.block == 3 and not task.cells

@@ -24,6 +24,7 @@ from bakeoff.runs.journal import read_journal
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import Record
 from bakeoff.traces.models import document
+from support import fake_device as fake
 
 SOLUTIONS, TRACES = PROJECT_ROOT / "solutions", PROJECT_ROOT / "traces"
 NARROW = DEFINITIONS["narrow"]
@@ -142,9 +143,7 @@ def plan_run(run: Path, root: Path, **settings: Any) -> Path:
 
 def fake_device(folder: Path, **description: Any) -> dict[str, str]:
     """Environment that makes workers and supervisor use a fake device."""
-    path = folder / "device.json"
-    path.write_text(json.dumps(description))
-    return {"BAKEOFF_FAKE_DEVICE": str(path)}
+    return fake.variables(folder / "device.json", description)
 
 
 def command(*words: str) -> list[str]:

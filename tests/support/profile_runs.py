@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from bakeoff.schema.plan import Plan, ProfileConfig
 from bakeoff.schema.profile import Ceilings
 from bakeoff.schema.solution import StageRule
 from bakeoff.traces.models import document
+from support import fake_device
 from support.profile_captures import RULES
 
 SOLUTION = "triton_fused_moe_v2"
@@ -190,9 +190,8 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, host: bool = False, *
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").write_text("")
     (package / "cupti.py").write_text(CUPTI)
-    device = folder / "device.json"
-    device.write_text(json.dumps({}))
-    monkeypatch.setenv("BAKEOFF_FAKE_DEVICE", str(device))
+    for name, value in fake_device.variables(folder / "device.json", {}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(tools / "site"))
 
 

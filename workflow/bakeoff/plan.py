@@ -14,10 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from bakeoff import closure
 from bakeoff import config as configuration
 from bakeoff.build.pack import pack
 from bakeoff.build.spec import SolutionSpec, discover
 from bakeoff.config import Config
+from bakeoff.core import protocols
 from bakeoff.core.loader import digest
 from bakeoff.errors import InputError
 from bakeoff.files import (
@@ -29,7 +31,6 @@ from bakeoff.files import (
     read_bytes,
     read_json,
     sha256_bytes,
-    sha256_tree,
     write_atomic,
 )
 from bakeoff.schema.plan import Cell, HostIdentity, Participant, Plan, PlannedWorkload
@@ -39,15 +40,13 @@ from bakeoff.traces.models import Definition, Solution, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
 SCHEMA = "bakeoff/plan/1"
-# The rooms whose code decides what a sample or a gate result is.
-HARNESS_ROOMS = ("traces", "schema", "core", "supervisor", "runs", "verify")
 
 
 def make_plan(config: Config, host_fingerprint: str) -> Plan:
     """The plan of a resolved configuration on a host."""
     definition = TraceRoot(configuration.under_root(config.traces_root)).definition(config.definition)
     specs, cases = chosen(config)
-    harness = harness_digest()
+    harness = closure.digest(*closure.DECIDES_A_SAMPLE)
     entered = {spec.name: _participant(spec, config) for spec in specs}
     twins = [_twin(entered[name]) for name in config.twins]
     participants = [_reference(definition), *entered.values(), *twins]
@@ -97,13 +96,6 @@ def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
     _chosen("twins", config.twins, {spec.name: spec for spec in specs})
     _chosen("profile.cells", config.profile.cells, {case.id: case for case in workloads})
     return specs, workloads
-
-
-def harness_digest() -> str:
-    """Digest of the code that measures and judges."""
-    package = PROJECT_ROOT / "workflow" / "bakeoff"
-    files = [path for room in HARNESS_ROOMS for path in (package / room).rglob("*") if path.suffix in (".py", ".yaml")]
-    return sha256_tree(package, files)
 
 
 def cell_key(**inputs: Any) -> str:
@@ -307,6 +299,25 @@ def read_plan(run: Path) -> Plan:
             "folder",
         )
     return parse_json(read_bytes(path), Plan, path)
+
+
+def block_order(plan: Plan, block: int) -> list[str]:
+    """The participants of a block in the order in which they run."""
+    return protocols.block_order(plan.run, block, [who.name for who in plan.participants])
+
+
+def block_cells(plan: Plan, block: int) -> list[Cell]:
+    """The cells of a block in the order in which they run; a block that the run does not have is an InputError."""
+    if not 0 <= block < plan.blocks:
+        raise InputError(
+            "option --block",
+            found=str(block),
+            expected=f"a block of this run: 0 to {plan.blocks - 1}",
+            hint="correct the number, or raise `blocks` in the configuration and plan again",
+        )
+    workloads = [workload.id for workload in plan.workloads]
+    order = block_order(plan, block)
+    return protocols.cell_order(plan.cells, plan.run, block, order, workloads, plan.families, plan.seeds)
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ rule probe:
 rule build:
     input:
         solution_files,
-        harness_files("build"),
+        harness_files("bakeoff.build.compile", "bakeoff.build.child"),
     output:
         f"{RUN}/build/{{solution}}/solution.json",
         f"{RUN}/build/{{solution}}/build.json",
@@ -55,7 +55,7 @@ rule compile:
     # in its build.json and in the report; the others go on.
     input:
         solution_files,
-        harness_files("build"),
+        harness_files("bakeoff.build.compile", "bakeoff.build.child"),
     output:
         f"{RUN}/build/{{solution}}/{{arch}}/build.json",
     log:
@@ -75,7 +75,7 @@ rule plan:
     input:
         expand(f"{RUN}/build/{{solution}}/solution.json", solution=SOLUTIONS),
         trace_files(),
-        harness_files("traces", "schema", "core", "supervisor", "runs", "verify"),
+        harness_files("bakeoff.plan", *DECIDES_A_SAMPLE),
         host=f"{RUN}/host.json",
     output:
         f"{RUN}/config.json",

@@ -4,6 +4,7 @@ from contextlib import suppress
 from shlex import quote
 
 from bakeoff import config as configuration
+from bakeoff.closure import DECIDES_A_SAMPLE, closure
 from bakeoff.containers import lock as images, preflight
 from bakeoff.files import canonical_json, require_room
 from bakeoff.host import probe as probe_host
@@ -151,16 +152,9 @@ def solution_folder(wildcards):
     return os.path.join(".", place(SPECS[wildcards.solution].folder))
 
 
-def harness_files(*rooms):
-    """The code of the named rooms: a change there makes their results stale."""
-    return given(
-        *sorted(
-            path
-            for room in rooms
-            for path in (HERE / "workflow/bakeoff" / room).rglob("*")
-            if path.suffix in (".py", ".yaml")
-        )
-    )
+def harness_files(*modules):
+    """The code that the named modules rest on: a change there makes their results stale."""
+    return given(*closure(*modules))
 
 
 def trace_files():

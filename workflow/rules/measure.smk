@@ -27,7 +27,7 @@ rule measure:
 rule gate_power:
     input:
         trace_files(),
-        harness_files("core", "verify"),
+        harness_files("bakeoff.verify.power"),
     output:
         f"{RUN}/gate_power.json",
     log:
@@ -53,6 +53,7 @@ rule assemble:
     input:
         f"{RUN}/config.json",
         expand(f"{RUN}/samples/block-{{block}}/manifest.json", block=BLOCKS),
+        harness_files("bakeoff.runs.assemble"),
     output:
         f"{RUN}/traces.jsonl",
         f"{RUN}/verification.jsonl",

@@ -9,7 +9,7 @@ rule profile:
     input:
         f"{RUN}/config.json",
         expand(f"{RUN}/samples/block-{{block}}/manifest.json", block=BLOCKS),
-        harness_files("profile"),
+        harness_files("bakeoff.profile.capture", "bakeoff.profile.child"),
     output:
         f"{RUN}/profile/manifest.json",
     log:

@@ -9,7 +9,7 @@ rule analyse:
         f"{RUN}/gate_power.json",
         COMPILED,
         PROFILE,
-        harness_files("schema", "runs", "stats", "profile"),
+        harness_files("bakeoff.stats.verbs"),
     output:
         f"{RUN}/analysis.json",
     log:
@@ -25,7 +25,7 @@ rule analyse:
 rule report:
     input:
         TEMPLATES,
-        harness_files("schema", "tables", "report"),
+        harness_files("bakeoff.report.verbs"),
         analysis=f"{RUN}/analysis.json",
     output:
         report(
@@ -49,7 +49,7 @@ rule report:
 rule analyse_committed:
     input:
         committed_run,
-        harness_files("schema", "runs", "stats", "profile"),
+        harness_files("bakeoff.stats.verbs"),
     output:
         update("results/rendered/{id}/analysis.json"),
     log:
@@ -65,7 +65,7 @@ rule analyse_committed:
 rule report_committed:
     input:
         TEMPLATES,
-        harness_files("schema", "tables", "report"),
+        harness_files("bakeoff.report.verbs"),
         analysis="results/rendered/{id}/analysis.json",
     output:
         report(
@@ -88,7 +88,7 @@ rule index:
     # The landing page twice: the run's own, which no other run overwrites, and that of the checkout.
     input:
         TEMPLATES,
-        harness_files("schema", "tables", "report"),
+        harness_files("bakeoff.report.verbs"),
         lambda wildcards: [f"results/rendered/{name}/report.html" for name in SHOWN],
         f"{RUN}/report/report.html",
         own=f"{RUN}/analysis.json",

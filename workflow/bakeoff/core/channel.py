@@ -16,7 +16,7 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class ProtocolError(Exception):
+class ChannelError(Exception):
     """The child sent something that is no message of the harness."""
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bakeoff.core.channel import ProtocolError
+from bakeoff.core.channel import ChannelError
 from bakeoff.schema.outcomes import Outcome, Reason
 
 Microseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -100,8 +100,6 @@ class Done(_Message):
     tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[Microseconds]] = {}
     missing_tiers: dict[str, Text] = {}
     spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], Seconds] = {}
-    verified: Annotated[list[tuple[Seconds, Seconds]], Field(max_length=100)] = []
-    discarded: Annotated[int, Field(ge=0)] = 0
     warnings: list[Text] = []
 
 
@@ -115,14 +113,14 @@ _KINDS: dict[str, type[Ready] | type[Failed] | type[Batch] | type[Done]] = {
 
 
 def understand(message: dict[str, Any]) -> Message:
-    """The message as a model; ProtocolError if it is none."""
+    """The message as a model; ChannelError if it is none."""
     kind = _KINDS.get(str(message.get("say")))
     if kind is None:
-        raise ProtocolError(f"unexpected message: {str(message)[:200]}")
+        raise ChannelError(f"unexpected message: {str(message)[:200]}")
     try:
         return kind.model_validate(message)
     except ValidationError as error:
         flaw = error.errors()[0]
-        raise ProtocolError(
+        raise ChannelError(
             f"malformed message {kind.__name__}: {flaw['loc']}: {str(flaw['input'])[:100]!r}: {flaw['msg']}"
         ) from error

@@ -1,19 +1,37 @@
 """Timing protocols, and the order in which a block does its cells.
 
-Entry points: `PROTOCOLS`, `primary_tier`, `block_order`, `block_cells`. Pure functions of the plan.
+Entry points: `PROTOCOLS`, `primary_tier`, `per_process_latency`, `block_order`, `cell_order`. Pure functions.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
-from typing import Any
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from bakeoff.errors import InputError
-from bakeoff.schema.plan import Cell, Plan
 
-# A T up to which the extra correctness calls on changed values cost little (its weight traffic dominates).
-SMALL_TOKENS = 128
+class Due(Protocol):
+    """A cell, as far as its place in a block depends on it."""
+
+    @property
+    def participant(self) -> str: ...
+
+    @property
+    def workload(self) -> str: ...
+
+    @property
+    def protocol(self) -> str | None: ...
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+C = TypeVar("C", bound=Due)
 
 
 @dataclass(frozen=True)
@@ -57,11 +75,6 @@ class Fib:
 PROTOCOLS: dict[str, Robust | Fib] = {"robust": Robust(), "fib-0.1.2": Fib()}
 
 
-def settings(name: str) -> dict[str, Any]:
-    """The protocol's parameters, for the record."""
-    return asdict(PROTOCOLS[name])
-
-
 def primary_tier(protocol: str, available: set[str] | frozenset[str]) -> str:
     """The tier that a cell's latency is read from. `robust`: what the GPU itself recorded, launch gaps included."""
     wanted = ("event_us", "wall_us") if protocol == "fib-0.1.2" else ("cupti_span_us", "event_us", "wall_us")
@@ -72,39 +85,37 @@ def per_process_latency(protocol: str, samples: list[float]) -> float:
     """One process's latency from its calls: the median under `robust`, the mean of trial means under `fib-0.1.2`."""
     if protocol == "fib-0.1.2":
         return sum(samples) / len(samples)  # trials have equal numbers of calls, so the mean of their means is the mean
-    ordered = sorted(samples)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    return statistics.median(samples)
 
 
-def block_order(plan: Plan, block: int) -> list[str]:
+def block_order(run: str, block: int, names: Sequence[str]) -> list[str]:
     """The participants of a block in its seeded random order."""
-    names = [participant.name for participant in plan.participants]
-    random.Random(f"{plan.run}/{block}/participants").shuffle(names)
-    return names
+    order = list(names)
+    random.Random(f"{run}/{block}/participants").shuffle(order)
+    return order
 
 
-def block_cells(plan: Plan, block: int) -> list[Cell]:
+def cell_order(
+    cells: Iterable[C],
+    run: str,
+    block: int,
+    order: Sequence[str],
+    workloads: Sequence[str],
+    families: Sequence[str],
+    seeds: Sequence[int],
+) -> list[C]:
     """The cells of a block in the order in which they run: by participant, then protocol, then values, then workload.
 
-    Verify cells are due in block 0 only, and come first; `robust` comes last, because what it attaches to the process
-    would slow the calls of another protocol. All participants of a block meet the workloads in the same shuffled order.
+    order: the participants, as `block_order` gives them. Cells without a protocol are only verified: they are due in
+    block 0 only, and come first; `robust` comes last, because what it attaches to the process would slow the calls of
+    another protocol. All participants of a block meet the workloads in the same shuffled order.
     """
-    if not 0 <= block < plan.blocks:
-        raise InputError(
-            "option --block",
-            found=str(block),
-            expected=f"a block of this run: 0 to {plan.blocks - 1}",
-            hint="correct the number, or raise `blocks` in the configuration and plan again",
-        )
-    workloads = [workload.id for workload in plan.workloads]
-    random.Random(f"{plan.run}/{block}/workloads").shuffle(workloads)
-    families, order = list(plan.families), block_order(plan, block)
+    shuffled = list(workloads)
+    random.Random(f"{run}/{block}/workloads").shuffle(shuffled)
 
-    def position(cell: Cell) -> tuple[int, ...]:
+    def position(cell: C) -> tuple[int, ...]:
         protocol = (cell.protocol is not None) + (cell.protocol == "robust")
-        values = (families.index(cell.family), plan.seeds.index(cell.seed))
-        return (order.index(cell.participant), protocol, *values, workloads.index(cell.workload))
+        values = (families.index(cell.family), seeds.index(cell.seed))
+        return (order.index(cell.participant), protocol, *values, shuffled.index(cell.workload))
 
-    due = [cell for cell in plan.cells if cell.kind == "measure" or block == 0]
-    return sorted(due, key=position)
+    return sorted((cell for cell in cells if cell.protocol is not None or block == 0), key=position)

@@ -30,8 +30,8 @@ from bakeoff.core.moe.values import make_weights
 from bakeoff.core.variants import Variant, activations, roll_weights
 from bakeoff.schema.gates import Judgement
 from bakeoff.schema.outcomes import Outcome, Reason
+from bakeoff.schema.rounding import EXACT, Rounding
 from bakeoff.schema.sample import finite
-from bakeoff.schema.solution import EXACT, Rounding
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import TraceRoot
 

@@ -10,7 +10,6 @@ write files of their own: profile solutions that you would run yourself.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -25,7 +24,7 @@ from bakeoff.schema.base import Part
 
 if TYPE_CHECKING:
     from bakeoff.core.device.base import Device
-    from bakeoff.core.worker.bench import Bench
+    from bakeoff.core.worker.state import WorkerState
 
 DETAIL = 2000  # characters of a traceback that are kept
 WARMUPS = 3  # calls that compile, load modules and grow buffers
@@ -143,14 +142,14 @@ def open_marker(job: Job) -> Marker:
     return NvtxMarker(window=job.tier == "ncu")
 
 
-def prepare(job: Job) -> Bench:
+def prepare(job: Job) -> WorkerState:
     """The worker's bench with the solution in it."""
-    from bakeoff.core.worker.bench import Bench
     from bakeoff.core.worker.participant import load
     from bakeoff.core.worker.sandbox import Audit
+    from bakeoff.core.worker.state import WorkerState
 
     description = job.model_dump()
-    bench = Bench(description, _device(job))
+    bench = WorkerState(description, _device(job))
     audit = Audit([Path(job.scratch), Path(job.cache)])
     bench.adopt(load(description, audit), audit)
     return bench
@@ -158,9 +157,9 @@ def prepare(job: Job) -> Bench:
 
 def _device(job: Job) -> Device:
     """The backend's device; on a GPU without tracing of its own, since only one user of CUPTI fits into a process."""
-    from bakeoff.core.device.opening import FAKE_DEVICE, open_device
+    from bakeoff.core.device.opening import double, open_device
 
-    if job.backend == "cpu" or os.environ.get(FAKE_DEVICE):
+    if job.backend == "cpu" or double():
         return open_device(job.backend, job.threads, job.participant)
     import torch
 
@@ -171,7 +170,7 @@ def _device(job: Job) -> Device:
     return CudaDevice(trace=False)
 
 
-def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
+def profile(job: Job, bench: WorkerState, marker: Marker, begun: float) -> None:
     """All workloads of the job, until the deadline; a workload that fails is noted, and the next one is tried."""
     with Path(job.progress).open("w") as progress:
         for workload in job.workloads:
@@ -185,7 +184,7 @@ def profile(job: Job, bench: Bench, marker: Marker, begun: float) -> None:
         progress.write(ProfiledCall(workload=None).model_dump_json() + "\n")
 
 
-def _one(job: Job, bench: Bench, marker: Marker, workload: str) -> ProfiledCall:
+def _one(job: Job, bench: WorkerState, marker: Marker, workload: str) -> ProfiledCall:
     """One workload, and what came of it."""
     from bakeoff.core.variants import Variant
 

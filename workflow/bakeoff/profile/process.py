@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bakeoff.config import under_root
+from bakeoff.core.environment import environment
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
 from bakeoff.plan import packed_solution
@@ -24,7 +25,6 @@ from bakeoff.profile import ncu, nsys
 from bakeoff.profile.child import MARKED, WARMUPS, Job, ProfiledCall
 from bakeoff.profile.tiers import Facts, Tier
 from bakeoff.schema.plan import Participant, Plan
-from bakeoff.supervisor.children import environment
 from bakeoff.traces.store import TraceRoot
 
 GRACE_S = 120  # for starting, and for a profiler to write its report after the last call

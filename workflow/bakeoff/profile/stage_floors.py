@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from bakeoff.core.moe.floors import Peak, Work
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.schema.solution import Rounding
+from bakeoff.schema.rounding import Rounding
 
 # Of H100 and H200 (NVIDIA H100 white paper: 50 MB), and of B200 as CUDA reports it (126 MB).
 L2_BYTES = {"sm_90a": 50 << 20, "sm_100a": 126 << 20}

@@ -6,7 +6,6 @@ holds what workers leave while they run, cache/ what compilers keep for the next
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -17,19 +16,18 @@ from pathlib import Path
 
 from bakeoff import host, locks
 from bakeoff.core.bounds import bounds
-from bakeoff.core.device.opening import FAKE_DEVICE
+from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.core.protocols import block_cells, block_order
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_json, write_atomic
-from bakeoff.plan import packed_solution, read_plan
+from bakeoff.plan import block_cells, block_order, packed_solution, read_plan
 from bakeoff.runs.coverage import journal_digest
 from bakeoff.runs.journal import Journal, block_folder, journal_path
 from bakeoff.schema.outcomes import HINTS, UNFINISHED, Outcome, Reason
 from bakeoff.schema.plan import Cell, Plan
 from bakeoff.schema.sample import Manifest, Record, Spent
-from bakeoff.supervisor.block import Block
-from bakeoff.supervisor.sessions import Setting, Task, utc_now
+from bakeoff.supervisor.block import run_block
+from bakeoff.supervisor.settings import BlockSettings, Task, utc_now
 from bakeoff.traces.store import TraceRoot
 
 Say = Callable[[str], None]
@@ -48,21 +46,23 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
     cells = block_cells(plan, block)
     _check_host(run, plan)
     with locks.hold(block_folder(run, block) / ".lock", f"block {block} of {run}", tell):
-        ledger = Ledger(run, plan, block, cells, again, tell)
+        path = block_folder(run, block) / "manifest.json"
+        journals = BlockJournals(run, plan, block, cells, again, tell)
         try:
-            spent = ledger.complete()
-            manifest = ledger.manifest(
-                spent if spent.total else spent.model_copy(update={"total": round(time.monotonic() - begun, 3)})
-            )
-            write_atomic(
-                block_folder(run, block) / "manifest.json", pretty_json(manifest.model_dump(mode="json", by_alias=True))
-            )
+            seconds = journals.complete()
+            if seconds is None and path.is_file():
+                spent = read_json(path, Manifest).spent  # nothing ran: what was spent stays as it was
+            else:
+                timed = {"total": time.monotonic() - begun, "lock": 0.0, "timed": 0.0, "judged": 0.0} | (seconds or {})
+                spent = Spent(**{what: round(value, 3) for what, value in timed.items()})
+            manifest = journals.manifest(spent)
+            write_atomic(path, pretty_json(manifest.model_dump(mode="json", by_alias=True)))
         finally:
-            ledger.close()
+            journals.close()
     return manifest
 
 
-class Ledger:
+class BlockJournals:
     """The journals of one block: what is done, what is due, and the line that is written next."""
 
     def __init__(self, run: Path, plan: Plan, block: int, cells: list[Cell], again: bool, tell: Say) -> None:
@@ -70,15 +70,15 @@ class Ledger:
         self.journals = {who.name: Journal.open(journal_path(run, block, who.name), tell) for who in plan.participants}
         self._due = [cell for cell in cells if not self._done(cell, again)]
         self._progress = Progress(plan, block, cells, self._due, tell)
-        self._setting = replace(setting_of(plan, run, block), tell=tell)
+        self._settings = replace(settings_of(plan, run, block), tell=tell)
         self._files = {path: _state(path) for path in self._guarded()}
 
     def _done(self, cell: Cell, again: bool) -> bool:
         last = self.journals[cell.participant].last(cell.key)
         return last is not None and last.outcome not in UNFINISHED and not (again and last.outcome != Outcome.PASSED)
 
-    def complete(self) -> Spent:
-        """Run the cells that are due; returns where the time went."""
+    def complete(self) -> dict[str, float] | None:
+        """Run the cells that are due; returns where the time went, or None if no worker had to run."""
         waiting = {name: deque(cell for cell in self._due if cell.participant == name) for name in self.journals}
         tasks = []
         for name in block_order(self.plan, self.block):
@@ -92,16 +92,10 @@ class Ledger:
         if not self._due:
             self.tell(self._complete())
         if not tasks:
-            return self._spent_before()
-        block = Block(self._setting, tasks, self)
-        block.run()
-        shutil.rmtree(self._setting.scratch, ignore_errors=True)
-        return block.usage.spent()
-
-    def _spent_before(self) -> Spent:
-        """Where the time of a finished block went: what its manifest says."""
-        path = block_folder(self.run, self.block) / "manifest.json"
-        return read_json(path, Manifest).spent if path.is_file() else Spent(total=0, lock=0, timed=0, judged=0)
+            return None
+        seconds = run_block(self._settings, tasks, self)
+        shutil.rmtree(self._settings.scratch, ignore_errors=True)
+        return seconds
 
     def add(self, record: Record) -> None:
         """Journal a record, then show progress."""
@@ -132,7 +126,7 @@ class Ledger:
             order=block_order(self.plan, self.block),
             journals=digests,
             outcomes=dict(sorted(outcomes.items())),
-            gpu=self._setting.gpu,
+            gpu=self._settings.gpu,
             spent=spent,
         )
 
@@ -190,14 +184,21 @@ class Progress:
         self._tell(f"{self._head}  {complete:>2}/{len(self._pairs)}  {cell:<52} {result}{remaining}")
 
 
-def setting_of(plan: Plan, run: Path, block: int) -> Setting:
+def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
     """The plan's side of what a block's workers share."""
     from bakeoff.config import under_root
 
     root = TraceRoot(under_root(plan.traces_root))
     geometry = Geometry.of(root.definition(plan.definition))
-    fake = FAKE_DEVICE in os.environ
-    return Setting(
+    stand_in = double()
+    if stand_in and plan.backend != "cpu":
+        raise InputError(
+            f"environment variable {TEST_DOUBLE}",
+            found=str(stand_in.__file__),
+            expected=f"nothing: this run is measured on {plan.backend}",
+            hint="unset the variable: a test double gives times that nothing took",
+        )
+    return BlockSettings(
         block=block,
         folder=run,
         traces_root=root.path.resolve(),
@@ -210,9 +211,9 @@ def setting_of(plan: Plan, run: Path, block: int) -> Setting:
         timeout_s=plan.timeout_s,
         threads=plan.threads,
         emulates=geometry.hidden < bounds().strict.full_width_from,
-        overlaps=plan.backend == "cpu" and not fake,
+        overlaps=plan.backend == "cpu" and stand_in is None,
         gpu=None if plan.backend == "cpu" else _gpu_of(plan, block),
-        clock=(lambda: "2000-01-01T00:00:00.000+00:00") if fake else utc_now,
+        clock=stand_in.now if stand_in else utc_now,
         lock_clocks_mhz=plan.lock_clocks_mhz,
     )
 

@@ -11,6 +11,7 @@ import contextlib
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from bakeoff.config import Config, resolve, under_root
 from bakeoff.errors import InputError
 from bakeoff.files import validate
 from bakeoff.plan import make_plan
-from bakeoff.runs.block_run import say, setting_of
+from bakeoff.runs.block_run import say, settings_of
 from bakeoff.schema.gates import Numerics
 from bakeoff.schema.outcomes import SENTENCES, Outcome
 from bakeoff.schema.sample import Record
-from bakeoff.supervisor.block import Block
-from bakeoff.supervisor.sessions import Task
+from bakeoff.supervisor.block import run_block
+from bakeoff.supervisor.settings import Task
 from bakeoff.tables import formats, shared, text
 from bakeoff.tables.table import Column, Row, flat, number
 from bakeoff.traces.models import document
@@ -103,10 +104,9 @@ def run_solution(
         cells = deque(cell.model_copy(update={"kind": "verify", "protocol": None}) for cell in due)
         packed = place / "solution.json"
         packed.write_bytes(document(pack(spec, config.definition)))
-        setting = setting_of(plan, place, 0)
-        setting.timeout_s, setting.tell = timeout_s, say
+        block = replace(settings_of(plan, place, 0), timeout_s=timeout_s, tell=say)
         collector = Collector(show)
-        Block(setting, [Task(who, packed, cells)], collector).run()
+        run_block(block, [Task(who, packed, cells)], collector)
     return collector.records
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bakeoff.core.protocols import block_cells, block_order
 from bakeoff.files import canonical_json, read_json, sha256_bytes
+from bakeoff.plan import block_cells, block_order
 from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path, read_journal
 from bakeoff.schema.plan import Cell, Plan
 from bakeoff.schema.sample import Manifest, Record

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bakeoff.schema.solution import Backend, Rounding, StageRule
+from bakeoff.schema.rounding import Rounding
+from bakeoff.schema.solution import Backend, StageRule
 from bakeoff.traces.models import Workload
 from bakeoff.traces.store import RoutingStats
 

@@ -1,34 +1,17 @@
-"""What a solution declares: where it runs, which casts it makes, which stage a kernel belongs to."""
+"""What a solution declares: where it runs, and which stage a kernel belongs to."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator
+
+from bakeoff.schema.rounding import Rounding
 
 Stage = Literal["routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other"]
 Backend = Literal["cpu", "sm_90a", "sm_100a"]
 FileFunction = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_/]+\.py::[A-Za-z_][A-Za-z0-9_]*$")]
-Cast = Literal["float32", "bfloat16", "fp8_block128"]
-Casts = Annotated[tuple[Cast, ...], Field(min_length=1)]
-
-
-class Rounding(BaseModel):
-    """The casts at three points, in order; float32 in between. fp8_block128 is e4m3 with a scale of amax / 448 per 128
-    columns."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    gemm1_output: Casts
-    """What SwiGLU reads."""
-    intermediate: Casts
-    """What GEMM2 reads."""
-    gemm2_output: Casts
-    """What the weighted combine reads."""
-
-
-EXACT = Rounding(gemm1_output=("float32",), intermediate=("float32",), gemm2_output=("float32",))
 
 
 class StageRule(BaseModel):

@@ -1,7 +1,7 @@
 """Child processes of a block and the channels to them: JSON lines over pipes that nothing else holds.
 
 Entry points: `Child.spawn`, `Slots` (shared memory for outputs), `descendants`. The other end of a channel is
-`wire.channel`. A child leads its own session, so that one signal ends it with all that stayed in its group; its
+`core.channel`. A child leads its own session, so that one signal ends it with all that stayed in its group; its
 standard output goes where its standard error goes, and the supervisor keeps the end of that.
 """
 
@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bakeoff.core.channel import ProtocolError
-from bakeoff.files import PROJECT_ROOT
-from bakeoff.supervisor.fork_server import Forked, Nursery
+import psutil
 
-MAX_LINE = (
-    64 << 20
-)  # a message of a full block of calls is below 1 MB; a child that sends more is not speaking the protocol
+from bakeoff.core.channel import ChannelError
+from bakeoff.supervisor.fork_server import Forked, ForkServer
+
+# A message of a full block of calls is below 1 MB; a child that sends more does not speak the harness's language.
+MAX_LINE = 64 << 20
 KEPT_OUTPUT = 16 << 10
 READS = 64  # of 64 KiB at a time: a child that never stops writing must not keep the supervisor from its clock
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -48,20 +48,20 @@ class Child:
         environment: dict[str, str],
         folder: Path,
         keep: tuple[int, ...] = (),
-        nursery: Nursery | None = None,
+        forks: ForkServer | None = None,
     ) -> Child:
         """Start `python -m module PARENT COMMANDS RESULTS keep...` in `folder`; `keep` are descriptors that it
         inherits.
 
-        With a nursery the process is forked there, otherwise it is a new interpreter.
+        With a fork server the process is forked there, otherwise it is a new interpreter.
         """
         command_read, command_write = os.pipe()
         result_read, result_write = os.pipe()
         output_read, output_write = os.pipe()
         theirs = [command_read, result_write, output_write]
         process: subprocess.Popen[bytes] | Forked
-        if nursery:
-            process = Forked(nursery.fork(module, environment, folder, [*theirs, *keep]))
+        if forks:
+            process = Forked(forks.fork(module, environment, folder, [*theirs, *keep]))
         else:
             numbers = (os.getpid(), command_read, result_write, *keep)
             process = subprocess.Popen(
@@ -88,7 +88,7 @@ class Child:
             os.write(self.commands, json.dumps(message).encode() + b"\n")
 
     def messages(self) -> tuple[list[dict[str, Any]], bool]:
-        """Everything that has arrived, and whether the channel has closed; raises ProtocolError."""
+        """Everything that has arrived, and whether the channel has closed; raises ChannelError."""
         closed = False
         for _ in range(READS):
             try:
@@ -101,7 +101,7 @@ class Child:
             self._buffer += data
         *lines, self._buffer = self._buffer.split(b"\n")
         if len(self._buffer) > MAX_LINE:
-            raise ProtocolError(f"a message of more than {MAX_LINE} bytes")
+            raise ChannelError(f"a message of more than {MAX_LINE} bytes")
         return [_message(line) for line in lines], closed
 
     def drain(self) -> bool:
@@ -166,20 +166,18 @@ Tree = dict[int, list[int]]  # process id -> its living children
 
 
 def process_tree() -> Tree:
-    """One look at all processes: a look reads a file for each process of the host, which takes milliseconds."""
+    """One look at all living processes below this one: a look reads a file for each process of the host, which takes
+    milliseconds."""
     tree: Tree = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                # A process names itself with any bytes; only what follows its name is text.
-                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
-                if fields[0] not in "ZX":
-                    tree.setdefault(int(fields[1]), []).append(int(entry.name))
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error), process.oneshot():
+            if process.status() != psutil.STATUS_ZOMBIE:
+                tree.setdefault(process.ppid(), []).append(process.pid)
     return tree
 
 
 def descendants(root: int, tree: Tree | None = None) -> list[int]:
-    """Process ids of all living descendants of a process, in `tree` or, without one, now."""
+    """Process ids of all living descendants of this process or of one below it, in `tree` or, without one, now."""
     tree = process_tree() if tree is None else tree
     found: list[int] = []
     waiting = list(tree.get(root, []))
@@ -233,40 +231,7 @@ def _message(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise ProtocolError(f"no message: {line[:80]!r}") from error
+        raise ChannelError(f"no message: {line[:80]!r}") from error
     if not isinstance(value, dict):
-        raise ProtocolError(f"no message: {line[:80]!r}")
+        raise ChannelError(f"no message: {line[:80]!r}")
     return value
-
-
-def environment(threads: int, scratch: Path, cache: Path, gpu: str | None) -> dict[str, str]:
-    """A child's environment: the caller's, with its own folders for temporary files and compiler caches, and one GPU at
-    most."""
-    package = str(PROJECT_ROOT / "workflow")
-    inherited = os.environ.get("PYTHONPATH")
-    own = {
-        "PYTHONPATH": f"{package}{os.pathsep}{inherited}" if inherited else package,
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": str(threads),
-        # Idle threads must not spin on cores that the other process needs.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TMPDIR": str(scratch),
-        "HOME": str(cache),
-        "XDG_CACHE_HOME": str(cache),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-        "DG_JIT_CACHE_DIR": str(cache / "deep_gemm"),
-        "SGL_DG_CACHE_DIR": str(cache / "deep_gemm"),
-        "CUTE_DSL_CACHE_DIR": str(cache / "cute_dsl"),
-        "HUMMING_CACHE_DIR": str(cache / "humming"),
-        "HUMMING_TMP_DIR": str(cache / "humming" / "tmp"),
-        "FLASHINFER_WORKSPACE_BASE": os.environ.get("FLASHINFER_WORKSPACE_BASE", str(cache)),
-    }
-    return {**os.environ, **own, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
-
-
-def shared_caches() -> list[str]:
-    """Folders outside a participant's own that its compilers write to: FlashInfer's, if the operator names one."""
-    base = os.environ.get("FLASHINFER_WORKSPACE_BASE")
-    if base:
-        Path(base).mkdir(parents=True, exist_ok=True)
-    return [base] if base else []

@@ -1,8 +1,8 @@
 """Where a block without a GPU gets its processes from: one that has imported torch, and forks.
 
-Entry points: `Nursery` (in the supervisor), `main` (`python -m bakeoff.supervisor.fork_server PARENT SOCKET`).
+Entry points: `ForkServer.start` (in the supervisor), `main` (`python -m bakeoff.supervisor.fork_server PARENT SOCKET`).
 Importing torch costs each process more than most cells do; times on the CPU are not compared, so that processes may
-come from one image there. On a GPU each process starts afresh. No foreign code ever runs in the nursery itself: a
+come from one image there. On a GPU each process starts afresh. No foreign code ever runs in the fork server itself: a
 solution is imported after the fork.
 """
 
@@ -30,33 +30,33 @@ _PR_SET_NAME = 15  # linux/prctl.h
 ADOPTED_S = 10.0  # time within which an orphan becomes the supervisor's child; the kernel needs microseconds
 
 
-class Nursery:
+class ForkServer:
     """A process that forks children for the supervisor, which must be a subreaper: it becomes their parent."""
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+        self._process, self._socket = process, channel
+
+    @classmethod
+    def start(cls, environment: dict[str, str], folder: Path) -> ForkServer:
         """environment: what libraries read when they are imported, such as the number of threads, must be right here
         already."""
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            words = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                words,
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(theirs.fileno())],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        return cls(process, ours)
 
     def fork(self, module: str, environment: dict[str, str], folder: Path, descriptors: list[int]) -> int:
         """Run `module.main([PARENT, descriptors...])` in a new process, a child of this one; returns its process id.
 
         descriptors: commands, results, output, then those that the module takes as further arguments. RuntimeError if
-        the nursery is gone.
+        the fork server is gone.
         """
         request = {"module": module, "environment": environment, "folder": str(folder)}
         try:
@@ -149,7 +149,7 @@ def _become(parent: int, request: dict[str, Any], descriptors: list[int]) -> NoR
             os.dup2(output, stream)
         os.close(output)
         name = request["module"].removesuffix(".__main__").rpartition(".")[2]
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)  # its command line is the nursery's for good
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)  # its command line is the fork server's for good
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])

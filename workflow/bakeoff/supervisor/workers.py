@@ -1,7 +1,7 @@
 """The worker processes of a block: started, listened to, ended, and nothing of theirs left behind.
 
 Entry point: `Workers`. Its `wait` is the one place where the supervisor waits; what a worker said goes to whoever
-listens at that moment: the preparation (`prime`) or the block.
+listens at that moment: the warm-up or the block.
 """
 
 from __future__ import annotations
@@ -12,23 +12,25 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
-from bakeoff.core.channel import ProtocolError
+import psutil
+
+from bakeoff.core.channel import ChannelError
 from bakeoff.core.messages import Message, understand
 from bakeoff.supervisor.children import Child, Tree, descendants, end_orphans, process_tree
-from bakeoff.supervisor.fork_server import Nursery
-from bakeoff.supervisor.sessions import Session, Setting, Task
+from bakeoff.supervisor.fork_server import ForkServer
+from bakeoff.supervisor.session import Session
+from bakeoff.supervisor.settings import BlockSettings, Task
 
 
 class Listener(Protocol):
     """What can happen to a worker that is waited for."""
 
     def hear(self, session: Session, message: Message) -> None:
-        """It said something; ProtocolError if that is no answer to what it was asked."""
+        """It said something; ChannelError if that is no answer to what it was asked."""
 
-    def garbled(self, session: Session, error: ProtocolError) -> None:
+    def garbled(self, session: Session, error: ChannelError) -> None:
         """It said something that is no message of the harness."""
 
     def gone(self, session: Session) -> None:
@@ -41,8 +43,8 @@ class Listener(Protocol):
 class Workers:
     """All workers of a block, and the trusted children beside them."""
 
-    def __init__(self, setting: Setting, nursery: Nursery | None) -> None:
-        self.setting, self._nursery = setting, nursery
+    def __init__(self, settings: BlockSettings, forks: ForkServer | None) -> None:
+        self.settings, self._forks = settings, forks
         self.sessions: list[Session] = []
         # Every process of the block so far: NVML may list one for a moment after it has ended.
         self.pids: set[int] = set()
@@ -51,7 +53,7 @@ class Workers:
 
     def start(self, task: Task) -> Session:
         """A new worker for a participant."""
-        session = Session(task, self.setting, self._nursery)
+        session = Session.start(task, self.settings, self._forks)
         self.sessions.append(session)
         self.pids.add(session.child.pid)
         for descriptor in (session.child.results, session.child.output):
@@ -92,7 +94,7 @@ class Workers:
             for message in messages:
                 if not session.retired:
                     listener.hear(session, understand(message))
-        except ProtocolError as error:
+        except ChannelError as error:
             listener.garbled(session, error)
             return
         if closed and not session.retired:
@@ -135,7 +137,9 @@ class Workers:
 
 
 def _name_of(process: int) -> str:
+    """The process with the name that it gave itself; bytes of it that are no text are made visible."""
     try:
-        return f"{process} ({Path(f'/proc/{process}/comm').read_text(errors='backslashreplace').strip()})"
-    except OSError:
+        name = psutil.Process(process).name()
+    except psutil.Error:
         return str(process)
+    return f"{process} ({os.fsencode(name).decode(errors='backslashreplace')})"

@@ -18,7 +18,7 @@ from bakeoff.core.moe.inputs import Case, make_inputs
 from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs, route
 from bakeoff.core.moe.values import Family, Tensors, make_weights
 from bakeoff.schema.gates import GatePower, Judgement, MutantPower, Survivor
-from bakeoff.schema.solution import EXACT, Rounding
+from bakeoff.schema.rounding import EXACT, Rounding
 from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
 
 # The coarsest that a solution declares: mistakes stand out least against it.

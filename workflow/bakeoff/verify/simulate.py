@@ -27,7 +27,7 @@ from bakeoff.core.moe.routing import Pairs, active_tokens
 from bakeoff.core.moe.values import FAMILIES, Family, make_activations, make_weights
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
 from bakeoff.schema.base import Part
-from bakeoff.schema.solution import EXACT, Rounding
+from bakeoff.schema.rounding import EXACT, Rounding
 from bakeoff.traces.store import TraceRoot
 
 FILE = Path(__file__).with_name("simulation.json")

@@ -21,7 +21,7 @@ _Requested = ctypes.CFUNCTYPE(
 )
 _Completed = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
 
-Interval = tuple[int, int, bool]  # device start and end, ns; whether the kernel is a mark
+DeviceRecord = tuple[int, int, bool]  # device start and end, ns; whether the kernel is a mark
 
 
 class CuptiError(Exception):
@@ -51,9 +51,9 @@ class Reader:
         self._next.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_void_p)]
         self._marks: dict[int, bool] = {}  # by the address of a name, which CUPTI keeps for good
 
-    def read(self, buffer: int, size: int) -> list[Interval]:
+    def read(self, buffer: int, size: int) -> list[DeviceRecord]:
         """All records of the first `size` bytes at the address `buffer`."""
-        found: list[Interval] = []
+        found: list[DeviceRecord] = []
         record, layout, long = ctypes.c_void_p(), self._layout, ctypes.c_uint64.from_address
         while (status := self._next(buffer, size, ctypes.byref(record))) == 0:
             place = record.value or 0
@@ -71,7 +71,7 @@ class Reader:
         return self._marks[name]
 
 
-class Recorder:
+class ActivityRecorder:
     """Switches recording on and off, and gives what has been recorded. One per process."""
 
     def __init__(self, library: ctypes.CDLL, layout: Layout, mark: str) -> None:
@@ -93,10 +93,10 @@ class Recorder:
             self._call("cuptiActivityEnable" if wanted else "cuptiActivityDisable", ctypes.c_int(kind))
         self.enabled = wanted
 
-    def collect(self) -> list[Interval]:
+    def collect(self) -> list[DeviceRecord]:
         """Everything recorded since the last time; the device is idle."""
         self._call("cuptiActivityFlushAll", ctypes.c_uint32(0))
-        found: list[Interval] = []
+        found: list[DeviceRecord] = []
         while self._full:
             address, size = self._full.pop(0)
             found += self._reader.read(address, size)
@@ -120,7 +120,9 @@ class Recorder:
             raise CuptiError(f"{function}: {(text.value or b'').decode()} ({status})")
 
 
-def open_recorder(mark: str, loaded: Callable[[], str] = lambda: Path("/proc/self/maps").read_text()) -> Recorder:
+def open_recorder(
+    mark: str, loaded: Callable[[], str] = lambda: Path("/proc/self/maps").read_text()
+) -> ActivityRecorder:
     """The process's recorder, switched on. ImportError without cupti-python, CuptiError where CUPTI is not there or
     denied."""
     from cupti import cupti
@@ -128,6 +130,6 @@ def open_recorder(mark: str, loaded: Callable[[], str] = lambda: Path("/proc/sel
     found = re.search(r"\S*/libcupti\.so[.\d]*", loaded())
     if found is None:
         raise CuptiError("torch has not loaded libcupti; this build of torch has no profiler")
-    recorder = Recorder(ctypes.CDLL(found.group()), Layout(cupti), mark)
+    recorder = ActivityRecorder(ctypes.CDLL(found.group()), Layout(cupti), mark)
     recorder.enable(True)
     return recorder

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from bakeoff.core.device.activity import CuptiError, Interval, Recorder, open_recorder
+from bakeoff.core.device.activity import ActivityRecorder, CuptiError, DeviceRecord, open_recorder
 from bakeoff.core.device.base import Device, now_us
+from bakeoff.core.intervals import covered
 
 CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
 # torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's
@@ -41,7 +42,7 @@ class CudaDevice(Device):
         self._cycles_per_us = _sm_clock_mhz(properties)
         self.missing: dict[str, str] = {}
         self._may_trace = trace
-        self._trace: Recorder | None = None
+        self._trace: ActivityRecorder | None = None
         self._calls: list[dict[str, Any]] = []
         self._sync()
 
@@ -135,7 +136,7 @@ class CudaDevice(Device):
         self.missing |= dict.fromkeys(CUPTI_TIERS, why)
 
 
-def attribute(records: list[Interval], calls: int) -> tuple[list[float], list[float]] | None:
+def attribute(records: list[DeviceRecord], calls: int) -> tuple[list[float], list[float]] | None:
     """Busy time and span, in microseconds, of the device work of each call.
 
     records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks.
@@ -154,18 +155,10 @@ def attribute(records: list[Interval], calls: int) -> tuple[list[float], list[fl
     if not all(intervals):
         return None
     spans = [max(end for _, end in each) - min(start for start, _ in each) for each in intervals]
-    return [_union(each) / 1000 for each in intervals], [span / 1000 for span in spans]
+    return [covered(each) / 1000 for each in intervals], [span / 1000 for span in spans]
 
 
-def _union(intervals: list[tuple[int, int]]) -> int:
-    total, reached = 0, 0
-    for start, end in sorted(intervals):
-        total += max(0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
-def _open_recorder(missing: dict[str, str]) -> Recorder | None:
+def _open_recorder(missing: dict[str, str]) -> ActivityRecorder | None:
     try:
         return open_recorder(MARKER)
     except ImportError as error:

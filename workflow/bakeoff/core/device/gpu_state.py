@@ -1,6 +1,6 @@
 """The GPU's state while cells run: clocks, temperature, power, event reasons, error counts, and who else is on it.
 
-Entry points: `NvmlMonitor` (samples in a thread of the supervisor), `summary` and `disturbance` (pure). `locked_clocks`
+Entry points: `NvmlMonitor` (looks in a thread), `summary` and `disturbance` (pure). `locked_clocks`
 sets the SM clock for the length of a block and restores it. Known limit: NVML counts power and clocks over some
 milliseconds, so a shorter disturbance is not seen here.
 """
@@ -34,7 +34,7 @@ XIDS_OF_KERNELS = frozenset({13, 31, 43, 45})
 
 
 @dataclass(frozen=True)
-class Sample:
+class Look:
     """One look at the GPU; None where this GPU does not tell."""
 
     moment: float  # time.monotonic()
@@ -45,61 +45,58 @@ class Sample:
     reasons: int = 0
     ecc: int | None = None  # uncorrected errors since the driver was loaded
     processes: frozenset[int] = frozenset()
-    xids: tuple[int, ...] = ()  # reported since the sample before
-    busy: float | None = None  # share of NVML's last sampling period (up to a second) in which a kernel ran
+    xids: tuple[int, ...] = ()  # reported since the look before
 
 
-def summary(samples: list[Sample]) -> dict[str, Any] | None:
-    """What is kept of a cell's samples; None without samples."""
-    if not samples:
+def summary(looks: list[Look]) -> dict[str, Any] | None:
+    """What is kept of a cell's looks; None without looks."""
+    if not looks:
         return None
-    seen: dict[str, Any] = {"samples": len(samples)}
+    seen: dict[str, Any] = {"samples": len(looks)}
     for name in ("sm_mhz", "memory_mhz", "celsius", "watts"):
-        values = [value for sample in samples if (value := getattr(sample, name)) is not None]
+        values = [value for look in looks if (value := getattr(look, name)) is not None]
         if values:
             seen[name] = {"min": min(values), "median": statistics.median(values), "max": max(values)}
     reasons = 0
-    for sample in samples:
-        reasons |= sample.reasons
+    for look in looks:
+        reasons |= look.reasons
     seen["reasons"] = [name for bit, name in REASONS.items() if reasons & bit]
-    seen["ecc"] = max((sample.ecc for sample in samples if sample.ecc is not None), default=None)
-    seen["xids"] = sorted({xid for sample in samples for xid in sample.xids})
+    seen["ecc"] = max((look.ecc for look in looks if look.ecc is not None), default=None)
+    seen["xids"] = sorted({xid for look in looks for xid in look.xids})
     return seen
 
 
-def disturbance(samples: list[Sample], own: set[int], baseline: Sample, blamed: bool) -> tuple[Reason, str] | None:
-    """Why a cell's samples cannot be trusted, or None. own: process ids of the run; blamed: the solution itself failed
+def disturbance(looks: list[Look], own: set[int], baseline: Look, blamed: bool) -> tuple[Reason, str] | None:
+    """Why a cell's looks cannot be trusted, or None. own: process ids of the run; blamed: the solution itself failed
     on the GPU."""
-    if not samples:
+    if not looks:
         return None
-    xids = {xid for sample in samples for xid in sample.xids} - (XIDS_OF_KERNELS if blamed else frozenset())
+    xids = {xid for look in looks for xid in look.xids} - (XIDS_OF_KERNELS if blamed else frozenset())
     if xids:
         return Reason.XID_ERROR, f"the driver reported Xid {', '.join(map(str, sorted(xids)))}"
-    ecc = [sample.ecc for sample in samples if sample.ecc is not None]
+    ecc = [look.ecc for look in looks if look.ecc is not None]
     if ecc and baseline.ecc is not None and max(ecc) > baseline.ecc:
         return Reason.ECC_ERROR, f"uncorrected memory errors rose from {baseline.ecc} to {max(ecc)}"
-    foreign = _foreign(samples, own)
+    foreign = _foreign(looks, own)
     if foreign:
         return Reason.FOREIGN_PROCESS, foreign
-    throttled = [sample for sample in samples if sample.reasons & THROTTLING]
+    throttled = [look for look in looks if look.reasons & THROTTLING]
     if throttled:
         names = [
-            name
-            for bit, name in REASONS.items()
-            if bit & THROTTLING and any(sample.reasons & bit for sample in throttled)
+            name for bit, name in REASONS.items() if bit & THROTTLING and any(look.reasons & bit for look in throttled)
         ]
-        return Reason.THROTTLED, f"{len(throttled)} of {len(samples)} looks at the GPU saw {', '.join(names)}"
+        return Reason.THROTTLED, f"{len(throttled)} of {len(looks)} looks at the GPU saw {', '.join(names)}"
     return None
 
 
-def _foreign(samples: list[Sample], own: set[int]) -> str | None:
+def _foreign(looks: list[Look], own: set[int]) -> str | None:
     """Processes on the GPU that are not the run's. In a container NVML's ids may be the host's; then only their number
     tells."""
-    seen = {process for sample in samples for process in sample.processes}
+    seen = {process for look in looks for process in look.processes}
     if seen & own:
         strangers = seen - own
         return f"processes {', '.join(map(str, sorted(strangers)))} use the GPU" if strangers else None
-    most = max(len(sample.processes) for sample in samples)
+    most = max(len(look.processes) for look in looks)
     return f"{most} processes use the GPU, {len(own)} of them are the run's" if most > len(own) else None
 
 
@@ -107,23 +104,18 @@ class Monitor:
     """No GPU: nothing to see. Subclasses look at one."""
 
     def start(self) -> None:
-        """Begin to sample."""
+        """Begin to look."""
 
     def stop(self) -> None:
         """End sampling."""
 
-    def since(self, moment: float) -> list[Sample]:
-        """Samples from `moment` (time.monotonic()) on, at least one."""
+    def since(self, moment: float) -> list[Look]:
+        """Looks from `moment` (time.monotonic()) on, at least one."""
         return []
 
-    def looks(self) -> list[tuple[float, float]]:
-        """When the GPU was looked at since `start`, and in which share of the time around it a kernel ran; empty if
-        nobody tells."""
-        return []
-
-    def baseline(self) -> Sample:
+    def baseline(self) -> Look:
         """The state before the first cell."""
-        return Sample(time.monotonic())
+        return Look(time.monotonic())
 
     def lock_clocks(self, mhz: int) -> str | None:
         """Lock the SM clock; returns why it was refused, or None."""
@@ -142,8 +134,7 @@ class NvmlMonitor(Monitor):
         self._nvml = pynvml
         pynvml.nvmlInit()
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        self._samples: list[Sample] = []
-        self._busy: list[tuple[float, float]] = []
+        self._looks: list[Look] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._events = self._register_xids()
         self._baseline = self._look()
@@ -157,18 +148,15 @@ class NvmlMonitor(Monitor):
         if self._thread.is_alive():
             self._thread.join()
 
-    def since(self, moment: float) -> list[Sample]:
+    def since(self, moment: float) -> list[Look]:
         now = self._look()
         with self._lock:
-            samples = [sample for sample in self._samples if sample.moment >= moment] + [now]
+            looks = [look for look in self._looks if look.moment >= moment] + [now]
             # Cells come one after the other: what is older is not asked for again.
-            self._samples = [sample for sample in self._samples if sample.moment >= moment - 60]
-        return samples
+            self._looks = [look for look in self._looks if look.moment >= moment - 60]
+        return looks
 
-    def looks(self) -> list[tuple[float, float]]:
-        return self._busy
-
-    def baseline(self) -> Sample:
+    def baseline(self) -> Look:
         return self._baseline
 
     def lock_clocks(self, mhz: int) -> str | None:
@@ -184,21 +172,18 @@ class NvmlMonitor(Monitor):
 
     def _run(self) -> None:
         while not self._ended.wait(PERIOD_S):
-            sample = self._look()
-            if sample.busy is not None:
-                self._busy.append((sample.moment, sample.busy))
+            look = self._look()
             with self._lock:
-                self._samples.append(sample)
+                self._looks.append(look)
 
-    def _look(self) -> Sample:
+    def _look(self) -> Look:
         nvml, moment = self._nvml, time.monotonic()
         power = self._ask("nvmlDeviceGetPowerUsage")
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
         if reasons is None:
             reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses") or []
-        rates = self._ask("nvmlDeviceGetUtilizationRates")
-        return Sample(
+        return Look(
             moment,
             self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
             self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
@@ -208,7 +193,6 @@ class NvmlMonitor(Monitor):
             self._ask("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
             frozenset(process.pid for process in processes),
             self._xids(),
-            None if rates is None else rates.gpu / 100,
         )
 
     def _ask(self, function: str, *arguments: Any) -> Any:

@@ -1,21 +1,21 @@
-"""Which device a process gets: the CPU, the GPU, or the test double; on the supervisor's side, who watches it.
+"""Which device a process gets, the CPU or the GPU; on the supervisor's side, who watches it.
 
-Entry points: `open_device` (in a worker), `open_monitor` (in the supervisor). What is not chosen is not imported: the
-supervisor runs without torch, and a host without a GPU needs no NVML.
+Entry points: `open_device` (in a worker), `open_monitor` (in the supervisor), `double`. What is not chosen is not
+imported: the supervisor runs without torch, and a host without a GPU needs no NVML.
 """
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import os
-from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from bakeoff.core.device.base import Device
 from bakeoff.core.device.gpu_state import Monitor, NvmlMonitor
 
-# Names the file that describes a fake device; only tests set it.
-FAKE_DEVICE = "BAKEOFF_FAKE_DEVICE"
+# Names a Python file with `open_device(participant)`, `open_monitor()` and `now()`, which stand in for a GPU and the
+# clock. The tests set it, nothing else does; `bakeoff measure` refuses it where a GPU is asked for.
+TEST_DOUBLE = "BAKEOFF_TEST_DOUBLE"
 
 
 def open_device(backend: str, threads: int, participant: str) -> Device:
@@ -24,10 +24,10 @@ def open_device(backend: str, threads: int, participant: str) -> Device:
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    if os.environ.get(FAKE_DEVICE):
-        from bakeoff.core.device.fake import FakeDevice
-
-        return FakeDevice(_description(), participant)
+    stand_in = double()
+    if stand_in:
+        device: Device = stand_in.open_device(participant)
+        return device
     if backend == "cpu":
         return Device()
     from bakeoff.core.device.cuda import CudaDevice
@@ -36,13 +36,21 @@ def open_device(backend: str, threads: int, participant: str) -> Device:
 
 
 def open_monitor(backend: str, uuid: str | None) -> Monitor:
-    """The monitor of a backend; a fake one where a test asks for it."""
-    if os.environ.get(FAKE_DEVICE):
-        from bakeoff.core.device.fake import FakeMonitor
-
-        return FakeMonitor(_description())
+    """The monitor of a backend."""
+    stand_in = double()
+    if stand_in:
+        monitor: Monitor = stand_in.open_monitor()
+        return monitor
     return Monitor() if backend == "cpu" or uuid is None else NvmlMonitor(uuid)
 
 
-def _description() -> dict[str, Any]:
-    return dict(json.loads(Path(os.environ[FAKE_DEVICE]).read_text()))
+def double() -> ModuleType | None:
+    """The module that stands in for a GPU, if a test asks for one."""
+    path = os.environ.get(TEST_DOUBLE)
+    if not path:
+        return None
+    spec = importlib.util.spec_from_file_location("double", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

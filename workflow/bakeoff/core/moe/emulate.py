@@ -13,7 +13,7 @@ import torch
 
 from bakeoff.core.moe import routing
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.schema.solution import Cast, Rounding
+from bakeoff.schema.rounding import Cast, Rounding
 
 __all__ = ["DequantizedWeights", "Emulator", "Inputs", "Rounding", "cast", "emulate", "swiglu"]
 

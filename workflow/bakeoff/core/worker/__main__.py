@@ -48,15 +48,15 @@ def main(arguments: list[str]) -> None:
 
 def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | None:
     """Import everything, confine the process, load the solution; answers `ready` or `failed`."""
-    from bakeoff.core.worker.bench import Bench
     from bakeoff.core.worker.commands import Commands
     from bakeoff.core.worker.participant import load
+    from bakeoff.core.worker.state import WorkerState
 
     writable = [Path(folder) for folder in job["writable"]]
     if job["backend"] == "cpu":
         sandbox.limit_memory()
-    bench = Bench.of(job)
-    worker = Commands(bench, map_slots(slots), int(job["slot_size"]))  # before foreign code can touch any of it
+    state = WorkerState.of(job)
+    worker = Commands(state, map_slots(slots), int(job["slot_size"]))  # before foreign code can touch any of it
     unconfined = (
         "switched off by BAKEOFF_UNCONFINED"
         if os.environ.get("BAKEOFF_UNCONFINED")
@@ -64,14 +64,14 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | No
     )
     audit = sandbox.Audit(writable)
     try:
-        bench.adopt(load(job, audit), audit)
+        state.adopt(load(job, audit), audit)
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result
         outcome, reason = classify(error, importing=True)
         if audit.violation:
             outcome, reason = Outcome.REJECTED, audit.violation[0]
         channel.send({"say": "failed", **_answer(outcome, reason, _text(error))})
         return None
-    channel.send({"say": "ready", "unconfined": unconfined, "missing_tiers": bench.device.missing})
+    channel.send({"say": "ready", "unconfined": unconfined, "missing_tiers": state.device.missing})
     return worker
 
 
@@ -91,9 +91,9 @@ def _obey(channel: Channel, worker: Commands, command: dict[str, Any]) -> bool:
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result
         outcome, reason = classify(error)
         answer = _answer(outcome, reason, _text(error))
-        if worker.bench.device.poisoned():
+        if worker.state.device.poisoned():
             answer = _answer(Outcome.CRASHED, Reason.POISONED_CONTEXT, _text(error))
-        worker.bench.forget()
+        worker.state.forget()
     channel.send({"say": "done", "id": command["id"], "token": command["token"], **answer})
     return answer.get("reason") != Reason.POISONED_CONTEXT
 

@@ -15,8 +15,8 @@ import torch
 
 from bakeoff.core.channel import Channel
 from bakeoff.core.variants import INPUTS, Variant, roll_weights
-from bakeoff.core.worker.bench import Bench, Cell, Keeper
 from bakeoff.core.worker.guarded import Finding, OutputBuffer, check_threads
+from bakeoff.core.worker.state import Keeper, OpenCell, WorkerState
 from bakeoff.core.worker.timing import RuleBroken, timed_calls
 from bakeoff.schema.outcomes import Outcome, Reason
 
@@ -25,35 +25,32 @@ from bakeoff.schema.outcomes import Outcome, Reason
 UNSTABLE_L2 = 0.01
 
 
-class _Laps:
-    """Seconds by what they were spent on, and when something was verified."""
+class _Stopwatch:
+    """Seconds by what they were spent on."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self.verified: list[tuple[float, float]] = []
         self._since = time.monotonic()
 
     def __call__(self, what: str) -> None:
         now = time.monotonic()
-        if what in ("checks", "outputs"):
-            self.verified.append((self._since, now))
         self.seconds[what] = round(self.seconds.get(what, 0.0) + now - self._since, 4)
         self._since = now
 
 
 class Commands:
-    """Obeys the supervisor on one bench."""
+    """Obeys the supervisor."""
 
-    def __init__(self, bench: Bench, memory: mmap.mmap, slot_size: int) -> None:
+    def __init__(self, state: WorkerState, memory: mmap.mmap, slot_size: int) -> None:
         """memory: the outputs' slots, slot_size bytes each."""
-        self.bench, self.memory, self.slot_size = bench, memory, slot_size
+        self.state, self.memory, self.slot_size = state, memory, slot_size
         self._calls = 0  # guarded calls of this process
 
     def run(self, command: dict[str, Any], channel: Channel) -> dict[str, Any]:
         """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the
         supervisor."""
-        lap = _Laps()
-        cell = self.bench.open_cell(command)
+        lap = _Stopwatch()
+        cell = self.state.open_cell(command)
         output = cell.output()
         lap("inputs")
         finding, wall_us = self._guarded_call(cell, cell.digests, output)
@@ -67,22 +64,21 @@ class Commands:
             "tiers": {},
             "outputs": outputs,
             "spent_s": lap.seconds,
-            "verified": lap.verified,
         }
         if command["kind"] == "measure":
             answer["tiers"] = {"wall_us": [wall_us]}
-        if command["kind"] == "measure" and self.bench.device.repeats:
+        if command["kind"] == "measure" and self.state.device.repeats:
             finding = self._unstable(cell, output)
             if finding:
                 return self._found(finding)
             lap("checks")
             keeper = Keeper(channel, {"id": command["id"], "token": command["token"]})
             try:
-                answer |= timed_calls(self.bench.device, cell, command["protocol"], keeper)
+                answer |= timed_calls(self.state.device, cell, command["protocol"], keeper)
             except RuleBroken as broken:
                 return self._found(broken.finding)
             lap("calls")
-            finding = self.bench.rules_broken() or self._changed(cell.digests, cell.inputs)
+            finding = self.state.rules_broken() or self._changed(cell.digests, cell.inputs)
             if finding:
                 return self._found(finding)
             lap("checks")
@@ -93,7 +89,7 @@ class Commands:
 
     def probe(self, command: dict[str, Any]) -> dict[str, Any]:
         """The last cell again, at the same addresses, with every value changed; restores the weights afterwards."""
-        cell = self.bench.cell
+        cell = self.state.cell
         assert cell is not None, "a probe follows a cell"
         variant = Variant(**command["variants"][1])
         for name, value in cell.variant(variant).items():
@@ -101,9 +97,9 @@ class Commands:
                 cell.parts[name].copy_(value)
         roll_weights(cell.weights, variant.experts, into=cell.weights)
         output = cell.output()
-        finding, _ = self._guarded_call(cell, self.bench.digest.of_all(cell.inputs), output)
+        finding, _ = self._guarded_call(cell, self.state.digest.of_all(cell.inputs), output)
         roll_weights(cell.weights, -variant.experts, into=cell.weights)
-        self.bench.cell = None  # its activations are no longer the cell's
+        self.state.cell = None  # its activations are no longer the cell's
         if finding:
             return self._found(finding)
         return {"outcome": None, "outputs": [self._put(command["slots"][0], output.bits(), 1, output.poison_bits)]}
@@ -111,41 +107,41 @@ class Commands:
     def warm(self, command: dict[str, Any]) -> dict[str, Any]:
         """Call the participant once on a workload, so that what it compiles is in its cache before anything is
         timed."""
-        cell = self.bench.open_cell(command)
+        cell = self.state.open_cell(command)
         with cell.watch():
             cell.call(cell.inputs, cell.output().view())
-            self.bench.device.synchronize()
+            self.state.device.synchronize()
         if command["last"]:
             del cell
-            self.bench.forget()
-            self.bench.device.trim()
+            self.state.forget()
+            self.state.device.trim()
         return {"outcome": None}
 
-    def _guarded_call(self, cell: Cell, before: torch.Tensor, output: OutputBuffer) -> tuple[Finding | None, float]:
+    def _guarded_call(self, cell: OpenCell, before: torch.Tensor, output: OutputBuffer) -> tuple[Finding | None, float]:
         """One call with every check around it; returns what was found and the wall time in microseconds. before: the
         inputs' digest."""
         inputs = cell.inputs
         output.poison()
         given, threads = output.view(), set(threading.enumerate())
-        self.bench.device.synchronize()
+        self.state.device.synchronize()
         with cell.watch():
             start = time.perf_counter_ns()
             cell.call(inputs, given)
-            self.bench.device.synchronize()
+            self.state.device.synchronize()
             wall_us = (time.perf_counter_ns() - start) / 1000
         # On a GPU a library may start its own threads in the process's first call; late work is caught by the outputs'
         # digests there.
         finding = (
-            self.bench.rules_broken()
+            self.state.rules_broken()
             or output.check_tensor(given)
             or output.check_fence()
-            or (check_threads(threads) if self._calls or not self.bench.device.repeats else None)
+            or (check_threads(threads) if self._calls or not self.state.device.repeats else None)
             or self._changed(before, inputs)
         )
         self._calls += 1
         return finding, wall_us
 
-    def _unstable(self, cell: Cell, first: OutputBuffer) -> Finding | None:
+    def _unstable(self, cell: OpenCell, first: OutputBuffer) -> Finding | None:
         """The same call again: how far its output is from the first one's."""
         second = cell.output()
         finding, _ = self._guarded_call(cell, cell.digests, second)
@@ -164,14 +160,14 @@ class Commands:
 
     def _changed(self, before: torch.Tensor, inputs: list[Any]) -> Finding | None:
         names = [name for name, value in zip(INPUTS, inputs, strict=True) if isinstance(value, torch.Tensor)]
-        changed = (self.bench.digest.of_all(inputs) != before).tolist()
+        changed = (self.state.digest.of_all(inputs) != before).tolist()
         hit = [name for name, is_changed in zip(names, changed, strict=True) if is_changed]
         return (
             (Outcome.REJECTED, Reason.MODIFIED_INPUT, f"the call changed its inputs {', '.join(hit)}") if hit else None
         )
 
     def _found(self, finding: Finding) -> dict[str, Any]:
-        self.bench.forget()
+        self.state.forget()
         outcome, reason, detail = finding
         return {"outcome": outcome, "reason": reason, "detail": detail}
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bakeoff.schema.outcomes import Reason
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,8 +44,7 @@ def prefer_for_oom_killer() -> None:
 def limit_memory(share: float = 0.8) -> None:
     """Cap this process's data at a share of the memory that is free now: a huge allocation then fails instead of
     swapping."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    limit = int(int(fields["MemAvailable"].split()[0]) * 1024 * share)
+    limit = int(psutil.virtual_memory().available * share)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 

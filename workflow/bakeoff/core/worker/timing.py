@@ -23,7 +23,7 @@ from bakeoff.schema.outcomes import Outcome, Reason
 
 if TYPE_CHECKING:
     from bakeoff.core.device.base import Device
-    from bakeoff.core.worker.bench import Cell, Keeper
+    from bakeoff.core.worker.state import Keeper, OpenCell
 
 # A delay on the GPU before each call, while the host enqueues it: longer than the host needs, so that the GPU never
 # waits for it.
@@ -48,24 +48,24 @@ class RuleBroken(Exception):
         self.finding = finding
 
 
-def timed_calls(device: Device, cell: Cell, protocol: str, keeper: Keeper) -> dict[str, Any]:
+def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper) -> dict[str, Any]:
     """Time a cell; returns the parts of the worker's answer that timing fills. Raises RuleBroken."""
     settings = PROTOCOLS[protocol]
     samples = (
         _fib(device, cell, settings, keeper) if isinstance(settings, Fib) else _robust(device, cell, settings, keeper)
     )
     answer: dict[str, Any] = {"tiers": {tier: times for tier, times in samples.items() if times}}
-    if isinstance(settings, Robust) and not cell.bench.is_reference:
+    if isinstance(settings, Robust) and not cell.state.is_reference:
         answer["warnings"] = _check_scaling(device, cell, settings, samples)
     return {**answer, "missing_tiers": dict(device.missing)}
 
 
-class _Arena:
+class _InputPool:
     """Values and addresses that timed calls draw from."""
 
-    def __init__(self, cell: Cell, settings: Robust) -> None:
+    def __init__(self, cell: OpenCell, settings: Robust) -> None:
         self.cell = cell
-        rolled = cell.bench.second_weights(cell.variants[-1].experts)
+        rolled = cell.state.second_weights(cell.variants[-1].experts)
         self._weights = [cell.weights if variant.experts == 0 else rolled for variant in cell.variants]
         self._values = [cell.parts, *(cell.variant(variant) for variant in cell.variants[1:])]
         self._places = [_like(cell.parts) for _ in range(settings.buffers)]
@@ -87,20 +87,20 @@ def _like(parts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _robust(device: Device, cell: Cell, settings: Robust, keeper: Keeper) -> Samples:
-    arena, samples = _Arena(cell, settings), _no_samples()
+def _robust(device: Device, cell: OpenCell, settings: Robust, keeper: Keeper) -> Samples:
+    pool, samples = _InputPool(cell, settings), _no_samples()
     device.trace(True)
     chance = random.Random(secrets.randbits(64))
-    lead_in_us = _lead_in(_batch(device, arena, chance, settings.warmup_calls, LEAD_IN_MOST_US)[0])
+    lead_in_us = _lead_in(_batch(device, pool, chance, settings.warmup_calls, LEAD_IN_MOST_US)[0])
     begun = device.seconds()
     while True:
-        times, variants, digests = _batch(device, arena, chance, settings.batch_calls, lead_in_us)
+        times, variants, digests = _batch(device, pool, chance, settings.batch_calls, lead_in_us)
         for tier in samples:
             samples[tier] += times.get(tier, [])
-        _check_batch(arena, len(variants))
+        _check_batch(pool, len(variants))
         picked = keeper.offer(variants)
         if picked is not None:
-            _keep(cell, keeper, arena.outputs[picked], variants[picked], digests[picked])
+            _keep(cell, keeper, pool.outputs[picked], variants[picked], digests[picked])
         primary = samples["cupti_span_us"] or samples["event_us"]
         if _is_enough(primary, device.seconds() - begun, settings):
             # Making the next cell's inputs takes thousands of kernels; each would leave a record to be read.
@@ -117,7 +117,7 @@ def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
     return width <= settings.precision or width > settings.hopeless
 
 
-def _check_scaling(device: Device, cell: Cell, settings: Robust, samples: Samples) -> list[str]:
+def _check_scaling(device: Device, cell: OpenCell, settings: Robust, samples: Samples) -> list[str]:
     """Twice as many calls in a row must take about twice as long; returns a warning where they do not, and raises where
     they skip.
 
@@ -153,15 +153,15 @@ def _check_scaling(device: Device, cell: Cell, settings: Robust, samples: Sample
 
 
 def _batch(
-    device: Device, arena: _Arena, chance: random.Random, calls: int, lead_in_us: float
+    device: Device, pool: _InputPool, chance: random.Random, calls: int, lead_in_us: float
 ) -> tuple[Samples, list[int], torch.Tensor]:
     """Enqueue some calls and wait for them; returns their times, which variant each used, and the digest of each
     output."""
-    cell, digests = arena.cell, []
+    cell, digests = pool.cell, []
     variants = _draw(chance, calls, len(cell.variants))
     with cell.watch():
-        for variant, output in zip(variants, arena.outputs, strict=False):
-            inputs = arena.inputs(variant, chance.randrange(arena.places))
+        for variant, output in zip(variants, pool.outputs, strict=False):
+            inputs = pool.inputs(variant, chance.randrange(pool.places))
             output.poison()
             given = output.view()
             device.cold()
@@ -171,7 +171,7 @@ def _batch(
             device.end()
             # Enqueued at once: an output that is still being written when the call's end has passed has another digest
             # later.
-            digests.append(cell.bench.digest.of(output.bits()))
+            digests.append(cell.state.digest.of(output.bits()))
             finding = output.check_tensor(given)
             if finding:
                 raise RuleBroken(finding)
@@ -188,39 +188,39 @@ def _draw(chance: random.Random, calls: int, variants: int) -> list[int]:
             return drawn
 
 
-def _check_rules(cell: Cell) -> None:
-    finding = cell.bench.rules_broken()
+def _check_rules(cell: OpenCell) -> None:
+    finding = cell.state.rules_broken()
     if finding:
         raise RuleBroken(finding)
 
 
-def _check_batch(arena: _Arena, calls: int) -> None:
+def _check_batch(pool: _InputPool, calls: int) -> None:
     """Fences of all outputs at once: one wait for the device."""
-    changed = int(torch.stack([output.fence_sum() for output in arena.outputs[:calls]]).sum())
+    changed = int(torch.stack([output.fence_sum() for output in pool.outputs[:calls]]).sum())
     if changed:
         raise RuleBroken(
             (Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT, f"{changed} elements around the outputs were overwritten")
         )
 
 
-def _keep(cell: Cell, keeper: Keeper, output: OutputBuffer, variant: int, digest: torch.Tensor) -> None:
-    if int(cell.bench.digest.of(output.bits())) != int(digest):
+def _keep(cell: OpenCell, keeper: Keeper, output: OutputBuffer, variant: int, digest: torch.Tensor) -> None:
+    if int(cell.state.digest.of(output.bits())) != int(digest):
         raise RuleBroken((Outcome.REJECTED, Reason.LATE_OUTPUT, "the output changed after the end of its call"))
     keeper.keep(output.bits(), variant, output.poison_bits)
 
 
-def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
+def _fib(device: Device, cell: OpenCell, settings: Fib, keeper: Keeper) -> Samples:
     """FlashInfer-Bench's own way: other inputs for each trial, all arguments cloned before each call, one wait before
     each."""
     samples = _no_samples()
     device.trace(False)
-    rolled = cell.bench.second_weights(cell.variants[-1].experts)
+    rolled = cell.state.second_weights(cell.variants[-1].experts)
     for trial in range(settings.trials):
         number = trial % len(cell.variants)
         variant = cell.variants[number]
         parts = cell.parts if number == 0 else cell.variant(variant)
         output = torch.empty(
-            cell.case.seq_len, cell.bench.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name
+            cell.case.seq_len, cell.state.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name
         )
         arguments = [*in_order(parts, rolled if variant.experts else cell.weights), output]
         with cell.watch():
@@ -233,7 +233,7 @@ def _fib(device: Device, cell: Cell, settings: Fib, keeper: Keeper) -> Samples:
     return samples
 
 
-def _fib_trial(device: Device, cell: Cell, settings: Fib, arguments: list[Any]) -> torch.Tensor:
+def _fib_trial(device: Device, cell: OpenCell, settings: Fib, arguments: list[Any]) -> torch.Tensor:
     """The calls of one trial; returns the output of the last one."""
     for call in range(settings.warmup_calls + settings.timed_calls):
         timed = call >= settings.warmup_calls

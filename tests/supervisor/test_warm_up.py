@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bakeoff.runs.block_run import setting_of
+from bakeoff.runs.block_run import settings_of
 from bakeoff.supervisor.children import descendants
-from bakeoff.supervisor.prime import prime
-from bakeoff.supervisor.sessions import Session, Setting, Task
+from bakeoff.supervisor.session import Session
+from bakeoff.supervisor.settings import BlockSettings, Task
+from bakeoff.supervisor.warm_up import warm_up
 from bakeoff.supervisor.workers import Workers
 from support.measure_runs import make_run, plan_of
 
@@ -29,14 +30,14 @@ COMPILES = (
 )
 
 
-def prepared(folder: Path) -> tuple[Setting, list[Task], list[str]]:
+def prepared(folder: Path) -> tuple[BlockSettings, list[Task], list[str]]:
     run = make_run(folder, {"compiles": COMPILES, "crashes": "import os\ndef run_with(*arguments):\n    os._exit(1)\n"})
     plan, told = plan_of(run), []
     tasks = []
     for who in plan.participants:
         cells = deque(cell for cell in plan.cells if cell.participant == who.name)
         tasks.append(Task(who, run / who.build if who.build else None, cells))
-    return replace(setting_of(plan, run, 0), overlaps=False, tell=told.append), tasks, told
+    return replace(settings_of(plan, run, 0), overlaps=False, tell=told.append), tasks, told
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_workers_are_kept_warm_and_stopped_and_one_that_fails_is_left_to_the_blo
     setting, tasks, told = prepared(tmp_path)
     before = set(descendants(os.getpid()))
     workers = Workers(setting, None)
-    prime(workers, tasks)
+    warm_up(workers, tasks)
     ended += workers.sessions
     assert sorted(session.task.participant.name for session in ended) == ["compiles", "reference"]
     cache = setting.folder / "cache"
@@ -71,7 +72,7 @@ def test_workers_are_kept_warm_and_stopped_and_one_that_fails_is_left_to_the_blo
 def test_nothing_is_prepared_where_times_do_not_count_or_nothing_is_due(tmp_path: Path) -> None:
     setting, tasks, told = prepared(tmp_path)
     for workers, due in ((Workers(replace(setting, overlaps=True), None), tasks), (Workers(setting, None), [])):
-        prime(workers, due)
+        warm_up(workers, due)
         assert workers.sessions == []
     assert told == []
 

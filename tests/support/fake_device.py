@@ -1,14 +1,14 @@
 """A test double of the GPU: tensors in host memory, times from a formula, and faults where a test wants them.
 
-`FakeDevice` stands for `cuda.CudaDevice` in workers, `FakeMonitor` for `gpu_state.NvmlMonitor` in the supervisor. Both
-read the JSON file that the environment variable BAKEOFF_FAKE_DEVICE names:
+`FakeDevice` stands for `cuda.CudaDevice` in workers, `FakeMonitor` for `gpu_state.NvmlMonitor` in the supervisor. They
+are found through BAKEOFF_TEST_DOUBLE, which names this file (core.device.opening), and read the JSON file that
+BAKEOFF_FAKE_DEVICE names:
 
     {"faults": [{"kind": "hang", "participant": "x", "workload": "T1_o32"}, ...],   in workers, at the cell's first
-    timed call
-     "looks": {"3": {"reasons": 8}, ...},                                           what the monitor sees at its third
-     look "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused", "factor": {"x": 1e9},
-     "lazy_after": {"x": 4}, "busy": 0.5                                                            what the monitor
-     sees of kernels at every look}
+                                                                                    timed call
+     "looks": {"3": {"reasons": 8}, ...},                    what the monitor sees at its third look
+     "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused",
+     "factor": {"x": 1e9}, "lazy_after": {"x": 4}}
 
 `factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that
 many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
@@ -18,18 +18,45 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
-
 from bakeoff.core.device.base import Device
-from bakeoff.core.device.gpu_state import Monitor, Sample
+from bakeoff.core.device.gpu_state import Look, Monitor
 
+VARIABLES = ("BAKEOFF_TEST_DOUBLE", "BAKEOFF_FAKE_DEVICE")
 WAIT_S = 0.02  # what a wait for the device takes: late work has the time to show
+
+
+def open_device(participant: str) -> FakeDevice:
+    """What core.device.opening asks for in a worker."""
+    return FakeDevice(_description(), participant)
+
+
+def open_monitor() -> FakeMonitor:
+    """What core.device.opening asks for in the supervisor."""
+    return FakeMonitor(_description())
+
+
+def now() -> str:
+    """The same at every moment, so that two runs leave the same bytes."""
+    return "2000-01-01T00:00:00.000+00:00"
+
+
+def variables(path: Path, description: dict[str, Any]) -> dict[str, str]:
+    """Environment in which workers and supervisor use the double; writes the description to `path`."""
+    path.write_text(json.dumps(description))
+    return dict(zip(VARIABLES, (__file__, str(path)), strict=True))
+
+
+def _description() -> dict[str, Any]:
+    return dict(json.loads(Path(os.environ["BAKEOFF_FAKE_DEVICE"]).read_text()))
 
 
 class FakeDevice(Device):
@@ -124,19 +151,9 @@ class FakeMonitor(Monitor):
     def __init__(self, description: dict[str, Any]) -> None:
         self._looks, self._refusal = description.get("looks", {}), description.get("clocks")
         self._count = 0
-        self._busy: float | None = description.get("busy")
-        self._started = 0.0
         self.locked: int | None = None
 
-    def start(self) -> None:
-        self._started = time.monotonic()
-
-    def looks(self) -> list[tuple[float, float]]:
-        """One each millisecond, all alike."""
-        count = 0 if self._busy is None else int((time.monotonic() - self._started) * 1000)
-        return [(self._started + number / 1000, self._busy or 0.0) for number in range(count)]
-
-    def since(self, moment: float) -> list[Sample]:
+    def since(self, moment: float) -> list[Look]:
         self._count += 1
         seen = dict(self._looks.get(str(self._count), {}))
         for name in ("processes", "xids"):
@@ -144,8 +161,8 @@ class FakeMonitor(Monitor):
                 seen[name] = (frozenset if name == "processes" else tuple)(seen[name])
         return [dataclasses.replace(self.baseline(), **seen)]
 
-    def baseline(self) -> Sample:
-        return Sample(0.0, sm_mhz=1980, memory_mhz=2619, celsius=40, watts=300.0, ecc=0)
+    def baseline(self) -> Look:
+        return Look(0.0, sm_mhz=1980, memory_mhz=2619, celsius=40, watts=300.0, ecc=0)
 
     def lock_clocks(self, mhz: int) -> str | None:
         self.locked = None if self._refusal else mhz

@@ -1,4 +1,4 @@
-"""Processes forked by the nursery are what a new interpreter would be, to the supervisor and to themselves."""
+"""Processes forked by the fork server are what a new interpreter would be, to the supervisor and to themselves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bakeoff.core.device.gpu_state import Monitor
 from bakeoff.schema.outcomes import Outcome
 from support.measure_runs import command, environment, make_run, measure, only
 
@@ -47,19 +49,19 @@ def main(arguments):
         import time
         time.sleep(600)
 """
-# A supervisor with a nursery; prints what each child said, printed, and how it ended.
+# A supervisor with a fork server; prints what each child said, printed, and how it ended.
 PARENT = """
 import json, os, sys, time
 from pathlib import Path
 from bakeoff.supervisor.children import Child, become_subreaper, descendants
-from bakeoff.supervisor.fork_server import Nursery
+from bakeoff.supervisor.fork_server import ForkServer
 become_subreaper()
 folder, ways = Path(sys.argv[1]), sys.argv[2:]
-nursery = Nursery({**os.environ, "WORD": "nursery's", "ONLY": "nursery's"}, folder.parent)
+forks = ForkServer.start({**os.environ, "WORD": "server's", "ONLY": "server's"}, folder.parent)
 for how in ways:
     if how == "orphan":
-        nursery._process.kill(); nursery._process.wait()
-    child = Child.spawn("said", {**os.environ, "WORD": "own", "HOME": "/nowhere", "HOW": how}, folder, (0,), nursery)
+        forks._process.kill(); forks._process.wait()
+    child = Child.spawn("said", {**os.environ, "WORD": "own", "HOME": "/nowhere", "HOW": how}, folder, (0,), forks)
     if how == "hang":
         print(json.dumps({"pid": child.pid}), flush=True)
         time.sleep(600)
@@ -70,7 +72,7 @@ for how in ways:
     found = {"me": os.getpid(), "said": said, "printed": child.printed(), "status": status}
     print(json.dumps(found | {"again": child.process.poll()}))
     child.close()
-nursery.close()
+forks.close()
 print(json.dumps({"left": descendants(os.getpid())}))
 """
 
@@ -97,22 +99,22 @@ def test_a_forked_process_is_the_supervisors_child_with_its_own_surroundings(tmp
         assert (said["folder"], said["word"], said["only"], said["home"]) == (str(tmp_path), "own", None, "/nowhere")
         assert said["torch"] and said["harness"] == [], "torch is there already, nothing that only one side may see"
         assert set(map(int, said["descriptors"])) == {0, 1, 2, *said["given"]}, (
-            "neither the nursery's nor another child's"
+            "neither the fork server's nor another child's"
         )
         assert end["again"] == end["status"]
         assert "said on standard output" in end["printed"] or end["status"] == -signal.SIGABRT
     assert "ValueError: told to" in ends[-1]["printed"]
 
 
-def test_forked_processes_and_the_nursery_end_with_the_supervisor(tmp_path: Path) -> None:
+def test_forked_processes_and_the_fork_server_end_with_the_supervisor(tmp_path: Path) -> None:
     parent = start(tmp_path, "hang")
     assert parent.stdout
     child = json.loads(parent.stdout.readline())["pid"]
-    nursery = next(int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split())
+    server = next(int(pid) for pid in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split())
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 20
-    while (alive := [pid for pid in (child, nursery) if _runs(pid)]) and time.monotonic() < deadline:
+    while (alive := [pid for pid in (child, server) if _runs(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert alive == []
 
@@ -124,13 +126,13 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_nursery_that_is_gone_is_an_error_and_not_a_verdict(tmp_path: Path) -> None:
+def test_a_fork_server_that_is_gone_is_an_error_and_not_a_verdict(tmp_path: Path) -> None:
     parent = start(tmp_path, "orphan")
     _, error = parent.communicate(timeout=60)
     assert parent.returncode != 0 and "the process that prepares others has died" in error
 
 
-def test_a_block_whose_nursery_is_killed_goes_on_when_started_again(tmp_path: Path) -> None:
+def test_a_block_whose_fork_server_is_killed_goes_on_when_started_again(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
     first = subprocess.Popen(command("measure", str(run), "--block", "0"), env=environment(), stderr=subprocess.PIPE)
     children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
@@ -156,28 +158,28 @@ def test_on_a_gpu_every_process_is_a_new_interpreter(
     class Seen(Exception):
         pass
 
-    def workers(setting: object, nursery: object) -> None:
-        raise Seen(nursery is not None)
+    def workers(settings: object, forks: object) -> None:
+        raise Seen(forks is not None)
 
     monkeypatch.setattr(block, "become_subreaper", lambda: None)
     monkeypatch.setattr(block, "Workers", workers)
-    monkeypatch.setattr(block, "Nursery", lambda *_: SimpleNamespace(close=lambda: None))
-    setting = SimpleNamespace(gpu=gpu, backend="cpu", scratch=tmp_path, threads=1)
+    monkeypatch.setattr(block, "open_monitor", lambda *_: Monitor())
+    monkeypatch.setattr(block.ForkServer, "start", lambda *_: SimpleNamespace(close=lambda: None))
+    settings: Any = SimpleNamespace(gpu=gpu, backend="cpu", scratch=tmp_path, threads=1)
     with pytest.raises(Seen) as seen:
-        block.Block(setting, [], SimpleNamespace()).run()  # type: ignore[arg-type]
+        block.run_block(settings, [], SimpleNamespace())  # type: ignore[arg-type]
     assert seen.value.args == (forks,)
 
 
-# A block as on a GPU host: without a nursery.
+# A block as on a GPU host: without a fork server.
 FRESH = """
 import sys
 from bakeoff.cli import main
 from bakeoff.supervisor import block
 class Absent:
-    def __init__(self, *_): pass
     def __bool__(self): return False
     def close(self): pass
-block.Nursery = Absent
+block.ForkServer.start = lambda *_: Absent()
 sys.exit(main(["measure", sys.argv[1], "--block", "0"]))
 """
 

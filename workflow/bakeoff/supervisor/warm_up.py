@@ -1,7 +1,7 @@
 """Before anything is timed: every participant imports and compiles what it needs, outside the device's lock.
 
-Entry point: `prime`. All workers of a block start at once and run once on every workload that they are due on; each is
-then stopped until its turn comes, so that under the lock nothing is imported, compiled or loaded. A participant that
+Entry point: `warm_up`. All workers of a block start at once and run once on every workload that they are due on; each
+is then stopped until its turn comes, so that under the lock nothing is imported, compiled or loaded. A participant that
 fails here is not judged: the block meets the failure again, in a worker of its own, and records it cell by cell.
 """
 
@@ -10,39 +10,36 @@ from __future__ import annotations
 import secrets
 import time
 
-from bakeoff.core.channel import ProtocolError
+from bakeoff.core.channel import ChannelError
 from bakeoff.core.messages import Done, Message, Ready
 from bakeoff.core.variants import Variant
-from bakeoff.supervisor.sessions import Session, Task
+from bakeoff.supervisor.session import Session
+from bakeoff.supervisor.settings import Task
 from bakeoff.supervisor.workers import Workers
 
 
-def prime(workers: Workers, tasks: list[Task]) -> None:
+def warm_up(workers: Workers, tasks: list[Task]) -> None:
     """Warm workers, one for each task that gets so far, all of them stopped; none where times do not count."""
-    setting = workers.setting
-    if setting.overlaps or not tasks:
+    settings = workers.settings
+    if settings.overlaps or not tasks:
         return
-    setting.tell(
-        f"measure  preparing {len(tasks)} workers, untimed: {', '.join(task.participant.name for task in tasks)}"
-    )
-    preparation = _Preparation(workers)
-    for task in tasks:
-        preparation.begin(task, time.monotonic() + setting.timeout_s)
-    while preparation.due:
-        workers.wait(preparation)
+    names = ", ".join(task.participant.name for task in tasks)
+    settings.tell(f"measure  preparing {len(tasks)} workers, untimed: {names}")
+    listener = _WarmUp(workers, tasks)
+    while listener.due:
+        workers.wait(listener)
 
 
-class _Preparation:
-    """Listens to workers that are being prepared. `due`: the workloads that each has still to see."""
+class _WarmUp:
+    """Listens to workers that warm up. `due`: the workloads that each has still to see."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, tasks: list[Task]) -> None:
         self.workers = workers
         self.due: dict[Session, list[str]] = {}
-
-    def begin(self, task: Task, deadline: float) -> None:
-        session = self.workers.start(task)
-        session.deadline, session.warming = deadline, True
-        self.due[session] = list(dict.fromkeys(cell.workload for cell in task.cells))
+        for task in tasks:
+            session = workers.start(task)
+            session.deadline, session.warming = time.monotonic() + workers.settings.timeout_s, True
+            self.due[session] = list(dict.fromkeys(cell.workload for cell in task.cells))
 
     def hear(self, session: Session, message: Message) -> None:
         """Answer what a worker said with its next workload."""
@@ -71,7 +68,7 @@ class _Preparation:
             }
         )
 
-    def garbled(self, session: Session, error: ProtocolError) -> None:
+    def garbled(self, session: Session, error: ChannelError) -> None:
         self._give_up(session)
 
     def gone(self, session: Session) -> None:

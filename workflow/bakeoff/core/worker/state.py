@@ -1,6 +1,7 @@
-"""A worker's bench: the device, the participant, and the tensors of the cell at hand.
+"""What outlives a cell in a worker: the device, the participant, and the tensors of the cell at hand.
 
-Entry points: `Bench.open_cell`, and `Cell`, which is called. `Keeper` keeps the outputs that the supervisor asks for.
+Entry points: `WorkerState.open_cell`, and `OpenCell`, which is called. `Keeper` keeps outputs that the supervisor asks
+for.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from bakeoff.traces.store import Case, TraceRoot
 
 
 @dataclass
-class Cell:
+class OpenCell:
     """One workload with one set of values, its tensors, and the function under test."""
 
-    bench: Bench
+    state: WorkerState
     case: Case
     family: Any
     seed: int
@@ -47,19 +48,19 @@ class Cell:
 
     def variant(self, variant: Variant) -> dict[str, Any]:
         """The activations of a variant; its weights are for the caller to roll."""
-        bench = self.bench
-        return activations(bench.geometry, self.case, self.family, variant, bench.device.torch_name, self.routing)
+        state = self.state
+        return activations(state.geometry, self.case, self.family, variant, state.device.torch_name, self.routing)
 
     def output(self) -> OutputBuffer:
-        return OutputBuffer(self.case.seq_len, self.bench.geometry.hidden, self.bench.device.torch_name)
+        return OutputBuffer(self.case.seq_len, self.state.geometry.hidden, self.state.device.torch_name)
 
     def watch(self) -> Audit:
         """A context for calls: what the participant tries is noted. Entered outside timed regions, for it costs some
         time."""
-        return self.bench.audit
+        return self.state.audit
 
     def call(self, inputs: list[Any], output: torch.Tensor) -> None:
-        self.bench.function(*inputs, output)
+        self.state.function(*inputs, output)
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Keeper:
         self.kept.append((bits.clone(), variant, poison))
 
 
-class Bench:
+class WorkerState:
     """Everything that outlives a cell in a worker."""
 
     def __init__(self, job: dict[str, Any], device: Device) -> None:
@@ -94,11 +95,11 @@ class Bench:
         self.functions, self.hooks = Functions(), Hooks()
         self._weights: tuple[tuple[str, int], dict[str, torch.Tensor]] | None = None
         self._second: dict[str, torch.Tensor] | None = None
-        self.cell: Cell | None = None
+        self.cell: OpenCell | None = None
         self.is_reference = job["solution"] is None
 
     @classmethod
-    def of(cls, job: dict[str, Any]) -> Bench:
+    def of(cls, job: dict[str, Any]) -> WorkerState:
         return cls(job, open_device(job["backend"], int(job["threads"]), job["participant"]))
 
     def adopt(self, function: Call, audit: Audit) -> None:
@@ -124,7 +125,7 @@ class Bench:
             self._second = {name: torch.empty_like(value) for name, value in first.items()}
         return roll_weights(first, experts, into=self._second)
 
-    def open_cell(self, command: dict[str, Any]) -> Cell:
+    def open_cell(self, command: dict[str, Any]) -> OpenCell:
         """Make a cell's tensors; the last cell's are freed first."""
         case, family, seed = self.cases[command["workload"]], command["family"], int(command["seed"])
         self.device.enter(case.id, case.seq_len)
@@ -137,5 +138,5 @@ class Bench:
         variants = [Variant(**each) for each in command["variants"]]
         weights = self._weights[1]
         digests = self.digest.of_all(in_order(parts, weights))
-        self.cell = Cell(self, case, family, seed, variants, weights, parts, routing, digests)
+        self.cell = OpenCell(self, case, family, seed, variants, weights, parts, routing, digests)
         return self.cell

@@ -1,0 +1,57 @@
+"""The device of a block while it is held: locked for this block alone, its clocks set, its state looked at.
+
+Entry point: `Surveillance`. `take` waits for the lock; `disturbance` says why a cell's samples cannot be trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from bakeoff import locks
+from bakeoff.core.device import gpu_state
+from bakeoff.core.device.gpu_state import Monitor
+from bakeoff.schema.outcomes import Reason
+from bakeoff.supervisor.attempt import Attempt
+from bakeoff.supervisor.settings import BlockSettings
+
+
+class Surveillance:
+    """Holds and watches the block's device, if it has one."""
+
+    def __init__(self, settings: BlockSettings, monitor: Monitor) -> None:
+        self._settings, self._monitor = settings, monitor
+        self._undone_at_end = contextlib.ExitStack()
+        self._begun: float | None = None
+        self.held_s = 0.0  # seconds for which the device was held
+        self.refused: str | None = None  # why the clock cannot be locked
+
+    @property
+    def taken(self) -> bool:
+        return self._begun is not None
+
+    def take(self) -> None:
+        """Take the device for this block."""
+        settings, held = self._settings, self._undone_at_end
+        if settings.gpu:
+            held.enter_context(locks.hold(locks.gpu_lock(settings.gpu), f"GPU {settings.gpu}", settings.tell))
+        self._begun = time.monotonic()
+        self._monitor.start()
+        self.refused = held.enter_context(gpu_state.locked_clocks(self._monitor, settings.lock_clocks_mhz))
+
+    def disturbance(self, attempt: Attempt, own: set[int], blamed: bool) -> tuple[Reason, str] | None:
+        """Look at the device's state since the attempt began; says what disturbed a timed cell, or None.
+
+        own: ids of the block's processes; blamed: the solution itself failed on the GPU.
+        """
+        looks = self._monitor.since(attempt.begun)
+        attempt.gpu_state = gpu_state.summary(looks)
+        if attempt.cell.kind != "measure":
+            return None
+        return gpu_state.disturbance(looks, own, self._monitor.baseline(), blamed)
+
+    def close(self) -> None:
+        self._monitor.stop()
+        self._undone_at_end.close()
+        if self._begun is not None:
+            self.held_s = time.monotonic() - self._begun
