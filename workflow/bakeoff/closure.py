@@ -64,18 +64,21 @@ def _data(path: Path) -> list[Path]:
 @functools.cache
 def _imported(path: Path, changed_ns: int) -> tuple[str, ...]:
     """Modules of the package that a file imports; a name after `import` may be a module or not."""
-    return tuple(_targets(ast.parse(path.read_text(encoding="utf-8"))))
+    # The functions of a package's __init__ are for its users; whoever imports a module below it runs none of them.
+    return tuple(_targets(ast.parse(path.read_text(encoding="utf-8")), path.name == "__init__.py"))
 
 
-def _targets(tree: ast.AST) -> Iterator[str]:
+def _targets(tree: ast.AST, is_package: bool) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue  # for type checkers: never imported
+        if isinstance(node, ast.FunctionDef) and is_package:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
-            yield from _targets(node)
+            yield from _targets(node, is_package)
             continue
         yield from (name for name in names if name.split(".")[0] == "bakeoff")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from bakeoff.schema.base import Part
-from bakeoff.schema.solution import Rounding
+from bakeoff.schema.rounding import Rounding
 
 # Share of the wrong outputs that differ from the right one which the strict gate has to reject.
 REQUIRED_KILLS = 0.95
