@@ -16,7 +16,7 @@ from support.measure_runs import make_run, plan_of
 
 def plan_with(folder: Path, gpus: int, monkeypatch: pytest.MonkeyPatch, found: int = 2) -> tuple[Plan, Path]:
     run = make_run(folder, {"honest": None})
-    uuids = [SimpleNamespace(uuid=f"GPU-{letter}") for letter in "abcd"[:found]]
+    uuids = [SimpleNamespace(uuid=f"GPU-{letter}", capability="9.0") for letter in "abcd"[:found]]
     monkeypatch.setattr(host, "probe", lambda: SimpleNamespace(gpus=uuids))
     return plan_of(run).model_copy(update={"backend": "sm_90a", "gpus": gpus, "blocks": 4}), run
 

@@ -7,13 +7,18 @@ written.
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psutil
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from bakeoff import host
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, validate, yaml_mapping
+from bakeoff.schema.host import Gpu
 from bakeoff.schema.plan import ProfileConfig
 from bakeoff.schema.solution import Backend
 
@@ -38,7 +43,7 @@ def _nameable(path: str) -> str:
 
 FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_nameable)]
 # Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
-ARCH_OF_CAPABILITY: dict[tuple[int, int], Backend] = {(9, 0): "sm_90a", (10, 0): "sm_100a"}
+ARCH_OF_CAPABILITY: dict[str, Backend] = {"9.0": "sm_90a", "10.0": "sm_100a"}
 
 
 class Strict(BaseModel):
@@ -55,7 +60,7 @@ class Config(Strict):
     )
     backend: Literal["auto"] | Backend = Field(
         "auto",
-        description="Where the solutions run. auto: the GPU's architecture if a supported one is there, else cpu.",
+        description="Where the solutions run. auto: the architecture of the first visible GPU that has one, else cpu.",
     )
     definition: Literal["auto", "full", "narrow"] | Name = Field(
         "auto",
@@ -148,16 +153,19 @@ def parse(document: Any, where: str | Path) -> Config:
     return validate(document, Config, where)
 
 
-def resolve(config: Config) -> Config:
-    """Replace every `auto` by this host's value; asking for a GPU that is not there is an InputError."""
-    here = detect_backend()
-    backend = here if config.backend == "auto" else config.backend
-    if backend not in ("cpu", here):
+def resolve(config: Config, tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Config:
+    """Replace every `auto` by this host's value; asking for a GPU that is not there is an InputError.
+
+    tell: hears of GPUs that `backend: auto` leaves alone.
+    """
+    backend = _auto(tell) if config.backend == "auto" else config.backend
+    if backend != "cpu" and backend not in (found := [backend_of(gpu) for gpu in _visible_gpus()]):
+        offered = ", ".join(dict.fromkeys(one for one in found if one)) or "no GPU that is visible and has a backend"
         raise InputError(
             "config: backend",
-            found=f"{backend} is asked for, this host offers {here}",
-            expected="a host with one NVIDIA GPU of that architecture and its driver",
-            hint="set `backend: cpu` (or auto), or run on a host whose `nvidia-smi` lists the GPU",
+            found=f"{backend} is asked for, this host offers {offered}",
+            expected="a visible NVIDIA GPU of that architecture and its driver",
+            hint="set `backend: cpu` (or auto), correct CUDA_VISIBLE_DEVICES, or run where `nvidia-smi` lists the GPU",
         )
     on_gpu = backend != "cpu"
     width = ("full" if on_gpu else "narrow") if config.definition == "auto" else config.definition
@@ -167,29 +175,42 @@ def resolve(config: Config) -> Config:
             "run": backend if config.run == "auto" else config.run,
             "definition": DEFINITIONS.get(width, width),
             "blocks": (10 if on_gpu else 1) if config.blocks == "auto" else config.blocks,
-            "threads": (1 if on_gpu else _cores()) if config.threads == "auto" else config.threads,
+            "threads": (1 if on_gpu else len(psutil.Process().cpu_affinity()))
+            if config.threads == "auto"
+            else config.threads,
         }
     )
 
 
-def detect_backend() -> Backend:
-    """The backend of this host's first GPU; cpu where there is no GPU, no driver, or an architecture without a
-    backend."""
-    import pynvml
+def backend_of(gpu: Gpu) -> Backend | None:
+    """The backend that runs on a GPU, if there is one."""
+    return ARCH_OF_CAPABILITY.get(gpu.capability)
 
+
+def _auto(tell: Callable[[str], None]) -> Backend:
+    """The backend of the first visible GPU that has one, else cpu."""
+    gpus = _visible_gpus()
+    found = next((backend for gpu in gpus if (backend := backend_of(gpu))), None)
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if found is None and gpus:
+        tell(f"backend: auto is cpu: there is no backend for {', '.join(gpu.name for gpu in gpus)}")
+    elif found is None and hidden is not None:
+        tell(f"backend: auto is cpu: CUDA_VISIBLE_DEVICES={hidden!r} leaves no GPU visible")
+    return found or "cpu"
+
+
+def _visible_gpus() -> list[Gpu]:
     try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-    except pynvml.NVMLError:
-        return "cpu"
-    return ARCH_OF_CAPABILITY.get((major, minor), "cpu")
+        return host.gpus()
+    except host.NvmlError as error:
+        raise InputError(
+            "config: backend",
+            found=f"NVML says: {error}",
+            expected="a driver that answers",
+            hint="repair the driver (`nvidia-smi` must list the GPU), or set `backend: cpu`",
+        ) from error
 
 
 def under_root(path: str) -> Path:
     """A configured path; relative ones hang on the checkout, not on the current folder."""
     return PROJECT_ROOT / path
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

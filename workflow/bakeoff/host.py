@@ -1,7 +1,7 @@
 """What this host is: the facts that a result depends on, and their fingerprint.
 
-Entry points: `probe` and `write_host`. Volatile facts (free memory, temperatures, clocks of the moment) are left out,
-so that the file changes exactly when the host does. Nothing is changed on the host.
+Entry points: `probe`, `write_host` and `gpus`. Volatile facts (free memory, temperatures, clocks of the moment) are
+left out, so that the file changes exactly when the host does. Nothing is changed on the host.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from bakeoff.files import canonical_json, pretty_json, sha256_bytes, write_atomic
 from bakeoff.schema.host import Gpu, Host
@@ -35,11 +38,14 @@ PACKAGES = (
 
 
 def probe() -> Host:
-    """Describe this host."""
-    gpus, driver, cuda_driver = _gpus()
+    """Describe this host. One whose NVML does not answer has no GPU: whoever asks for one is told why (config)."""
+    try:
+        gpus, driver, cuda_driver = _gpus()
+    except NvmlError:
+        gpus, driver, cuda_driver = [], None, None
     host = Host(
         cpu=_cpu_model(),
-        cores=len(os.sched_getaffinity(0)),
+        cores=len(psutil.Process().cpu_affinity()),
         architecture=platform.machine(),
         system=_system(),
         kernel=platform.release(),
@@ -63,20 +69,36 @@ def write_host(path: Path, host: Host) -> bool:
     return True
 
 
-def visible(gpus: list[Gpu]) -> list[Gpu]:
+class NvmlError(Exception):
+    """NVML is there and does not answer; says in its own words why."""
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves to this process; none without a driver. Raises NvmlError."""
+    return _gpus()[0]
+
+
+def visible(
+    gpus: Sequence[Gpu | NvmlError], partition: Callable[[str], Gpu | None] = lambda uuid: None
+) -> list[Gpu | NvmlError]:
     """Those that CUDA_VISIBLE_DEVICES leaves to this process, in its order, read as CUDA reads it: numbers (in the
-    order of the
-    PCI bus) or beginnings of UUIDs; what follows an unknown one does not count. NVML itself lists all that the host
-    has.
+    order of the PCI bus), beginnings of UUIDs, or whole UUIDs of MIG partitions; what follows an unknown one does not
+    count. NVML itself lists all that the host has.
+
+    gpus: all, an error in place of one that does not answer; partition: the MIG partition of a UUID, as a GPU of its
+    own, None if there is none.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
-        return gpus
+        return list(gpus)
     named = {str(number): gpu for number, gpu in enumerate(gpus)}
-    found: list[Gpu] = []
-    for token in chosen.split(","):
-        fits = [gpu for gpu in gpus if token.strip().startswith("GPU-") and gpu.uuid.startswith(token.strip())]
-        one = named.get(token.strip()) or (fits[0] if len(fits) == 1 else None)
+    told = [gpu for gpu in gpus if isinstance(gpu, Gpu)]
+    found: list[Gpu | NvmlError] = []
+    for token in (each.strip() for each in chosen.split(",")):
+        fits = [gpu for gpu in told if token.startswith("GPU-") and gpu.uuid.startswith(token)]
+        one = named.get(token) or (fits[0] if len(fits) == 1 else None)
+        if token.startswith("MIG-"):
+            one = partition(token)
         if one is None or one in found:
             break
         found.append(one)
@@ -84,41 +106,70 @@ def visible(gpus: list[Gpu]) -> list[Gpu]:
 
 
 def _gpus() -> tuple[list[Gpu], str | None, str | None]:
-    import pynvml
+    """The visible GPUs, the driver's version, and the newest CUDA version that it offers."""
+    import pynvml as nvml
 
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return [], None, None
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        if error.value in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
+            return [], None, None
+        raise NvmlError(str(error)) from error
     try:
-        gpus = visible([_gpu(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())])
-        version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
-        return gpus, pynvml.nvmlSystemGetDriverVersion(), f"{version // 1000}.{version % 1000 // 10}"
+        there = [_gpu_or_error(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+        version = _ask(nvml, "nvmlSystemGetCudaDriverVersion_v2")
+        cuda = None if version is None else f"{version // 1000}.{version % 1000 // 10}"
+        gpus = []
+        for gpu in visible(there, lambda uuid: _partition(nvml, uuid)):
+            if isinstance(gpu, NvmlError):
+                raise gpu
+            gpus.append(gpu)
+        return gpus, _ask(nvml, "nvmlSystemGetDriverVersion"), cuda
+    except nvml.NVMLError as error:
+        raise NvmlError(str(error)) from error
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlShutdown()
 
 
-def _gpu(nvml: Any, index: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+def _ask(nvml: Any, function: str, *arguments: Any) -> Any:
+    """NVML's answer, or None where this GPU or driver has no such thing."""
+    try:
+        return getattr(nvml, function)(*arguments)
+    except nvml.NVMLError:
+        return None
 
-    def ask(function: str, *arguments: Any) -> Any:
-        """The answer, or None where this GPU has no such thing."""
-        try:
-            return getattr(nvml, function)(handle, *arguments)
-        except nvml.NVMLError:
-            return None
 
-    power, ecc, mig = ask("nvmlDeviceGetEnforcedPowerLimit"), ask("nvmlDeviceGetEccMode"), ask("nvmlDeviceGetMigMode")
+def _partition(nvml: Any, uuid: str) -> Gpu | None:
+    """A MIG partition as a GPU of its own, with what NVML tells of the GPU that it is a part of."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        whole = _gpu(nvml, nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20
+    except nvml.NVMLError:
+        return None
+    return whole.model_copy(update={"uuid": uuid, "memory_mib": memory, "mig": True})
+
+
+def _gpu_or_error(nvml: Any, index: int) -> Gpu | NvmlError:
+    try:
+        return _gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index))
+    except nvml.NVMLError as error:
+        return NvmlError(f"GPU {index}: {error}")
+
+
+def _gpu(nvml: Any, handle: Any) -> Gpu:
+    power = _ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
+    ecc, mig = _ask(nvml, "nvmlDeviceGetEccMode", handle), _ask(nvml, "nvmlDeviceGetMigMode", handle)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
     return Gpu(
         name=nvml.nvmlDeviceGetName(handle),
         uuid=nvml.nvmlDeviceGetUUID(handle),
         memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20,
         capability=f"{major}.{minor}",
-        vbios=ask("nvmlDeviceGetVbiosVersion"),
+        vbios=_ask(nvml, "nvmlDeviceGetVbiosVersion", handle),
         power_limit_w=None if power is None else power / 1000,
-        max_sm_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_SM),
-        max_memory_mhz=ask("nvmlDeviceGetMaxClockInfo", nvml.NVML_CLOCK_MEM),
+        max_sm_mhz=_ask(nvml, "nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_SM),
+        max_memory_mhz=_ask(nvml, "nvmlDeviceGetMaxClockInfo", handle, nvml.NVML_CLOCK_MEM),
         ecc=None if ecc is None else bool(ecc[0]),
         mig=None if mig is None else bool(mig[0]),
     )

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bakeoff import host, locks
+from bakeoff.config import backend_of, under_root
 from bakeoff.core.bounds import bounds
 from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
@@ -186,8 +187,6 @@ class Progress:
 
 def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
     """The plan's side of what a block's workers share."""
-    from bakeoff.config import under_root
-
     root = TraceRoot(under_root(plan.traces_root))
     geometry = Geometry.of(root.definition(plan.definition))
     stand_in = double()
@@ -220,11 +219,11 @@ def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
 
 def _gpu_of(plan: Plan, block: int) -> str:
     """The GPU that a block has to itself: whole blocks go round the GPUs that the configuration asks for."""
-    gpus = host.probe().gpus
+    gpus = [gpu for gpu in host.probe().gpus if backend_of(gpu) == plan.backend]
     if plan.gpus > len(gpus):
         raise InputError(
             "config: gpus",
-            found=f"{plan.gpus} are asked for, this host has {len(gpus)}",
+            found=f"{plan.gpus} are asked for, this host has {len(gpus)} for {plan.backend}",
             expected="no more GPUs than there are",
             hint="lower `gpus` in the configuration, and plan again",
         )
