@@ -26,7 +26,6 @@ LOCAL = tl.constexpr(32)
 BLOCK = tl.constexpr(128)
 FP8_INVERSE_MAX = tl.constexpr(1.0 / 448.0)
 FP8_ZERO = tl.constexpr(1e-30)  # a block whose largest magnitude is below this is quantized as zeros, with scale 1
-BLOCK_MAJOR = tl.constexpr(0)  # scales (K/128, M)
 ROW_MAJOR = tl.constexpr(1)  # scales (M, K/128)
 GROUPED = tl.constexpr(2)  # scales (K/128, group's rows) for each group, one group after the other
 

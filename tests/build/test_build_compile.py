@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-import build_solutions as small
+from support import build_solutions as small
 import pytest
 from bakeoff.build.compile import build_solution
 from bakeoff.build.spec import SolutionSpec

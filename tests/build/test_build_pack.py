@@ -6,7 +6,6 @@ import importlib
 import json
 from pathlib import Path
 
-import build_solutions as small
 import pytest
 import torch
 from bakeoff.build.pack import check_signature, pack
@@ -18,6 +17,7 @@ from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.traces.models import Solution, document
 from bakeoff.traces.store import TraceRoot
+from support import build_solutions as small
 from support.build_solutions import NARROW, SOLUTIONS
 
 ROOT = TraceRoot(PROJECT_ROOT / "traces")
@@ -26,7 +26,7 @@ OWN = {spec.name: spec for spec in discover(SOLUTIONS)}
 
 def test_packing_takes_sources_and_shared_files_and_leaves_the_rest(tmp_path: Path) -> None:
     small.with_common(tmp_path, checks="X = 1\n", unused="Y = 2\n")
-    spec = small.spec(tmp_path, small.description() | {"common": ["checks.py"]}, empty="\n", kernels="Z = 3\n")
+    spec = small.spec(tmp_path, empty="\n", kernels="from .common.checks import X\n")
     (spec.folder / "README.md").write_text("text")
     packed = pack(spec, NARROW)
     assert [source.path for source in packed.sources] == ["common/checks.py", "kernels.py", "solution.py"]
@@ -67,22 +67,22 @@ def test_the_digest_follows_what_decides_results_and_nothing_else(tmp_path: Path
 
 
 def test_a_changed_shared_file_changes_the_digest(tmp_path: Path) -> None:
-    given = small.description() | {"common": ["checks.py"]}
     small.with_common(tmp_path, checks="X = 1\n")
-    before = _digest(tmp_path, given)
+    uses = "from .common import checks\n"
+    before = digest(pack(small.spec(tmp_path, kernels=uses), NARROW))
     small.with_common(tmp_path, checks="X = 2\n")
-    assert _digest(tmp_path, given) != before
+    assert digest(pack(small.spec(tmp_path, kernels=uses), NARROW)) != before
 
 
 REFUSED = {
     "import of the harness": ("import bakeoff.core.moe.reference\n", "solution.py:1", "bakeoff"),
     "import from the harness": ("def f():\n    from bakeoff.core.moe import reference\n", "solution.py:2", "bakeoff"),
-    "shared module that does not travel": (
-        "from .common.checks import X\n",
+    "shared module that is not there": (
+        "from .common.absent import X\n",
         "solution.py:1",
-        "checks.py listed under `common`",
+        "an import of common/absent.py",
     ),
-    "shared module by name": ("from .common import checks\n", "solution.py:1", "checks.py listed under `common`"),
+    "shared module by name": ("from .common import absent\n", "solution.py:1", "an import of common/absent.py"),
     "syntax error": ("def f(:\n", "solution.py:1", "Python"),
 }
 
@@ -96,11 +96,16 @@ def test_what_would_only_work_in_the_checkout_is_refused(tmp_path: Path, name: s
     assert place in caught.value.where and word in str(caught.value)
 
 
-def test_a_shared_file_that_needs_another_is_refused_without_it(tmp_path: Path) -> None:
-    small.with_common(tmp_path, checks="X = 1\n", stages="from .checks import X\n")
+def test_a_shared_file_brings_those_that_it_needs(tmp_path: Path) -> None:
+    small.with_common(
+        tmp_path, checks="X = 1\n", stages="def f():\n    from .checks import X\n", unused="import stages\n"
+    )
+    spec = small.spec(tmp_path, kernels="from .common.stages import f\n")
+    assert [path.name for path in spec.common_files()] == ["checks.py", "stages.py"]
+    assert "common/checks.py" in {source.path for source in pack(spec, NARROW).sources}
+    small.with_common(tmp_path, stages="from .absent import X\n")
     with pytest.raises(InputError, match=r"common/stages\.py:1"):
-        pack(small.spec(tmp_path, small.description() | {"common": ["stages.py"]}), NARROW)
-    pack(small.spec(tmp_path, small.description() | {"common": ["stages.py", "checks.py"]}), NARROW)
+        pack(small.spec(tmp_path, kernels="from .common.stages import f\n"), NARROW)
 
 
 def test_a_folder_named_like_the_shared_one_is_refused(tmp_path: Path) -> None:

@@ -58,8 +58,7 @@ def test_folders_that_are_no_solutions_are_passed_over(tmp_path: Path) -> None:
 
 def test_files_are_all_that_decide_the_packed_solution(tmp_path: Path) -> None:
     with_common(tmp_path, checks="X = 1\n")
-    given = description() | {"common": ["checks.py"]}
-    read = spec(tmp_path, given, kernels="Y = 2\n")
+    read = spec(tmp_path, kernels="from .common.checks import X\n")
     (read.folder / "README.md").write_text("not packed")
     (read.folder / ".notes").write_text("not packed")
     (read.folder / "__pycache__").mkdir()
@@ -88,7 +87,7 @@ SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "entry point without a function": (lambda given: given.update(entry_point="solution.py"), "field entry_point"),
     "entry point in a missing file": (lambda given: given.update(entry_point="main.py::run"), "field entry_point"),
     "entry point outside": (lambda given: given.update(entry_point="../solution.py::run"), "field entry_point"),
-    "shared file that is missing": (lambda given: given.update(common=["nothing.py"]), "field common"),
+    "shared file that is not imported": (lambda given: given.update(common=["nothing.py"]), "field common"),
     "no backend": (lambda given: given.update(backends={}), "field backends"),
     "unknown backend": (lambda given: given["backends"].update(sm_80=_cpu(given)), "field backends.sm_80"),
     "no rounding": (lambda given: _cpu(given).pop("rounding"), "field backends.cpu.rounding"),

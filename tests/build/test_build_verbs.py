@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import build_solutions as small
+from support import build_solutions as small
 import pytest
 from bakeoff.cli import main
 from support.build_kernels import cuda

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bakeoff import locks
+from bakeoff.errors import InputError
 from support.measure_runs import environment
 
 HOLD = (
@@ -26,6 +27,19 @@ def test_the_lock_of_a_gpu_is_for_every_user(tmp_path: Path, monkeypatch: pytest
     with locks.hold(path, "GPU-1", sys.exit):
         pass
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o1777 and stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+def test_a_link_in_a_locks_place_is_refused_and_what_it_points_to_is_left_alone(tmp_path: Path) -> None:
+    """Anybody may write to the folder of the GPUs' locks, and what a lock file says is overwritten."""
+    precious, path = tmp_path / "precious", tmp_path / "locks/GPU-1.lock"
+    precious.write_text("kept")
+    path.parent.mkdir()
+    for target in (precious, tmp_path / "nothing"):
+        path.symlink_to(target)
+        with pytest.raises(InputError, match=r"GPU-1\.lock"), locks.hold(path, "GPU-1", sys.exit):
+            pass
+        path.unlink()
+    assert precious.read_text() == "kept" and not (tmp_path / "nothing").exists()
 
 
 def as_nobody(*words: str) -> subprocess.CompletedProcess[str]:

@@ -6,10 +6,11 @@ Entry point: `hold`. A lock lives as long as the process that holds it, whatever
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from bakeoff.files import unwritable
 
@@ -18,42 +19,42 @@ GPU_LOCKS = Path("/tmp/bakeoff-gpu-locks")
 
 @contextlib.contextmanager
 def hold(path: Path, what: str, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock file `path`. If another process has it, wait, after saying so through `waiting`.
+    """Hold the lock file `path`, which is for every user to open; a link in its place is an InputError. If another
+    process has it, wait, after saying so through `waiting`.
 
-    It may be one that a killed Snakemake left at work: starting again at once must end well.
+    That may be one that a killed Snakemake left at work: starting again at once must end well.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _open(path)
+        owner, lock = _owner(path), FileLock(path, mode=0o666)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            waiting(f"waiting for process {owner or _owner(path) or 'unknown'}, which is at work on {what}")
+            lock.acquire()
+        _own(path)
     except OSError as error:
         raise unwritable(path, error) from error
     try:
-        _acquire(descriptor, what, waiting)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
-        os.close(descriptor)
+        lock.release()
 
 
-def _open(path: Path) -> int:
-    """The lock file, made if need be, for every user to open. Kernels refuse O_CREAT on another user's file in a folder
-    for all."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    with contextlib.suppress(PermissionError):  # somebody else made it at this moment
-        os.fchmod(descriptor, 0o666)
-    return descriptor
-
-
-def _acquire(descriptor: int, what: str, waiting: Callable[[str], None]) -> None:
+def _owner(path: Path) -> str:
+    """The process that has the lock, or had it last; empty if there was none."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        waiting(f"waiting for process {owner}, which is at work on {what}")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return ""
+    with os.fdopen(descriptor, errors="replace") as stream:
+        return stream.read(32).strip()
+
+
+def _own(path: Path) -> None:
+    """Name this process in the lock file, for those who wait."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_TRUNC), "w") as stream:
+        stream.write(f"{os.getpid()}\n")
 
 
 def gpu_lock(uuid: str) -> Path:

@@ -1,19 +1,18 @@
 """Packing: a solution's folder becomes one FlashInfer-Bench Solution document, and the harness runs nothing else.
 
-`pack` makes the document, `digest` names what it does, `stage` writes it out as a Python package, `load_entry` imports
-that. Limits: Python imports are checked as far as they can be read off the sources; a name that is computed at run time
-is not seen.
+Entry points: `pack`, and `check_signature`. `core.loader` runs what is packed. Known limit: imports are
+checked as far as they can be read off the sources.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bakeoff.build.spec import COMMON, SolutionSpec
+from bakeoff.build.imports import COMMON, imported
+from bakeoff.build.spec import SolutionSpec
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.traces.models import BuildSpec, Definition, Solution, SourceFile
 
@@ -78,56 +77,25 @@ def _text(path: Path) -> str:
 
 
 def _check_imports(spec: SolutionSpec, name: str, text: str, sources: dict[str, str]) -> None:
-    """Refuse what would work in the checkout but not packed: the package `bakeoff`, and shared files that do not
-    travel."""
+    """Refuse what would not work packed: an import of `bakeoff`, or of a shared file that is not there."""
     if not name.endswith(".py"):
         return
+    origin = (spec.folder.parent if name.startswith(f"{COMMON}/") else spec.folder) / name
     try:
-        tree = ast.parse(text)
+        targets = list(imported(name, text))
     except SyntaxError as error:
         raise InputError(
-            f"{_origin(spec, name)}:{error.lineno}",
+            f"{origin}:{error.lineno}",
             found=f"not valid Python: {error.msg}",
             expected="Python source",
             hint="correct the file",
         ) from error
-    for node in ast.walk(tree):
-        for target in _imported(node, PurePosixPath(name).parent):
-            if target[:1] == ("bakeoff",):
-                raise _import_flaw(
-                    spec, name, node, "an import of bakeoff", "a solution that needs no package of this project"
-                )
-            is_shared = target[:2] == ("", COMMON) and len(target) > 2
-            if is_shared and f"{COMMON}/{target[2]}.py" not in sources and _is_shared_file(spec, target[2]):
-                listed = f"{target[2]}.py listed under `common` in {spec.folder.name}/solution.yaml"
-                raise _import_flaw(
-                    spec, name, node, f"an import of {COMMON}/{target[2]}.py, which does not travel along", listed
-                )
-
-
-def _imported(node: ast.AST, folder: PurePosixPath) -> list[tuple[str, ...]]:
-    """Modules that a statement imports, as parts; relative ones start with '' and count from the package's root."""
-    if isinstance(node, ast.Import):
-        return [tuple(alias.name.split(".")) for alias in node.names]
-    if not isinstance(node, ast.ImportFrom):
-        return []
-    module = tuple((node.module or "").split(".")) if node.module else ()
-    if node.level == 0:
-        return [module]
-    base = ("", *folder.parts[: len(folder.parts) - node.level + 1], *module)
-    return [(*base, alias.name) for alias in node.names] + [base]
-
-
-def _is_shared_file(spec: SolutionSpec, module: str) -> bool:
-    return (spec.folder.parent / COMMON / f"{module}.py").is_file()
-
-
-def _origin(spec: SolutionSpec, name: str) -> Path:
-    return (spec.folder.parent if name.startswith(f"{COMMON}/") else spec.folder) / name
-
-
-def _import_flaw(spec: SolutionSpec, name: str, node: ast.AST, found: str, expected: str) -> InputError:
-    place = f"{_origin(spec, name)}:{getattr(node, 'lineno', 0)}"
-    return InputError(
-        place, found, expected, hint="correct the import or the list; solutions/README.md has the contract"
-    )
+    for line, target in targets:
+        shared = f"{COMMON}/{target[2]}.py" if target[:2] == ("", COMMON) and len(target) > 2 else None
+        flaw = None
+        if target[:1] == ("bakeoff",):
+            flaw = "an import of bakeoff", "a solution that needs no package of this project"
+        elif shared and shared not in sources:
+            flaw = f"an import of {shared}", f"a file of {spec.folder.parent / COMMON} that is not empty"
+        if flaw:
+            raise InputError(f"{origin}:{line}", *flaw, "correct the import; solutions/README.md has the contract")

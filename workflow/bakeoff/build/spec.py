@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints
 
+from bakeoff.build.imports import COMMON, shared_files
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
 from bakeoff.schema.solution import Backend, BackendSpec, FileFunction, StageRule
 
 SPEC_FILE = "solution.yaml"
-COMMON = "common"
 # Names that mean something else wherever a solution's name appears.
 RESERVED = (COMMON, "reference")
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
@@ -46,8 +46,8 @@ class SolutionSpec(_Strict):
     """Free words, the main one first."""
     entry_point: FileFunction
     """`file::function` that takes the definition's inputs and the preallocated output."""
-    common: list[str] = []
-    """Files of solutions/common/ that travel along."""
+    common: list[str] | None = None
+    """Files of solutions/common/ that travel along: what the sources import. Leave it out; a list must be just that."""
     dependencies: list[str] = []
     """Distributions that must be installed on a GPU host."""
     backends: Annotated[dict[Backend, BackendSpec], Field(min_length=1)]
@@ -67,8 +67,9 @@ class SolutionSpec(_Strict):
         return sorted(path for path in found if not _hidden(path.relative_to(self._folder)))
 
     def common_files(self) -> list[Path]:
-        """The shared files that are packed, in the order of `common`."""
-        return [self._folder.parent / COMMON / name for name in self.common]
+        """The shared files that are packed: those that the solution's files import, at any depth."""
+        own = [(path.relative_to(self._folder).as_posix(), path) for path in self.own_files()]
+        return shared_files(own, self._folder.parent / COMMON)
 
     def files(self) -> list[Path]:
         """Every file that decides what the packed solution is."""
@@ -121,10 +122,12 @@ def _check_names(path: Path, spec: SolutionSpec) -> None:
     for field, function in {"entry_point": spec.entry_point, **compiled}.items():
         if function and not (folder / function.split("::")[0]).is_file():
             raise _flaw(path, field, f"no file {function.split('::')[0]}", f"a file in {folder}")
-    for file in spec.common_files():
-        if not file.is_file():
-            there = sorted(entry.name for entry in file.parent.glob("*.py"))
-            raise _flaw(path, "common", file.name, f"files of {file.parent}: {', '.join(there)}")
+    if spec.common is not None:
+        derived = [file.name for file in spec.common_files()]
+        if sorted(spec.common) != derived:
+            raise _flaw(
+                path, "common", ", ".join(spec.common), f"no such field; the sources import {', '.join(derived)}"
+            )
 
 
 def _flaw(path: Path, field: str, found: str, expected: str) -> InputError:

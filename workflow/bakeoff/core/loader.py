@@ -67,7 +67,7 @@ def load_function(package: Path, file_function: str) -> Callable[..., Any]:
     if not hasattr(module, name):
         there = ", ".join(sorted(key for key, value in vars(module).items() if inspect.isfunction(value))) or "none"
         raise CheckFailed(
-            f"{file} has no function {name}\n  found:    functions: {there}\n"
+            f"{file_function}: {file} has no function {name}\n  found:    functions: {there}\n"
             "  to do:    define it there, or correct solution.yaml"
         )
     function = getattr(module, name)
