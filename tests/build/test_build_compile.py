@@ -6,13 +6,13 @@ import json
 import time
 from pathlib import Path
 
-from support import build_solutions as small
 import pytest
 from bakeoff.build.compile import build_solution
 from bakeoff.build.spec import SolutionSpec
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
 from bakeoff.schema.build import BuildRecord
+from support import build_solutions as small
 from support.build_kernels import cuda
 from support.build_solutions import NARROW_FILE, gpu_description
 

@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from support import build_solutions as small
 import pytest
 from bakeoff.cli import main
+from support import build_solutions as small
 from support.build_kernels import cuda
 from support.build_solutions import gpu_description, project_copy
 

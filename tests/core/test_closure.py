@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bakeoff.closure import DECIDES_A_SAMPLE, PACKAGES, closure, digest
+from bakeoff.profile.collect import DECIDES_A_PROFILE
 from support.measure_runs import fake_device, make_run, measure
 
 # Put before the interpreter's own start: notes the package's modules of every process, at each import.
@@ -144,3 +145,20 @@ def test_a_changed_file_is_read_again(package: Path) -> None:
     (package / "bakeoff/a.py").write_text("import bakeoff.b\n")
     os.utime(package / "bakeoff/a.py", ns=(1, 1))
     assert rests_on("bakeoff.a") == {"a.py", "b.py"}
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("profile/nsys.py", True),
+        ("core/worker/guarded.py", True),
+        ("core/moe/values.py", True),
+        ("core/loader.py", True),
+        ("profile/explain.py", False),
+        ("profile/verbs.py", False),
+        ("report/svg.py", False),
+    ],
+)
+def test_the_key_of_a_profile_is_made_the_same_way(file: str, counts: bool) -> None:
+    assert (file in names(closure(*DECIDES_A_PROFILE))) is counts
+    assert (PACKAGES / "bakeoff" / file).is_file() or not counts

@@ -9,7 +9,11 @@ rule profile:
     input:
         f"{RUN}/config.json",
         expand(f"{RUN}/samples/block-{{block}}/manifest.json", block=BLOCKS),
-        harness_files("bakeoff.profile.capture", "bakeoff.profile.child"),
+        harness_files(
+            "bakeoff.profile.capture",
+            "bakeoff.profile.child",
+            "bakeoff.profile.ceilings",
+        ),
     output:
         f"{RUN}/profile/manifest.json",
     log:

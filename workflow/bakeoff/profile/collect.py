@@ -11,8 +11,9 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from bakeoff import closure
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes, sha256_tree, write_atomic
+from bakeoff.files import canonical_json, pretty_json, read_json, sha256_bytes, write_atomic
 from bakeoff.profile import cupti, ncu, nsys
 from bakeoff.profile.process import Piece, progress
 from bakeoff.profile.stages import cell_profile, keep_counters, with_counters
@@ -21,19 +22,10 @@ from bakeoff.profile.timeline import calls
 from bakeoff.schema.plan import Participant, Plan
 from bakeoff.schema.profile import Ceilings, HostTime, SolutionProfile
 
-# Modules that decide what a cell's profile says; a change there makes it stale.
-SOURCES = (
-    "profile/child.py",
-    "profile/cupti.py",
-    "profile/ncu.py",
-    "profile/nsys.py",
-    "profile/process.py",
-    "profile/stages.py",
-    "profile/timeline.py",
-    "core/worker/bench.py",
-    "core/device/cuda.py",
-    "core/worker/participant.py",
-    "core/variants.py",
+# What decides what a cell's profile says: the profiled process, and what reads the captures.
+DECIDES_A_PROFILE = tuple(
+    f"bakeoff.profile.{module}"
+    for module in ("child", "cupti", "ncu", "nsys", "process", "stages", "timeline")
 )
 
 
@@ -158,8 +150,7 @@ class Collection:
 
 @functools.cache
 def _profiler_digest() -> str:
-    package = PROJECT_ROOT / "workflow" / "bakeoff"
-    return sha256_tree(package, [package / name for name in SOURCES])
+    return closure.digest(*DECIDES_A_PROFILE)
 
 
 def _key(plan: Plan, who: Participant, workload_digest: str) -> str:
