@@ -24,8 +24,7 @@ from bakeoff.schema.profile import Ceilings, HostTime, SolutionProfile
 
 # What decides what a cell's profile says: the profiled process, and what reads the captures.
 DECIDES_A_PROFILE = tuple(
-    f"bakeoff.profile.{module}"
-    for module in ("child", "cupti", "ncu", "nsys", "process", "stages", "timeline")
+    f"bakeoff.profile.{module}" for module in ("child", "cupti", "ncu", "nsys", "process", "stages", "timeline")
 )
 
 
