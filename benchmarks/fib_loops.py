@@ -106,7 +106,7 @@ def measure() -> list[dict[str, Any]]:
     from bakeoff.core.moe.geometry import Geometry
     from bakeoff.core.protocols import Fib
     from bakeoff.core.worker.participant import load
-    from bakeoff.core.worker.sandbox import Audit
+    from bakeoff.core.worker.sandbox import AuditHook
     from bakeoff.core.worker.state import OpenCell, WorkerState
     from bakeoff.core.worker.timing import _fib_trial
     from bakeoff.traces.models import document
@@ -114,7 +114,7 @@ def measure() -> list[dict[str, Any]]:
 
     definition = Geometry(hidden=7168, intermediate=2048).name
     scratch = Path(tempfile.mkdtemp())
-    audit, protocol = Audit([Path(tempfile.gettempdir())]), Fib()
+    audit, protocol = AuditHook([Path(tempfile.gettempdir())]), Fib()
     backend = f"sm_{torch.cuda.get_device_capability()[0]}0a"
     job = {"traces_root": str(ROOT / "traces"), "definition": definition, "dataset": "synthetic"}
     bench = WorkerState.of({**job, "solution": "", "backend": backend, "threads": 8, "participant": "loops"})

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from bakeoff.core.worker.__main__ import map_slots
-from bakeoff.core.worker.sandbox import Audit, landlock_version
+from bakeoff.core.worker.sandbox import AuditHook, landlock_version
 from bakeoff.schema.outcomes import Reason
 from bakeoff.supervisor import children, workers
 from bakeoff.supervisor.children import Slots, descendants
@@ -76,7 +76,7 @@ def test_reading_and_writing_inside_still_work_also_for_children(tmp_path: Path)
 
 
 def test_audit_notes_attempts_inside_its_context_only(tmp_path: Path) -> None:
-    audit = Audit([tmp_path / "own"])
+    audit = AuditHook([tmp_path / "own"])
     (tmp_path / "own").mkdir()
     with audit:
         (tmp_path / "own/file").write_text("allowed")
@@ -87,7 +87,7 @@ def test_audit_notes_attempts_inside_its_context_only(tmp_path: Path) -> None:
     assert audit.violation and audit.violation[0] == Reason.FORBIDDEN_IMPORT
     import bakeoff.core.moe.geometry  # noqa: F401
 
-    other = Audit([tmp_path / "own"])
+    other = AuditHook([tmp_path / "own"])
     with other:
         (tmp_path / "outside").write_text("watched")
     assert other.violation and other.violation[0] == Reason.EDITED_RUN and "outside" in other.violation[1]
@@ -156,8 +156,8 @@ def test_outputs_have_their_memory_before_the_first_cell() -> None:
 def test_the_harness_is_hidden_during_each_call_also_what_it_has_loaded_since() -> None:
     code = (
         "import sys, types, bakeoff.files\n"
-        "from bakeoff.core.worker.sandbox import Audit\n"
-        "audit = Audit([])\n"
+        "from bakeoff.core.worker.sandbox import AuditHook\n"
+        "audit = AuditHook([])\n"
         "for fresh in ('bakeoff.first', 'bakeoff.second', None, 'bakeoffs'):\n"
         "    if fresh:\n"
         "        sys.modules[fresh] = types.ModuleType(fresh)\n"

@@ -8,12 +8,12 @@ import pytest
 from bakeoff.runs import block_run as ledger
 from bakeoff.runs.block_run import Progress
 from bakeoff.schema.outcomes import Outcome
-from bakeoff.schema.plan import Cell
+from bakeoff.schema.plan import PlannedCell
 from bakeoff.schema.sample import Record
 from support.measure_runs import PASSED_GATES, make_run, plan_of
 
 
-def record(cell: Cell) -> Record:
+def record(cell: PlannedCell) -> Record:
     return Record(
         key=cell.key,
         kind=cell.kind,

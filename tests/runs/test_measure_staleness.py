@@ -15,7 +15,7 @@ from bakeoff.config import Config, resolve
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.plan import make_plan
-from bakeoff.schema.plan import Cell, Plan
+from bakeoff.schema.plan import Plan, PlannedCell
 from bakeoff.traces.dataset import ROUTING_INPUTS
 from safetensors.torch import save_file
 from support.measure_runs import write_solution
@@ -42,7 +42,7 @@ def planned(root: Path, host: str = HOST, **changes: Any) -> Plan:
     return make_plan(resolve(Config.model_validate({**settings, **changes})), host)
 
 
-def place(cell: Cell) -> tuple[Any, ...]:
+def place(cell: PlannedCell) -> tuple[Any, ...]:
     return cell.participant, cell.workload, cell.kind, cell.protocol, cell.family, cell.seed
 
 

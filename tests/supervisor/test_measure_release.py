@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 from bakeoff.core import policy
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.schema.plan import Cell
+from bakeoff.schema.plan import PlannedCell
 from bakeoff.supervisor.events import Events
 from bakeoff.supervisor.session import Session
 from bakeoff.supervisor.settings import Task
@@ -46,7 +46,7 @@ def test_a_worker_that_is_gone_is_typed_by_how_it_went(
     status: int, oom_kills: bool, expected: tuple[Outcome, Reason]
 ) -> None:
     """The kernel's out-of-memory killer sends the same signal as an operator; its own counter tells."""
-    cell = Cell(participant="p", workload="w", kind="measure", protocol="robust", family="fib", seed=0, key="k")
+    cell = PlannedCell(participant="p", workload="w", kind="measure", protocol="robust", family="fib", seed=0, key="k")
     task = Task(MagicMock(), None, deque([cell]), starts=policy.STARTS)
     child: Any = SimpleNamespace(end=lambda: status, printed=lambda: "last words")
     session = Session(task, child, MagicMock(free=[]), 0.0)

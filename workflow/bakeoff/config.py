@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import psutil
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from bakeoff import host
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, validate, yaml_mapping
+from bakeoff.schema.base import Part
 from bakeoff.schema.host import Gpu
 from bakeoff.schema.plan import ProfileConfig
 from bakeoff.schema.solution import Backend
@@ -46,13 +47,7 @@ FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=2000), Af
 ARCH_OF_CAPABILITY: dict[str, Backend] = {"9.0": "sm_90a", "10.0": "sm_100a"}
 
 
-class Strict(BaseModel):
-    """Unknown keys are errors: a misspelt key must not be silently ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Config(Strict):
+class Config(Part):
     """Every key of config/config.yaml; the descriptions are the documentation."""
 
     run: Literal["auto"] | Name = Field(

@@ -33,7 +33,8 @@ from bakeoff.files import (
     sha256_bytes,
     write_atomic,
 )
-from bakeoff.schema.plan import Cell, HostIdentity, Participant, Plan, PlannedWorkload
+from bakeoff.schema.host import Host
+from bakeoff.schema.plan import Plan, PlannedCell, PlannedParticipant, PlannedWorkload
 from bakeoff.schema.solution import Backend
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.models import Definition, Solution, Workload
@@ -103,7 +104,7 @@ def cell_key(**inputs: Any) -> str:
     return sha256_bytes(canonical_json(inputs))
 
 
-def _cells(who: Participant, what: PlannedWorkload, config: Config, common: dict[str, Any]) -> list[Cell]:
+def _cells(who: PlannedParticipant, what: PlannedWorkload, config: Config, common: dict[str, Any]) -> list[PlannedCell]:
     timed = [("measure", protocol, config.families[0], config.seeds[0]) for protocol in config.protocols]
     # The timed values are verified in the measure cell; the other families and seeds get a cell of their own.
     verified = [
@@ -113,7 +114,7 @@ def _cells(who: Participant, what: PlannedWorkload, config: Config, common: dict
         if (family, seed) != (config.families[0], config.seeds[0])
     ]
     return [
-        Cell(
+        PlannedCell(
             participant=who.name,
             workload=what.id,
             kind=kind,
@@ -134,8 +135,8 @@ def _cells(who: Participant, what: PlannedWorkload, config: Config, common: dict
     ]
 
 
-def _reference(definition: Definition) -> Participant:
-    return Participant(
+def _reference(definition: Definition) -> PlannedParticipant:
+    return PlannedParticipant(
         name="reference",
         role="reference",
         label="reference",
@@ -148,9 +149,9 @@ def _reference(definition: Definition) -> Participant:
     )
 
 
-def _participant(spec: SolutionSpec, config: Config) -> Participant:
+def _participant(spec: SolutionSpec, config: Config) -> PlannedParticipant:
     backend = spec.backends.get(_backend(config))
-    return Participant(
+    return PlannedParticipant(
         name=spec.name,
         role=spec.role,
         label=spec.label or spec.name,
@@ -164,7 +165,7 @@ def _participant(spec: SolutionSpec, config: Config) -> Participant:
     )
 
 
-def packed_solution(run: Path, plan: Plan, who: Participant) -> Path:
+def packed_solution(run: Path, plan: Plan, who: PlannedParticipant) -> Path:
     """The packed solution that a process runs; InputError unless it is the one that the plan names by its digest."""
     path = run / str(who.build)
     again = f"run `bakeoff build {who.twin_of or who.name} --arch {plan.backend} -o {path.parent}`"
@@ -186,7 +187,7 @@ def _twin_digest(packed: str) -> str:
     return sha256_bytes(canonical_json({"twin": packed}))
 
 
-def _twin(who: Participant) -> Participant:
+def _twin(who: PlannedParticipant) -> PlannedParticipant:
     """The same packed solution under a second name; it is no contestant, since it cannot win against itself."""
     return who.model_copy(
         update={
@@ -306,7 +307,7 @@ def block_order(plan: Plan, block: int) -> list[str]:
     return protocols.block_order(plan.run, block, [who.name for who in plan.participants])
 
 
-def block_cells(plan: Plan, block: int) -> list[Cell]:
+def block_cells(plan: Plan, block: int) -> list[PlannedCell]:
     """The cells of a block in the order in which they run; a block that the run does not have is an InputError."""
     if not 0 <= block < plan.blocks:
         raise InputError(
@@ -342,7 +343,7 @@ def plan(args: argparse.Namespace) -> int:
         if args.settings is not None
         else configuration.load(args.config)
     )
-    made = make_plan(configuration.resolve(config), read_json(args.host, HostIdentity).fingerprint)
+    made = make_plan(configuration.resolve(config), read_json(args.host, Host).fingerprint)
     write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
     solutions = len(made.participants) - 1
     what = f"{solutions} solutions on {len(made.workloads)} workloads, {made.blocks} blocks on {made.backend}"

@@ -10,11 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints
+from pydantic import Field, PrivateAttr, StringConstraints
 
 from bakeoff.build.imports import COMMON, shared_files
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
+from bakeoff.schema.base import Part
 from bakeoff.schema.solution import Backend, BackendSpec, FileFunction, StageRule
 
 SPEC_FILE = "solution.yaml"
@@ -25,11 +26,7 @@ NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 NOT_PACKED = (SPEC_FILE, "README.md")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class SolutionSpec(_Strict):
+class SolutionSpec(Part):
     """A solution's description; its folder is where it was read."""
 
     name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -48,11 +45,11 @@ class SolutionSpec(_Strict):
     """`file::function` that takes the definition's inputs and the preallocated output."""
     common: list[str] | None = None
     """Files of solutions/common/ that travel along: what the sources import. Leave it out; a list must be just that."""
-    dependencies: list[str] = []
+    dependencies: list[str] = Field(default_factory=list)
     """Distributions that must be installed on a GPU host."""
     backends: Annotated[dict[Backend, BackendSpec], Field(min_length=1)]
     """Where it runs."""
-    stages: list[StageRule] = []
+    stages: list[StageRule] = Field(default_factory=list)
     """Kernel names to stages."""
 
     _folder: Path = PrivateAttr()

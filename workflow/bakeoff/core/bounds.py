@@ -6,18 +6,14 @@ import functools
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
 from bakeoff.files import read_bytes, validate
+from bakeoff.schema.base import Part
 
 FILE = Path(__file__).with_name("bounds.yaml")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Published(_Part):
+class PublishedGate(Part):
     """FlashInfer-Bench's gate."""
 
     rtol: float
@@ -25,7 +21,7 @@ class Published(_Part):
     required_matched_ratio: float
 
 
-class StrictFull(_Part):
+class StrictFull(Part):
     """Strict gate at the full width."""
 
     relative_l2: float
@@ -35,7 +31,7 @@ class StrictFull(_Part):
     scale: tuple[float, float]
 
 
-class StrictNarrow(_Part):
+class StrictNarrow(Part):
     """Strict gate at a narrow width."""
 
     emulation_l2: float
@@ -44,7 +40,7 @@ class StrictNarrow(_Part):
     reference_rows: int
 
 
-class Strict(_Part):
+class StrictGate(Part):
     """Strict gate, by width."""
 
     full_width_from: int
@@ -52,11 +48,11 @@ class Strict(_Part):
     narrow: StrictNarrow
 
 
-class Bounds(_Part):
+class Bounds(Part):
     """bounds.yaml."""
 
-    published: Published
-    strict: Strict
+    published: PublishedGate
+    strict: StrictGate
 
 
 @functools.cache

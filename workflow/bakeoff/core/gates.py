@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from bakeoff.core.bounds import Published, bounds
+from bakeoff.core.bounds import PublishedGate, bounds
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.schema.gates import Gate, GateCheck, Judgement, Numerics
 
@@ -78,7 +78,7 @@ class RowSums:
     xy: torch.Tensor
 
 
-def compare(output: torch.Tensor, reference: torch.Tensor, tolerance: Published) -> RowSums:
+def compare(output: torch.Tensor, reference: torch.Tensor, tolerance: PublishedGate) -> RowSums:
     """output, reference: (T, H) on one device. What all numerics are made of."""
     step = max(1, SLICE.get(output.device.type, SLICE["cpu"]) // output.shape[1])
     slices = []

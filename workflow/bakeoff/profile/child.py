@@ -145,12 +145,12 @@ def open_marker(job: Job) -> Marker:
 def prepare(job: Job) -> WorkerState:
     """The worker's bench with the solution in it."""
     from bakeoff.core.worker.participant import load
-    from bakeoff.core.worker.sandbox import Audit
+    from bakeoff.core.worker.sandbox import AuditHook
     from bakeoff.core.worker.state import WorkerState
 
     description = job.model_dump()
     bench = WorkerState(description, _device(job))
-    audit = Audit([Path(job.scratch), Path(job.cache)])
+    audit = AuditHook([Path(job.scratch), Path(job.cache)])
     bench.adopt(load(description, audit), audit)
     return bench
 

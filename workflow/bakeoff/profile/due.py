@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
-from bakeoff.schema.plan import Participant, Plan
+from bakeoff.schema.plan import Plan, PlannedParticipant
 from bakeoff.schema.profile import Coverage, SolutionProfile
 
 
@@ -20,7 +20,7 @@ def wanted(plan: Plan, tier: str | None = None) -> bool:
     return plan.backend != "cpu" and (tier or plan.profile.tier) != "none"
 
 
-def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[Participant]:
+def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[PlannedParticipant]:
     """The solutions to profile, in the run's order, or those of them that are named; a name of none is an InputError.
 
     The reference is not among them, nor a twin, which is its original once more, nor what this backend does not run.

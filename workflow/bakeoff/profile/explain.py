@@ -13,7 +13,7 @@ from bakeoff.files import PROJECT_ROOT
 from bakeoff.plan import read_plan
 from bakeoff.profile import due
 from bakeoff.profile.section import load
-from bakeoff.schema.plan import Participant
+from bakeoff.schema.plan import PlannedParticipant
 from bakeoff.schema.profile import CellProfile, ProfileSection
 from bakeoff.tables import shared, text
 from bakeoff.tables.table import Table, frame
@@ -67,7 +67,7 @@ def newest_recorded() -> Path:
     return found[-1]
 
 
-def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
+def _head(who: PlannedParticipant, section: ProfileSection, run: str) -> list[str]:
     lines = [f"{who.name} on {section.gpu}, run {run}"]
     if who.design:
         lines.append(f"design:              {who.design}")

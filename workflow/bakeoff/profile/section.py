@@ -16,7 +16,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.profile import due
 from bakeoff.profile.stage_floors import L2_BYTES, StageFloor, stage_floors
 from bakeoff.profile.stages import STAGES, bound, share
-from bakeoff.schema.plan import Participant, Plan, PlannedWorkload
+from bakeoff.schema.plan import Plan, PlannedParticipant, PlannedWorkload
 from bakeoff.schema.profile import (
     Ceilings,
     CellProfile,
@@ -81,7 +81,7 @@ def _with_host(cell: CellProfile, profile: SolutionProfile) -> CellProfile:
 
 def _with_floors(
     cell: CellProfile,
-    who: Participant,
+    who: PlannedParticipant,
     workload: PlannedWorkload,
     geometry: Geometry,
     l2_bytes: int,
@@ -135,7 +135,7 @@ def _limit(memory: float, tensor: float) -> Limit:
     return "memory" if memory >= tensor else "tensor"
 
 
-def _ceiling_us(least: floors.Floor, launches: int, ceilings: Ceilings | None) -> float | None:
+def _ceiling_us(least: floors.LowerBound, launches: int, ceilings: Ceilings | None) -> float | None:
     if ceilings is None:
         return None
     arithmetic = least.flops / ceilings.fp8_tflops / 1e6 if ceilings.fp8_tflops else 0.0

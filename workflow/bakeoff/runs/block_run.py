@@ -25,7 +25,7 @@ from bakeoff.plan import block_cells, block_order, packed_solution, read_plan
 from bakeoff.runs.coverage import journal_digest
 from bakeoff.runs.journal import Journal, block_folder, journal_path
 from bakeoff.schema.outcomes import HINTS, UNFINISHED, Outcome, Reason
-from bakeoff.schema.plan import Cell, Plan
+from bakeoff.schema.plan import Plan, PlannedCell
 from bakeoff.schema.sample import Manifest, Record, Spent
 from bakeoff.supervisor.block import run_block
 from bakeoff.supervisor.settings import BlockSettings, Task, utc_now
@@ -66,7 +66,7 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
 class BlockJournals:
     """The journals of one block: what is done, what is due, and the line that is written next."""
 
-    def __init__(self, run: Path, plan: Plan, block: int, cells: list[Cell], again: bool, tell: Say) -> None:
+    def __init__(self, run: Path, plan: Plan, block: int, cells: list[PlannedCell], again: bool, tell: Say) -> None:
         self.run, self.plan, self.block, self.cells, self.tell = run, plan, block, cells, tell
         self.journals = {who.name: Journal.open(journal_path(run, block, who.name), tell) for who in plan.participants}
         self._due = [cell for cell in cells if not self._done(cell, again)]
@@ -74,7 +74,7 @@ class BlockJournals:
         self._settings = replace(settings_of(plan, run, block), tell=tell)
         self._files = {path: _state(path) for path in self._guarded()}
 
-    def _done(self, cell: Cell, again: bool) -> bool:
+    def _done(self, cell: PlannedCell, again: bool) -> bool:
         last = self.journals[cell.participant].last(cell.key)
         return last is not None and last.outcome not in UNFINISHED and not (again and last.outcome != Outcome.PASSED)
 
@@ -131,7 +131,7 @@ class BlockJournals:
             spent=spent,
         )
 
-    def _finals(self) -> dict[Cell, Record | None]:
+    def _finals(self) -> dict[PlannedCell, Record | None]:
         return {cell: self.journals[cell.participant].last(cell.key) for cell in self.cells}
 
     def _complete(self) -> str:
@@ -159,7 +159,7 @@ class BlockJournals:
 class Progress:
     """One line per cell: stage, block, how many of the 76, the cell, its outcome, time left."""
 
-    def __init__(self, plan: Plan, block: int, cells: list[Cell], due: list[Cell], tell: Say) -> None:
+    def __init__(self, plan: Plan, block: int, cells: list[PlannedCell], due: list[PlannedCell], tell: Say) -> None:
         contestants = {who.name for who in plan.participants if who.role == "contestant"}
         self._pairs = Counter((cell.participant, cell.workload) for cell in cells if cell.participant in contestants)
         self._open = Counter((cell.participant, cell.workload) for cell in due if cell.participant in contestants)
@@ -243,11 +243,11 @@ def _check_host(run: Path, plan: Plan) -> None:
         )
 
 
-def _outcomes(finals: dict[Cell, Record | None]) -> Counter[str]:
+def _outcomes(finals: dict[PlannedCell, Record | None]) -> Counter[str]:
     return Counter(record.outcome.value if record else Outcome.NOT_RUN.value for record in finals.values())
 
 
-def _unsupported(cell: Cell, block: int, backend: str) -> Record:
+def _unsupported(cell: PlannedCell, block: int, backend: str) -> Record:
     return Record(
         key=cell.key,
         kind=cell.kind,

@@ -12,7 +12,7 @@ from pathlib import Path
 from bakeoff.files import canonical_json, read_json, sha256_bytes
 from bakeoff.plan import block_cells, block_order
 from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path, read_journal
-from bakeoff.schema.plan import Cell, Plan
+from bakeoff.schema.plan import Plan, PlannedCell
 from bakeoff.schema.sample import Manifest, Record
 
 
@@ -21,7 +21,7 @@ def gaps(run: Path, plan: Plan) -> list[str]:
     return [sentence for block in range(plan.blocks) for sentence in _gaps_of_block(run, plan, block)]
 
 
-def journal_digest(cells: Sequence[Cell], newest: Mapping[str, Record]) -> str:
+def journal_digest(cells: Sequence[PlannedCell], newest: Mapping[str, Record]) -> str:
     """sha256 of the keys and outcomes of one participant's cells. newest: the newest record of each key."""
     return sha256_bytes(
         canonical_json([(cell.key, newest[cell.key].outcome if cell.key in newest else None) for cell in cells])

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from bakeoff.schema.base import Part
 from bakeoff.schema.solution import Backend, Stage
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class KernelRecord(_Strict):
+class KernelRecord(Part):
     """One compiled kernel: its files and what it uses. Registers, stack and spills are per thread, memory per block."""
 
     name: str
@@ -46,10 +43,8 @@ class KernelRecord(_Strict):
     """What the solution says about the kernel: tile sizes, stages, threads."""
 
 
-class BuildRecord(_Strict):
+class BuildRecord(Part):
     """A solution packed, checked and, for a GPU, compiled."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
     schema_: Literal["bakeoff/build/1"] = Field("bakeoff/build/1", alias="schema")
     solution: str

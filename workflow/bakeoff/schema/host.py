@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bakeoff.schema.base import Part
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Gpu(_Part):
+class Gpu(Part):
     """One GPU, as NVML describes it."""
 
     name: str
@@ -30,10 +28,8 @@ class Gpu(_Part):
     """Whether the GPU is partitioned."""
 
 
-class Host(_Part):
+class Host(Part):
     """host.json: what results depend on outside the checkout."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
 
     schema_: Literal["bakeoff/host/1"] = Field("bakeoff/host/1", alias="schema")
     cpu: str

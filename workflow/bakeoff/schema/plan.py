@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from bakeoff.schema.base import Part
 from bakeoff.schema.rounding import Rounding
 from bakeoff.schema.solution import Backend, StageRule
 from bakeoff.traces.models import Workload
 from bakeoff.traces.store import RoutingStats
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HostIdentity(BaseModel):
-    """What a plan needs of host.json."""
-
-    fingerprint: str
-
-
-class ProfileConfig(_Part):
+class ProfileConfig(Part):
     """What is profiled. A profile never times."""
 
     tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = Field(
@@ -33,7 +24,7 @@ class ProfileConfig(_Part):
     cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
 
 
-class Participant(_Part):
+class PlannedParticipant(Part):
     """A solution that takes part, or the reference."""
 
     name: str
@@ -49,7 +40,7 @@ class Participant(_Part):
     twin_of: str | None = Field(None, description="The solution that this one is again, under another name.")
 
 
-class PlannedWorkload(_Part):
+class PlannedWorkload(Part):
     """A workload with what its routing makes of it."""
 
     id: str
@@ -65,7 +56,7 @@ class PlannedWorkload(_Part):
     digest: str
 
 
-class Cell(_Part):
+class PlannedCell(Part):
     """One thing to do. A measure cell is due in every block and also verifies what it timed; a verify cell is due once,
     in block 0."""
 
@@ -78,10 +69,8 @@ class Cell(_Part):
     key: str
 
 
-class Plan(_Part):
+class Plan(Part):
     """config.json: the resolved configuration and every cell that the run must have."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Literal["bakeoff/plan/1"] = Field("bakeoff/plan/1", alias="schema")
     run: str
@@ -102,6 +91,6 @@ class Plan(_Part):
     traces_root: str
     host_fingerprint: str
     harness: str
-    participants: list[Participant]
+    participants: list[PlannedParticipant]
     workloads: list[PlannedWorkload]
-    cells: list[Cell]
+    cells: list[PlannedCell]

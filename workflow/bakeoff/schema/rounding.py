@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from bakeoff.schema.base import Part
 
 Cast = Literal["float32", "bfloat16", "fp8_block128"]
 Casts = Annotated[tuple[Cast, ...], Field(min_length=1)]
 
 
-class Rounding(BaseModel):
+class Rounding(Part):
     """The casts at three points, in order; float32 in between. fp8_block128 is e4m3 with a scale of amax / 448 per 128
     columns."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     gemm1_output: Casts
     """What SwiGLU reads."""

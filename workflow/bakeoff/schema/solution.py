@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, field_validator
+from pydantic import StringConstraints, field_validator
 
+from bakeoff.schema.base import Part
 from bakeoff.schema.rounding import Rounding
 
 Stage = Literal["routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other"]
@@ -14,10 +15,8 @@ Backend = Literal["cpu", "sm_90a", "sm_100a"]
 FileFunction = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_/]+\.py::[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class StageRule(BaseModel):
+class StageRule(Part):
     """Which stage a kernel belongs to; the first rule that matches wins."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kernel: str
     """Regular expression, searched in the kernel's name."""
@@ -34,10 +33,8 @@ class StageRule(BaseModel):
         return value
 
 
-class BackendSpec(BaseModel):
+class BackendSpec(Part):
     """One backend of a solution."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     design: str
     """What runs there, in a few words."""

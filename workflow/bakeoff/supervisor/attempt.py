@@ -12,7 +12,7 @@ from bakeoff.core.channel import ChannelError
 from bakeoff.core.messages import Batch, Done
 from bakeoff.core.variants import Variant
 from bakeoff.schema.outcomes import HINTS, Outcome, Reason
-from bakeoff.schema.plan import Cell
+from bakeoff.schema.plan import PlannedCell
 from bakeoff.schema.sample import Record
 from bakeoff.supervisor.settings import BlockSettings, Task
 
@@ -21,7 +21,7 @@ from bakeoff.supervisor.settings import BlockSettings, Task
 class Attempt:
     """One try at a cell: what the worker was asked, and what it has answered so far."""
 
-    cell: Cell
+    cell: PlannedCell
     task: Task
     slots: list[int]
     variants: list[Variant]

@@ -15,7 +15,7 @@ from typing import Protocol
 from bakeoff.core import policy
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.variants import Variant
-from bakeoff.schema.plan import Cell, Participant
+from bakeoff.schema.plan import PlannedCell, PlannedParticipant
 from bakeoff.schema.sample import Record
 
 
@@ -36,9 +36,9 @@ class Sink(Protocol):
 class Task:
     """A participant and the cells that it still owes."""
 
-    participant: Participant
+    participant: PlannedParticipant
     solution: Path | None
-    cells: deque[Cell]
+    cells: deque[PlannedCell]
     probes: set[str] = field(default_factory=set)  # keys of cells that run a second time on changed values
     starts: int = 0  # workers started so far
     lost: str | None = None  # key of a cell whose worker was killed from outside, and that gets a second chance
@@ -73,7 +73,7 @@ class BlockSettings:
         """What children of this block write to while they run; another block may run beside it on another GPU."""
         return self.folder / "scratch" / f"block-{self.block:02d}"
 
-    def timed_variants(self, cell: Cell) -> list[Variant]:
+    def timed_variants(self, cell: PlannedCell) -> list[Variant]:
         """The changed values that a timed cell's calls draw from beside its own: the same for all participants."""
         if self.overlaps or cell.kind != "measure":
             return []

@@ -14,7 +14,7 @@ import torch
 from bakeoff.core.gates import judge
 from bakeoff.core.moe.emulate import DequantizedWeights, Inputs
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.core.moe.inputs import Case, make_inputs
+from bakeoff.core.moe.inputs import WorkloadFacts, make_inputs
 from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs, route
 from bakeoff.core.moe.values import Family, Tensors, make_weights
 from bakeoff.schema.gates import GatePower, Judgement, MutantPower, Survivor
@@ -41,7 +41,7 @@ class _Cell(NamedTuple):
 
 def gate_power(
     geometry: Geometry,
-    cases: Sequence[tuple[str, Case]],
+    cases: Sequence[tuple[str, WorkloadFacts]],
     families: Sequence[Family],
     *,
     seed: int = 0,
@@ -137,7 +137,7 @@ def _mutant_power(mutant: Mutant, cells: list[_Cell]) -> MutantPower:
 
 def _inputs(
     geometry: Geometry,
-    case: Case,
+    case: WorkloadFacts,
     family: Family,
     seed: int,
     weights: Tensors,

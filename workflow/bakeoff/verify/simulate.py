@@ -22,7 +22,7 @@ from bakeoff.core.bounds import bounds
 from bakeoff.core.gates import Numerics, compare, judge
 from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, pairs_of
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.core.moe.inputs import Case, make_routing
+from bakeoff.core.moe.inputs import WorkloadFacts, make_routing
 from bakeoff.core.moe.routing import Pairs, active_tokens
 from bakeoff.core.moe.values import FAMILIES, Family, make_activations, make_weights
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
@@ -87,7 +87,7 @@ class Simulation(Part):
     observations: list[Observation]
 
 
-def simulate(geometry: Geometry, name: str, case: Case, family: Family, seed: int) -> list[Observation]:
+def simulate(geometry: Geometry, name: str, case: WorkloadFacts, family: Family, seed: int) -> list[Observation]:
     """All roundings of one workload against float32."""
     outputs, active = forward(geometry, case, family, seed, {"exact": EXACT, **ROUNDINGS})
     reference = outputs.pop("exact")
@@ -109,7 +109,7 @@ def simulate(geometry: Geometry, name: str, case: Case, family: Family, seed: in
 
 
 def forward(
-    geometry: Geometry, case: Case, family: Family, seed: int, roundings: dict[str, Rounding]
+    geometry: Geometry, case: WorkloadFacts, family: Family, seed: int, roundings: dict[str, Rounding]
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Outputs (T, H) bfloat16 by the roundings' names, and the active rows; one expert in memory at a time."""
     logits, bias = make_routing(geometry, case)

@@ -27,7 +27,7 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class Floor:
+class LowerBound:
     """bytes: to or from memory; flops: of both GEMMs; parts: the bytes by what they are."""
 
     bytes: int
@@ -60,7 +60,7 @@ PEAKS: dict[str, Peak] = {
 }
 
 
-def floor(geometry: Geometry, seq_len: int, stats: Work) -> Floor:
+def floor(geometry: Geometry, seq_len: int, stats: Work) -> LowerBound:
     """Least bytes and FLOPs of `seq_len` tokens whose routing gives `stats`."""
     g = geometry
     weight = 3 * g.intermediate * g.hidden  # W1 (2I x H) and W2 (H x I) of one expert, one byte each
@@ -72,9 +72,9 @@ def floor(geometry: Geometry, seq_len: int, stats: Work) -> Floor:
         "output": seq_len * g.hidden * 2,  # also the rows that are zero
     }
     rounded = {name: round(value) for name, value in parts.items()}
-    return Floor(sum(rounded.values()), round(2 * weight * stats.local_pairs), rounded)
+    return LowerBound(sum(rounded.values()), round(2 * weight * stats.local_pairs), rounded)
 
 
-def floor_us(least: Floor, peak: Peak) -> float:
+def floor_us(least: LowerBound, peak: Peak) -> float:
     """Time of a floor at a GPU's peaks, microseconds: memory traffic and arithmetic overlap perfectly."""
     return max(least.bytes / peak.bandwidth, least.flops / peak.fp8) * 1e6

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FULL_HIDDEN, FULL_INTERMEDIATE = 7168, 2048  # of the public data set's definition
 
 
-class Case(Protocol):
+class WorkloadFacts(Protocol):
     """What the generator needs to know of a workload (bakeoff.traces.store.Case has it)."""
 
     @property
@@ -38,7 +38,7 @@ class Case(Protocol):
 
 def make_inputs(
     geometry: Geometry,
-    case: Case,
+    case: WorkloadFacts,
     family: Family,
     seed: int,
     device: torch.device | str = "cpu",
@@ -55,7 +55,7 @@ def make_inputs(
 
 
 def make_routing(
-    geometry: Geometry, case: Case, device: torch.device | str = "cpu", dataset: PublicDataset | None = None
+    geometry: Geometry, case: WorkloadFacts, device: torch.device | str = "cpu", dataset: PublicDataset | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """routing_logits (T, 256) float32 and routing_bias (256,) bfloat16; they depend on the case alone."""
     if dataset is not None:
@@ -70,13 +70,13 @@ def dataset_name(geometry: Geometry) -> str:
     return replace(geometry, hidden=FULL_HIDDEN, intermediate=FULL_INTERMEDIATE).name
 
 
-def routing_stats(geometry: Geometry, case: Case, dataset: PublicDataset | None = None) -> RoutingStats:
+def routing_stats(geometry: Geometry, case: WorkloadFacts, dataset: PublicDataset | None = None) -> RoutingStats:
     """How much work the case's routing, synthetic or the data set's, gives the local experts."""
     logits, bias = make_routing(geometry, case, dataset=dataset)
     routed = routing.route(logits, bias, case.factor, geometry)
     return routing.stats(routed, case.offset, geometry)
 
 
-def routing_seed(geometry: Geometry, case: Case) -> int:
+def routing_seed(geometry: Geometry, case: WorkloadFacts) -> int:
     """The case's own seed, or, for a case without one, the seed that `choose_seed` finds."""
     return choose_seed(geometry, case.seq_len, case.offset) if case.seed is None else case.seed

@@ -62,7 +62,7 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | No
         if os.environ.get("BAKEOFF_UNCONFINED")
         else sandbox.restrict_writes(writable)
     )
-    audit = sandbox.Audit(writable)
+    audit = sandbox.AuditHook(writable)
     try:
         state.adopt(load(job, audit), audit)
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.core.loader import load_entry, stage
-from bakeoff.core.worker.sandbox import Audit
+from bakeoff.core.worker.sandbox import AuditHook
 from bakeoff.files import read_json
 from bakeoff.traces.models import Definition, Solution
 
 Call = Callable[..., None]
 
 
-def load(job: dict[str, Any], audit: Audit) -> Call:
+def load(job: dict[str, Any], audit: AuditHook) -> Call:
     """The participant as a function of the ten inputs and the output; whatever its import raises is passed on."""
     if job["solution"] is None:
         return _reference(read_json(Path(job["definition_path"]), Definition))

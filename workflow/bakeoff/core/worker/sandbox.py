@@ -95,7 +95,7 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
         os.close(descriptor)
 
 
-class Audit:
+class AuditHook:
     """Notes what a solution's Python code tries while it runs: the attempt counts, whether or not it succeeds.
 
     `violation` is (reason, sentence) of the first attempt, or None. The hook cannot be removed for the life of the
@@ -113,7 +113,7 @@ class Audit:
         sys.addaudithook(self._hook)
         sys.meta_path.insert(0, self)  # for importlib.import_module, which raises no audit event
 
-    def __enter__(self) -> Audit:
+    def __enter__(self) -> AuditHook:
         # Hidden, not only blocked: what is in sys.modules is imported without a question.
         # Looked for again only where modules have come since: going through thousands takes longer than most calls
         # under test.

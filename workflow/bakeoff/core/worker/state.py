@@ -22,7 +22,7 @@ from bakeoff.core.moe.values import make_weights
 from bakeoff.core.variants import Variant, activations, in_order, roll_weights
 from bakeoff.core.worker.guarded import Digest, Finding, Functions, Hooks, OutputBuffer
 from bakeoff.core.worker.participant import Call
-from bakeoff.core.worker.sandbox import Audit
+from bakeoff.core.worker.sandbox import AuditHook
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import Case, TraceRoot
@@ -54,7 +54,7 @@ class OpenCell:
     def output(self) -> OutputBuffer:
         return OutputBuffer(self.case.seq_len, self.state.geometry.hidden, self.state.device.torch_name)
 
-    def watch(self) -> Audit:
+    def watch(self) -> AuditHook:
         """A context for calls: what the participant tries is noted. Entered outside timed regions, for it costs some
         time."""
         return self.state.audit
@@ -102,7 +102,7 @@ class WorkerState:
     def of(cls, job: dict[str, Any]) -> WorkerState:
         return cls(job, open_device(job["backend"], int(job["threads"]), job["participant"]))
 
-    def adopt(self, function: Call, audit: Audit) -> None:
+    def adopt(self, function: Call, audit: AuditHook) -> None:
         """Take the participant in; importing it may already have broken a rule."""
         self.function, self.audit = function, audit
 
