@@ -300,9 +300,10 @@ def test_arguments_that_do_not_fit_are_refused(change, message):
         judge(**arguments)
 
 
-def test_a_malformed_bounds_file_is_an_input_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("line", ["relative_l2: six percent", "relative_l2x: {max: 0.06}", "relative_l2: {most: 0.06}"])
+def test_a_malformed_bounds_file_is_an_input_error(tmp_path, monkeypatch, line):
     wrong = tmp_path / "bounds.yaml"
-    wrong.write_text(bounds_module.FILE.read_text().replace("relative_l2: 0.06", "relative_l2: six percent"))
+    wrong.write_text(bounds_module.FILE.read_text().replace("relative_l2: {max: 0.06}", line))
     monkeypatch.setattr(bounds_module, "FILE", wrong)
     bounds.cache_clear()
     with pytest.raises(InputError, match="relative_l2"):

@@ -1,4 +1,5 @@
-"""docs/architecture.md against the code: rooms import only those above them, and the pipeline runs as the page says."""
+"""docs/architecture.md against the code: packages import only those above them, what is asked for is where the page
+says, and the pipeline runs as it says."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
+import pytest
 from bakeoff.cli import VERBS
 from bakeoff.files import PROJECT_ROOT
 from support.checkout import Checkout
@@ -18,36 +19,79 @@ PACKAGE = PROJECT_ROOT / "workflow/bakeoff"
 PAGE = (PROJECT_ROOT / "docs/architecture.md").read_text()
 
 
-def rooms() -> list[set[str]]:
+def packages() -> list[set[str]]:
     """The rows of the page's table, from the top."""
-    rows = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
+    table = PAGE.split("## Packages")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     return [set(re.findall(r"`(\w+)/?`", row)) for row in rows]
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Rooms that a module imports, also inside functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "bakeoff":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bakeoff."):
-            yield str(node.module).split(".")[1]
+def imports(source: str) -> Iterator[str]:
+    """Packages and modules of the package that a source imports, also inside functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("bakeoff."))
 
 
-def test_every_room_of_the_package_stands_on_the_page() -> None:
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import bakeoff.report",
+        "import os, bakeoff.report.render as render",
+        "from bakeoff import report",
+        "from bakeoff.report import render",
+        "def f():\n    from bakeoff.report.render import page",
+    ],
+)
+def test_an_import_is_seen_in_every_form(source: str) -> None:
+    assert list(imports(source)) == ["report"]
+
+
+def test_every_package_and_module_stands_on_the_page() -> None:
     there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
-    assert there - {"__init__", "__main__", "generate"} == set().union(*rooms())
+    assert there - {"__init__", "__main__", "generate"} == set().union(*packages())
 
 
-def test_a_room_imports_only_those_above_it() -> None:
-    level = {room: number for number, row in enumerate(rooms()) for room in row}
+def test_a_package_imports_only_those_above_it() -> None:
+    level = {name: number for number, row in enumerate(packages()) for name in row}
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         allowed = {"config"} if path.name == "verbs.py" else set()
-        for other in set(imports(path)) - allowed - {room, "__version__"}:
-            if room in level and level.get(other, -1) > level[room]:
+        for other in set(imports(path.read_text())) - allowed - {own, "__version__"}:
+            if own in level and level.get(other, -1) > level[own]:
                 found.append(f"{path.relative_to(PACKAGE)} imports {other}")
     assert not found
+
+
+def answers() -> dict[str, list[tuple[str, list[str]]]]:
+    """Question -> files, each with the names that are to be found there."""
+    table = PAGE.split("## Where is …?")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| Where")]
+    found = {}
+    for question, places in rows:
+        spans = [re.findall(r"`([^`]+)`", place) for place in places.split("; ")]
+        found[question] = [(file, names) for file, *names in spans]
+    return found
+
+
+def test_ten_questions_where_something_is_have_their_answer_on_the_page() -> None:
+    assert len(answers()) == 10
+
+
+@pytest.mark.parametrize("question", answers())
+def test_what_is_asked_for_is_where_the_page_says(question: str) -> None:
+    for file, names in answers()[question]:
+        path = PROJECT_ROOT / file if file.startswith("tests/") else PACKAGE / file
+        text = path.read_text()
+        assert names or path.suffix == ".yaml"
+        defined = re.findall(r"^ *(?:def|class) (\w+)|^(\w+)(?:: [^=\n]+)? =", text, flags=re.MULTILINE)
+        assert set(names) <= {name for pair in defined for name in pair}, f"{file}: {names}"
 
 
 def test_the_pipeline_runs_without_snakemake_as_the_page_says(checkout: Checkout) -> None:

@@ -24,7 +24,9 @@ def graph() -> dict[str, set[str]]:
         imported: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:
-                imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                # A package whose modules alone are taken is not used itself.
+                imported |= names if names <= set(paths) else {node.module, *names}
             elif isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
         found[name] = imported & set(paths) - {name}

@@ -16,6 +16,7 @@ import psutil
 from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from bakeoff import host
+from bakeoff.core.protocols import PROTOCOLS
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, validate, yaml_mapping
 from bakeoff.schema.base import Part
@@ -42,6 +43,13 @@ def _nameable(path: str) -> str:
     return path
 
 
+def _protocol(name: str) -> str:
+    if name not in PROTOCOLS:
+        raise ValueError(" or ".join(repr(known) for known in PROTOCOLS))
+    return name
+
+
+ProtocolName = Annotated[str, AfterValidator(_protocol), Field(json_schema_extra={"enum": list(PROTOCOLS)})]
 FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_nameable)]
 # Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
 ARCH_OF_CAPABILITY: dict[str, Backend] = {"9.0": "sm_90a", "10.0": "sm_100a"}
@@ -73,7 +81,7 @@ class Config(Part):
     workloads: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Workload ids (T901_o96, ...), or all 19."
     )
-    protocols: list[Literal["robust", "fib-0.1.2"]] = Field(
+    protocols: list[ProtocolName] = Field(
         ["robust"], min_length=1, description="Timing protocols; the first is the primary one, which the report shows."
     )
     families: list[Literal["fib", "realistic"]] = Field(

@@ -6,9 +6,11 @@ import functools
 from pathlib import Path
 
 import yaml
+from pydantic import field_validator
 
 from bakeoff.files import read_bytes, validate
 from bakeoff.schema.base import Part
+from bakeoff.schema.gates import Numerics
 
 FILE = Path(__file__).with_name("bounds.yaml")
 
@@ -21,14 +23,11 @@ class PublishedGate(Part):
     required_matched_ratio: float
 
 
-class StrictFull(Part):
-    """Strict gate at the full width."""
+class Limit(Part):
+    """Between which values a figure must lie."""
 
-    relative_l2: float
-    worst_row_l2: float
-    calc_diff: float
-    matched_ratio_active: float
-    scale: tuple[float, float]
+    min: float | None = None
+    max: float | None = None
 
 
 class StrictNarrow(Part):
@@ -44,8 +43,17 @@ class StrictGate(Part):
     """Strict gate, by width."""
 
     full_width_from: int
-    full: StrictFull
+    full: dict[str, Limit]
+    """By name of a figure of schema.gates.Numerics; each is a condition of the gate."""
     narrow: StrictNarrow
+
+    @field_validator("full")
+    @classmethod
+    def _figures(cls, value: dict[str, Limit]) -> dict[str, Limit]:
+        unknown = sorted(value.keys() - Numerics.model_fields.keys())
+        if unknown:
+            raise ValueError(f"figures of an output, such as relative_l2; {unknown[0]} is none")
+        return value
 
 
 class Bounds(Part):

@@ -148,16 +148,8 @@ def _published(n: Numerics) -> Gate:
 
 
 def _strict_full(n: Numerics) -> Gate:
-    b = bounds().strict.full
-    conditions = {}
-    if n.active_rows:
-        conditions = {
-            "relative_l2": _Condition(n.relative_l2, None, b.relative_l2),
-            "worst_row_l2": _Condition(n.worst_row_l2, None, b.worst_row_l2),
-            "calc_diff": _Condition(n.calc_diff, None, b.calc_diff),
-            "matched_ratio_active": _Condition(n.matched_ratio_active, b.matched_ratio_active, None),
-            "scale": _Condition(n.scale, *b.scale),
-        }
+    limits = bounds().strict.full if n.active_rows else {}
+    conditions = {name: _Condition(getattr(n, name), limit.min, limit.max) for name, limit in limits.items()}
     return _gate(**conditions, **_exact(n))
 
 

@@ -89,21 +89,25 @@ def _bounds(simulation: Simulation) -> str:
     rows = [
         [
             "relative L2 error of the active rows",
-            f"≤ {b.relative_l2}",
+            f"≤ {b['relative_l2'].max}",
             f"{worst(lambda o: o.numerics.relative_l2):.4f}",
         ],
         [
             "relative L2 error of any single active row",
-            f"≤ {b.worst_row_l2}",
+            f"≤ {b['worst_row_l2'].max}",
             f"{worst(lambda o: o.numerics.worst_row_l2):.4f}",
         ],
-        ["calc_diff, 1 − 2⟨x,y⟩/(⟨x,x⟩+⟨y,y⟩)", f"≤ {b.calc_diff}", f"{worst(lambda o: o.numerics.calc_diff):.5f}"],
+        [
+            "calc_diff, 1 − 2⟨x,y⟩/(⟨x,x⟩+⟨y,y⟩)",
+            f"≤ {b['calc_diff'].max}",
+            f"{worst(lambda o: o.numerics.calc_diff):.5f}",
+        ],
         [
             "matched ratio of the active rows",
-            f"≥ {b.matched_ratio_active}",
+            f"≥ {b['matched_ratio_active'].min}",
             f"{worst(lambda o: o.numerics.matched_ratio_active, min):.4f}",
         ],
-        ["best-fit scale ⟨x,y⟩/⟨y,y⟩", f"{b.scale[0]} to {b.scale[1]}", scales],
+        ["best-fit scale ⟨x,y⟩/⟨y,y⟩", f"{b['scale'].min} to {b['scale'].max}", scales],
         ["elements of inactive rows that are not exactly 0", "0", "0"],
         ["elements that are not finite", "0", "0"],
     ]

@@ -140,8 +140,11 @@ def _rows(output: torch.Tensor, reference: torch.Tensor) -> Rows:
     l2, scale = (sums.dd / sums.yy).sqrt(), sums.xy / sums.yy
     difference = 1 - 2 * sums.xy / (sums.xx + sums.yy)
     matched = 1 - sums.missed / output.shape[1]
-    rejected = (l2 > b.relative_l2) | (difference > b.calc_diff) | (matched < b.matched_ratio_active)
-    rejected |= (scale < b.scale[0]) | (scale > b.scale[1])
+    figures = {"relative_l2": l2, "calc_diff": difference, "matched_ratio_active": matched, "scale": scale}
+    rejected = torch.zeros_like(l2, dtype=torch.bool)
+    for name, values in figures.items():
+        low, high = b[name].min, b[name].max
+        rejected |= (values < (-torch.inf if low is None else low)) | (values > (torch.inf if high is None else high))
     return Rows(
         relative_l2=float(l2.max()),
         calc_diff=float(difference.max()),
