@@ -11,7 +11,7 @@ from bakeoff.schema.base import Estimate, Part
 from bakeoff.schema.build import KernelRecord
 from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome
-from bakeoff.schema.solution import Rounding
+from bakeoff.schema.rounding import Rounding
 
 Scalar = str | int | float | bool | None
 # A check of ten thousand cells names the first few; the cells have the rest.
