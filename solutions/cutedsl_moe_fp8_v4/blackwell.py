@@ -256,6 +256,11 @@ class BlackwellGemm(LayerGemm):
                 value = self.gate(sums[i], sums[half + i]) if self.gated else sums[j * half + i]
                 staging[maps.staging_index(begin + i, row)] = value
 
+    def gate_all(self, sums: cute.Tensor, half: int) -> None:
+        """SwiGLU of each column in place of its up half."""
+        for i in range(half):
+            sums[i] = self.gate(sums[i], sums[half + i])
+
     @cute.jit
     def store_gated(self, sums: cute.Tensor, place: Bundle, problem: Bundle, tile: Bundle, thread: I32) -> None:
         """SwiGLU of the thread's 64 columns of its row, quantized with amax / 448 of the row's 128 columns.
@@ -265,8 +270,7 @@ class BlackwellGemm(LayerGemm):
         half = geo.BLOCK // 2
         group, r = thread // 128, thread % 128
         staging = place.staging
-        for i in cutlass.range_constexpr(half):
-            sums[i] = self.gate(sums[i], sums[half + i])
+        self.gate_all(sums, half)
         amax = ptx.abs_max([sums[i] for i in range(half)])
         self.sync_store_warps()  # the tile before has been read
         staging[thread] = amax

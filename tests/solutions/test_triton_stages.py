@@ -210,3 +210,12 @@ def test_launches_and_compilation_of_the_peers_agree_on_the_arguments(name, modu
 def check_integers(kernel: Any, types: str) -> None:
     integers = [kernel.arg_names[i] for i, kind in enumerate(types.split()) if not kind.startswith("*")]
     assert integers == [p.name for p in kernel.params if p.do_not_specialize], "specializes on a value of T"
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_combine_reads_past_the_l1_cache_what_it_has_not_waited_for(arch):
+    stages = module_of("deepgemm_moe", "common.triton_stages")
+    ptx = stages._compile(arch, "combine_rows", stages._combine_constants(7168, True))["ptx"]
+    early, _ = ptx.split("griddepcontrol.wait")
+    assert re.findall(r"ld\.(\w+)\.global", early) == ["volatile"]
+    assert not re.findall(r"ld\.global", early)
