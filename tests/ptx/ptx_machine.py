@@ -316,6 +316,7 @@ class Machine:
         self.copies: list[Callable[[], None]] = []  # in flight, in no order
         self.cluster = cluster
         self.writes = 0  # of threads to shared memory
+        self.favoured: int | None = None  # rank of a block whose warps run before the others' wherever they can
         self.blocks: list[Block] = []
 
     def launch(self, first_block: int, blocks: int, shared_bytes: int) -> None:
@@ -339,6 +340,8 @@ class Machine:
     def turn(self, warps: list[Warp]) -> None:
         """Let one warp run for a while, or one copy or product finish."""
         ready = [warp for warp in warps if warp.blocked is None or warp.blocked()]
+        if self.favoured is not None:
+            ready = [warp for warp in ready if warp.block.rank == self.favoured] or ready
         queues = [block.products for block in self.blocks if block.products]
         require(bool(ready or self.copies or queues), f"deadlock with {len(warps)} warps waiting")
         choice = self.random.randrange(len(ready) + len(self.copies) + len(queues))

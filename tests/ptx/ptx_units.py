@@ -396,10 +396,14 @@ def run_cluster(
     cluster: int,
     shared: int,
     seed: int,
+    favoured: int | None = None,
 ) -> None:
     """Run the cluster whose first block is number `first` of `grid` blocks to its end, in one random order.
 
     Raises Fault where the machine objects. parameters: by name, in order; a TensorMap, or the bytes of a value.
+    favoured: rank of a block that runs ahead of the others wherever it can.
     """
     code = [translate(line, program) for line in program.lines]
-    Machine(program, code, memory, parameters, cluster, seed).launch(first, grid, shared)
+    machine = Machine(program, code, memory, parameters, cluster, seed)
+    machine.favoured = favoured
+    machine.launch(first, grid, shared)
