@@ -125,14 +125,15 @@ def dequantize_weights(weights: torch.Tensor, scale: torch.Tensor) -> torch.Tens
 
 
 def quantize(x: torch.Tensor) -> Fp8Rows:
-    """fp8_block128: scale = amax * (1 / 448) per row and 128 columns, 1 for zeros; data = x * (1 / scale) in e4m3.
+    """fp8_block128: scale = amax / 448 per row and 128 columns, 1 for a block of zeros; data = x / scale in e4m3.
 
-    The device kernels multiply with the same two numbers, so that their scales and values are these, bit for bit.
+    A block whose amax is below FP8_ZERO counts as zeros. The device kernels multiply by 1 / 448 and by 1 / scale
+    instead, which differs by an ulp before the rounding to e4m3.
     """
     blocks = x.float().unflatten(1, (-1, BLOCK))
     amax = blocks.abs().amax(dim=2)
-    scale = torch.where(amax < FP8_ZERO, 1.0, amax * torch.tensor(1 / FP8_MAX))
-    data = (blocks * (1 / scale).unsqueeze(2)).clamp_(-FP8_MAX, FP8_MAX)
+    scale = torch.where(amax < FP8_ZERO, 1.0, amax / FP8_MAX)
+    data = (blocks / scale.unsqueeze(2)).clamp_(-FP8_MAX, FP8_MAX)
     return Fp8Rows(data.flatten(1).to(torch.float8_e4m3fn), scale.t().contiguous())
 
 
