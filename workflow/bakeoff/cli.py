@@ -1,6 +1,6 @@
 """The `bakeoff` command: one verb per step of the pipeline.
 
-A verb's code lives in its room and is imported only when the verb runs, so that help is instant.
+A verb's code lives in its package and is imported only when the verb runs, so that help is instant.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ it writes
     DIR/<kernel>.cubin, .ptx
 
 Successful builds are kept in a cache folder under a key made of everything that decides the outcome: the packed
-solution, the architecture, the versions of the compilers and this room's code. An unchanged solution is copied from
+solution, the architecture, the versions of the compilers and this package's code. An unchanged solution is copied from
 there.
 """
 
@@ -113,8 +113,8 @@ def toolchain() -> dict[str, str]:
 
 
 def _key(base: dict[str, Any], compiles: str | None, versions: dict[str, str], definition: Path) -> str:
-    room = Path(__file__).parent
-    content = {**base, "compile": compiles, "toolchain": versions, "room": sha256_tree(room, room.glob("*.py"))}
+    here = Path(__file__).parent
+    content = {**base, "compile": compiles, "toolchain": versions, "package": sha256_tree(here, here.glob("*.py"))}
     return sha256_bytes(canonical_json({**content, "definition_content": sha256_bytes(read_bytes(definition))}))
 
 

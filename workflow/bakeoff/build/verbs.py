@@ -1,4 +1,4 @@
-"""The verbs of this room: build, export, new-solution."""
+"""The verbs of this package: build, export, new-solution."""
 
 from __future__ import annotations
 

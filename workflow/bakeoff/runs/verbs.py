@@ -1,4 +1,4 @@
-"""Verbs of this room: probe, measure, assemble, record, check."""
+"""Verbs of this package: probe, measure, assemble, record, check."""
 
 from __future__ import annotations
 

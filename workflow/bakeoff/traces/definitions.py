@@ -2,7 +2,7 @@
 
 `definition_files` and `workload_files` return what the files should hold; `bakeoff generate` writes or checks them. The
 reference is read as text, and the routing figures come from a function that the caller gives, because both belong to a
-later room.
+later package.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The verb of this room: `gate-power`."""
+"""The verb of this package: `gate-power`."""
 
 from __future__ import annotations
 
