@@ -136,7 +136,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
     "a host file that is none": (
         lambda root: (root / RUN / "host.json").write_text("{}"),
         PLAN,
-        ("host.json: field fingerprint\n", "this field"),
+        ("host.json: field cpu (and 10 more)\n", "this field"),
     ),
     "a list entry twice": (
         lambda root: edit(root, "config/config.yaml", lambda text: text.replace("seeds: [2]", "seeds: [2, 2]")),

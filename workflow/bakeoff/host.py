@@ -54,6 +54,7 @@ def probe() -> Host:
         driver=driver,
         cuda_driver=cuda_driver,
         packages=_packages(),
+        fingerprint="",
     )
     content = host.model_dump(mode="json", by_alias=True, exclude={"fingerprint"})
     return host.model_copy(update={"fingerprint": sha256_bytes(canonical_json(content))})

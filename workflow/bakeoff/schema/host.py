@@ -48,5 +48,5 @@ class Host(Part):
     """Newest CUDA version that the driver offers."""
     packages: dict[str, str]
     """Installed versions; a package that is not installed is not listed."""
-    fingerprint: str = ""
+    fingerprint: str
     """sha256 of everything above."""
