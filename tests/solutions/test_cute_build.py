@@ -8,7 +8,9 @@ import sys
 
 import pytest
 import torch
+from bakeoff.build.pack import pack
 from bakeoff.build.resources import inspect_cubin
+from bakeoff.build.spec import read_spec
 from support.cute_support import ROOT, SHAPES, module, workloads
 from support.solution_support import record_launches
 
@@ -214,7 +216,7 @@ def test_a_call_that_cannot_run_stops_before_its_first_launch(launched, monkeypa
 
 
 @pytest.mark.parametrize("name", ["cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2"])
-def test_the_solutions_list_every_file_that_travels(name):
-    text = (ROOT / "solutions" / name / "solution.yaml").read_text()
-    listed = set(re.search(r"common: \[(.*?)\]", text).group(1).replace(" ", "").split(","))
-    assert {path.name for path in (ROOT / "solutions" / "common").glob("cute_*.py")} <= listed
+def test_the_solutions_take_every_file_of_the_gemms_along(name):
+    """What travels is derived from the imports."""
+    packed = {source.path for source in pack(read_spec(ROOT / "solutions" / name), "any").sources}
+    assert {f"common/{path.name}" for path in (ROOT / "solutions" / "common").glob("cute_*.py")} <= packed
