@@ -13,8 +13,8 @@ from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.plan import read_plan
 from bakeoff.profile import capture, child
-from bakeoff.profile.check import check
 from bakeoff.profile.child import MARKED
+from bakeoff.profile.due import check
 from bakeoff.schema.profile import SolutionProfile
 from support.profile_runs import CEILINGS, GPU, SOLUTION, WORKLOADS, install, make_run, write_plan
 

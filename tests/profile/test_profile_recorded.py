@@ -21,8 +21,8 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.profile import cupti, ncu, nsys, stages
-from bakeoff.profile.check import MAPPED_AT_LEAST
-from bakeoff.profile.stage_floors import L2_BYTES, stage_floors
+from bakeoff.profile.due import MAPPED_AT_LEAST
+from bakeoff.profile.section import L2_BYTES, stage_floors
 from bakeoff.profile.stages import cell_profile
 from bakeoff.profile.timeline import calls
 from bakeoff.schema.profile import CellProfile

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bakeoff.core.moe.floors import PEAKS, Peak
@@ -11,12 +10,11 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, pretty_json
 from bakeoff.profile import explain, section
-from bakeoff.profile.check import check, check_profile
-from bakeoff.profile.stage_floors import stage_floors
-from bakeoff.schema.profile import HostTime, SolutionProfile
+from bakeoff.profile.due import check, check_profile
+from bakeoff.profile.section import stage_floors
+from bakeoff.schema.profile import HostTime
 from bakeoff.schema.rounding import Rounding
 from bakeoff.traces.models import RoutingStats
-from pydantic import ValidationError
 from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, stages, write_run
 from support.profile_runs import GPU
 
@@ -70,7 +68,7 @@ def test_what_was_not_measured_is_null_and_never_zero(tmp_path: Path) -> None:
     assert result.peak_gbs is None and one.floor_us is None and one.floor_share is None and one.bandwidth_share is None
     assert one.dram_bytes is None and one.dram_over_floor is None and one.tensor_share is None and one.counters_missing
     assert all(stage.dram_share is None and stage.limit is None for stage in one.stages)
-    assert result.worst == []
+    assert result.farthest == []
 
 
 def test_the_hosts_time_without_a_tracer_decides_what_a_cell_is_bound_by(tmp_path: Path) -> None:
@@ -93,9 +91,10 @@ def test_for_tiny_workloads_the_launches_join_the_floor(tmp_path: Path) -> None:
 def test_the_worst_cell_is_the_one_farthest_from_its_floor(tmp_path: Path) -> None:
     slow = cell("T80_o96", {"gemm1": 5000.0, "routing": 10.0})
     run = write_run(tmp_path, [profile(V3, [cell("T901_o96"), slow]), profile(TRITON, [cell("T901_o96")])])
-    worst = {one.solution: one for one in found(run).worst}
-    assert (worst[V3].workload, worst[V3].stage) == ("T80_o96", "gemm1") and worst[TRITON].workload == "T901_o96"
-    assert worst[V3].stage_share == pytest.approx(5000 / 5010, abs=1e-6)
+    worst = {one.solution: one for one in found(run).farthest}
+    longest = worst[V3].longest
+    assert (worst[V3].workload, longest.stage) == ("T80_o96", "gemm1") and worst[TRITON].workload == "T901_o96"
+    assert longest.share == pytest.approx(5000 / 5010, abs=1e-6)
 
 
 def test_coverage_counts_cells_counters_and_failures(tmp_path: Path) -> None:
@@ -229,42 +228,6 @@ def test_a_document_of_another_version_is_an_input_error(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes().replace(b"bakeoff/profile/2", b"bakeoff/profile/3"))
     with pytest.raises(InputError, match="schema"):
         check(run)
-
-
-def format_1(cell: dict[str, Any]) -> dict[str, Any]:
-    """A cell as format 1 had it."""
-    counted = {"total": {"kernels": 6, "dram_bytes": 9.0, "dram_share": 0.5}, "missing": []}
-    counted["stages"] = {"gemm1": {"kernels": 1, "l2_bytes": 4.0, "dram_bytes": 8.0, "occupancy": 0.25}}
-    kept = ("workload", "key", "tier", "calls", "busy_us", "span_us", "launches", "syncs", "host_us", "mapped_share")
-    return {
-        **{name: cell[name] for name in (*kept, "unmapped", "kernels")},
-        "busy_range_us": [1.0, 2.0],
-        "host_gap_us": 4.0,
-        "device_gap_us": 6.0,
-        "stages_us": {one["stage"]: one["us"] for one in reversed(cell["stages"])},
-        "stages_run_us": {one["stage"]: one["us"] + 1 for one in cell["stages"]},
-        "counters": counted,
-        "counters_missing": None,
-    }
-
-
-def test_a_document_of_format_1_reads_as_one_of_today() -> None:
-    now = profile(V3, [cell("T1_o32")])
-    old = now.model_dump(mode="json", by_alias=True)
-    failures = [{"workload": "T901_o96", "reason": "why"}]
-    old |= {"schema": "bakeoff/profile/1", "cells": [format_1(old["cells"][0])], "failures": failures}
-    found = SolutionProfile.model_validate(old)
-    assert found.failures == {"T901_o96": "why"} and found.schema_ == "bakeoff/profile/2"
-    one, new = found.cells[0], now.cells[0]
-    assert (one.solution, one.busy_us, one.kernels, one.counted) == (V3, new.busy_us, new.kernels, True)
-    assert one.gap_share == round(10 / one.span_us, 6) and one.host_gap_share == round(4 / one.span_us, 6)
-    assert [stage.stage for stage in one.stages] == [stage.stage for stage in new.stages], "in pipeline order"
-    gemm1 = next(stage for stage in one.stages if stage.stage == "gemm1")
-    assert (gemm1.us, gemm1.run_us, gemm1.launches, gemm1.share) == (60.0, 61.0, 1, round(60 / 130, 6))
-    assert (one.dram_bytes, gemm1.dram_bytes, gemm1.dram_share, gemm1.occupancy) == (9.0, 8.0, None, 0.25)
-    broken = {name: value for name, value in old["cells"][0].items() if name != "stages_run_us"}
-    with pytest.raises(ValidationError, match="no whole document of format 1"):
-        SolutionProfile.model_validate({**old, "cells": [broken]})
 
 
 # -- the text for a kernel developer

@@ -595,20 +595,6 @@ def profiles(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload])
                 for p in everyone
             ],
             cells=found,
-            worst=[
-                dict(
-                    solution=everyone[0].name,
-                    workload=load.id,
-                    floor_share=0.4,
-                    stage="gemm1",
-                    stage_share=0.3,
-                    stage_floor_share=0.4,
-                    limit="memory",
-                    gap_share=0.16,
-                    launches=6,
-                    dram_over_floor=1.2,
-                )
-            ],
             explanations=[
                 dict(id="a", verdict="CONTRADICTED", numbers={"permute_share": 0.1}, needs=None, **claim),
                 dict(id="b", verdict="NOT TESTABLE", numbers={}, needs="`bakeoff profile` on a B200", **claim),

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from bakeoff.errors import CheckFailed
 from bakeoff.files import read_jsonl
 from bakeoff.plan import read_plan
-from bakeoff.profile.check import check as check_profile
-from bakeoff.profile.check import describe as describe_profile
+from bakeoff.profile import due
 from bakeoff.runs.coverage import gaps
 from bakeoff.schema.outcomes import Outcome, fib_status
 from bakeoff.schema.plan import Plan
@@ -94,7 +93,7 @@ def verify_run(run: Path) -> str:
         *gaps(run, plan),
         *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
         *(flaw for name in plan.protocols for flaw in contradictions(journals, name, traces[name])),
-        *map(str, check_profile(run)),
+        *map(str, due.check(run)),
     ]
     if found:
         more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
@@ -108,7 +107,7 @@ def verify_run(run: Path) -> str:
     extra = f" (and {peers * count}/{peers * count} of peers)" if peers else ""
     sets = f", each on {values} sets of values" if values > 1 else ""
     only = "; cpu backend: correctness only" if plan.backend == "cpu" else ""
-    described = describe_profile(run)
+    described = due.describe(run)
     profile = f"; {described}" if described else ""
     return f"{cells}/{cells} cells PASSED{extra}{sets}{only}{profile}"
 

@@ -133,15 +133,14 @@ def _rates(cell: CellProfile) -> str:
 
 
 def _tail(section: ProfileSection, solution: str) -> list[str]:
-    worst = next((one for one in section.worst if one.solution == solution), None)
-    if worst is None:
+    worst = next((one for one in section.farthest if one.solution == solution), None)
+    if worst is None or worst.floor_share is None:
         return []
-    sentence = (
-        f"Farthest from its floor: {worst.workload}, at {worst.floor_share:.0%} of it; {worst.stage} takes "
-        f"{worst.stage_share:.0%} of the "
-        f"busy time"
-        + (f" at {worst.stage_floor_share:.0%} of its own floor" if worst.stage_floor_share is not None else "")
-        + (f", bound by {worst.limit}" if worst.limit else "")
-        + f", and {worst.gap_share:.0%} of the span is gaps."
-    )
-    return ["", sentence]
+    stage = worst.longest
+    own = "" if stage.floor_share is None else f" at {stage.floor_share:.0%} of its own floor"
+    bound = f", bound by {stage.limit}" if stage.limit else ""
+    return [
+        "",
+        f"Farthest from its floor: {worst.workload}, at {worst.floor_share:.0%} of it; {stage.stage} takes "
+        f"{stage.share:.0%} of the busy time{own}{bound}, and {worst.gap_share:.0%} of the span is gaps.",
+    ]

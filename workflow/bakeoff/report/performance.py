@@ -11,9 +11,6 @@ from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number
 
-# The published report sets the two prefill-size workloads in bold.
-LARGE_SEQ_LEN = 10_000
-
 
 def estimate_text(estimate: Estimate | None, digits: int = 2) -> str:
     """The interval of an estimate as a note; nothing where there is none."""
@@ -96,6 +93,8 @@ def _value_column(view: RunView, person: Person, *, ranked: bool) -> Column:
 
 def published_matrix(view: RunView) -> Table:
     """The same values in the published table's exact form: "31.24x", the leader in bold, its contestants only."""
+    sizes = view.a.findings.large_batch  # the published report sets large workloads in bold
+    large = sizes.large if sizes else []
 
     def value(person: Person) -> Column:
         def tone(row: Row) -> str:
@@ -106,7 +105,7 @@ def published_matrix(view: RunView) -> Table:
 
     columns = [
         number("number", "#", head=True),
-        number("seq_len", "seq_len", tone=lambda row: "strong" if row["seq_len"] >= LARGE_SEQ_LEN else ""),
+        number("seq_len", "seq_len", tone=lambda row: "strong" if row["workload"] in large else ""),
         number("expert_offset", "expert_offset"),
         *map(value, view.published_contestants),
         Column(

@@ -31,11 +31,6 @@ def tables(view: RunView) -> list[Table]:
     ]
 
 
-def rate(cell: CellProfile) -> float:
-    """TFLOP/s over the span."""
-    return cell.flops / cell.span_us / 1e6
-
-
 def _by_workload(section: ProfileSection) -> list[CellProfile]:
     order = {workload.id: place for place, workload in enumerate(section.workloads)}
     return sorted(section.cells, key=lambda one: order.get(one.workload, len(order)))
@@ -61,7 +56,7 @@ def profiled(view: RunView, section: ProfileSection, cells: list[CellProfile]) -
         *map(Column, _FOR_MACHINES),
     ]
     rows = (
-        {**flat(one), "tflops": rate(one)}
+        {**flat(one), "tflops": one.span_tflops}
         | {key: value for stage in one.stages for key, value in ((f"{stage.stage}_us", stage.us), (stage.stage, stage))}
         for one in cells
     )

@@ -7,14 +7,13 @@ latencies. Shares are ratios; null is "there is none", never zero.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field
 
 from bakeoff.schema.base import Part
 from bakeoff.schema.solution import Backend, Stage
 
-SCHEMA = "bakeoff/profile/2"
 NOT_COUNTED = "no counters were captured"
 
 Share = Annotated[float, Field(ge=0)]
@@ -159,6 +158,16 @@ class CellProfile(Counters):
         """Launches that are kernels: not copies and fills by the memory engines, whose names stand in brackets."""
         return sum(kernel.launches for kernel in self.kernels if not kernel.name.startswith("["))
 
+    @property
+    def longest(self) -> StageProfile:
+        """The stage with the most busy time."""
+        return max(self.stages, key=lambda stage: stage.us)
+
+    @property
+    def span_tflops(self) -> float:
+        """The workload's FLOPs over the span, TFLOP/s."""
+        return self.flops / self.span_us / 1e6
+
 
 class HostTime(Part):
     """How long the host takes to enqueue a workload's call, in a process without a profiler."""
@@ -186,8 +195,6 @@ class Ceilings(Part):
 class SolutionProfile(Part):
     """profile/<solution>.json."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
     schema_: Literal["bakeoff/profile/2"] = Field("bakeoff/profile/2", alias="schema")
     solution: str
     digest: str
@@ -207,56 +214,6 @@ class SolutionProfile(Part):
     """Workload that could not be profiled: why."""
     hosts: list[HostTime] = Field(default_factory=list)
     """Host times without a profiler, in the run's order; a cell without one has its tracer's."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_format_1(cls, document: Any) -> Any:
-        """The same from a document of format 1, whose cells have three tables of stages."""
-        if not isinstance(document, dict) or document.get("schema") != "bakeoff/profile/1":
-            return document
-        try:
-            cells = [_of_format_1(cell, document["solution"]) for cell in document["cells"]]
-            failures = {one["workload"]: one["reason"] for one in document["failures"]}
-        except (KeyError, TypeError, ZeroDivisionError) as error:
-            raise ValueError(f"no whole document of format 1 ({type(error).__name__}: {error})") from error
-        return {**document, "schema": SCHEMA, "cells": cells, "failures": failures}
-
-
-def _of_format_1(cell: dict[str, Any], solution: str) -> dict[str, Any]:
-    kept = (*("workload", "key", "tier", "calls", "busy_us", "span_us", "launches", "syncs", "host_us"), "mapped_share")
-    span, busy, waited = cell["span_us"] or 1.0, cell["busy_us"] or 1.0, cell["host_gap_us"]
-    counters, names = cell["counters"] or {"total": {}, "stages": {}}, set(Counters.model_fields)
-    stages = [
-        {name: value for name, value in counters["stages"].get(stage, {}).items() if name in names}
-        | {"stage": stage, "us": cell["stages_us"][stage], "run_us": cell["stages_run_us"][stage]}
-        | {"share": round(cell["stages_us"][stage] / busy, 6)}
-        | {"launches": sum(one["launches"] for one in cell["kernels"] if one["stage"] == stage)}
-        for stage in get_args(Stage)
-    ]
-    return {
-        **{name: cell[name] for name in (*kept, "unmapped", "kernels", "counters_missing")},
-        **{name: value for name, value in counters["total"].items() if name in names},
-        "solution": solution,
-        "stages": stages,
-        "gap_share": round((waited + cell["device_gap_us"]) / span, 6),
-        "host_gap_share": round(waited / span, 6),
-    }
-
-
-class Worst(Part):
-    """The cell of a solution that is farthest from its floor, with what its sentence needs."""
-
-    solution: str
-    workload: str
-    floor_share: float
-    stage: Stage
-    """Its longest stage."""
-    stage_share: float
-    stage_floor_share: float | None
-    limit: Limit | None
-    gap_share: float
-    launches: int
-    dram_over_floor: float | None
 
 
 class Explanation(Part):
@@ -323,6 +280,14 @@ class ProfileSection(Part):
     """One per solution that should be profiled."""
     cells: list[CellProfile]
     """By solution, then workload, in the run's order; only profiled ones."""
-    worst: list[Worst]
-    """One per solution that has a floor."""
     explanations: list[Explanation] = Field(default_factory=list)
+
+    @property
+    def farthest(self) -> list[CellProfile]:
+        """Of each solution that has a floor the cell that is farthest from it; the first in the run's order if
+        several."""
+        own: dict[str, list[CellProfile]] = {}
+        for cell in self.cells:
+            if cell.floor_share is not None:
+                own.setdefault(cell.solution, []).append(cell)
+        return [min(cells, key=lambda cell: cell.floor_share or 0.0) for cells in own.values()]

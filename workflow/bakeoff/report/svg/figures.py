@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 
 from bakeoff.report.performance import estimate_text
-from bakeoff.report.stages import rate
 from bakeoff.report.svg import charts
 from bakeoff.report.svg.charts import Point, Roof, Series, Words
 from bakeoff.report.svg.grids import grid
@@ -109,5 +108,5 @@ def _roofs(section: ProfileSection) -> list[Roof]:
 
 def _point(person: Person, cell: CellProfile) -> Point:
     share = "" if cell.floor_share is None else f" ({f.percent(cell.floor_share, 0)})"
-    said = f"{person.label}, {cell.workload}: {f.significant(rate(cell))} TFLOP/s{share}"
-    return Point(cell.intensity, rate(cell), title=said)
+    said = f"{person.label}, {cell.workload}: {f.significant(cell.span_tflops)} TFLOP/s{share}"
+    return Point(cell.intensity, cell.span_tflops, title=said)
