@@ -105,9 +105,8 @@ def measure() -> list[dict[str, Any]]:
     from bakeoff.build.spec import read_spec
     from bakeoff.core.moe.geometry import Geometry
     from bakeoff.core.protocols import Fib
-    from bakeoff.core.worker.participant import load
     from bakeoff.core.worker.sandbox import AuditHook
-    from bakeoff.core.worker.state import OpenCell, WorkerState
+    from bakeoff.core.worker.state import OpenCell, WorkerState, load
     from bakeoff.core.worker.timing import _fib_trial
     from bakeoff.traces.models import document
     from flashinfer_bench.bench.timing import _clone_args, do_bench

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from bakeoff.build.compile import build_solution
-from bakeoff.build.new_solution import new_solution
 from bakeoff.build.pack import pack
-from bakeoff.build.spec import discover
+from bakeoff.build.spec import discover, new_solution
 from bakeoff.core.loader import load_entry, stage
 from bakeoff.core.moe.emulate import emulate
 from bakeoff.core.moe.geometry import Geometry

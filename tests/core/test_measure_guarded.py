@@ -13,8 +13,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from bakeoff.core.channel import ChannelError
-from bakeoff.core.messages import Done
+from bakeoff.core.messages import ChannelError, Done
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.variants import WEIGHTS, Variant, activations, roll_weights
 from bakeoff.core.worker.__main__ import classify

@@ -95,7 +95,7 @@ def test_audit_notes_attempts_inside_its_context_only(tmp_path: Path) -> None:
 
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     child = (
-        "import os, sys, time; from bakeoff.core.channel import tie_to_parent; "
+        "import os, sys, time; from bakeoff.core.messages import tie_to_parent; "
         "tie_to_parent(int(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(600)"
     )
     parent = (

@@ -8,7 +8,7 @@ import torch
 from bakeoff.core.moe import reference, routing
 from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, cast, emulate
 from bakeoff.core.moe.inputs import make_inputs
-from bakeoff.schema.rounding import EXACT, Rounding
+from bakeoff.schema.gates import EXACT, Rounding
 from pydantic import ValidationError
 from support.moe_cases import NARROW, TINY, SmallCase
 

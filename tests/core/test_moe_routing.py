@@ -8,7 +8,7 @@ from bakeoff.core.moe import reference, routing
 from bakeoff.core.moe.ambiguity import Ambiguity, _close_choices
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.reference import choose_experts
-from bakeoff.schema.rounding import Rounding
+from bakeoff.schema.gates import Rounding
 from hypothesis import given
 from hypothesis import strategies as st
 from support.moe_cases import TINY, constant_inputs, random_routing

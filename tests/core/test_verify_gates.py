@@ -18,7 +18,7 @@ from bakeoff.core.moe.reference import run
 from bakeoff.core.moe.routing import active_tokens, local_pairs, route
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json
-from bakeoff.schema.rounding import Rounding
+from bakeoff.schema.gates import Rounding
 from support.moe_cases import NARROW, TINY, SmallCase, constant_inputs
 
 FULL = Geometry(7168, 2048)
@@ -127,7 +127,7 @@ def test_a_non_finite_value_fails_both_gates(value):
     assert found.numerics.non_finite == 1
     assert found.numerics.relative_l2 is None
     assert found.numerics.matched_ratio < 1  # it does not count as matched
-    canonical_json(found.model_dump(mode="json"))  # and the record is valid JSON
+    canonical_json(found.numerics.model_dump(mode="json"))  # and the record is valid JSON
 
 
 def test_an_output_full_of_nan_is_judged_all_the_same():
@@ -135,7 +135,7 @@ def test_an_output_full_of_nan_is_judged_all_the_same():
     found = verdict(torch.full_like(y, math.nan), y, active)
     assert found.numerics.matched_ratio == 0
     assert {"relative_l2", "scale", "non_finite"} <= set(failed(found))
-    canonical_json(found.model_dump(mode="json"))
+    canonical_json(found.numerics.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("value", [1e-30, -0.5])

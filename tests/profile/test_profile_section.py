@@ -12,8 +12,8 @@ from bakeoff.files import canonical_json, pretty_json
 from bakeoff.profile import explain, section
 from bakeoff.profile.due import check, check_profile
 from bakeoff.profile.section import stage_floors
+from bakeoff.schema.gates import Rounding
 from bakeoff.schema.profile import HostTime
-from bakeoff.schema.rounding import Rounding
 from bakeoff.traces.models import RoutingStats
 from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, profile, stages, write_run
 from support.profile_runs import GPU

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bakeoff.core.channel import ChannelError
-from bakeoff.core.messages import Done, Ready, understand
+from bakeoff.core.messages import ChannelError, Done, Ready, understand
 from bakeoff.files import PROJECT_ROOT
 from support.measure_runs import bakeoff, write_solution
 

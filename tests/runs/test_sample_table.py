@@ -157,7 +157,7 @@ def test_a_process_frame_has_a_row_per_record() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bakeoff.cli", "bakeoff.runs.block_run", "bakeoff.supervisor.block", "bakeoff.core.worker.participant"],
+    ["bakeoff.cli", "bakeoff.runs.block_run", "bakeoff.supervisor.block", "bakeoff.core.worker.state"],
 )
 def test_help_supervisor_and_workers_import_no_pandas(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'pandas', 'scipy'}} & set(sys.modules)))"

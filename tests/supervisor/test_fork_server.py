@@ -19,7 +19,7 @@ from support.measure_runs import command, environment, make_run, measure, only
 # A module that a forked process runs: it says what it finds, and ends as it is told.
 CHILD = """
 import json, os, sys
-from bakeoff.core.channel import tie_to_parent
+from bakeoff.core.messages import tie_to_parent
 def main(arguments):
     tie_to_parent(int(arguments[0]))
     os.write(int(arguments[2]), json.dumps({

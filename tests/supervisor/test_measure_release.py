@@ -12,8 +12,8 @@ from bakeoff.core import policy
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.schema.plan import PlannedCell
 from bakeoff.supervisor.events import Events
-from bakeoff.supervisor.session import Session
 from bakeoff.supervisor.settings import Task
+from bakeoff.supervisor.workers import Session
 
 
 def test_several_verdicts_at_once_release_a_retired_worker_exactly_once() -> None:

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 from bakeoff.runs.block_run import settings_of
 from bakeoff.supervisor.children import descendants
-from bakeoff.supervisor.session import Session
 from bakeoff.supervisor.settings import BlockSettings, Task
 from bakeoff.supervisor.warm_up import warm_up
-from bakeoff.supervisor.workers import Workers
+from bakeoff.supervisor.workers import Session, Workers
 from support.measure_runs import make_run, plan_of
 
 pytestmark = pytest.mark.timeout(900)

@@ -39,9 +39,8 @@ from bakeoff.schema.analysis_run import (
     VerificationSummary,
 )
 from bakeoff.schema.base import Estimate, Verdict
-from bakeoff.schema.gates import Gate, GateCheck, GatePower, MutantPower, Numerics
+from bakeoff.schema.gates import Gate, GateCheck, GatePower, MutantPower, Numerics, Rounding
 from bakeoff.schema.profile import ProfileSection
-from bakeoff.schema.rounding import Rounding
 
 LENGTHS = (1, 7, 14, 15, 16, 32, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 901, 11948, 14107)
 FOUR = (

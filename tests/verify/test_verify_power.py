@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -136,7 +137,7 @@ def test_a_gate_that_passes_everything_is_found_out(monkeypatch):
 
     def blind(*args, **kwargs):
         found = real(*args, **kwargs)
-        return found.model_copy(update={"strict": found.strict.model_copy(update={"passed": True})})
+        return replace(found, strict=found.strict.model_copy(update={"passed": True}))
 
     monkeypatch.setattr(power, "judge", blind)
     found = power.gate_power(NARROW, cases(up_to=7), ["fib"])
@@ -150,7 +151,7 @@ def test_a_gate_that_rejects_everything_is_found_out(monkeypatch):
 
     def deaf(*args, **kwargs):
         found = real(*args, **kwargs)
-        return found.model_copy(update={"strict": found.strict.model_copy(update={"passed": False})})
+        return replace(found, strict=found.strict.model_copy(update={"passed": False}))
 
     monkeypatch.setattr(power, "judge", deaf)
     found = power.gate_power(NARROW, cases(up_to=7), ["fib"])

@@ -15,7 +15,7 @@ from bakeoff.core.loader import load_entry, stage
 from bakeoff.core.moe.inputs import make_routing
 from bakeoff.core.moe.values import make_activations, make_weights
 from bakeoff.files import PROJECT_ROOT, read_json
-from bakeoff.schema.rounding import EXACT
+from bakeoff.schema.gates import EXACT
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify import simulate
 from bakeoff.verify.simulate import FILE, FULL, PLAN, ROUNDINGS, Simulation

@@ -4,8 +4,6 @@ Side effects: `write_atomic` creates parent folders, and leaves either the old f
 power cut.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import difflib

@@ -4,8 +4,6 @@ Entry points: `probe`, `write_host` and `gpus`. Volatile facts (free memory, tem
 left out, so that the file changes exactly when the host does. Nothing is changed on the host.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

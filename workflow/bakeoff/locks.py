@@ -3,8 +3,6 @@
 Entry point: `hold`. A lock lives as long as the process that holds it, whatever ends that process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator

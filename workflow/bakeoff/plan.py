@@ -6,8 +6,6 @@ input re-runs the cells that depend on it and no others. Limits: a key covers wh
 of the GPU during a measurement.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -7,8 +7,6 @@ and packages of two solutions must not meet. Writes <n>.cubin and <n>.ptx beside
 exit code says nothing, a missing result.json is a crash.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import traceback

@@ -12,8 +12,6 @@ solution, the architecture, the versions of the compilers and this package's cod
 there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import json

@@ -9,8 +9,6 @@ FlashInfer-Bench draws the other tensors itself. The routing is the synthetic on
 be redistributed; the folder is generated and never committed.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import uuid

@@ -4,15 +4,12 @@ Entry points: `pack`, and `check_signature`. `core.loader` runs what is packed. 
 checked as far as they can be read off the sources.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bakeoff.build.imports import COMMON, imported
-from bakeoff.build.spec import SolutionSpec
+from bakeoff.build.spec import COMMON, SolutionSpec, imported
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.traces.models import BuildSpec, Definition, Solution, SourceFile
 

@@ -5,8 +5,6 @@ Limits: dynamic shared memory is chosen at launch and so is not in a cubin; spil
 access local memory, once each however often they run, and a local array counts as well (it also shows as stack).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import shutil

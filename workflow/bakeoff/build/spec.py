@@ -1,22 +1,75 @@
-"""solution.yaml: what a solution says about itself.
+"""A solution's folder: what solution.yaml says, which shared files its sources import, and how a new one is made.
 
-Entry points: `discover` reads every folder under solutions/, `read_spec` reads one. The format is described in
-solutions/README.md; unknown keys and wrong values are InputErrors that name the file and the field. Nothing is imported
-or run here.
+Entry points: `discover` reads every folder under solutions/, `read_spec` reads one, `new_solution` copies
+solutions/_template/ under a name of its own; `imported` and `shared_files` read imports off the sources. The format is
+described in solutions/README.md; unknown keys and wrong values are InputErrors that name the file and the field.
+Nothing is imported or run here. Known limit: an import by a name that is computed at run time is not seen.
 """
 
-from __future__ import annotations
-
-from pathlib import Path
+import ast
+import json
+import keyword
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, StringConstraints
 
-from bakeoff.build.imports import COMMON, shared_files
 from bakeoff.errors import InputError
-from bakeoff.files import read_yaml
+from bakeoff.files import read_yaml, unwritable
 from bakeoff.schema.base import Part
 from bakeoff.schema.solution import Backend, BackendSpec, FileFunction, StageRule
+
+COMMON = "common"  # the folder of shared files: beside the solutions, and in each packed one
+
+
+def imported(name: str, text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Line and parts of each module that a file imports; relative ones start with '' and count from the package's root.
+
+    name: the file in the package, with slashes. Raises SyntaxError.
+    """
+    folder = PurePosixPath(name).parent
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, tuple(alias.name.split("."))) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = tuple(node.module.split(".")) if node.module else ()
+            if node.level == 0:
+                yield node.lineno, module
+                continue
+            base = ("", *folder.parts[: len(folder.parts) - node.level + 1], *module)
+            yield from ((node.lineno, (*base, alias.name)) for alias in node.names)
+            yield node.lineno, base
+
+
+def shared_files(own: Iterable[tuple[str, Path]], common: Path) -> list[Path]:
+    """The files of the folder `common` that travel with a solution, sorted: what its files import, and what those do.
+
+    own: the solution's files, by name in the package. A file that is no Python, or no text, imports nothing here.
+    """
+    found: dict[str, Path] = {}
+    waiting = list(own)
+    while waiting:
+        name, path = waiting.pop()
+        for module in _shared(name, path):
+            file = common / f"{module}.py"
+            if file.name not in found and file.is_file():
+                found[file.name] = file
+                waiting.append((f"{COMMON}/{file.name}", file))
+    return [found[name] for name in sorted(found)]
+
+
+def _shared(name: str, path: Path) -> list[str]:
+    if path.suffix != ".py":
+        return []
+    try:
+        targets = [parts for _, parts in imported(name, path.read_text(encoding="utf-8"))]
+    except (SyntaxError, ValueError):
+        return []  # packing says so, with the line
+    return [parts[2] for parts in targets if parts[:2] == ("", COMMON) and len(parts) > 2]
+
 
 SPEC_FILE = "solution.yaml"
 # Names that mean something else wherever a solution's name appears.
@@ -129,3 +182,49 @@ def _check_names(path: Path, spec: SolutionSpec) -> None:
 
 def _flaw(path: Path, field: str, found: str, expected: str) -> InputError:
     return InputError(f"{path}: field {field}", found, expected, hint="correct the field; see solutions/README.md")
+
+
+TEMPLATE = "_template"
+
+
+def new_solution(root: Path, name: str, role: str, author: str) -> SolutionSpec:
+    """Make `root`/`name`; an existing folder, or a name that cannot be one, is an InputError and changes nothing."""
+    if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or keyword.iskeyword(name):
+        raise InputError(
+            "NAME",
+            found=name,
+            expected=f"lower-case letters, digits and underscores, a letter first, at most 64; no Python keyword, "
+            f"none of {', '.join(RESERVED)}",
+            hint="choose another name",
+        )
+    folder = root / name
+    if folder.exists():
+        raise InputError(
+            folder, found="it exists", expected="a new name", hint="choose another name, or edit that folder"
+        )
+    if not (root / TEMPLATE / SPEC_FILE).is_file():
+        raise InputError(
+            root / TEMPLATE,
+            found="no template there",
+            expected="the folder that a solution is made from",
+            hint="correct --into",
+        )
+    _copy(root / TEMPLATE, folder, {"NAME": name, "ROLE": role, "AUTHOR": author})
+    return read_spec(folder)
+
+
+def _copy(template: Path, folder: Path, values: dict[str, str]) -> None:
+    """Copy beside the target and rename, so that an interrupted copy is no half solution."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(template, partial, ignore=shutil.ignore_patterns("__pycache__"))
+        spec = partial / SPEC_FILE
+        text = spec.read_text(encoding="utf-8")
+        for key, value in values.items():
+            # A JSON string is a YAML string, whatever the author's name contains.
+            text = text.replace(f": {key}\n", f": {json.dumps(value, ensure_ascii=False)}\n")
+        spec.write_text(text, encoding="utf-8")
+        partial.rename(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error

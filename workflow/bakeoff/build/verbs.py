@@ -194,7 +194,7 @@ def new_solution_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def new_solution(args: argparse.Namespace) -> int:
-    from bakeoff.build.new_solution import new_solution as make
+    from bakeoff.build.spec import new_solution as make
 
     spec = make(args.into, args.name, args.role, args.author)
     print(f"{spec.folder}: {', '.join(path.name for path in spec.own_files())}")

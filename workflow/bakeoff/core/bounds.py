@@ -1,8 +1,7 @@
 """Loads bounds.yaml, the one place where the gates' bounds stand."""
 
-from __future__ import annotations
-
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -15,7 +14,8 @@ from bakeoff.schema.gates import Numerics
 FILE = Path(__file__).with_name("bounds.yaml")
 
 
-class PublishedGate(Part):
+@dataclass(frozen=True)
+class PublishedGate:
     """FlashInfer-Bench's gate."""
 
     rtol: float
@@ -23,14 +23,16 @@ class PublishedGate(Part):
     required_matched_ratio: float
 
 
-class Limit(Part):
+@dataclass(frozen=True)
+class Limit:
     """Between which values a figure must lie."""
 
     min: float | None = None
     max: float | None = None
 
 
-class StrictNarrow(Part):
+@dataclass(frozen=True)
+class StrictNarrow:
     """Strict gate at a narrow width."""
 
     emulation_l2: float

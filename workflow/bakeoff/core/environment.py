@@ -3,8 +3,6 @@
 Entry points: `environment` and `shared_caches`.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

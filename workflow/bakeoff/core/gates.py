@@ -5,8 +5,6 @@ full width needs little extra memory.
 Known limit: the strict gate accepts any output within rounding noise of the reference, however it was made.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol

@@ -1,7 +1,5 @@
 """Intervals of time that may overlap. Entry points: `union` and `covered`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 Interval = tuple[int, int]  # begin and end, in any one unit

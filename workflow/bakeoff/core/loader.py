@@ -3,8 +3,6 @@
 Entry points: `digest`, `stage`, `load_entry`. A packed solution is a FlashInfer-Bench Solution document.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import sys

@@ -5,8 +5,6 @@ Pure functions and constants, apart from secret chance. The supervisor imports t
 that a cell's key covers them.
 """
 
-from __future__ import annotations
-
 import secrets
 import signal
 from collections.abc import Iterable, Mapping, Sequence

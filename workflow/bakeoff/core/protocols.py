@@ -3,8 +3,6 @@
 Entry points: `PROTOCOLS`, `primary_tier`, `per_process_latency`, `block_order`, `cell_order`. Pure functions.
 """
 
-from __future__ import annotations
-
 import random
 import statistics
 from collections.abc import Iterable, Sequence

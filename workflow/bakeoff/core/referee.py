@@ -6,8 +6,6 @@ a workload is computed once and used for all participants; while nothing waits t
 solution's code ever runs here.
 """
 
-from __future__ import annotations
-
 import functools
 import mmap
 import os
@@ -19,8 +17,8 @@ from typing import Any
 
 import torch
 
-from bakeoff.core.channel import Channel, tie_to_parent
 from bakeoff.core.gates import judge
+from bakeoff.core.messages import Channel, tie_to_parent
 from bakeoff.core.moe import reference, routing
 from bakeoff.core.moe.ambiguity import Ambiguity
 from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs
@@ -28,9 +26,8 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_routing
 from bakeoff.core.moe.values import make_weights
 from bakeoff.core.variants import Variant, activations, roll_weights
-from bakeoff.schema.gates import Judgement
+from bakeoff.schema.gates import EXACT, Judgement, Rounding
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.schema.rounding import EXACT, Rounding
 from bakeoff.schema.sample import finite
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.store import TraceRoot

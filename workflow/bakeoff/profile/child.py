@@ -144,15 +144,11 @@ def open_marker(job: Job) -> Marker:
 
 def prepare(job: Job) -> WorkerState:
     """The worker's bench with the solution in it."""
-    from bakeoff.core.worker.participant import load
     from bakeoff.core.worker.sandbox import AuditHook
     from bakeoff.core.worker.state import WorkerState
 
     description = job.model_dump()
-    bench = WorkerState(description, _device(job))
-    audit = AuditHook([Path(job.scratch), Path(job.cache)])
-    bench.adopt(load(description, audit), audit)
-    return bench
+    return WorkerState(description, _device(job), AuditHook([Path(job.scratch), Path(job.cache)]))
 
 
 def _device(job: Job) -> Device:

@@ -21,6 +21,7 @@ from bakeoff.core.moe.floors import PEAKS, Peak, Work
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.profile import due
 from bakeoff.profile.stages import STAGES, bound, share
+from bakeoff.schema.gates import Rounding
 from bakeoff.schema.plan import Plan, PlannedParticipant, PlannedWorkload
 from bakeoff.schema.profile import (
     Ceilings,
@@ -31,7 +32,6 @@ from bakeoff.schema.profile import (
     SolutionProfile,
     StageProfile,
 )
-from bakeoff.schema.rounding import Rounding
 from bakeoff.traces.store import TraceRoot
 
 # From this share of a unit's peak on, the unit is what limits a kernel; below it for all units, latency does. The

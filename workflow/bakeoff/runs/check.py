@@ -15,9 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bakeoff.build.imports import COMMON
 from bakeoff.build.pack import pack
-from bakeoff.build.spec import SPEC_FILE, read_spec
+from bakeoff.build.spec import COMMON, SPEC_FILE, read_spec
 from bakeoff.config import Config, resolve, under_root
 from bakeoff.errors import InputError
 from bakeoff.files import validate

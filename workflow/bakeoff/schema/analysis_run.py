@@ -9,9 +9,8 @@ from pydantic import Field
 
 from bakeoff.schema.base import Estimate, Part
 from bakeoff.schema.build import KernelRecord
-from bakeoff.schema.gates import Gate, Numerics
+from bakeoff.schema.gates import Gate, Numerics, Rounding
 from bakeoff.schema.outcomes import Outcome
-from bakeoff.schema.rounding import Rounding
 
 Scalar = str | int | float | bool | None
 # A check of ten thousand cells names the first few; the cells have the rest.

@@ -1,7 +1,5 @@
 """What all stored documents are made of."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict

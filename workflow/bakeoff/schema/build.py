@@ -1,7 +1,5 @@
 """build.json: what a build did. A pure data model, read by the analysis and shown in the report."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import Field

@@ -1,16 +1,33 @@
 """What the correctness gates say about an output, and gate_power.json: how much they catch.
 
-A figure of the gates is a field of `Numerics`, which core/gates.py computes and every document carries.
+A figure of the gates is a field of `Numerics`, which core/gates.py computes and every document carries. `Rounding` is
+what the strict gate's emulation repeats.
 """
 
-from __future__ import annotations
-
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from bakeoff.schema.base import Part
-from bakeoff.schema.rounding import Rounding
+
+Cast = Literal["float32", "bfloat16", "fp8_block128"]
+Casts = Annotated[tuple[Cast, ...], Field(min_length=1)]
+
+
+class Rounding(Part):
+    """The casts at three points, in order; float32 in between. fp8_block128 is e4m3 with a scale of amax / 448 per 128
+    columns."""
+
+    gemm1_output: Casts
+    """What SwiGLU reads."""
+    intermediate: Casts
+    """What GEMM2 reads."""
+    gemm2_output: Casts
+    """What the weighted combine reads."""
+
+
+EXACT = Rounding(gemm1_output=("float32",), intermediate=("float32",), gemm2_output=("float32",))
 
 # Share of the wrong outputs that differ from the right one which the strict gate has to reject.
 REQUIRED_KILLS = 0.95
@@ -72,7 +89,8 @@ class Numerics(Part):
     """Rows whose routing has more than one admissible answer."""
 
 
-class Judgement(Part):
+@dataclass(frozen=True)
+class Judgement:
     """What both gates say about one output."""
 
     published: Gate

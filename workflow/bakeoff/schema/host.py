@@ -1,7 +1,5 @@
 """host.json: what results depend on outside the checkout."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

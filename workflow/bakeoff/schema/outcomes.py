@@ -3,8 +3,6 @@
 Entry points: `Outcome`, `Reason`, `SENTENCES`, `HINTS`, `fib_status`. Nothing is read or written.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from bakeoff.traces.models import Status

@@ -1,13 +1,11 @@
 """config.json: the cells of a run, each with the key of everything that its result depends on."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field
 
 from bakeoff.schema.base import Part
-from bakeoff.schema.rounding import Rounding
+from bakeoff.schema.gates import Rounding
 from bakeoff.schema.solution import Backend, StageRule
 from bakeoff.traces.models import Workload
 from bakeoff.traces.store import RoutingStats

@@ -5,8 +5,6 @@ Entry points: `Record` (one journal line), `Manifest`, `Verification`, `CellResu
 both gates.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Annotated, Any, Literal, Self

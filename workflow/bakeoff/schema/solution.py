@@ -1,14 +1,12 @@
 """What a solution declares: where it runs, and which stage a kernel belongs to."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Literal
 
 from pydantic import StringConstraints, field_validator
 
 from bakeoff.schema.base import Part
-from bakeoff.schema.rounding import Rounding
+from bakeoff.schema.gates import Rounding
 
 Stage = Literal["routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other"]
 Backend = Literal["cpu", "sm_90a", "sm_100a"]

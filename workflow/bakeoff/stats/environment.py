@@ -5,6 +5,7 @@ Entry points: `facts`, `plan_facts`, `hardware`, `axes`, `floor`, `read_gate_pow
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from bakeoff import config as configuration
@@ -88,7 +89,7 @@ def published_tolerances() -> dict[str, float]:
     """Tolerances of the published gate, which every run is judged by as well."""
     from bakeoff.core.bounds import bounds
 
-    return bounds().published.model_dump()
+    return asdict(bounds().published)
 
 
 def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> WorkloadFloor | None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bakeoff.core import policy
-from bakeoff.core.channel import ChannelError
-from bakeoff.core.messages import Batch, Done
+from bakeoff.core.messages import Batch, ChannelError, Done
 from bakeoff.core.variants import Variant
 from bakeoff.schema.outcomes import HINTS, Outcome, Reason
 from bakeoff.schema.plan import PlannedCell

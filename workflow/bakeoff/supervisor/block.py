@@ -5,8 +5,6 @@ Entry point: `Block.run`. Here is what runs when; what happens then is in `event
 `surveillance`. The supervisor runs no foreign code and no torch.
 """
 
-from __future__ import annotations
-
 import contextlib
 
 from bakeoff.core import policy
@@ -18,11 +16,10 @@ from bakeoff.supervisor.children import become_subreaper
 from bakeoff.supervisor.events import Events
 from bakeoff.supervisor.fork_server import ForkServer
 from bakeoff.supervisor.referee import RefereeClient
-from bakeoff.supervisor.session import Session
 from bakeoff.supervisor.settings import BlockSettings, Sink, Task
 from bakeoff.supervisor.surveillance import Surveillance
 from bakeoff.supervisor.warm_up import warm_up
-from bakeoff.supervisor.workers import Workers
+from bakeoff.supervisor.workers import Session, Workers
 
 
 def run_block(settings: BlockSettings, tasks: list[Task], sink: Sink) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Child processes of a block and the channels to them: JSON lines over pipes that nothing else holds.
 
 Entry points: `Child.spawn`, `Slots` (shared memory for outputs), `descendants`. The other end of a channel is
-`core.channel`. A child leads its own session, so that one signal ends it with all that stayed in its group; its
+`core.messages`. A child leads its own session, so that one signal ends it with all that stayed in its group; its
 standard output goes where its standard error goes, and the supervisor keeps the end of that.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from bakeoff.core.channel import ChannelError
+from bakeoff.core.messages import ChannelError
 from bakeoff.supervisor.fork_server import Forked, ForkServer
 
 # A message of a full block of calls is below 1 MB; a child that sends more does not speak the harness's language.

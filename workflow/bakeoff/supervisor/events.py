@@ -5,23 +5,19 @@ Entry point: `Events`, which listens to workers and to the referee. Each cell en
 hang or a broken rule costs the cell in flight.
 """
 
-from __future__ import annotations
-
 import signal
 import time
 from typing import Any
 
 from bakeoff.core import policy
-from bakeoff.core.channel import ChannelError
-from bakeoff.core.messages import Batch, Done, Failed, Message, Ready
+from bakeoff.core.messages import Batch, ChannelError, Done, Failed, Message, Ready
 from bakeoff.core.variants import Variant
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.supervisor.attempt import Attempt
 from bakeoff.supervisor.referee import RefereeClient
-from bakeoff.supervisor.session import Session
 from bakeoff.supervisor.settings import BlockSettings, Sink, Task
 from bakeoff.supervisor.surveillance import Surveillance
-from bakeoff.supervisor.workers import Workers
+from bakeoff.supervisor.workers import Session, Workers
 
 
 class Events:

@@ -21,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bakeoff.core.channel import tie_to_parent
+from bakeoff.core.messages import tie_to_parent
 
 # What every child of a block imports anyway, and nothing of what only one side may see.
 PRELOADED = ("torch", "bakeoff.core.moe.values", "bakeoff.traces.store", "bakeoff.core.variants")

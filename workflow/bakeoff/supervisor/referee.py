@@ -12,8 +12,8 @@ from bakeoff.core.variants import Variant
 from bakeoff.supervisor.attempt import Attempt
 from bakeoff.supervisor.children import Child
 from bakeoff.supervisor.fork_server import ForkServer
-from bakeoff.supervisor.session import Session
 from bakeoff.supervisor.settings import BlockSettings, Task
+from bakeoff.supervisor.workers import Session
 
 
 class RefereeClient:

@@ -3,8 +3,6 @@
 Entry points: `BlockSettings`, `Task`, `Sink`. Nothing is started or written here.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field

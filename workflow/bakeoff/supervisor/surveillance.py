@@ -3,8 +3,6 @@
 Entry point: `Surveillance`. `take` waits for the lock; `disturbance` says why a cell's samples cannot be trusted.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 

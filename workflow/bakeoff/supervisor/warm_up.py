@@ -5,17 +5,13 @@ is then stopped until its turn comes, so that under the lock nothing is imported
 fails here is not judged: the block meets the failure again, in a worker of its own, and records it cell by cell.
 """
 
-from __future__ import annotations
-
 import secrets
 import time
 
-from bakeoff.core.channel import ChannelError
-from bakeoff.core.messages import Done, Message, Ready
+from bakeoff.core.messages import ChannelError, Done, Message, Ready
 from bakeoff.core.variants import Variant
-from bakeoff.supervisor.session import Session
 from bakeoff.supervisor.settings import Task
-from bakeoff.supervisor.workers import Workers
+from bakeoff.supervisor.workers import Session, Workers
 
 
 def warm_up(workers: Workers, tasks: list[Task]) -> None:

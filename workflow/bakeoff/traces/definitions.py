@@ -5,8 +5,6 @@ reference is read as text, and the routing figures come from a function that the
 later package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

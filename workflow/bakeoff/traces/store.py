@@ -8,8 +8,6 @@ object "bakeoff": the seed of the synthetic routing, and the figures of that rou
 when a run is planned.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -17,7 +17,7 @@ from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, cast,
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.reference import choice_scores, keep_groups, largest
 from bakeoff.core.moe.routing import Pairs, Routing, active_tokens, local_pairs
-from bakeoff.schema.rounding import Rounding
+from bakeoff.schema.gates import Rounding
 
 TILE = 128  # rows that a grouped GEMM works on at once
 

@@ -4,8 +4,6 @@ date.
 A table stands between `<!-- NAME -->` and `<!-- end NAME -->`; everything else on the page is written by hand.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -4,8 +4,6 @@ Entry point: `gate_power`. At the full width on a CPU a sample of rows stands fo
 depends on its own token alone, so that the sampled rows are exactly those of the whole.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +15,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import WorkloadFacts, make_inputs
 from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs, route
 from bakeoff.core.moe.values import Family, Tensors, make_weights
-from bakeoff.schema.gates import GatePower, Judgement, MutantPower, Survivor
-from bakeoff.schema.rounding import EXACT, Rounding
+from bakeoff.schema.gates import EXACT, GatePower, Judgement, MutantPower, Rounding, Survivor
 from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
 
 # The coarsest that a solution declares: mistakes stand out least against it.

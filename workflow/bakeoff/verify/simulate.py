@@ -7,13 +7,11 @@ reads it. Not simulated: the order of a kernel's float32 sums, and tensor cores 
 they add.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +25,7 @@ from bakeoff.core.moe.routing import Pairs, active_tokens
 from bakeoff.core.moe.values import FAMILIES, Family, make_activations, make_weights
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
 from bakeoff.schema.base import Part
-from bakeoff.schema.rounding import EXACT, Rounding
+from bakeoff.schema.gates import EXACT, Rounding
 from bakeoff.traces.store import TraceRoot
 
 FILE = Path(__file__).with_name("simulation.json")
@@ -53,7 +51,8 @@ PLAN: tuple[tuple[str, Sequence[Family], Sequence[int]], ...] = (
 )
 
 
-class Rows(Part):
+@dataclass(frozen=True)
+class Rows:
     """The worst single active row by each measure, as if it were the whole output (which at T = 1 it is)."""
 
     relative_l2: float
@@ -65,7 +64,8 @@ class Rows(Part):
     """Rows that the strict gate would reject if each were the whole output."""
 
 
-class Observation(Part):
+@dataclass(frozen=True)
+class Observation:
     """One workload under one rounding."""
 
     workload: str

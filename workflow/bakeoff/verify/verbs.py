@@ -1,7 +1,5 @@
 """The verb of this package: `gate-power`."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import sys

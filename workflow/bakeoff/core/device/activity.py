@@ -5,8 +5,6 @@ buffers are read with ctypes, because an object for each of a call's records cos
 under test take. libcupti is the one that torch has loaded: two of them in one process would not see each other's work.
 """
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import re

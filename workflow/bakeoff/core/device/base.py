@@ -4,8 +4,6 @@
 faults in `fake`; `opening` chooses among them.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

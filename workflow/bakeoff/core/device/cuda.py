@@ -6,8 +6,6 @@ for them. CUPTI is attached when the first traced call is near, not before: an a
 the process, and a protocol without it must not pay for that.
 """
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 from collections.abc import Callable

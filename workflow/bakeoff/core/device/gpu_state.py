@@ -5,8 +5,6 @@ sets the SM clock for the length of a block and restores it. Known limit: NVML c
 milliseconds, so a shorter disturbance is not seen here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import statistics
 import threading

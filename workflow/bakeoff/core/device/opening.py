@@ -4,8 +4,6 @@ Entry points: `open_device` (in a worker), `open_monitor` (in the supervisor), `
 imported: the supervisor runs without torch, and a host without a GPU needs no NVML.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from types import ModuleType

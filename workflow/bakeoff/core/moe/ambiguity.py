@@ -15,7 +15,7 @@ from bakeoff.core.moe import routing
 from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, _tensor
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.reference import choice_scores
-from bakeoff.schema.rounding import EXACT, Rounding
+from bakeoff.schema.gates import EXACT, Rounding
 
 # Ties are between two or three experts in practice; a token with more admissible selections is held to the first ones.
 SELECTION_LIMIT = 64

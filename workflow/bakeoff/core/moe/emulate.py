@@ -5,15 +5,13 @@ expert and experts with tokens cost anything. Works on any device; at the full w
 needed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
 
 from bakeoff.core.moe import routing
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.schema.rounding import Cast, Rounding
+from bakeoff.schema.gates import Cast, Rounding
 
 __all__ = ["DequantizedWeights", "Emulator", "Inputs", "Rounding", "cast", "emulate", "swiglu"]
 

@@ -5,8 +5,6 @@ output. Not counted: anything that stays on the chip in an ideal fusion, such as
 not a goal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol

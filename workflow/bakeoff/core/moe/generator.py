@@ -5,8 +5,6 @@ A stream is a key; number i of a stream is a hash of (key, i), so that any part 
 look-ups, touch a tensor. The tables come from Python's own arithmetic and are checked against pinned digests.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import math

@@ -15,7 +15,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.reference import run
 from bakeoff.core.moe.values import Tensors, draw_routing, in_order, make_activations, make_weights
 from bakeoff.errors import InputError
-from bakeoff.schema.rounding import Rounding
+from bakeoff.schema.gates import Rounding
 
 if TYPE_CHECKING:
     from bakeoff.traces.models import RoutingStats

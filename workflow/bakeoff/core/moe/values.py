@@ -5,8 +5,6 @@ Entry points: `make_weights`, `make_activations`, `draw_routing`. Value families
 with scales of amax / 448). Which seed a workload has, and what comes from a data set instead, is for `inputs` to say.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Literal, Protocol
 

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.core.channel import Channel, tie_to_parent
+from bakeoff.core.messages import Channel, tie_to_parent
 from bakeoff.core.worker import sandbox
 from bakeoff.schema.outcomes import Outcome, Reason
 
@@ -48,23 +48,23 @@ def main(arguments: list[str]) -> None:
 
 def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | None:
     """Import everything, confine the process, load the solution; answers `ready` or `failed`."""
+    from bakeoff.core.device.opening import open_device
     from bakeoff.core.worker.commands import Commands
-    from bakeoff.core.worker.participant import load
     from bakeoff.core.worker.state import WorkerState
 
     writable = [Path(folder) for folder in job["writable"]]
     if job["backend"] == "cpu":
         sandbox.limit_memory()
-    state = WorkerState.of(job)
+    audit = sandbox.AuditHook(writable)
+    state = WorkerState(job, open_device(job["backend"], int(job["threads"]), job["participant"]), audit)
     worker = Commands(state, map_slots(slots), int(job["slot_size"]))  # before foreign code can touch any of it
     unconfined = (
         "switched off by BAKEOFF_UNCONFINED"
         if os.environ.get("BAKEOFF_UNCONFINED")
         else sandbox.restrict_writes(writable)
     )
-    audit = sandbox.AuditHook(writable)
     try:
-        state.adopt(load(job, audit), audit)
+        _ = state.function
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result
         outcome, reason = classify(error, importing=True)
         if audit.violation:

@@ -4,8 +4,6 @@ Entry points: `Commands.run`, `.probe` and `.warm`. Every call that is judged is
 memory that the supervisor made; the answers say where they lie and which values they belong to.
 """
 
-from __future__ import annotations
-
 import mmap
 import threading
 import time
@@ -13,7 +11,7 @@ from typing import Any
 
 import torch
 
-from bakeoff.core.channel import Channel
+from bakeoff.core.messages import Channel
 from bakeoff.core.variants import INPUTS, Variant, roll_weights
 from bakeoff.core.worker.guarded import Finding, OutputBuffer, check_threads
 from bakeoff.core.worker.state import Keeper, OpenCell, WorkerState

@@ -5,8 +5,6 @@ or None. The handles to torch are taken here, before a solution is imported; cod
 them (docs/integrity.md).
 """
 
-from __future__ import annotations
-
 import builtins
 import json
 import os

@@ -1,31 +1,61 @@
 """What outlives a cell in a worker: the device, the participant, and the tensors of the cell at hand.
 
-Entry points: `WorkerState.open_cell`, and `OpenCell`, which is called. `Keeper` keeps outputs that the supervisor asks
-for.
+Entry points: `load`, from a packed solution or the definition's reference to something to call;
+`WorkerState.open_cell`, and `OpenCell`, which is called. `Keeper` keeps outputs that the supervisor asks for. Side
+effect: a solution's sources are written to the worker's scratch folder and imported from there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bakeoff.core.channel import Channel
 from bakeoff.core.device.base import Device
-from bakeoff.core.device.opening import open_device
+from bakeoff.core.loader import load_entry, stage
+from bakeoff.core.messages import Channel
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_routing
 from bakeoff.core.moe.values import make_weights
 from bakeoff.core.variants import Variant, activations, in_order, roll_weights
 from bakeoff.core.worker.guarded import Digest, Finding, Functions, Hooks, OutputBuffer
-from bakeoff.core.worker.participant import Call
 from bakeoff.core.worker.sandbox import AuditHook
+from bakeoff.files import read_json
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.traces.dataset import PublicDataset
+from bakeoff.traces.models import Definition, Solution
 from bakeoff.traces.store import Case, TraceRoot
+
+Call = Callable[..., None]
+
+
+def load(job: dict[str, Any], audit: AuditHook) -> Call:
+    """The participant as a function of the ten inputs and the output; whatever its import raises is passed on."""
+    if job["solution"] is None:
+        return _reference(read_json(Path(job["definition_path"]), Definition))
+    solution = read_json(Path(job["solution"]), Solution)
+    package = stage(solution, Path(job["scratch"]) / "package")
+    with audit:
+        return load_entry(package, solution)
+
+
+def _reference(definition: Definition) -> Call:
+    """The definition's own source, with its returned value written to the output: allocation and copy are part of its
+    time."""
+    names: dict[str, Any] = {}
+    exec(compile(definition.reference, f"{definition.name}: reference", "exec"), names)
+    run = names["run"]
+
+    def call(*arguments: Any) -> None:
+        *inputs, output = arguments
+        output.copy_(run(*inputs))
+
+    return call
 
 
 @dataclass
@@ -85,9 +115,9 @@ class Keeper:
 class WorkerState:
     """Everything that outlives a cell in a worker."""
 
-    def __init__(self, job: dict[str, Any], device: Device) -> None:
+    def __init__(self, job: dict[str, Any], device: Device, audit: AuditHook) -> None:
         root = TraceRoot(Path(job["traces_root"]))
-        self.device = device
+        self.device, self.audit, self._job = device, audit, job
         self.geometry = Geometry.of(root.definition(job["definition"]))
         self.cases = {case.id: case for case in root.workloads(job["definition"])}
         self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
@@ -98,13 +128,10 @@ class WorkerState:
         self.cell: OpenCell | None = None
         self.is_reference = job["solution"] is None
 
-    @classmethod
-    def of(cls, job: dict[str, Any]) -> WorkerState:
-        return cls(job, open_device(job["backend"], int(job["threads"]), job["participant"]))
-
-    def adopt(self, function: Call, audit: AuditHook) -> None:
-        """Take the participant in; importing it may already have broken a rule."""
-        self.function, self.audit = function, audit
+    @functools.cached_property
+    def function(self) -> Call:
+        """The participant, imported when it is asked for the first time; that may already break a rule."""
+        return load(self._job, self.audit)
 
     def rules_broken(self) -> Finding | None:
         """What the participant has tried, replaced or left behind so far."""
