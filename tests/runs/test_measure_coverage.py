@@ -15,6 +15,7 @@ from bakeoff.files import PROJECT_ROOT, canonical_json, sha256_bytes
 from bakeoff.plan import read_plan
 from bakeoff.runs.coverage import gaps
 from bakeoff.runs.recording import record_run
+from bakeoff.runs.table import Journals
 
 RECORDED = PROJECT_ROOT / "results/recorded/2026-11-23_h200"  # ten blocks, every cell PASSED
 JOURNAL = "samples/block-03/deepgemm_moe.jsonl.gz"
@@ -30,10 +31,10 @@ def rewrite(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
     path.write_bytes(gzip.compress(b"".join(change(gzip.decompress(path.read_bytes()).splitlines(keepends=True)))))
 
 
-def crash(line: bytes) -> bytes:
+def ended(line: bytes, outcome: str) -> bytes:
     body = json.loads(line)
     del body["digest"]
-    body |= {"outcome": "CRASHED", "gates": {}}
+    body |= {"outcome": outcome, "gates": {}, "tiers": {}}
     return canonical_json({**body, "digest": sha256_bytes(canonical_json(body))}) + b"\n"
 
 
@@ -57,14 +58,14 @@ LACKS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "a manifest": (lambda run: (run / MANIFEST).unlink(), [f"{MANIFEST}: missing"]),
     "the order that was planned": (swap, [f"{MANIFEST}: of ", "; planned are, in this order, "]),
     "the journal of the manifest": (
-        lambda run: rewrite(run / JOURNAL, lambda lines: [crash(lines[0]), *lines[1:]]),
+        lambda run: rewrite(run / JOURNAL, lambda lines: [ended(lines[0], "CRASHED"), *lines[1:]]),
         [f"{MANIFEST}: written for another journal of deepgemm_moe"],
     ),
 }
 
 
 def test_a_whole_run_lacks_nothing() -> None:
-    assert gaps(RECORDED, read_plan(RECORDED)) == []
+    assert gaps(RECORDED, Journals.read(RECORDED, read_plan(RECORDED))) == []
 
 
 @pytest.mark.parametrize(("damage", "said"), LACKS.values(), ids=list(LACKS))
@@ -74,7 +75,7 @@ def test_what_a_run_lacks_fails_verify_and_is_not_recorded(
     run = tmp_path / "run"
     shutil.copytree(RECORDED, run)
     damage(run)
-    found = gaps(run, read_plan(run))
+    found = gaps(run, Journals.read(run, read_plan(run)))
     assert len(found) == (2 if damage is drop_blocks else 1), found
     with pytest.raises(CheckFailed) as caught:
         verify_run(run)
@@ -83,3 +84,11 @@ def test_what_a_run_lacks_fails_verify_and_is_not_recorded(
     with pytest.raises(InputError) as refused:
         record_run(run, tmp_path / "target")
     assert said[0] in refused.value.found and not (tmp_path / "target").exists()
+
+
+def test_a_cell_that_the_host_disturbed_is_missing_in_its_block(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(RECORDED, run)
+    rewrite(run / JOURNAL, lambda lines: [ended(lines[0], "DISTURBED"), *lines[1:]])
+    found = gaps(run, Journals.read(run, read_plan(run)))
+    assert "no measurement of deepgemm_moe/T" in found[0] and "in block 3 (1 of 19 cells are missing)" in found[0]

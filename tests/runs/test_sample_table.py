@@ -57,7 +57,7 @@ def test_traces_analysis_and_table_say_the_same_to_the_last_digit(run: Path) -> 
 def test_a_cell_is_its_processes_over_the_blocks_that_it_shares_with_the_reference() -> None:
     times = [("one", "w", 0, 10.0, 100.0), ("one", "w", 1, 40.0, 200.0), ("one", "w", 2, 1000.0, None)]
     lone = [("two", "w", 0, 10.0, None), ("two", "w", 2, 90.0, None)]
-    frame = times_frame([(*row, "event_us", "here") for row in times + lone])
+    frame = times_frame([(*row, "event_us") for row in times + lone])
     found = CellFigures.of(Samples.of(frame, ["one", "two"], ["w"]))
     assert np.exp(found.latency.value[:, 0]) == pytest.approx([20.0, 30.0])
     assert np.exp(found.speedup.value[0, 0]) == pytest.approx(np.sqrt(100 * 200) / 20.0)

@@ -102,9 +102,9 @@ def test_the_prediction_interval_holds_95_percent_of_repeated_runs():
     ("changes", "reason"),
     [
         ({"backend": "sm_90a", "gpu": "NVIDIA H100 80GB HBM3"}, ["device"]),
-        ({"protocol": "robust"}, ["protocol"]),
+        ({"protocols": ["robust"]}, ["protocol"]),
         ({"dataset": "synthetic"}, ["inputs"]),
-        ({"protocol": "robust", "dataset": "synthetic"}, ["protocol", "inputs"]),
+        ({"protocols": ["robust"], "dataset": "synthetic"}, ["protocol", "inputs"]),
     ],
 )
 def test_another_device_protocol_or_input_is_not_comparable_in_all_76_cells(

@@ -15,7 +15,7 @@ from bakeoff.stats.pairs import Duels, compare_pairs, rivals, winners
 def samples(times: dict[str, dict[int, float]], reference: dict[int, float]) -> Samples:
     """One workload. times: solution -> block -> microseconds."""
     found = [
-        (name, "w", block, time, reference[block], "event_us", "here")
+        (name, "w", block, time, reference[block], "event_us")
         for name, blocks in times.items()
         for block, time in blocks.items()
     ]

@@ -16,7 +16,7 @@ from bakeoff.stats.beside import compared, load
 from bakeoff.stats.published import load_published
 from bakeoff.stats.runs import load_run
 from bakeoff.stats.verbs import analysis_of
-from support.make import Made, named, write
+from support.make import Made, edit, named, write
 
 PUBLISHED = PROJECT_ROOT / "results/published"
 
@@ -31,14 +31,6 @@ def table(tmp_path) -> Path:
     return Path(shutil.copytree(PUBLISHED / "2026-02-26_2way", tmp_path / "2026-02-26_2way"))
 
 
-def edit_trace(run: Path, change, line: int = 0) -> None:
-    lines = (run / "traces.jsonl").read_text().splitlines()
-    document = json.loads(lines[line])
-    change(document)
-    lines[line] = json.dumps(document)
-    (run / "traces.jsonl").write_text("\n".join(lines) + "\n")
-
-
 def refused(run: Path) -> str:
     with pytest.raises(InputError) as error:
         load(run)
@@ -46,96 +38,59 @@ def refused(run: Path) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "0.0", "-1.5"])
-@pytest.mark.parametrize("field", ["latency_us", "reference_us"])
-def test_no_time_is_taken_that_is_none(run, value, field):
-    def change(document):
-        document["evaluation"]["bakeoff"]["per_block"][1][field] = float(value)
+def at(workload: str, change, kind: str = "measure"):
+    """A change of the records of one workload."""
 
-    edit_trace(run, change, line=1)
+    def changed(record: dict) -> None:
+        if record["workload"] == workload and record["kind"] == kind:
+            change(record)
+
+    return changed
+
+
+@pytest.mark.parametrize("participant", ["flashinfer_moe", "reference"])
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_no_time_is_taken_that_is_none(run, value, participant):
+    assert edit(run, at("T16_o224", lambda one: one["tiers"].update(cupti_span_us=[value])), participant, "01") == 1
     message = refused(run)
-    assert "traces.jsonl:2" in message and field in message
-    assert "block 1" in message or "per_block.1" in message
+    assert f"samples/block-01/{participant}.jsonl: T16_o224" in message and "a time of 0 or less" in message
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("latency_us", True),
-        ("latency_us", "12.5"),
-        ("reference_us", True),
-        ("reference_us", "12.5"),
-        ("block", "1"),
-        ("block", True),
-        ("block", 1.5),
-    ],
-)
-def test_a_time_is_a_number_and_a_block_a_whole_one(run, field, value):
-    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][1].update({field: value}))
-    message = refused(run)
-    assert "traces.jsonl:1" in message and f"per_block.1.{field}" in message
+def test_a_block_that_was_not_planned_is_refused(run):
+    assert edit(run, lambda one: one.update(block=7), "flashinfer_moe", "01")
+    assert "block 7" in refused(run) and "block 1" in refused(run)
 
 
-@pytest.mark.parametrize("block", [-1, 3])
-def test_a_block_that_was_not_planned_is_refused(run, block):
-    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][1].update(block=block))
-    assert f"block {block} of" in refused(run) and "blocks 0 to 2" in refused(run)
+def test_a_block_that_is_there_twice_is_refused(run):
+    assert edit(run, lambda one: one.update(block=0), "flashinfer_moe", "01")
+    assert "block 0" in refused(run) and "block 1" in refused(run)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -3.0, True, "12"])
 def test_samples_refuse_what_is_no_time(value):
     with pytest.raises(InputError, match="finite time above 0"):
-        Samples.of(times_frame([("one", "T1", 0, value, None, "", "here")]), ["one"], ["T1"])
+        Samples.of(times_frame([("one", "T1", 0, value, None, "")]), ["one"], ["T1"])
 
 
 def test_a_sample_that_is_there_twice_is_refused():
-    twice = times_frame([("one", "T1", 0, 1.0, None, "", "here"), ("one", "T1", 0, 2.0, None, "", "there")])
+    twice = times_frame([("one", "T1", 0, 1.0, None, ""), ("one", "T1", 0, 2.0, None, "")])
     with pytest.raises(InputError, match="second time"):
         Samples.of(twice, ["one"], ["T1"])
 
 
-def test_times_of_a_cell_that_did_not_pass_are_no_samples(run):
-    def change(document):
-        document["evaluation"].update(status="INCORRECT_NUMERICAL", performance=None)
-        document["evaluation"]["bakeoff"]["outcome"] = "INCORRECT_NUMERICAL"
-
-    edit_trace(run, change)
+@pytest.mark.parametrize(("outcome", "left"), [("INCORRECT_NUMERICAL", 0), ("REJECTED", 0), ("DISTURBED", 2)])
+def test_a_failed_block_costs_the_cell_and_a_disturbed_one_itself(run, outcome, left):
+    change = at("T16_o224", lambda one: one.update(outcome=outcome, tiers={}))
+    assert edit(run, change, "flashinfer_moe", "01") == 1
     data = load_run(run)
-    solution = data.samples.solutions.index(json.loads((run / "traces.jsonl").read_text().splitlines()[0])["solution"])
-    assert np.isnan(data.samples.log_time[solution, 0]).all() and not np.isnan(data.samples.log_time[solution, 1]).any()
-
-
-def test_a_second_trace_of_a_cell_is_refused(run):
-    path = run / "traces.jsonl"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, lines[0]]) + "\n")
-    message = refused(run)
-    assert f"traces.jsonl:{len(lines) + 1}" in message and "second trace" in message
-
-
-def test_a_trace_that_was_not_planned_is_refused(run):
-    edit_trace(run, lambda document: document.update(solution="stranger"))
-    assert "stranger" in refused(run)
-    edit_trace(run, lambda document: document.update(solution="flashinfer_moe"))
-    edit_trace(run, lambda document: document["workload"].update(uuid="unknown"))
-    assert "unknown" in refused(run)
+    there = np.isfinite(data.samples.log_time[data.samples.solutions.index("flashinfer_moe")]).sum(axis=1)
+    assert there.tolist() == [left, 3]
 
 
 def test_an_outcome_outside_the_closed_list_is_refused(run):
-    edit_trace(run, lambda document: document["evaluation"]["bakeoff"].update(outcome="FINE"))
+    edit(run, at("T16_o224", lambda one: one.update(outcome="FINE")), "flashinfer_moe", "01")
     message = refused(run)
-    assert "evaluation.bakeoff" in message and "FINE" in message
-
-
-def test_a_status_that_contradicts_the_outcome_is_refused(run):
-    edit_trace(run, lambda document: document["evaluation"]["bakeoff"].update(outcome="CRASHED"))
-    assert "PASSED beside outcome CRASHED" in refused(run)
-
-
-def test_a_truncated_trace_is_refused_with_its_line(run):
-    path = run / "traces.jsonl"
-    path.write_bytes(path.read_bytes()[:-40])
-    assert "traces.jsonl:8" in refused(run)
+    assert "flashinfer_moe.jsonl:1" in message and "FINE" in message
 
 
 def test_a_run_of_another_schema_version_is_refused(run):
@@ -156,15 +111,15 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_a_reference_that_is_missing_in_a_block_is_said(run):
-    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][0].update(reference_us=None))
+    edit(run, at("T16_o224", lambda one: one.update(outcome="DISTURBED", tiers={})), "reference", "00")
     data = load_run(run)
     check = next(check for check in data.checks if check.code == "same_reference")
-    assert check.status == "failed" and len(check.items) == 1
+    assert check.status == "failed" and len(check.items) == 4
     assert np.isfinite(data.samples.log_speedup[0, 0]).sum() == 2
 
 
 def test_a_block_in_which_only_the_reference_ran_is_no_sample(run):
-    edit_trace(run, lambda document: document["evaluation"]["bakeoff"]["per_block"][0].update(latency_us=None))
+    edit(run, at("T16_o224", lambda one: one.update(outcome="DISTURBED", tiers={})), "flashinfer_moe", "00")
     data = load_run(run)
     assert next(check for check in data.checks if check.code == "same_reference").status == "ok"
     assert data.samples.blocks == [0, 1, 2]
@@ -282,12 +237,10 @@ def test_compare_exits_with_1_only_for_a_regression_or_a_wrong_output(tmp_path, 
 
 def test_compare_exits_with_1_for_a_wrong_output_on_other_values_than_the_timed_ones(tmp_path, capsys):
     old, new = (write(Made(name=name, seed=1), tmp_path / name) for name in ("old", "new"))
-    entries = [json.loads(line) for line in (new / "verification.jsonl").read_text().splitlines()]
-    chosen = next(entry for entry in entries if entry["family"] == "realistic")
-    chosen.update(outcome="INCORRECT_NUMERICAL", reason="strict_gate")
-    (new / "verification.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    wrong = {"outcome": "INCORRECT_NUMERICAL", "reason": "strict_gate", "gates": {}, "numerics": None}
+    assert edit(new, at("T80_o96", lambda one: one.update(wrong), "verify"), "flashinfer_moe") == 1
     assert main(["compare", str(old), str(new)]) == 1
-    assert f"WRONG OUTPUT {chosen['solution']}/{chosen['workload']} (realistic, seed 0)" in capsys.readouterr().out
+    assert "WRONG OUTPUT flashinfer_moe/T80_o96 (realistic, seed 0)" in capsys.readouterr().out
     assert main(["compare", str(new), str(old)]) == 0
 
 
@@ -332,34 +285,29 @@ def test_each_verb_explains_itself(verb, capsys):
 
 def test_a_run_is_compared_on_the_protocol_of_the_published_table(tmp_path):
     """`robust` first, `fib-0.1.2` beside it: the second one's times are held against the published ones."""
-    run = write(named("b200_published_protocol", protocol="robust"), tmp_path / "run")
-    other = write(named("b200_published_protocol", seed=5), tmp_path / "other")
-    assert compared(PUBLISHED / "2026-02-26_4way", run).not_comparable == ["protocol"]
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**config, "protocols": ["robust", "fib-0.1.2"]}))
-    assert load(run).header.other_protocols == []  # planned, but not measured yet
-    assert compared(PUBLISHED / "2026-02-26_4way", run).not_comparable == ["protocol"]
-    shutil.copy(other / "traces.jsonl", run / "traces.fib-0.1.2.jsonl")
-    assert load(run).header.other_protocols == ["fib-0.1.2"]
+    run = write(named("b200_published_protocol", protocols=["robust", "fib-0.1.2"]), tmp_path / "run")
+    other = write(named("b200_published_protocol"), tmp_path / "other")
     found = compared(PUBLISHED / "2026-02-26_4way", run)
+    assert load(run).header.other_protocols == ["fib-0.1.2"]
     assert not found.not_comparable and found.counts == compared(PUBLISHED / "2026-02-26_4way", other).counts
     assert [cell.new for cell in found.cells] == [
         cell.new for cell in compared(PUBLISHED / "2026-02-26_4way", other).cells
     ]
+    assert edit(run, lambda one: one.update(key=f"old {one['key']}") if one["protocol"] == "fib-0.1.2" else None)
+    assert load(run).header.other_protocols == []  # planned, but not measured yet
+    assert compared(PUBLISHED / "2026-02-26_4way", run).not_comparable == ["protocol"]
 
 
 def test_the_other_protocols_of_a_run_stand_beside_its_figures(tmp_path):
-    run = write(named("with_peer", blocks=5), tmp_path / "run")
-    slower = {"triton_fused_moe_v2": (20.0, 4.0)}
-    made = named("with_peer", blocks=5, protocol="fib-0.1.2", speed={**named("with_peer").speed, **slower})
-    other = write(made, tmp_path / "other")
-    config = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps({**config, "protocols": ["robust", "fib-0.1.2"]}))
-    shutil.copy(other / "traces.jsonl", run / "traces.fib-0.1.2.jsonl")
+    slowed = {"fib-0.1.2": {"triton_fused_moe_v2": 1.4}}
+    run, alone = (
+        write(named("with_peer", blocks=5, protocols=protocols, slowed=slowed), tmp_path / "-".join(protocols))
+        for protocols in (["robust", "fib-0.1.2"], ["fib-0.1.2"])
+    )
     (found,) = analysis_of(run).other_protocols
-    assert found.protocol == "fib-0.1.2" and found.time_tier == "cupti_span_us"
-    assert found.summaries == analysis_of(other).summaries
-    assert analysis_of(other).other_protocols == []
+    assert found.protocol == "fib-0.1.2" and found.time_tier == "event_us"
+    assert found.summaries == analysis_of(alone).summaries != analysis_of(run).summaries
+    assert analysis_of(alone).other_protocols == []
 
 
 def test_a_profiled_run_carries_its_profile_and_the_tested_explanations(tmp_path, monkeypatch):

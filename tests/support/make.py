@@ -6,11 +6,13 @@ tests/support/make.py DIR` writes one analysis.json per entry of `RUNS`, for loo
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,9 @@ class Made:
     name: str = "made"
     backend: str = "sm_90a"
     definition: str = FULL
-    protocol: str = "robust"
+    protocols: list[str] = field(default_factory=lambda: ["robust"])
+    slowed: dict[str | None, dict[str, float]] = field(default_factory=dict)
+    """protocol -> solution -> what its times are multiplied by there."""
     dataset: str = "synthetic"
     gpu: str = "NVIDIA H100 80GB HBM3"
     blocks: int = 10
@@ -70,7 +74,7 @@ class Made:
     factor: dict[tuple[str, int], float] = field(default_factory=dict)
     """(solution, seq_len): its time there is multiplied by this."""
     outcomes: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
-    """(solution, seq_len): outcome and reason in place of PASSED; NOT_WRITTEN leaves the trace out."""
+    """(solution, seq_len): outcome and reason in place of PASSED; NOT_WRITTEN leaves the records out."""
     missing_blocks: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     """(solution, seq_len): blocks without a sample."""
     unsupported: list[str] = field(default_factory=list)
@@ -88,8 +92,7 @@ def write(made: Made, folder: Path) -> Path:
     documents = {
         "config.json": pretty_json(_plan(made)),
         "host.json": pretty_json(_host(made)),
-        "traces.jsonl": b"".join(canonical_json(line) + b"\n" for line in _traces(made)),
-        "verification.jsonl": b"".join(canonical_json(line) + b"\n" for line in _verifications(made)),
+        **_journals(made),
         **{f"build/{name}/build.json": pretty_json(_build(made, name)) for name in made.speed},
     }
     if made.gate_power:
@@ -122,15 +125,16 @@ def _plan(made: Made) -> dict:
         {
             "participant": who["name"],
             "workload": f"T{seq_len}_o{offset}",
-            "kind": "measure" if family == "fib" else "verify",
-            "protocol": made.protocol if family == "fib" else None,
+            "kind": "verify" if protocol is None else "measure",
+            "protocol": protocol,
             "family": family,
             "seed": 0,
-            "key": sha256_bytes(f"{who['name']}/{seq_len}/{offset}/{family}".encode()),
+            "key": _key(who["name"], seq_len, offset, family, protocol),
         }
         for who in participants
         for seq_len, offset in made.workloads
-        for family in (["fib"] if who["role"] == "reference" else ["fib", "realistic"])
+        for family, protocol in [*(("fib", name) for name in made.protocols), ("realistic", None)]
+        if protocol or who["role"] != "reference"
     ]
     return {
         "schema": "bakeoff/plan/1",
@@ -139,7 +143,7 @@ def _plan(made: Made) -> dict:
         "backend": made.backend,
         "definition": made.definition,
         "dataset": made.dataset,
-        "protocols": [made.protocol],
+        "protocols": made.protocols,
         "families": ["fib", "realistic"],
         "seeds": [0],
         "blocks": made.blocks,
@@ -248,69 +252,79 @@ def _process(made: Made, random: np.random.Generator, true: float) -> list[float
     return [float(value) for value in true * np.exp(made.noise * random.standard_normal(made.blocks) + slow)]
 
 
-def _traces(made: Made) -> list[dict]:
+def _journals(made: Made) -> dict[str, bytes]:
+    """File name -> journal, of every block and participant; nothing timed for a cell that did not pass."""
     latency, reference = _times(made)
-    return [
-        _trace(made, name, pair, latency[name, *pair], reference[pair])
-        for name in made.speed
-        for pair in made.workloads
-        if made.outcome(name, pair[0])[0] != "NOT_WRITTEN"
-    ]
+    latency |= {("reference", *pair): times for pair, times in reference.items()}
+    lines: dict[str, list[bytes]] = {}
+    for name in ("reference", *made.speed):
+        for (seq_len, offset), block, family in product(made.workloads, range(made.blocks), ("fib", "realistic")):
+            outcome, reason = made.outcome(name, seq_len)
+            timed = family == "fib"
+            if outcome == "NOT_WRITTEN" or (timed and block in made.missing_blocks.get((name, seq_len), [])):
+                continue
+            if timed or (block == 0 and name != "reference"):
+                path = f"samples/block-{block:02d}/{name}.jsonl"
+                lines.setdefault(path, [])
+                for protocol in made.protocols if timed else [None]:
+                    us = latency[name, seq_len, offset][block] * made.slowed.get(protocol, {}).get(name, 1.0)
+                    record = _record(made, (name, seq_len, offset, family, protocol), block, outcome, reason, us)
+                    lines[path].append(sealed(record))
+    return {path: b"".join(found) for path, found in lines.items()}
 
 
-FIB_STATUS = {"PASSED", "INCORRECT_SHAPE", "INCORRECT_DTYPE", "INCORRECT_NUMERICAL", "TIMEOUT", "COMPILE_ERROR"}
+def sealed(record: dict) -> bytes:
+    """A journal's line, as `schema.sample.seal` makes it of a model."""
+    return canonical_json({**record, "digest": sha256_bytes(canonical_json(record))}) + b"\n"
 
 
-def _trace(made: Made, name: str, pair: tuple[int, int], latency: list[float], reference: list[float]) -> dict:
-    outcome, reason = made.outcome(name, pair[0])
+def _record(made: Made, cell: tuple, block: int, outcome: str, reason: str | None, us: float) -> dict:
+    name, seq_len, offset, family, protocol = cell
     passed = outcome == "PASSED"
-    status = outcome if outcome in FIB_STATUS else "RUNTIME_ERROR"
-    blocks = [
-        block for block in range(made.blocks) if passed and block not in made.missing_blocks.get((name, pair[0]), [])
-    ]
-    evaluation = {
-        "status": status,
-        "environment": {"hardware": made.gpu, "libs": {}},
-        "timestamp": "2026-01-01T00:00:00",
-        "log": "",
-        "correctness": {"max_relative_error": 0.2, "max_absolute_error": 9000.0}
-        if status in ("PASSED", "INCORRECT_NUMERICAL")
-        else None,
-        "performance": {
-            "latency_ms": float(np.median(latency)) / 1e3,
-            "reference_latency_ms": float(np.median(reference)) / 1e3,
-            "speedup_factor": float(np.median(reference) / np.median(latency)),
-        }
-        if passed
-        else None,
-        "bakeoff": {
-            "outcome": outcome,
-            "reason": reason,
-            "detail": None if passed else f"{name} ended with {outcome} (constructed)",
-            "hint": None if passed else "run `bakeoff check` on the cell",
-            "tier": "wall_us" if made.backend == "cpu" else "cupti_span_us",
-            "backend": made.backend,
-            "per_block": [
-                {"block": block, "latency_us": latency[block], "reference_us": reference[block]} for block in blocks
-            ],
-            "gates": _gates(outcome),
-            "numerics": _numerics(outcome, pair[0]),
-            "missing_tiers": {},
-            "discarded": 0,
-            "warnings": [],
-        },
-    }
-    identifier = identity(*pair)[1]
-    inputs = {
-        "local_expert_offset": {"type": "scalar", "value": pair[1]},
-        "routed_scaling_factor": {"type": "scalar", "value": 2.5},
-    }
+    tiers = ["wall_us"] if made.backend == "cpu" else ["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"]
     return {
-        "definition": made.definition,
-        "solution": name,
-        "evaluation": evaluation,
-        "workload": {"axes": {"seq_len": pair[0]}, "inputs": inputs, "uuid": identifier},
+        "v": 1,
+        "key": _key(*cell),
+        "kind": "verify" if protocol is None else "measure",
+        "participant": name,
+        "workload": f"T{seq_len}_o{offset}",
+        "protocol": protocol,
+        "family": family,
+        "seed": 0,
+        "block": block,
+        "outcome": outcome,
+        "reason": reason,
+        "detail": None if passed else f"{name} ended with {outcome} (constructed)",
+        "hint": None if passed else "run `bakeoff check` on the cell",
+        "gates": _gates(outcome),
+        "numerics": _numerics(outcome, seq_len) or None,
+        "tiers": {tier: [us] for tier in tiers} if passed and protocol else {},
+        "missing_tiers": {},
+        "gpu_state": None,
+        "discarded": 0,
+        "warnings": [],
+        "started": "2026-01-01T00:00:00Z",
+        "seconds": 1.0,
+        "spent_s": {},
     }
+
+
+def _key(name: str, seq_len: int, offset: int, family: str, protocol: str | None) -> str:
+    return sha256_bytes(f"{name}/{seq_len}/{offset}/{family}/{protocol}".encode())
+
+
+def edit(run: Path, change: Callable[[dict], None], participant: str = "*", block: str = "*") -> int:
+    """Change records of a run's journals and seal them again; returns how many were changed."""
+    count = 0
+    for path in sorted(run.glob(f"samples/block-{block}/{participant}.jsonl")):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        for record in records:
+            del record["digest"]
+            before = json.dumps(record)
+            change(record)
+            count += before != json.dumps(record)
+        path.write_bytes(b"".join(map(sealed, records)))
+    return count
 
 
 def _gates(outcome: str) -> dict:
@@ -348,26 +362,6 @@ def _numerics(outcome: str, seq_len: int) -> dict:
         "active_rows": max(1, seq_len // 2),
         "ambiguous_rows": 0,
     }
-
-
-def _verifications(made: Made) -> list[dict]:
-    return [
-        {
-            "solution": name,
-            "workload": f"T{seq_len}_o{offset}",
-            "family": family,
-            "seed": 0,
-            "outcome": outcome,
-            "reason": reason,
-            "gates": _gates(outcome),
-            "numerics": _numerics(outcome, seq_len),
-        }
-        for name in made.speed
-        for seq_len, offset in made.workloads
-        for family in ("fib", "realistic")
-        for outcome, reason in [made.outcome(name, seq_len)]
-        if outcome != "NOT_WRITTEN"
-    ]
 
 
 def _build(made: Made, name: str) -> dict:
@@ -480,7 +474,7 @@ RUNS: dict[str, Callable[[], Made]] = {
         name="b200_published_protocol",
         backend="sm_100a",
         gpu="NVIDIA B200",
-        protocol="fib-0.1.2",
+        protocols=["fib-0.1.2"],
         dataset="/data/flashinfer-trace",
         blocks=5,
     ),

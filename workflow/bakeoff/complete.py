@@ -28,8 +28,7 @@ SHOWN = 20  # findings that are printed; the rest is counted
 
 def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Verification]) -> list[str]:
     """What is wrong with a run, a sentence each. traces: by protocol."""
-    solutions = [who.name for who in plan.participants if who.role != "reference"]
-    pairs = [(name, what.id) for name in solutions for what in plan.workloads]
+    pairs = [(who.name, what.id) for who in plan.solutions for what in plan.workloads]
     found: list[str] = []
     for protocol in plan.protocols:
         by_uuid = {what.uuid: what.id for what in plan.workloads}
@@ -90,7 +89,7 @@ def verify_run(run: Path) -> str:
     traces = {protocol: read_jsonl(run / name, Trace) for protocol, name in names.items()}
     journals = Journals.read(run, plan)
     found = [
-        *gaps(run, plan),
+        *gaps(run, journals),
         *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
         *(flaw for name in plan.protocols for flaw in contradictions(journals, name, traces[name])),
         *map(str, due.check(run)),

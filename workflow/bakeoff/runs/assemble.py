@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,12 @@ from bakeoff.config import under_root
 from bakeoff.files import canonical_json, read_json, write_atomic
 from bakeoff.plan import read_plan
 from bakeoff.runs.samples import printed
-from bakeoff.runs.table import Journals, worst
+from bakeoff.runs.table import Journals
 from bakeoff.schema.gates import Numerics
 from bakeoff.schema.host import Host
 from bakeoff.schema.outcomes import Outcome, fib_status
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import BlockTimes, CellResult, Record, Verification
+from bakeoff.schema.sample import CellResult, Record, Verification
 from bakeoff.traces.models import Correctness, Environment, Evaluation, Performance, Trace, Workload, line
 from bakeoff.traces.store import TraceRoot
 
@@ -65,61 +64,28 @@ def contradictions(journals: Journals, protocol: str, traces: Iterable[Trace]) -
 
 def _traces(journals: Journals, protocol: str, workloads: dict[str, Workload], host: Host) -> Iterator[Trace]:
     """One trace per measured cell of one protocol, in the plan's order."""
-    rows = journals.measured(protocol).groupby(["participant", "workload"], sort=False).groups
+    started = journals.measured(protocol).groupby(["participant", "workload"])["started"].max()
     figures = journals.cells(protocol).set_index(["solution", "workload"])
-    times = dict(list(journals.times(protocol).groupby(["solution", "workload"])))
-    for place in product([who.name for who in journals.plan.participants if who.role != "reference"], workloads):
-        if place in rows:
-            yield _trace(journals, place, rows[place], figures.loc[place], times.get(place), workloads, host)
+    environment = Environment(hardware=_hardware(journals.plan, host), libs=host.packages)
+    for place, found in journals.results(protocol).items():
+        evaluation = Evaluation(
+            status=fib_status(found.outcome),
+            environment=environment,
+            timestamp=started[place],
+            log=found.detail or "",
+            correctness=_correctness(found),
+            performance=_performance(found, figures.loc[place]),
+            bakeoff=found.model_dump(mode="json"),
+        )
+        yield Trace(
+            definition=journals.plan.definition,
+            workload=workloads[place[1]],
+            solution=place[0],
+            evaluation=evaluation,
+        )
 
 
-def _trace(
-    journals: Journals,
-    place: tuple[str, str],
-    rows: Iterable[int],
-    figures: pd.Series,
-    times: pd.DataFrame | None,
-    workloads: dict[str, Workload],
-    host: Host,
-) -> Trace:
-    records = journals.of(rows)
-    record = worst(records)
-    note = CellResult(
-        outcome=record.outcome,
-        reason=record.reason,
-        detail=record.detail,
-        hint=record.hint,
-        tier=None if times is None else times["tier"].iloc[0],
-        backend=journals.plan.backend,
-        per_block=[] if times is None else _per_block(times),
-        gates=record.gates,
-        numerics=record.numerics,
-        missing_tiers=record.missing_tiers,
-        discarded=sum(each.discarded for each in records),
-        warnings=list(dict.fromkeys(text for each in records for text in each.warnings)),
-    )
-    return Trace(
-        definition=journals.plan.definition,
-        workload=workloads[place[1]],
-        solution=place[0],
-        evaluation=Evaluation(
-            status=fib_status(record.outcome),
-            environment=Environment(hardware=_hardware(journals.plan, host), libs=host.packages),
-            timestamp=max(each.started for each in records),
-            log=record.detail or "",
-            correctness=_correctness(record),
-            performance=_performance(record, figures),
-            bakeoff=note.model_dump(mode="json"),
-        ),
-    )
-
-
-def _per_block(times: pd.DataFrame) -> list[BlockTimes]:
-    found = times.sort_values("block")[["block", "latency_us", "reference_us"]].astype(object)
-    return [BlockTimes(**row) for row in found.where(found.notna(), None).to_dict("records")]
-
-
-def _correctness(record: Record) -> Correctness | None:
+def _correctness(record: CellResult) -> Correctness | None:
     if record.outcome not in (Outcome.PASSED, Outcome.INCORRECT_NUMERICAL):
         return None
     numerics = record.numerics or Numerics()
@@ -127,7 +93,7 @@ def _correctness(record: Record) -> Correctness | None:
     return Correctness(max_relative_error=relative, max_absolute_error=absolute, extra=numerics.model_dump())
 
 
-def _performance(record: Record, figures: pd.Series) -> Performance | None:
+def _performance(record: CellResult, figures: pd.Series) -> Performance | None:
     """The cell's figures; without a reference in the run its time and the speedup are 0, the format's default."""
     if record.outcome != Outcome.PASSED:
         return None
@@ -143,13 +109,6 @@ def _hardware(plan: Plan, host: Host) -> str:
 
 
 def _verification(record: Record) -> dict[str, Any]:
-    return Verification(
-        solution=record.participant,
-        workload=record.workload,
-        family=record.family,
-        seed=record.seed,
-        outcome=record.outcome,
-        reason=record.reason,
-        gates=record.gates,
-        numerics=record.numerics,
-    ).model_dump(mode="json")
+    judged = ("workload", "family", "seed", "outcome", "reason", "gates", "numerics")
+    found = Verification(solution=record.participant, **{name: getattr(record, name) for name in judged})
+    return found.model_dump(mode="json")

@@ -117,7 +117,7 @@ class BlockJournals:
         """The block's manifest; every cell is there by now."""
         finals = self._finals()
         outcomes = _outcomes(finals)
-        newest = {cell.key: record for cell, record in finals.items() if record}
+        newest = {cell.key: record.outcome for cell, record in finals.items() if record}
         digests = {
             name: journal_digest([cell for cell in self.cells if cell.participant == name], newest)
             for name in self.journals

@@ -8,27 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bakeoff.files import canonical_json, read_json, sha256_bytes
 from bakeoff.plan import block_cells, block_order
-from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path, read_journal
+from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path
+from bakeoff.schema.outcomes import UNFINISHED, Outcome
 from bakeoff.schema.plan import Plan, PlannedCell
-from bakeoff.schema.sample import Manifest, Record
+from bakeoff.schema.sample import Manifest
+
+if TYPE_CHECKING:
+    from bakeoff.runs.table import Journals  # imports pandas, for which `measure` does not wait
 
 
-def gaps(run: Path, plan: Plan) -> list[str]:
-    """What the run's samples lack, a sentence each; a damaged file is an InputError."""
-    return [sentence for block in range(plan.blocks) for sentence in _gaps_of_block(run, plan, block)]
+def gaps(run: Path, journals: Journals) -> list[str]:
+    """What the run's samples lack, a sentence each."""
+    plan, outcomes = journals.plan, {(one.block, one.key): one.outcome for one in journals.records}
+    return [sentence for block in range(plan.blocks) for sentence in _gaps_of_block(run, plan, block, outcomes)]
 
 
-def journal_digest(cells: Sequence[PlannedCell], newest: Mapping[str, Record]) -> str:
-    """sha256 of the keys and outcomes of one participant's cells. newest: the newest record of each key."""
-    return sha256_bytes(
-        canonical_json([(cell.key, newest[cell.key].outcome if cell.key in newest else None) for cell in cells])
-    )
+def journal_digest(cells: Sequence[PlannedCell], outcomes: Mapping[str, Outcome]) -> str:
+    """sha256 of the keys and outcomes of one participant's cells. outcomes: by key."""
+    return sha256_bytes(canonical_json([(cell.key, outcomes.get(cell.key)) for cell in cells]))
 
 
-def _gaps_of_block(run: Path, plan: Plan, block: int) -> list[str]:
+def _gaps_of_block(run: Path, plan: Plan, block: int, outcomes: Mapping[tuple[int, str], Outcome]) -> list[str]:
     folder = block_folder(run, block)
     name = folder.relative_to(run)
     if not folder.is_dir():
@@ -40,16 +44,18 @@ def _gaps_of_block(run: Path, plan: Plan, block: int) -> list[str]:
         if not path.exists() and not path.with_name(path.name + COMPRESSED).exists():
             found.append(f"{name}/{path.name}: missing")
             continue
-        newest = {record.key: record for record in read_journal(path)}
         due = [cell for cell in cells if cell.participant == who.name]
-        absent = [cell for cell in due if cell.key not in newest]
-        if absent:
-            found.append(
-                f"{name}/{path.name}: no record of {who.name}/{absent[0].workload} in block {block} "
-                f"({len(absent)} of {len(due)} cells are missing)"
-            )
-        else:
-            digests[who.name] = journal_digest(due, newest)
+        there = {cell.key: outcomes[block, cell.key] for cell in due if (block, cell.key) in outcomes}
+        absent = [cell for cell in due if cell.key not in there]
+        unfinished = [cell for cell in due if there.get(cell.key) in UNFINISHED]
+        for what, some in (("no record", absent), ("no measurement", unfinished)):
+            if some:
+                found.append(
+                    f"{name}/{path.name}: {what} of {who.name}/{some[0].workload} in block {block} "
+                    f"({len(some)} of {len(due)} cells are missing)"
+                )
+        if not absent:
+            digests[who.name] = journal_digest(due, there)
     return found + _flaws_of_manifest(folder / "manifest.json", name, digests, block_order(plan, block))
 
 

@@ -103,7 +103,7 @@ def _table(path: Path, names: list[str]) -> tuple[list[AnalysedWorkload], Sample
         workloads.append(workload)
         for name, value in zip(names, row[len(sizes) :], strict=True):
             if value:  # an empty field is a cell without a value
-                times.append((name, workload.id, 0, 1.0 / _speedup(value, f"{where}: {name}"), 1.0, "", where))
+                times.append((name, workload.id, 0, 1.0 / _speedup(value, f"{where}: {name}"), 1.0, ""))
     if not workloads:
         raise _flaw(path, "no rows", "one row per workload")
     ordered = sorted(workloads, key=lambda workload: (workload.seq_len, workload.offset or 0))

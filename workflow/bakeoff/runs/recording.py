@@ -16,6 +16,7 @@ from bakeoff.plan import read_plan
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.runs.coverage import gaps
 from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path
+from bakeoff.runs.table import Journals
 
 # What a run may have beside its samples: profile summaries, resource tables of the compiled kernels, the gates' power.
 OPTIONAL = ("profile/*.json", "build/**/build.json", "gate_power.json")
@@ -58,7 +59,7 @@ def record_run(run: Path, target: Path) -> None:
 
 
 def _check_complete(run: Path) -> None:
-    found = gaps(run, read_plan(run))
+    found = gaps(run, Journals.read(run, read_plan(run)))
     if found:
         raise InputError(
             run,

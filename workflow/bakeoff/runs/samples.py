@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from bakeoff.errors import InputError
 from bakeoff.runs.intervals import Floats, Interval, mean_interval, median_interval
 
-# One solution's time on one workload in one block, and the reference's in the same block (missing if it has none). Both
-# are of the named tier; `where` is what an error about them names first, e.g. `traces.jsonl:12`.
-COLUMNS = ["solution", "workload", "block", "latency_us", "reference_us", "tier", "where"]
+# One solution's time on one workload in one block, and the reference's in the same block (missing if it has none), both
+# of the named tier.
+COLUMNS = ["solution", "workload", "block", "latency_us", "reference_us", "tier"]
 # More digits than any clock gives, fewer than differ between mathematics libraries.
 DIGITS = 10
 
@@ -116,18 +116,17 @@ def _refuse_flaws(times: pd.DataFrame) -> None:
         if wrong.any():
             entry = times.iloc[int(wrong.argmax())]
             raise InputError(
-                f"{entry['where']}: {field} of block {entry['block']}",
+                f"{entry['solution']}/{entry['workload']}: {field} of block {entry['block']}",
                 found=str(entry[field]),
                 expected="a finite time above 0, in microseconds",
-                hint="a cell without a valid time must not be PASSED: run `bakeoff assemble` again, or measure the "
-                "block again",
+                hint="a cell without a valid time must not be PASSED: delete its line, and measure the block again",
             )
     twice = times[times.duplicated(["solution", "workload", "block"])]
     if len(twice):
         entry = twice.iloc[0]
         raise InputError(
-            f"{entry['where']}: block {entry['block']} of {entry['solution']}/{entry['workload']}",
+            f"{entry['solution']}/{entry['workload']}: block {entry['block']}",
             found="a second time for this block",
             expected="one time per solution, workload and block",
-            hint="run `bakeoff assemble` again",
+            hint="delete one of the two",
         )

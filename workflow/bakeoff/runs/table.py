@@ -1,7 +1,7 @@
 """The sample table: a run's journals, or a published table, as pandas frames. The one way from files to numbers.
 
-Entry points: `load` (also `bakeoff.load`), and `Journals`, from which traces and verifications are assembled. Nothing
-is written; a damaged file is an InputError.
+Entry points: `load` (also `bakeoff.load`), and `Journals`, from which a run is assembled, checked, analysed and
+compared. Nothing is written; a damaged file is an InputError.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from bakeoff.runs.journal import journal_path, read_journal
 from bakeoff.runs.published import read_published
 from bakeoff.runs.samples import COLUMNS, CellFigures, Samples
 from bakeoff.schema.gates import Numerics
-from bakeoff.schema.outcomes import Outcome
+from bakeoff.schema.outcomes import UNFINISHED, Outcome
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import SPENT, TIERS, Record
+from bakeoff.schema.sample import SPENT, TIERS, BlockTimes, CellResult, Record
 
 # What a cell of one protocol, and one verification, is.
 CELL = ["participant", "workload", "protocol"]
 CHECK = ["participant", "workload", "family", "seed"]
 _CELL = ["solution", "role", "workload", "seq_len", "offset", "outcome", "reason"]
+_JUDGED = ("outcome", "reason", "published_gate", "strict_gate")
 _STATE = ("sm_mhz", "memory_mhz", "celsius", "watts")
 _PROCESS = [
     *("block", "participant", "workload", "protocol", "family", "seed", "outcome", "reason", *TIERS),
@@ -81,7 +82,7 @@ def load(folder: str | Path, protocol: str | None = None) -> SampleTable:
     measured.insert(3, "seq_len", measured["workload"].map(sizes))
     return SampleTable(
         samples=measured.reset_index(drop=True),
-        checks=pd.DataFrame(map(_check, journals.verifications())),
+        checks=journals.checks(),
         cells=journals.cells(protocol or plan.protocols[0]),
     )
 
@@ -102,10 +103,18 @@ class Journals:
             record
             for block in range(plan.blocks)
             for who in plan.participants
-            for record in _finals(journal_path(run, block, who.name))
+            for record in _finals(journal_path(run, block, who.name), block)
             if record.key in keys
         ]
-        return cls(plan, records, pd.DataFrame(map(_process, records), columns=_PROCESS))
+        processes = pd.DataFrame(map(_process, records), columns=_PROCESS)
+        for row in processes[(processes[[*TIERS]] <= 0).any(axis=1)].itertuples():
+            raise InputError(
+                f"{journal_path(run, row.block, row.participant)}: {row.workload}",
+                found="a time of 0 or less",
+                expected="times above 0, in microseconds",
+                hint="delete its line, and measure the block again",
+            )
+        return cls(plan, records, processes)
 
     def of(self, rows: Iterable[int]) -> list[Record]:
         return [self.records[row] for row in rows]
@@ -120,24 +129,39 @@ class Journals:
         plan, protocol = self.plan, self.processes["protocol"]
         judged = self.processes[protocol.isna() | (protocol == plan.protocols[0])]
         groups = judged.groupby(CHECK, sort=False).groups
-        solutions = [who.name for who in plan.participants if who.role != "reference"]
         workloads = [what.id for what in plan.workloads]
-        for place in product(solutions, workloads, plan.families, plan.seeds):
+        for place in product([who.name for who in plan.solutions], workloads, plan.families, plan.seeds):
             if place in groups:
                 yield worst(self.of(groups[place]))
 
+    def checks(self) -> pd.DataFrame:
+        """A row per verification, as `SampleTable.checks` describes."""
+        return pd.DataFrame(map(_check, self.verifications()), columns=[*CHECK, *_JUDGED, *Numerics.model_fields])
+
+    def results(self, protocol: str) -> dict[tuple[str, str], CellResult]:
+        """What became of each measured (solution, workload) under one protocol, with the times that this rests on; in
+        the plan's order."""
+        groups = self.measured(protocol).groupby(CELL[:2], sort=False).groups
+        times = dict(list(self.times(protocol).groupby(["solution", "workload"])))
+        places = product([who.name for who in self.plan.solutions], [what.id for what in self.plan.workloads])
+        backend = self.plan.backend
+        return {at: _result(self.of(groups[at]), times.get(at), backend) for at in places if at in groups}
+
     def times(self, protocol: str) -> pd.DataFrame:
         """Times of the PASSED processes beside the reference's of the same block and tier, in the columns of
-        `samples.COLUMNS`; a block that only one of the two has is there as well.
+        `samples.COLUMNS`; a block that only one of the two has is there as well. None of a cell that its solution
+        failed in any block.
 
-        A cell's tier is the best one that all of its processes have, whatever became of them.
+        A cell's tier is the best one that all of its processes with a time have.
         """
         processes = self.measured(protocol)
-        have = processes.groupby(["participant", "workload"], sort=False)[list(TIERS)].agg(lambda us: us.notna().all())
+        failed = processes[~processes["outcome"].isin({Outcome.PASSED, *UNFINISHED})][CELL[:2]]
+        stands = ~pd.MultiIndex.from_frame(processes[CELL[:2]]).isin(pd.MultiIndex.from_frame(failed))
+        processes = processes[stands & processes[[*TIERS]].notna().any(axis=1)]
+        have = processes.groupby(CELL[:2], sort=False)[list(TIERS)].agg(lambda us: us.notna().all())
         tiers = [
             (*place, primary_tier(protocol, set(have.columns[row])))
             for place, row in zip(have.index, have.to_numpy(dtype=bool), strict=True)
-            if row.any()
         ]
         cells = pd.DataFrame(tiers, columns=["solution", "workload", "tier"])
         passed = processes[processes["outcome"] == Outcome.PASSED].rename(columns={"participant": "solution"})
@@ -146,47 +170,69 @@ class Journals:
         reference = long[long["solution"] == "reference"].rename(columns={"latency_us": "reference_us"})
         own = cells.merge(long, on=["solution", "workload", "tier"])
         beside = cells.merge(reference.drop(columns="solution"), on=["workload", "tier"])
-        found = own.merge(beside, on=place, how="outer").assign(where="the journals")
+        found = own.merge(beside, on=place, how="outer")
         return found[found["solution"] != "reference"][COLUMNS]
 
     def samples(self, protocol: str) -> Samples:
         """The times as arrays, of all solutions and workloads of the plan."""
         times = self.times(protocol)
-        names = [who.name for who in self.plan.participants if who.role != "reference"]
-        workloads = [what.id for what in self.plan.workloads]
-        return Samples.of(times[times["latency_us"].notna()], names, workloads)
+        return Samples.of(
+            times[times["latency_us"].notna()],
+            [who.name for who in self.plan.solutions],
+            [what.id for what in self.plan.workloads],
+        )
 
     def cells(self, protocol: str) -> pd.DataFrame:
         """One row per solution and workload of the plan, with the cell's figures under one protocol."""
         groups = self.measured(protocol).groupby(["participant", "workload"], sort=False).groups
         rows = []
-        for who, what in product(self.plan.participants, self.plan.workloads):
+        for who, what in product(self.plan.solutions, self.plan.workloads):
             place = (who.name, what.id)
             record = worst(self.of(groups[place])) if place in groups else None
             outcome, reason = (record.outcome, record.reason) if record else (Outcome.NOT_RUN, None)
-            if who.role != "reference":
-                rows.append((who.name, who.role, what.id, what.seq_len, what.offset, outcome, reason))
+            rows.append((who.name, who.role, what.id, what.seq_len, what.offset, outcome, reason))
         return _cell_frame(rows, self.samples(protocol))
 
 
 def worst(records: Sequence[Record]) -> Record:
-    """Of the records of one cell or verification, by block: the first that did not pass, else the first. A cell passes
-    if it passed in every block."""
-    return next((record for record in records if record.outcome != Outcome.PASSED), records[0])
+    """Of the records of one cell or verification, by block: the first that the solution failed, else the first that
+    passed, else the first. A block that the host disturbed, or that was not run, says nothing about the solution."""
+    judged = [record for record in records if record.outcome not in UNFINISHED] or records
+    return next((record for record in judged if record.outcome != Outcome.PASSED), judged[0])
 
 
-def _finals(path: Path) -> Iterable[Record]:
-    """The newest record of each key; a second one after a pass is an InputError, since no finished cell is measured
-    twice."""
+def _result(records: Sequence[Record], times: pd.DataFrame | None, backend: str) -> CellResult:
+    record = worst(records)
+    return CellResult(
+        **{name: getattr(record, name) for name in ("outcome", "reason", "detail", "hint", "gates", "numerics")},
+        tier=None if times is None else times["tier"].iloc[0],
+        backend=backend,
+        per_block=[] if times is None else _per_block(times),
+        missing_tiers=record.missing_tiers,
+        discarded=sum(each.discarded for each in records),
+        warnings=list(dict.fromkeys(text for each in records for text in each.warnings)),
+    )
+
+
+def _per_block(times: pd.DataFrame) -> list[BlockTimes]:
+    found = times.sort_values("block")[["block", "latency_us", "reference_us"]].astype(object)
+    return [BlockTimes(**row) for row in found.where(found.notna(), None).to_dict("records")]
+
+
+def _finals(path: Path, block: int) -> Iterable[Record]:
+    """The newest record of each key; one of another block, or a second one after a pass, is an InputError, since no
+    finished cell is measured twice."""
     newest: dict[str, Record] = {}
     for number, record in enumerate(read_journal(path), 1):
         earlier = newest.get(record.key)
-        if earlier is not None and earlier.outcome == Outcome.PASSED:
+        again = earlier is not None and earlier.outcome == Outcome.PASSED
+        if again or record.block != block:
+            what = f"{record.participant} {record.workload}"
             raise InputError(
                 f"{path}:{number}",
-                found=f"a second record of {record.participant} {record.workload}, which had PASSED",
-                expected="one final record per cell",
-                hint="delete one of the two lines",
+                found=f"a second record of {what}, which had PASSED" if again else f"{what} in block {record.block}",
+                expected=f"one final record per cell, of block {block}",
+                hint="delete the line that does not belong there",
             )
         newest[record.key] = record
     return newest.values()

@@ -92,3 +92,8 @@ class Plan(Part):
     participants: list[PlannedParticipant]
     workloads: list[PlannedWorkload]
     cells: list[PlannedCell]
+
+    @property
+    def solutions(self) -> list[PlannedParticipant]:
+        """All that take part but the reference."""
+        return [who for who in self.participants if who.role != "reference"]

@@ -51,7 +51,7 @@ def _common_protocol(old: RunData, new: RunData) -> str | None:
 
 
 def _on(protocol: str | None, data: RunData, folder: Path) -> RunData:
-    return data if protocol in (None, data.header.protocol) else load(folder, protocol)
+    return data if protocol in (None, data.header.protocol) else load_run(folder, protocol, data.journals)
 
 
 def _scatter(*sides: RunData) -> Between | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bakeoff.runs.samples import Samples
+from bakeoff.runs.table import Journals
 from bakeoff.schema.analysis_run import (
     AnalysedCell,
     AnalysedParticipant,
@@ -56,6 +57,9 @@ class RunData:
     """Where the GPU time goes; None if the run was not profiled."""
     workload_digests: dict[str, str] = field(default_factory=dict)
     """sha256 of each workload's inputs, empty for published tables."""
+
+    journals: Journals | None = None
+    """What it was read from; None for published tables."""
 
     @property
     def contestants(self) -> list[str]:

@@ -31,6 +31,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
     from bakeoff.stats.analyse import analyse, protocol_summary
     from bakeoff.stats.beside import compared, load
     from bakeoff.stats.findings import against
+    from bakeoff.stats.runs import load_run
 
     data = load(folder)
     analysis = analyse(data)
@@ -46,7 +47,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
     claims = folder / "claims.yaml"
     return analysis.model_copy(
         update={
-            "other_protocols": [protocol_summary(load(folder, name)) for name in protocols],
+            "other_protocols": [protocol_summary(load_run(folder, name, data.journals)) for name in protocols],
             "comparisons": comparisons,
             "findings": analysis.findings.model_copy(update={"previous": previous}),
             "audit": audit_of(folder, claims) if claims.is_file() else None,
