@@ -9,9 +9,9 @@ trap 'rm -rf "$again"' EXIT
 count=0
 for analysis in results/runs/*/analysis.json results/rendered/*/analysis.json; do
     [ -f "$analysis" ] || continue
-    folder=$(dirname "$analysis")
-    [ -d "$folder/report" ] && folder=$folder/report
-    TZ=Pacific/Chatham LC_ALL=C PYTHONHASHSEED=$RANDOM "$1/bakeoff" report "$analysis" -o "$again" > /dev/null
+    folder=$(dirname "$analysis") home=../../index.html
+    [ -d "$folder/report" ] && folder=$folder/report home=../../../index.html
+    TZ=Pacific/Chatham LC_ALL=C PYTHONHASHSEED=$RANDOM "$1/bakeoff" report "$analysis" -o "$again" --home $home > /dev/null
     for file in report.html report.md; do
         cmp "$folder/$file" "$again/$file" || { echo "same_bytes: $folder/$file is not a function of $analysis alone" >&2; exit 1; }
         count=$((count + 1))

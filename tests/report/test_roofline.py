@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from bakeoff.report.figures import roofline
 from bakeoff.report.svg.charts import Words
-from bakeoff.report.svg.figures import roofline
 from bakeoff.report.view import RunView
 from bakeoff.schema.profile import Ceilings, CellProfile
 from support import constructed

@@ -49,7 +49,7 @@ def test_every_chart_is_well_formed_named_and_drawn_for_both_widths(number: int,
     made = [
         charts.over_seq_len("a", series(number, points), WORDS),
         charts.performance_profile("b", share, WORDS),
-        charts.by_workload("c", [f"T{p}" for p in range(points)], rows, WORDS),
+        charts.behind("c", [f"T{p}" for p in range(points)], rows, WORDS),
         grid,
     ]
     ids: list[str] = []

@@ -102,8 +102,8 @@ def verify_run(run: Path) -> str:
     contestants = sum(who.role == "contestant" for who in plan.participants)
     peers = sum(who.role == "peer" for who in plan.participants)
     count, values = len(plan.workloads), len(plan.families) * len(plan.seeds)
-    cells = contestants * count
-    extra = f" (and {peers * count}/{peers * count} of peers)" if peers else ""
+    cells = (contestants or peers) * count
+    extra = f" (and {peers * count}/{peers * count} of peers)" if peers and contestants else ""
     sets = f", each on {values} sets of values" if values > 1 else ""
     only = "; cpu backend: correctness only" if plan.backend == "cpu" else ""
     described = due.describe(run)

@@ -1,7 +1,8 @@
 """The verb `bakeoff generate`: everything that is generated from the models, written or checked for drift.
 
-Generated: workflow/schemas/*.json, the key table in config/README.md, the tables of docs/numerics.md, and in traces/
-the definitions with their embedded reference and the workloads' routing statistics.
+Generated: workflow/schemas/*.json, the key table in config/README.md, the tables of docs/numerics.md, README's table
+and picture of the recorded runs, and in traces/ the definitions with their embedded reference and the workloads'
+routing statistics.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ def generated() -> Iterator[tuple[Path, bytes]]:
     from bakeoff.verify import page as verify_page
 
     yield verify_page.generated()
+    from bakeoff.report import readme
+
+    yield from readme.generated()
     yield from _trace_files()
 
 

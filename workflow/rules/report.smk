@@ -42,7 +42,7 @@ rule report:
         out=above(1),
     shell:
         "echo 'report      '{params.run:q} >&2; "
-        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} 2> {log:q}"
+        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} --home ../../../index.html 2> {log:q}"
 
 
 # What all runs show is never removed, only replaced, since another run may be reading it.
@@ -81,7 +81,7 @@ rule report_committed:
         out=above(1),
     shell:
         "echo 'report      '{params.out:q} >&2; "
-        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} 2> {log:q}"
+        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} --home ../../index.html 2> {log:q}"
 
 
 rule index:

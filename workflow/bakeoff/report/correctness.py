@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from functools import partial
 
-from bakeoff.report.view import Person, RunView, workload_columns
+from bakeoff.report.view import Person, RunView, without, workload_columns
 from bakeoff.schema.analysis_run import AnalysedCell, Build
 from bakeoff.schema.build import KernelRecord
 from bakeoff.schema.gates import Gate, Numerics
@@ -67,7 +67,8 @@ def outcomes(view: RunView) -> Table:
         *(column for person in view.people for column in outcome(person)),
     ]
     found = view.wide("outcome", "relative_l2", "reason")
-    return Table("outcomes", found.fillna({f"{person.name}:outcome": "NOT_RUN" for person in view.people}), columns)
+    there = found.fillna({f"{person.name}:outcome": "NOT_RUN" for person in view.people})
+    return Table("outcomes", there, columns, key="workload")
 
 
 def troubles(view: RunView) -> Table:
@@ -167,7 +168,7 @@ def numerics(view: RunView) -> Table:
         for c in cells
         if c is not None and (c.numerics or c.published_gate or c.strict_gate)
     )
-    return Table("numerics", frame(rows), shared.numerics(view.who(marked=False)))
+    return Table("numerics", frame(rows), without(shared.numerics(view.who(marked=False)), "matched_ratio", "cosine"))
 
 
 def _gates(c: AnalysedCell) -> dict[str, Gate | None]:

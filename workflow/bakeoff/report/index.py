@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from bakeoff.report.evidence import claims
+from bakeoff.report import figures
 from bakeoff.report.rerun import check_command
 from bakeoff.report.templates import html_environment, tidy_html
 from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import Analysis
-from bakeoff.schema.analysis_outside import ClaimVerdict
+from bakeoff.schema.base import Estimate
+from bakeoff.tables import formats as f
 from bakeoff.tables import shared
-from bakeoff.tables.table import Column, Row, Table, flat, frame, number
+from bakeoff.tables.table import Column, Row, Table, frame, without_nan
 
 
 @dataclass(frozen=True)
@@ -33,85 +36,95 @@ class Entry:
     analysis: str
     href: str
     folder: str
+    first: bool = True
+    """Whether the page shows it unfolded: the newest on its GPU, one without a GPU, or an audited one."""
 
 
-# Reports of this project first, the published ones after them; an audited one before the others.
-_ORDER = ("cpu", "measured", "published")
+# Measured runs first, published ones last, an audited one before the others.
+_ORDER = ("measured", "cpu", "published")
 
 
 def render_index(sources: Sequence[Source]) -> bytes:
     """The landing page; within their kind reports keep the order given, an audited one before the others."""
-    environment = html_environment()
     entries = [
-        Entry(
-            RunView(s.analysis),
-            s.analysis_href,
-            s.report_href,
-            posixpath.join(posixpath.dirname(s.report_href), ""),
-        )
+        Entry(RunView(s.analysis), s.analysis_href, s.report_href, posixpath.join(posixpath.dirname(s.report_href), ""))
         for s in sources
     ]
     entries.sort(key=lambda entry: (_ORDER.index(entry.view.kind), entry.view.a.audit is None))
-    audited = next((entry for entry in entries if entry.view.a.audit), None)
-    page = environment.get_template("index.html.j2").render(
-        parts="html.j2",
-        entries=entries,
-        audited=audited,
-        wrong=claims(audited.view, ClaimVerdict.CONTRADICTED) if audited else None,
-        commands="\n".join(_commands(entries, audited)),
-        side_by_side=side_by_side(entries),
+    views = newest_by_gpu([entry.view for entry in entries if entry.view.kind == "measured"])
+    newest = [entry for view in views for entry in entries if entry.view is view]
+    shown = {"measured": lambda one: one in newest, "cpu": lambda _: True, "published": lambda one: one.view.a.audit}
+    entries = [replace(entry, first=bool(shown[entry.view.kind](entry))) for entry in entries]
+    page = (
+        html_environment()
+        .get_template("index.html.j2")
+        .render(
+            parts="html.j2",
+            entries=entries,
+            newest=newest,
+            leaderboard=leaderboard(views),
+            figures=figures,
+            gpu=gpu,
+            commands="\n".join(_commands(entries)),
+        )
     )
     return tidy_html(page).encode("utf-8")
 
 
-def _commands(entries: Sequence[Entry], audited: Entry | None) -> list[str]:
+def newest_by_gpu(views: Sequence[RunView]) -> list[RunView]:
+    """Of each model of GPU the ranked run whose name sorts last, since names start with the date; newest first."""
+    ranked = sorted((view for view in views if view.leader), key=lambda view: view.a.run.id)
+    return sorted({gpu(view): view for view in ranked}.values(), key=lambda view: view.a.run.id, reverse=True)
+
+
+def _commands(entries: Sequence[Entry]) -> list[str]:
     """One cell of the first report, and the audit."""
     view = entries[0].view
+    audited = next((entry for entry in entries if entry.view.a.audit), None)
     cell_of = [(person.name, workload.id) for person in view.people[:1] for workload in view.a.workloads[-1:]]
     found = [check_command(view.a.run, *place) for place in cell_of]
     return found + ([f"bakeoff audit results/published/{audited.view.a.run.id}"] if audited else [])
 
 
-def side_by_side(entries: Sequence[Entry]) -> Table:
-    """One row per run, one column per solution: its geometric mean of speedups."""
-    shown = [entry for entry in entries if entry.view.a.performance_shown]
-    names = {person.name: person.label for entry in shown for person in entry.view.people}
+def leaderboard(views: Sequence[RunView]) -> Table:
+    """One row per solution, the fastest of the first run first, and one column per run: the time over that of the run's
+    fastest contestant."""
+    people = {person.name: person for view in views for person in view.people if person.twin_of is None}
+    keys = [f"run_{number}" for number in range(len(views))]
+    rows = []
+    for name in people:
+        row: dict[str, Any] = {"solution": name}
+        for key, view in zip(keys, views, strict=True):
+            found = view.behind(name, view.leader or "") or Estimate(value=math.inf)
+            row |= {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
+            row[f"{key}_partly"] = view.partly(name)
+        rows.append(row)
+    rows.sort(key=lambda row: [row[key] for key in keys])
     columns = [
-        Column("run", "Run", head=True, href=lambda row: row["href"]),
-        Column("hardware", "Hardware"),
-        Column("backend", "Backend"),
-        shared.out_of("passed", "Cells passed", due="cells"),
-        number("blocks", "Blocks", text=lambda row: row["blocks_of"]),
-        *(_mean_column(name, label) for name, label in names.items()),
+        Column(
+            "solution",
+            "Solution",
+            lambda name: people[name].label,
+            head=True,
+            row_mark=lambda row: people[row["solution"]].index,
+        )
     ]
-    means = dict.fromkeys(f"{name}:geometric_mean" for name in names)
-    rows = ({**_run_row(entry), **means, **_means(entry.view)} for entry in entries)
-    return Table("side_by_side", frame(rows), columns)
+    columns += [_ratio(key, view) for key, view in zip(keys, views, strict=True)]
+    return Table("leaderboard", without_nan(frame(rows).replace(math.inf, None)), columns)
 
 
-def _run_row(entry: Entry) -> dict[str, object]:
-    view, run = entry.view, entry.view.a.run
-    return {
-        **{"run": run.id, "href": entry.href, "hardware": run.hardware, "backend": run.backend},
-        **{"passed": view.outcomes.get("PASSED", 0), "cells": len(view.a.cells)},
-        **{"blocks": view.block_counts[-1], "blocks_of": view.blocks_of},
-    }
-
-
-def _means(view: RunView) -> dict[str, object]:
-    """Each solution's geometric mean with its ends, and over which workloads it is where that is not all of them."""
-    row: dict[str, object] = {}
-    for name, summary in view.summaries.items():
-        partly = f"over {summary.cells} of {summary.due} workloads" if summary.cells < summary.due else ""
-        row |= {f"{name}:{key}": value for key, value in flat(summary).items()} | {f"{name}:partly": partly}
-    return row
-
-
-def _mean_column(name: str, label: str) -> Column:
-    source = f"{name}:geometric_mean"
-    value = shared.speedup(name, label, source=source, interval=True, missing="–")
+def _ratio(key: str, view: RunView) -> Column:
+    value = shared.ratio(key, gpu(view), unit=f.TIMES, interval=True, missing="–")
 
     def note(row: Row) -> str:
-        return " ".join(filter(None, (value.ends(row), row[f"{name}:partly"]))) if row[source] is not None else ""
+        return " ".join(filter(None, (value.ends(row), row[f"{key}_partly"]))) if row[key] is not None else ""
 
-    return replace(value, note=note, tone=lambda row: "mute" if row[source] is None else "")
+    def tone(row: Row) -> str:
+        return "mute" if row[key] is None else "win" if row["solution"] == view.leader else ""
+
+    return replace(value, note=note, tone=tone)
+
+
+def gpu(view: RunView) -> str:
+    """Model of the GPU as people say it."""
+    return (view.a.run.hardware or "hardware not recorded").removeprefix("NVIDIA ")

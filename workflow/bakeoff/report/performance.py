@@ -30,7 +30,7 @@ def matrix(view: RunView) -> Table:
     ]
     cells = view.wide("speedup", "speedup_low", "speedup_high", "outcome", "reason", "blocks")
     found = frame(_lead(view, view.winners.get(w.id)) for w in view.a.workloads)
-    return Table("matrix", cells.join(found), columns)
+    return Table("matrix", cells.join(found), columns, key="workload")
 
 
 def _lead(view: RunView, winner: Winner | None) -> Row:
@@ -224,4 +224,6 @@ def latencies(view: RunView) -> Table:
     ]
     for person in view.people:
         columns += [latency(person), Column(f"{person.name}_floor_share", source=f"{person.name}:floor_share")]
-    return Table("latencies", view.wide("latency_us", "latency_us_low", "latency_us_high", "floor_share"), columns)
+    return Table(
+        "latencies", view.wide("latency_us", "latency_us_low", "latency_us_high", "floor_share"), columns, "workload"
+    )

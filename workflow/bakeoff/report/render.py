@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from bakeoff.files import canonical_json, sha256_bytes
-from bakeoff.report import correctness, evidence, performance, ranking, rerun, stages
-from bakeoff.report.svg import figures, stage_chart
+from bakeoff.report import correctness, evidence, figures, performance, ranking, rerun, stages
+from bakeoff.report.svg import stage_chart
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import Analysis
@@ -37,12 +37,12 @@ SECTIONS = (
 _OF_SPEED = ("summary", "plots", "findings", "stability")
 
 
-def render(analysis: Analysis) -> dict[str, bytes]:
-    """Every file of a report by its name relative to the report's folder."""
+def render(analysis: Analysis, home: str = "") -> dict[str, bytes]:
+    """Every file of a report by its name relative to the report's folder. home: link to the landing page."""
     pages, markdown = html_environment(), markdown_environment()
     view = RunView(analysis)
     context = _context(view)
-    html = pages.get_template("report.html.j2").render(parts="html.j2", **context)
+    html = pages.get_template("report.html.j2").render(parts="html.j2", home=home, **context)
     text = markdown.get_template("report.md.j2").render(parts="markdown.j2", **context)
     files = {"report.html": tidy_html(html).encode("utf-8"), "report.md": tidy_markdown(text).encode("utf-8")}
     return files | {f"tables/{name}.csv": table.csv() for name, table in context["tables"].items() if len(table)}

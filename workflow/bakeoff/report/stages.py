@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bakeoff.report.view import RunView
+from bakeoff.report.view import RunView, without
 from bakeoff.schema.profile import CellProfile, ProfileSection
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
@@ -10,7 +10,17 @@ from bakeoff.tables.table import Column, Row, Table, flat, frame, number
 
 _TONES = {"CONFIRMED": "good", "CONTRADICTED": "bad", "NOT TESTABLE": "mute"}
 _FOR_MACHINES = (
-    *("bandwidth_ceiling_share", "tflops_share", "tflops_ceiling_share", "host_us", "syncs", "mapped_share"),
+    *(
+        "dram_over_floor",
+        "bandwidth_share",
+        "tensor_share",
+        "bandwidth_ceiling_share",
+        "tflops_share",
+        "tflops_ceiling_share",
+        "host_us",
+        "syncs",
+        "mapped_share",
+    ),
     *("intensity", "tflops", "tier", "counters_missing"),
 )
 
@@ -23,7 +33,7 @@ def tables(view: RunView) -> list[Table]:
     ordered = _by_workload(section)
     return [
         profiled(view, section, ordered),
-        Table("stages", frame(shared.stage_rows(ordered)), shared.stages(view.who())),
+        Table("stages", frame(shared.stage_rows(ordered)), without(shared.stages(view.who()), "share", "dram_bytes")),
         coverage(view, section),
         explanations(section),
         Table("kernels", frame(shared.kernel_rows(ordered)), shared.kernels(view.who())),
@@ -45,14 +55,11 @@ def profiled(view: RunView, section: ProfileSection, cells: list[CellProfile]) -
         shared.duration("span_us", "Span"),
         number("busy_us"),
         shared.share("floor_share", "Floor"),
-        shared.share("ceiling_share", "Ceiling"),
+        Column("ceiling_share"),
         shared.share("gap_share", "Launch gaps"),
         number("launches", "Launches"),
         shared.worded("bound", "Bound by", words.LIMITS),
         *(_stage(name, shown=name != "other" or name in used) for name in section.stages),
-        shared.speedup("dram_over_floor", "DRAM bytes over floor"),
-        shared.share("bandwidth_share", "Of peak bandwidth"),
-        shared.share("tensor_share", "Tensor cores busy"),
         *map(Column, _FOR_MACHINES),
     ]
     rows = (

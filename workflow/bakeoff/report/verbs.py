@@ -31,13 +31,14 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write (default: the folder report/ beside the analysis); tables/*.csv of an earlier report "
         "there are removed",
     )
+    parser.add_argument("--home", default="", metavar="HREF", help="link to the landing page (default: none)")
 
 
 def report(args: argparse.Namespace) -> int:
     from bakeoff.report.render import render
 
     source = _analysis_file(args.source)
-    files = render(_read(source))
+    files = render(_read(source), args.home)
     target: Path = args.output or source.parent / "report"
     for name, content in files.items():
         write_atomic(target / name, content)

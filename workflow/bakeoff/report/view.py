@@ -7,20 +7,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.files import PROJECT_ROOT, yaml_document
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import Pair, ProfileCurve, Summary, Winner
 from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, WorkloadFloor
 from bakeoff.schema.base import Estimate
 from bakeoff.schema.gates import Numerics
+from bakeoff.schema.profile import CellProfile
 from bakeoff.tables import formats as f
 from bakeoff.tables.table import Column, flat, frame, number, without_nan
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+@cache
+def marks() -> dict[str, int]:
+    """Solution -> number of its mark."""
+    return dict(yaml_document(PROJECT_ROOT / "report_templates" / "marks.yaml"))
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,12 @@ class RunView:
 
     @cached_property
     def people(self) -> list[Person]:
-        """Contestants before peers, otherwise in the run's order. Indices follow the names, contestants first and twins
-        last, so that a solution looks alike in all reports over the same solutions, whatever their order or twins."""
-        named = sorted(self.a.participants, key=lambda p: (p.twin_of is not None, p.role == "peer", p.name))
-        index = {p.name: place for place, p in enumerate(named)}
+        """Contestants before peers, otherwise in the run's order. Indices are those of marks.yaml, so that a solution
+        looks alike in every report; others follow by name, twins last."""
+        listed, named = marks(), sorted(self.a.participants, key=lambda p: (p.twin_of is not None, p.name))
+        index = {p.name: listed[p.name] for p in named if p.name in listed}
+        free = (number for number in count() if number not in index.values())
+        index |= {p.name: next(free) for p in named if p.name not in listed}
         ordered = sorted(self.a.participants, key=lambda p: p.role == "peer")
         times = Counter(p.label for p in ordered)  # two solutions with one label go by their names
         labels = {p.name: p.label if times[p.label] == 1 else p.name for p in ordered}
@@ -55,6 +66,11 @@ class RunView:
     @cached_property
     def by_name(self) -> dict[str, Person]:
         return {person.name: person for person in self.people}
+
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """Recorded facts about the environment by their key; those that are known to be missing are left out."""
+        return {fact.key: str(fact.value) for fact in self.a.provenance if fact.value is not None}
 
     @cached_property
     def contestants(self) -> list[Person]:
@@ -115,6 +131,11 @@ class RunView:
         passed = self.outcomes.get("PASSED", 0)
         found = {"passed": passed, "failed": len(self.a.cells) - passed - sum(quiet.values()), **quiet}
         return {fate: number for fate, number in found.items() if number}
+
+    @cached_property
+    def role(self) -> str:
+        """Whose cells a verdict counts: the contestants', or the peers' where a run has no contestant."""
+        return "contestant" if self.contestants else "peer"
 
     def passed(self, role: str) -> tuple[int, int]:
         """Cells that PASSED, and all cells, of the participants in a role."""
@@ -198,6 +219,53 @@ class RunView:
         found = self.cells.get((solution, workload))
         return found.speedup if found else None
 
+    @cached_property
+    def fastest(self) -> dict[str, str]:
+        """Workload -> who has the highest speedup there, peers included; not those where nobody has one."""
+        found: dict[str, str] = {}
+        for person in self.people:
+            for w in self.a.workloads:
+                value, best = self.speedup(person.name, w.id), self.speedup(found.get(w.id, ""), w.id)
+                if value and person.twin_of is None and (best is None or value.value > best.value):
+                    found[w.id] = person.name
+        return found
+
+    @cached_property
+    def _ratios(self) -> dict[tuple[str, str, str], Estimate]:
+        """(a, b, workload) -> b's time over a's; over all workloads under the workload ""."""
+        found: dict[tuple[str, str, str], Estimate] = {}
+        for pair in self.a.pairs:
+            for workload, ratio in [("", pair.ratio), *((one.workload, one.ratio) for one in pair.verdicts)]:
+                if ratio:
+                    found |= {(pair.a, pair.b, workload): ratio, (pair.b, pair.a, workload): ratio.inverse}
+        return found
+
+    @cached_property
+    def leader(self) -> str | None:
+        """The first of the ranking; None without one."""
+        ranking = self.a.findings.ranking
+        return ranking.order[0].solution if ranking and ranking.order else None
+
+    def partly(self, solution: str) -> str:
+        """Over how many workloads a solution's means are, where that is not all."""
+        found = self.summaries.get(solution)
+        return f"over {found.cells} of {found.due} workloads" if found and found.cells < found.due else ""
+
+    def latency(self, solution: str, workload: str) -> Estimate | None:
+        found = self.cells.get((solution, workload))
+        return found.latency_us if found else None
+
+    @cached_property
+    def host_cells(self) -> list[CellProfile]:
+        """The profiled cells of the first in the ranking whose host time was taken without a tracer."""
+        cells = self.a.profiles.cells if self.a.profiles else []
+        return [c for c in cells if c.solution == self.leader and not c.host_traced]
+
+    def behind(self, solution: str, other: str, workload: str = "") -> Estimate | None:
+        """The time of a solution over that of another one; without a workload the geometric mean over those that both
+        have."""
+        return Estimate(value=1.0) if solution == other else self._ratios.get((other, solution, workload))
+
     def latency_ends(self, solution: str) -> tuple[AnalysedCell, AnalysedCell] | None:
         """A solution's cells of the smallest and the largest workload that has a time; None if it has no two."""
         timed = [
@@ -246,6 +314,11 @@ class RunView:
             values = cells.pivot(index="workload", columns="solution", values=key).reindex(columns=names)
             found = found.join(values.add_suffix(f":{key}"), on="workload")
         return without_nan(found)
+
+
+def without(columns: list[Column], *keys: str) -> list[Column]:
+    """Columns of which some stand in the CSV alone, so that the table fits on a page."""
+    return [replace(column, heading="") if column.key in keys else column for column in columns]
 
 
 def workload_columns(offset: str = "expert_offset") -> list[Column]:

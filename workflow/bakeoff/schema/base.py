@@ -1,6 +1,7 @@
 """What all stored documents are made of."""
 
 from enum import StrEnum
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +24,12 @@ class Estimate(Part):
     """Lower end of the 95 % interval; null with fewer than two blocks."""
     high: float | None = None
     """Upper end of the 95 % interval; null with fewer than two blocks."""
+
+    @property
+    def inverse(self) -> Self:
+        """The same of the quotient the other way round."""
+        low, high = (None if end is None else 1 / end for end in (self.high, self.low))
+        return type(self)(value=1 / self.value, low=low, high=high)
 
 
 class Verdict(StrEnum):

@@ -113,6 +113,8 @@ class Table:
     id: str
     frame: DataFrame
     columns: Sequence[Column]
+    key: str = ""
+    """Column of the frame whose values name the rows, each with an anchor of its own on a page."""
 
     def __post_init__(self) -> None:
         lacking = [column.at for column in self.columns if column.at not in self.frame.columns]
@@ -131,6 +133,10 @@ class Table:
         columns = self.shown
         for row in (self.frame if limit is None else self.frame.head(limit)).to_dict("records"):
             yield [(column, column.shown(row)) for column in columns]
+
+    def anchor(self, number: int) -> str:
+        """Where a page has the row of that number."""
+        return f"{self.id}-{self.frame[self.key].iloc[number]}"
 
     def csv(self) -> bytes:
         """UTF-8, comma separated, "\\n" line ends; full precision; a missing value is an empty field."""

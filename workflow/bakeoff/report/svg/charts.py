@@ -5,15 +5,31 @@ A chart gets numbers from Python and every word (title, description, axis labels
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from bakeoff.report.svg.elements import Canvas, Scale, colour_class, dash, element, key, legend, log_ticks, path, sample
+from bakeoff.report.svg.elements import (
+    Canvas,
+    Scale,
+    colour_class,
+    coordinate,
+    dash,
+    definitions,
+    element,
+    key,
+    legend,
+    log_ticks,
+    path,
+    sample,
+)
 from bakeoff.tables.formats import count, fixed, percent
 
 WIDE, NARROW = 880.0, 340.0
+# A chart of more lines or rows than this is no longer readable; the table has all of them.
+MOST_ROWS, MOST_LINES = 60, 12
 # From more points than this, a line shows some of its marks only.
 MOST_MARKS = 150
 
@@ -31,11 +47,21 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """The points of one participant; `index` is its number on the page (colour, dash, marker)."""
+    """The points of one participant; `index` is its number on the page (colour, dash, marker). None: a plain line
+    without marks, such as a floor."""
 
-    index: int
+    index: int | None
     label: str
     points: Sequence[Point]
+    plain_dash: str = "5 4"
+
+    @property
+    def class_(self) -> str:
+        return "plain" if self.index is None else colour_class(self.index)
+
+    @property
+    def dash(self) -> str | None:
+        return self.plain_dash if self.index is None else dash(self.index)
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ class Plot:
 
     def line(self, s: Series, corners: Sequence[tuple[float, float]]) -> None:
         places = path([(self.x(a), self.y(b)) for a, b in corners])
-        self.canvas.add("path", class_=f"l {colour_class(s.index)}", d=places, stroke_dasharray=dash(s.index))
+        self.canvas.add("path", class_=f"l {s.class_}", d=places, stroke_dasharray=s.dash)
 
     def marks(self, s: Series, points: Sequence[Point], *, across: bool = False) -> None:
         """The marks of points with their intervals. across: the value is x, so that intervals lie across."""
@@ -98,13 +124,15 @@ class Plot:
         pairs = [((a, p.y), (b, p.y)) if across else ((p.x, a), (p.x, b)) for p, a, b in ends]
         if pairs:
             drawn = "".join(path([(self.x(a), self.y(b)) for a, b in pair]) for pair in pairs)
-            self.canvas.add("path", class_=f"w {colour_class(s.index)}", d=drawn)
+            self.canvas.add("path", class_=f"w {s.class_}", d=drawn)
         for point in points:
             self.mark(s, point, point.x, point.y)
 
     def mark(self, s: Series, point: Point, x: float, y: float) -> None:
         """The mark of a point, at a place in values; its title shows on the wide drawing."""
-        self.canvas.mark(s.index, self.x(x), self.y(y), title=point.title if self.canvas.width == WIDE else "")
+        if s.index is not None:
+            title = point.title if self.canvas.width == WIDE else ""
+            self.canvas.mark(s.index, self.x(x), self.y(y), title=title)
 
     def apart(self, points: Sequence[Point], apart: float) -> list[Point]:
         """Points at least `apart` units from the one before, so that marks on a line stay countable."""
@@ -116,19 +144,40 @@ class Plot:
 
     def end_labels(self, ends: Sequence[tuple[Series, float]]) -> None:
         """Each line's name at its right end, beside its last value, moved apart where they would overlap."""
-        ordered = sorted(((s, self.y(value)) for s, value in ends), key=lambda end: (end[1], end[0].index))
+        ordered = sorted(((s, self.y(value)) for s, value in ends), key=lambda end: (end[1], end[0].label))
         places = spread([y for _, y in ordered], 16, self.top, self.bottom)
         for (s, y), place in zip(ordered, places, strict=True):
             self.canvas.line(self.right + 3, y, self.right + 14, place, "lead-line")
-            self.canvas.text(self.right + 17, place + 4, s.label, f"name {colour_class(s.index)}")
+            self.canvas.text(self.right + 17, place + 4, s.label, f"name {s.class_}")
 
 
 def both_widths(draw: Callable[[bool], Canvas], series: Sequence[Series] = (), *, named: bool = True) -> Markup:
     """The wide and the narrow drawing; exactly one is shown. A legend of `series` goes above: with the narrow one alone
     where the wide one names its lines itself (`named`), otherwise with both."""
     drawings = draw(True).svg("wide") + draw(False).svg("narrow")
-    keys = legend(((sample(s.index, lines=named), s.label) for s in series), "legend small" if named else "legend")
+    keys = legend(((_sample(s, named), s.label) for s in series), "legend small" if named else "legend")
     return keys + drawings if series else drawings
+
+
+def picture(drawing: Canvas, series: Sequence[Series], style: str) -> Markup:
+    """A drawing as a file of its own: with its title, its keys and a style sheet inside."""
+    top, x = 64.0, 16.0
+    made = Canvas(drawing.width, drawing.height + top, drawing.id, drawing.title, drawing.description)
+    made.parts += [element("style", Markup(style)), definitions()]
+    made.add("rect", class_="paper", width=made.width, height=made.height)
+    made.text(16, 24, drawing.title, "title")
+    for s in series:
+        made.mark(s.index or 0, x + 6, 46)
+        made.text(x + 16, 50, s.label)
+        x += 36 + 7.2 * len(s.label)
+    made.add("g", Markup().join(drawing.parts), transform=f"translate(0 {coordinate(top)})")
+    return made.svg(xmlns="http://www.w3.org/2000/svg")
+
+
+def _sample(s: Series, lines: bool) -> Markup:
+    if s.index is not None:
+        return sample(s.index, lines=lines)
+    return key(element("path", class_="l plain", d=path([(1, 6), (29, 6)]), stroke_dasharray=s.dash), 30)
 
 
 def sized(id_: str, words: Words, wide: bool, height: float) -> Canvas:
@@ -146,15 +195,18 @@ def _around(values: Sequence[float], factor: float) -> tuple[float, float]:
     return min(values) / factor, max(values) * factor
 
 
-def over_seq_len(id_: str, series: Sequence[Series], words: Words) -> Markup:
-    """Value over seq_len, both axes logarithmic: equal factors are equal distances."""
+def over_seq_len(
+    id_: str, series: Sequence[Series], words: Words, value: Callable[[float], str] | None = None
+) -> Markup:
+    """Value over seq_len, both axes logarithmic: equal factors are equal distances. value: how a tick is written, a
+    factor by default."""
     xs = [p.x for s in series for p in s.points]
     ys = [v for s in series for p in s.points for v in (p.y, p.low, p.high) if v is not None]
 
     def draw(wide: bool) -> Canvas:
         canvas = sized(id_, words, wide, 400 if wide else 300)
         plot = Plot(canvas, _area(canvas, [s.label for s in series]), _around(xs, 1.15), _around(ys, 1.12), "xy")
-        plot.rows(log_ticks(plot.y.low, plot.y.high), _tick)
+        plot.rows(log_ticks(plot.y.low, plot.y.high), value or _tick)
         plot.columns(_seq_len_ticks(sorted(set(xs)), plot.x, 34 if wide else 40), lambda v: count(int(v)))
         plot.axes(words)
         for s in series:
@@ -194,26 +246,72 @@ def _steps(points: Sequence[Point], end: float) -> list[tuple[float, float]]:
     return [(1.0, 0.0), *corners, (end, heights[-1])]
 
 
-def by_workload(id_: str, rows: Sequence[str], series: Sequence[Series], words: Words) -> Markup:
-    """One line per workload (`rows`), one mark per participant with its interval; a point's y is its row number."""
+# Ticks of shares above the fastest.
+_BEHIND = (
+    0.0,
+    -0.02,
+    -0.05,
+    -0.1,
+    -0.2,
+    -0.5,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    20.0,
+    50.0,
+    100.0,
+)
+
+
+def _stretched(share: float) -> float:
+    """A share above the fastest on an axis that is even up to about one percent and logarithmic beyond, so that both
+    half a percent and a factor of five are seen."""
+    return math.asinh(share / 0.01)
+
+
+def behind(id_: str, rows: Sequence[str], series: Sequence[Series], words: Words, style: str = "") -> Markup:
+    """One line per workload (`rows`), one mark per participant with its interval; x is a point's share above the
+    fastest (0.02: 2 % more time), y its row number. style: draw a picture of its own instead, with this style sheet."""
     xs = [v for s in series for p in s.points for v in (p.x, p.low, p.high) if v is not None]
+    least, most = min(xs, default=0.0), max(xs, default=0.0)
+    places = [Series(s.index, s.label, [_on_stretched(p) for p in s.points]) for s in series]
 
     def draw(wide: bool) -> Canvas:
         left, step = (120.0, 22) if wide else (84.0, 20)
         canvas = sized(id_, words, wide, 62.0 + step * len(rows))
         area = (left, 12, canvas.width - 16, canvas.height - 46)
-        plot = Plot(canvas, area, _around(xs, 1.1), (len(rows) - 0.5 + 4 / step, -0.5), "x")
-        plot.x = Scale(plot.x.low, plot.x.high, left + 8, plot.right, log=True)
-        plot.columns(log_ticks(plot.x.low, plot.x.high), _tick)
+        x = (min(_stretched(least), 0.0) - 0.2, _stretched(most) + 0.3)
+        plot = Plot(canvas, area, x, (len(rows) - 0.5 + 4 / step, -0.5), "")
+        apart = 40 if wide else 34
+        ticks: dict[float, str] = {}
+        for tick in _BEHIND:
+            if least <= tick <= most * 1.05 and all(
+                abs(plot.x(_stretched(tick)) - plot.x(at)) >= apart for at in ticks
+            ):
+                ticks[_stretched(tick)] = percent(tick, 1 if 0 < tick < 0.01 else 0)
+        plot.columns([*ticks], ticks.__getitem__)
         plot.axes(words)
         for number, name in enumerate(rows):
             canvas.line(plot.left, plot.y(number), plot.right, plot.y(number), "grid faint")
             canvas.text(left - 8, plot.y(number) + 4, name, at="end")
-        for s in series:
+        for s in places:
             plot.marks(s, s.points, across=True)
         return canvas
 
-    return both_widths(draw, series, named=False)
+    return picture(draw(True), series, style) if style else both_widths(draw, series, named=False)
+
+
+def _on_stretched(point: Point) -> Point:
+    low, high = (None if end is None else _stretched(end) for end in (point.low, point.high))
+    return replace(point, x=_stretched(point.x), low=low, high=high)
 
 
 def roofline(id_: str, series: Sequence[Series], roofs: Sequence[Roof], words: Words) -> Markup:

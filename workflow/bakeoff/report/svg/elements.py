@@ -175,10 +175,12 @@ class Canvas:
     def mark(self, index: int, x: float, y: float, *, scale: float = 1.0, title: str = "") -> None:
         self.parts.append(marker(index, x, y, scale=scale, title=title))
 
-    def svg(self, class_: str = "") -> Markup:
+    def svg(self, class_: str | None = None, **more: str) -> Markup:
         """The finished `<svg>` element, named and described for a screen reader."""
         names = element("title", self.title, id=f"{self.id}-t") + element("desc", self.description, id=f"{self.id}-d")
         named = {"aria_labelledby": f"{self.id}-t", "aria_describedby": f"{self.id}-d"}
         box = {"viewBox": f"0 0 {coordinate(self.width)} {coordinate(self.height)}"}
         size = {"width": self.width, "height": self.height}
-        return element("svg", names + Markup().join(self.parts), class_=class_, role="img", **box, **size, **named)
+        return element(
+            "svg", names + Markup().join(self.parts), class_=class_, role="img", **box, **size, **named, **more
+        )

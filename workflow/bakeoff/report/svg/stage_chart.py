@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bakeoff.report.svg.charts import NARROW, WIDE, Plot, Words, both_widths, sized
+from bakeoff.report.svg.charts import MOST_LINES, MOST_ROWS, NARROW, WIDE, Plot, Words, both_widths, sized
 from bakeoff.report.svg.elements import Canvas, colour_class, element, key, legend
-from bakeoff.report.svg.figures import MOST_LINES, MOST_ROWS
 from bakeoff.report.view import Person, RunView
 from bakeoff.schema.profile import CellProfile
 from bakeoff.tables import formats as f
