@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from bakeoff.core import confine
+from bakeoff.core.confine import landlock_version
 from bakeoff.core.worker.__main__ import map_slots
-from bakeoff.core.worker.sandbox import AuditHook, landlock_version
+from bakeoff.core.worker.sandbox import AuditHook
 from bakeoff.schema.outcomes import Reason
-from bakeoff.supervisor import children, workers
+from bakeoff.supervisor import children
 from bakeoff.supervisor.children import Slots, descendants
 from support.measure_runs import environment
 
@@ -30,8 +30,8 @@ def confined(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
     (tmp_path / "own").mkdir()
     (tmp_path / "file").write_text("before")
     head = (
-        "import os, sys; from pathlib import Path; from bakeoff.core.worker import sandbox\nroot = "
-        "Path(sys.argv[1])\nprint(sandbox.restrict_writes([root / 'own']))\n"
+        "import os, sys; from pathlib import Path; from bakeoff.core.confine import confine\nroot = "
+        "Path(sys.argv[1])\nprint(confine([root / 'own']))\n"
     )
     words = [sys.executable, "-c", head + code, str(tmp_path)]
     return subprocess.run(words, env=environment(), text=True, capture_output=True, check=False)
@@ -50,13 +50,34 @@ def confined(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
         "open(f'/proc/{os.getppid()}/mem', 'rb').read(1)",
         "os.kill(os.getppid(), 0)",
         "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "os.chmod(root / 'file', 0o666)",
+        "os.utime(root / 'file')",
+        "os.setxattr(root / 'file', 'user.note', b'1')",
+        "os.chown(root / 'file', os.getuid(), os.getgid())",
+        "os.fchmod(os.open(root / 'file', os.O_RDONLY), 0o666)",
+        "import resource; resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, 0))",
+        "os.sched_setaffinity(os.getppid(), {0})",
+        "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+        "os.setpriority(os.PRIO_PROCESS, 0, 0)",
+        "os.pidfd_open(os.getppid())",
+        "import fcntl; fcntl.fcntl(os.open(root / 'file', os.O_RDONLY), 1024, fcntl.F_RDLCK)",
+        "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
+        "import socket; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)",
+        "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+        "import socket; socket.socket(socket.AF_UNIX).connect('/dev/log')",
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "if libc.shmget(1, 4096, 0o1600) < 0: raise PermissionError(ctypes.get_errno())",
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "if libc.prctl(1, 0, 0, 0, 0) < 0: raise PermissionError(ctypes.get_errno())",
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "if libc.syscall(425, 8, 0) < 0: raise PermissionError(ctypes.get_errno())",
         "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
         "if libc.open(str(root / 'file').encode(), os.O_WRONLY) < 0: raise PermissionError(ctypes.get_errno())",
     ],
 )
 def test_the_kernel_refuses_what_reaches_outside(tmp_path: Path, attempt: str) -> None:
     done = confined(tmp_path, attempt)
-    assert done.stdout == "None\n" and done.returncode == 1, done
+    assert done.stdout == "[]\n" and done.returncode == 1, done
     assert "PermissionError" in done.stderr or "Operation not permitted" in done.stderr, done.stderr
     assert (tmp_path / "file").read_text() == "before" and sorted(path.name for path in tmp_path.iterdir()) == [
         "file",
@@ -127,19 +148,80 @@ def test_nobody_can_shrink_the_shared_memory_under_a_reader() -> None:
     slots.close()
 
 
-def test_processes_of_a_cell_are_looked_up_once_however_many_workers_there_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Each look reads a file for every process of the host, while the GPU has nothing to do."""
-    looks: list[int] = []
-    tree = {os.getpid(): [], 10: [], 11: [], 12: []}
-    monkeypatch.setattr(workers, "process_tree", lambda: looks.append(1) or tree)
-    monkeypatch.setattr(children, "process_tree", lambda: looks.append(1) or tree)
-    crew: Any = object.__new__(workers.Workers)
-    crew.sessions = [SimpleNamespace(child=SimpleNamespace(pid=pid)) for pid in (10, 11, 12)]
-    crew._own = set()
-    assert crew.left_processes(crew.sessions[0]) == ""
-    assert len(looks) == 1
+@landlock
+def test_an_honest_process_keeps_what_it_needs(tmp_path: Path) -> None:
+    code = (
+        "import resource, shutil, socket, subprocess, tempfile\n"
+        "os.environ['TMPDIR'] = str(root / 'own'); tempfile.tempdir = None\n"
+        "child = subprocess.Popen(['sleep', '60']); child.kill(); assert child.wait() == -9\n"
+        "if os.fork() == 0: os._exit(0)\n"
+        "os.wait()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
+        "one, other = socket.socketpair(); one.send(b'x'); assert other.recv(1) == b'x'\n"
+        "with tempfile.NamedTemporaryFile() as file: shutil.copyfile('/etc/hostname', root / 'own/copy')\n"
+        "subprocess.run(['/bin/sh', '-c', 'echo 1 > $TMPDIR/made'], check=True)\n"
+        "import torch; torch.ones(64, 64).matmul(torch.ones(64, 64)); print('done')\n"
+    )
+    done = confined(tmp_path, code)
+    assert done.returncode == 0 and done.stdout == "[]\ndone\n", done
+
+
+@landlock
+def test_one_file_cannot_take_the_whole_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import resource, shutil\n"
+        "most, _ = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "assert 0 < most <= shutil.disk_usage(root).free // 3, most\n"
+        "os.truncate(os.open(root / 'own/big', os.O_RDWR | os.O_CREAT), most + 1)\n"
+    )
+    done = confined(tmp_path, code)
+    assert "File too large" in done.stderr, done
+
+
+def test_a_missing_wall_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confine, "_limit_files", lambda folders: None)
+    monkeypatch.setattr(confine, "landlock_version", lambda: 0)
+    monkeypatch.setattr(confine.platform, "machine", lambda: "riscv64")
+    writes, calls = confine.confine([])
+    assert writes.startswith("writes are not confined: this kernel has no Landlock")
+    assert calls == "system calls are not filtered: the rules are written for x86-64, this is riscv64"
+
+
+def test_without_a_scope_for_signals_the_filter_refuses_them() -> None:
+    def refused(scoped: bool) -> int:
+        return sum(code == 0x15 and value == confine.KILL for code, _, _, value in confine._program(7, scoped))
+
+    assert refused(scoped=False) == 1 and refused(scoped=True) == 0
+
+
+def test_every_jump_of_the_filter_stays_inside() -> None:
+    program = list(confine._program(7, scoped=False))
+    for place, (code, yes, no, value) in enumerate(program):
+        if code in (0x15, 0x35):
+            assert 0 <= yes < 256 and 0 <= no < 256 and place + 1 + max(yes, no) < len(program)
+        if code == 0x05:
+            assert place + 1 + value < len(program)
+
+
+def test_processes_that_fork_and_end_again_and_again_are_ended() -> None:
+    chain = "import os\nfor _ in range(100000):\n    if os.fork(): os._exit(0)\n    os.setsid()\n"
+    confine.adopt_orphans()
+    before = set(children.children_of(os.getpid()))
+    subprocess.Popen([sys.executable, "-c", chain]).wait()
+    assert children.end_below(os.getpid(), before)
+    time.sleep(0.2)
+    assert set(children.children_of(os.getpid())) <= before
+
+
+def test_without_lists_of_children_the_kernel_is_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep = subprocess.Popen(["sleep", "60"])
+    try:
+        for lists in (True, False):
+            monkeypatch.setattr(children, "LISTS_CHILDREN", lists)
+            assert asleep.pid in children.children_of(os.getpid())
+    finally:
+        asleep.kill()
+        asleep.wait()
 
 
 def test_outputs_have_their_memory_before_the_first_cell() -> None:

@@ -35,4 +35,5 @@ def test_calls_cannot_have_taken_longer_than_the_cell(seconds: float, more: bool
 
 
 def test_a_start_may_take_longer_than_a_cell() -> None:
-    assert policy.start_limit_s(5) == policy.START_S and policy.start_limit_s(1200) == 1200
+    assert policy.start_limit_s(5, forked=False) == policy.START_S and policy.start_limit_s(1200, forked=False) == 1200
+    assert policy.start_limit_s(5, forked=True) == policy.START_FORKED_S and policy.start_limit_s(60, forked=True) == 60

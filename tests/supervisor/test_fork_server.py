@@ -53,9 +53,10 @@ def main(arguments):
 PARENT = """
 import json, os, sys, time
 from pathlib import Path
-from bakeoff.supervisor.children import Child, become_subreaper, descendants
+from bakeoff.core.confine import adopt_orphans
+from bakeoff.supervisor.children import Child, descendants
 from bakeoff.supervisor.fork_server import ForkServer
-become_subreaper()
+adopt_orphans()
 folder, ways = Path(sys.argv[1]), sys.argv[2:]
 forks = ForkServer.start({**os.environ, "WORD": "server's", "ONLY": "server's"}, folder.parent)
 for how in ways:
@@ -161,7 +162,7 @@ def test_on_a_gpu_every_process_is_a_new_interpreter(
     def workers(settings: object, forks: object) -> None:
         raise Seen(forks is not None)
 
-    monkeypatch.setattr(block, "become_subreaper", lambda: None)
+    monkeypatch.setattr(block, "adopt_orphans", lambda: None)
     monkeypatch.setattr(block, "Workers", workers)
     monkeypatch.setattr(block, "open_monitor", lambda *_: Monitor())
     monkeypatch.setattr(block.ForkServer, "start", lambda *_: SimpleNamespace(close=lambda: None))

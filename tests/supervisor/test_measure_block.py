@@ -15,8 +15,7 @@ import pytest
 from bakeoff.plan import block_cells, block_order
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.supervisor.children import process_tree
-from bakeoff.supervisor.workers import _name_of
+from bakeoff.supervisor.children import _name_of, children_of
 from support.measure_runs import (
     bakeoff,
     command,
@@ -342,7 +341,7 @@ def test_a_process_of_the_host_may_have_any_bytes_as_its_name() -> None:
     odd = subprocess.Popen([sys.executable, "-c", name_itself], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert odd.stdout is not None and odd.stdout.readline()
-        assert odd.pid in process_tree()[os.getpid()]
+        assert odd.pid in children_of(os.getpid())
         assert _name_of(odd.pid) == f"{odd.pid} (od) d\\xff\\xfe)"
     finally:
         odd.communicate(b"\n")

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import shutil
+import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +68,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):  # a file in place of the folder fails here too
             temporary.unlink(missing_ok=True)
         raise unwritable(path, error) from error
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder that foreign code has written to: of any depth, with any modes inside."""
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+        if os.path.lexists(folder):  # noqa: PTH - a link counts, whatever it leads to
+            subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,19 +14,29 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.build.pack import check_signature
+from bakeoff.core.confine import confine
 from bakeoff.core.loader import load_entry, load_function, stage
 from bakeoff.errors import BakeoffError, CheckFailed
 from bakeoff.files import canonical_json, read_json, write_atomic
+from bakeoff.schema.base import Part, Said
 from bakeoff.traces.models import Definition, Solution
 
 RESULT = "result.json"
 KEYS = {"name": str, "stage": str, "cubin": bytes, "ptx": str, "meta": dict}
 
 
+class Result(Part):
+    """What the child leaves; a message is what is wrong with the solution."""
+
+    message: Said | None
+    kernels: list[dict[str, Any]]
+
+
 def main(request_path: Path) -> None:
     """Answer one request; every failure of the solution becomes a message in result.json."""
     request = json.loads(request_path.read_bytes())
     folder = request_path.parent
+    confine([folder])  # before foreign code comes: a build must not touch what it does not make
     try:
         result: dict[str, Any] = {"message": None, "kernels": _build(request, folder)}
     except BakeoffError as error:

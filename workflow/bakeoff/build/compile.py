@@ -14,11 +14,9 @@ there.
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,18 +25,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bakeoff.build.child import RESULT
+import psutil
+
+from bakeoff.build.child import RESULT, Result
 from bakeoff.build.pack import pack
 from bakeoff.build.resources import inspect_cubin
 from bakeoff.build.spec import SolutionSpec
+from bakeoff.core.confine import adopt_orphans
+from bakeoff.core.environment import environment
 from bakeoff.core.loader import digest
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import (
     PROJECT_ROOT,
     canonical_json,
+    json_document,
     pretty_json,
     read_bytes,
     read_json,
+    remove_tree,
     sha256_bytes,
     sha256_tree,
     unwritable,
@@ -122,7 +126,9 @@ def _fill(
     """Build into a temporary folder, and rename it to `kept` when all is there."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".build-", dir=kept.parent))
+        place = Path(tempfile.mkdtemp(prefix=".build-", dir=kept.parent))
+        work, done = place / "child", place / "done"  # the child writes to its own only
+        work.mkdir()
     except OSError as error:
         raise unwritable(kept, error) from error
     try:
@@ -134,9 +140,11 @@ def _fill(
             "compile": compiles,
         }
         made = _run_child(work, request, timeout_s)
-        done = work / "done"
         done.mkdir()
-        kernels = _kernel_records(work, done, made)
+        try:
+            kernels = _kernel_records(work, done, made)
+        except OSError as error:
+            raise CheckFailed(f"the build did not leave the files that it names: {error}") from error
         record = BuildRecord(**base, status="ok", kernels=kernels)
         write_atomic(done / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
         try:
@@ -145,28 +153,25 @@ def _fill(
             if not kept.is_dir():  # else another process has just built the same
                 raise
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_tree(place)
 
 
 def _run_child(work: Path, request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
     """The kernels that the child names; CheckFailed with the child's own words if it failed, crashed or took too
     long."""
     (work / "request.json").write_bytes(canonical_json(request))
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT_ROOT / "workflow"), os.environ.get("PYTHONPATH")])),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "TRITON_CACHE_DIR": str(work.parent / "triton"),
-        "TRITON_DISABLE_LINE_INFO": "1",  # else the PTX names this machine's folders
-    }
+    variables = environment(len(os.sched_getaffinity(0)), work, work, None)
+    variables["TRITON_DISABLE_LINE_INFO"] = "1"  # else the PTX names this machine's folders
     if request["compile"]:
-        environment["CUTE_DSL_ARCH"] = request["arch"]  # read when CuTeDSL is imported
+        variables["CUTE_DSL_ARCH"] = request["arch"]  # read when CuTeDSL is imported
     command = [sys.executable, "-m", "bakeoff.build.child", str(work / "request.json")]
-    log = work / "log"
+    log, before = work / "log", _below()
+    adopt_orphans()
     with log.open("wb") as stream:
         child = subprocess.Popen(
             command,
             cwd=work,
-            env=environment,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
@@ -177,22 +182,34 @@ def _run_child(work: Path, request: dict[str, Any], timeout_s: float) -> list[di
     except subprocess.TimeoutExpired as error:
         raise CheckFailed(f"no result after {timeout_s:g} s (--timeout); the last lines were:\n{_tail(log)}") from error
     finally:
-        _end(child)
+        _end(child, before)
     if not (work / RESULT).is_file():
         raise CheckFailed(
             f"the child process died with exit code {child.returncode}; the last lines were:\n{_tail(log)}"
         )
-    result = json.loads((work / RESULT).read_bytes())
-    if result["message"]:
-        raise CheckFailed(result["message"])
-    return result["kernels"]
+    try:  # written by a process that ran foreign code
+        result = validate(json_document(read_bytes(work / RESULT), RESULT), Result, RESULT)
+    except InputError as error:
+        raise CheckFailed(f"the build left no result that can be read: {error}") from error
+    if result.message:
+        raise CheckFailed(result.message)
+    return result.kernels
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the child's process group: compilers that it started would go on otherwise."""
+def _end(child: subprocess.Popen[bytes], before: set[int]) -> None:
+    """Kill what the build has started, compilers and processes that left its group included."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
+    while left := _below() - before:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+
+
+def _below() -> set[int]:
+    return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
 def _tail(log: Path, lines: int = 20) -> str:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bakeoff.schema.base import Said
 from bakeoff.schema.outcomes import Outcome, Reason
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -62,9 +63,10 @@ def tie_to_parent(parent: int) -> None:
         os._exit(1)
 
 
-Microseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Text = Annotated[str, Field(max_length=20_000)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of microseconds or seconds
+Samples = Annotated[list[Amount], Field(max_length=1000)]
+Texts = Annotated[list[Said], Field(max_length=20)]
+Missing = Annotated[dict[Said, Said], Field(max_length=20)]
 # What a worker can find out about its own solution.
 Failure = Literal[
     Outcome.INCORRECT_SHAPE,
@@ -105,8 +107,8 @@ class Ready(_Message):
     """The solution is imported; the worker waits for its first cell."""
 
     say: Literal["ready"]
-    unconfined: Text | None
-    missing_tiers: dict[str, Text]
+    unconfined: Texts
+    missing_tiers: Missing
 
 
 class Failed(_Message):
@@ -115,7 +117,7 @@ class Failed(_Message):
     say: Literal["failed"]
     outcome: Failure
     reason: FailureReason | None
-    detail: Text
+    detail: Said
 
 
 class Batch(_Message):
@@ -144,12 +146,12 @@ class Done(_Message):
     token: str
     outcome: Failure | None
     reason: FailureReason | None = None
-    detail: Text | None = None
-    outputs: list[Output] = []
-    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], list[Microseconds]] = {}
-    missing_tiers: dict[str, Text] = {}
-    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], Seconds] = {}
-    warnings: list[Text] = []
+    detail: Said | None = None
+    outputs: Annotated[list[Output], Field(max_length=10)] = []
+    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], Samples] = {}
+    missing_tiers: Missing = {}
+    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], Amount] = {}
+    warnings: Texts = []
 
 
 Message = Ready | Failed | Batch | Done

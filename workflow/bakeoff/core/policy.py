@@ -19,15 +19,17 @@ SMALL_TOKENS = 128
 PROBES = 2  # cells of each participant that run a second time on changed values, where no call is timed
 RETRIES = 2  # times that a disturbed cell runs again
 STARTS = 3  # attempts to start a worker before its participant is given up
+BATCHES = 1000  # of timed calls that a cell may have
 KILL_GRACE_S = 1.0  # time for a hanging worker to print its stack
 # A start imports torch and kernel libraries and may compile; on a busy host that takes longer than a short time limit
 # for cells.
-START_S = 300.0
+START_S, START_FORKED_S = 300.0, 15.0
 
 
-def start_limit_s(timeout_s: float) -> float:
-    """Seconds within which a worker must be ready. timeout_s: the limit of a cell."""
-    return max(START_S, timeout_s)
+def start_limit_s(timeout_s: float, forked: bool) -> float:
+    """Seconds within which a worker must be ready. timeout_s: the limit of a cell; forked: from a process that has
+    imported torch."""
+    return max(START_FORKED_S if forked else START_S, timeout_s)
 
 
 def changed_values(tokens: int, experts: int) -> list[Variant]:

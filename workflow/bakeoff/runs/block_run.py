@@ -6,7 +6,6 @@ holds what workers leave while they run, cache/ what compilers keep for the next
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections import Counter, deque
@@ -20,7 +19,7 @@ from bakeoff.core.bounds import bounds
 from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
-from bakeoff.files import pretty_json, read_json, write_atomic
+from bakeoff.files import pretty_json, read_json, remove_tree, write_atomic
 from bakeoff.plan import block_cells, block_order, packed_solution, read_plan
 from bakeoff.runs.coverage import journal_digest
 from bakeoff.runs.journal import Journal, block_folder, journal_path
@@ -95,7 +94,7 @@ class BlockJournals:
         if not tasks:
             return None
         seconds = run_block(self._settings, tasks, self)
-        shutil.rmtree(self._settings.scratch, ignore_errors=True)
+        remove_tree(self._settings.scratch)
         return seconds
 
     def add(self, record: Record) -> None:

@@ -1,9 +1,28 @@
 """What all stored documents are made of."""
 
+import re
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+# Characters that act or are none: control characters (newline and tab are text), those that turn the direction of
+# writing or end a line unseen, and halves of surrogate pairs.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+LONGEST = 20_000
+
+
+def visible(text: str, most: int = LONGEST) -> str:
+    """Text of a solution as data: what would act on a terminal or a page is escaped, what is too long is cut."""
+    plain = UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text[:most])
+    return plain if len(text) <= most else f"{plain} [{len(text) - most} more characters]"
+
+
+def _visible(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) else value
+
+
+Said = Annotated[str, BeforeValidator(_visible)]
 
 
 class Part(BaseModel):

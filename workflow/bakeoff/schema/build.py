@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bakeoff.schema.base import Part
+from bakeoff.schema.base import Part, Said
 from bakeoff.schema.solution import Backend, Stage
 
 
@@ -55,7 +55,7 @@ class BuildRecord(Part):
     """sha256 of the packed solution."""
     status: Literal["ok", "failed", "unsupported"]
     """unsupported: the solution has no such backend."""
-    message: str | None = None
+    message: Said | None = None
     """Why it failed or is unsupported; null otherwise."""
     toolchain: dict[str, str] = Field(default_factory=dict)
     """Versions of what compiled it; empty if nothing was compiled."""

@@ -86,6 +86,7 @@ class Reason(StrEnum):
     EDITED_RUN = "edited_run"
     FORBIDDEN_IMPORT = "forbidden_import"
     READ_HARNESS = "read_harness"
+    FILLED_DISK = "filled_disk"
     # CRASHED, OUT_OF_MEMORY, TIMEOUT
     SIGNAL = "signal"
     EXITED = "exited"
@@ -131,6 +132,7 @@ HINTS = {
     Reason.EDITED_RUN: "a solution may write to its scratch folder only",
     Reason.FORBIDDEN_IMPORT: "a solution must not import `bakeoff`; it runs packed, with its own files only",
     Reason.READ_HARNESS: "a solution sees its arguments and its own state only, not the harness or another process",
+    Reason.FILLED_DISK: "write less to TMPDIR and HOME: a quarter of the disk's free space stays free for the others",
     Reason.SIGNAL: "run `bakeoff check SOLUTION --workload ID` and look at the traceback in the detail",
     Reason.EXITED: "a solution must return or raise; it must not end the process",
     Reason.OOM_KILLER: "free memory on the host, or lower the solution's need",

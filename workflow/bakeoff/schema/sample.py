@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, sha256_bytes, validate
-from bakeoff.schema.base import Part
+from bakeoff.schema.base import Part, Said
 from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome, Reason
 
@@ -66,7 +66,7 @@ class Record(Judged):
     family: str
     seed: int
     block: int
-    detail: str | None = None
+    detail: Said | None = None
     """What was seen, for a person: a traceback, a stack, the values that disagree."""
     hint: str | None = None
     """What to do next."""
@@ -74,13 +74,13 @@ class Record(Judged):
         default_factory=dict
     )
     """Raw times per call, microseconds, in call order; empty for a verify cell."""
-    missing_tiers: dict[str, str] = Field(default_factory=dict)
+    missing_tiers: dict[Said, Said] = Field(default_factory=dict)
     """Tiers that this host cannot give, and why."""
     gpu_state: dict[str, Any] | None = None
     """Clocks, temperature, power and event reasons during the cell; null on the cpu backend."""
     discarded: int = 0
     """Calls that were timed and thrown away because the GPU was throttled or disturbed."""
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[Said] = Field(default_factory=list)
     started: str
     """When, ISO 8601, UTC."""
     seconds: float

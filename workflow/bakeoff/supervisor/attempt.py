@@ -32,6 +32,7 @@ class Attempt:
     outputs: list[dict[str, Any]] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)  # variants of the timed calls whose outputs were asked for
     gpu_state: dict[str, Any] | None = None
+    batches: int = 0
     sent: float = 0.0  # when the worker was last asked for something
 
     @classmethod
@@ -66,6 +67,9 @@ class Attempt:
 
     def pick(self, batch: Batch) -> dict[str, Any]:
         """The answer to a batch: which output is to be kept, if any; ChannelError for values that nobody gave."""
+        self.batches += 1
+        if len(self.variants) == 1 or self.batches > policy.BATCHES:
+            raise ChannelError(f"batch {self.batches} of a cell that has no more")
         if not all(0 <= variant < len(self.variants) for variant in batch.variants):
             raise ChannelError("a batch of unknown values")
         call = policy.choose_call(batch.variants, self.kept, len(self.slots) - 1)

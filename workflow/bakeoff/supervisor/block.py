@@ -8,11 +8,11 @@ Entry point: `Block.run`. Here is what runs when; what happens then is in `event
 import contextlib
 
 from bakeoff.core import policy
+from bakeoff.core.confine import adopt_orphans
 from bakeoff.core.device.opening import open_monitor
 from bakeoff.core.environment import environment
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.supervisor.attempt import Attempt
-from bakeoff.supervisor.children import become_subreaper
 from bakeoff.supervisor.events import Events
 from bakeoff.supervisor.fork_server import ForkServer
 from bakeoff.supervisor.referee import RefereeClient
@@ -28,7 +28,7 @@ def run_block(settings: BlockSettings, tasks: list[Task], sink: Sink) -> dict[st
     Returns the seconds for which the device was held (`lock`), a worker was running a cell (`timed`), and the referee
     was giving verdicts (`judged`).
     """
-    become_subreaper()
+    adopt_orphans()
     settings.scratch.mkdir(parents=True, exist_ok=True)
     device = Surveillance(settings, open_monitor(settings.backend, settings.gpu))
     with contextlib.ExitStack() as ends:

@@ -8,7 +8,6 @@ standard output goes where its standard error goes, and the supervisor keeps the
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import mmap
 import os
@@ -16,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ import psutil
 from bakeoff.core.messages import ChannelError
 from bakeoff.supervisor.fork_server import Forked, ForkServer
 
-# A message of a full block of calls is below 1 MB; a child that sends more does not speak the harness's language.
-MAX_LINE = 64 << 20
+# A cell's answer is below 64 KB; a child that sends more does not speak the harness's language.
+MAX_LINE = 1 << 20
+MAX_UNREAD = 1 << 20  # bytes of commands that a child has not read yet
+QUIET_S = 20.0  # time within which processes that fork again and again must be ended
 KEPT_OUTPUT = 16 << 10
 READS = 64  # of 64 KiB at a time: a child that never stops writing must not keep the supervisor from its clock
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 class Child:
@@ -37,8 +38,8 @@ class Child:
     def __init__(self, process: subprocess.Popen[bytes] | Forked, commands: int, results: int, output: int) -> None:
         self.process, self.commands, self.results, self.output = process, commands, results, output
         self._printed = b""
-        self._buffer = b""
-        for descriptor in (results, output):
+        self._buffer, self._unsent = b"", b""
+        for descriptor in (commands, results, output):
             os.set_blocking(descriptor, False)
 
     @classmethod
@@ -83,9 +84,18 @@ class Child:
         return self.process.pid
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send a command; a child that is gone is noticed by its closed result channel, not here."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self.commands, json.dumps(message).encode() + b"\n")
+        """Send a command without waiting for the child to read it; ChannelError if it reads none of many. A child that
+        is gone is noticed by its closed result channel, not here."""
+        self._unsent += json.dumps(message).encode() + b"\n"
+        self.flush()
+        if len(self._unsent) > MAX_UNREAD:
+            raise ChannelError("the answers are not read")
+
+    def flush(self) -> None:
+        """Send what the pipe had no room for."""
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self.commands, self._unsent) :]
 
     def messages(self) -> tuple[list[dict[str, Any]], bool]:
         """Everything that has arrived, and whether the channel has closed; raises ChannelError."""
@@ -100,7 +110,7 @@ class Child:
                 break
             self._buffer += data
         *lines, self._buffer = self._buffer.split(b"\n")
-        if len(self._buffer) > MAX_LINE:
+        if max(map(len, (*lines, self._buffer))) > MAX_LINE:
             raise ChannelError(f"a message of more than {MAX_LINE} bytes")
         return [_message(line) for line in lines], closed
 
@@ -135,9 +145,8 @@ class Child:
             while self.process.poll() is None and time.monotonic() < deadline:
                 self.drain()
                 time.sleep(0.02)
-        for descendant in descendants(self.pid):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(descendant, signal.SIGKILL)
+        self.freeze()  # what it has started is ended first: orphans of a worker that is gone could be anybody's
+        end_below(self.pid)
         self._signal(signal.SIGKILL)
         status = self.process.wait()
         self.drain()
@@ -157,47 +166,64 @@ class Child:
             os.killpg(self.pid, number)
 
 
-def become_subreaper() -> None:
-    """Adopt orphaned descendants, so that a process that escapes from its group can be found and ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+LISTS_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # not every kernel has it
 
 
-Tree = dict[int, list[int]]  # process id -> its living children
-
-
-def process_tree() -> Tree:
-    """One look at all living processes below this one: a look reads a file for each process of the host, which takes
-    milliseconds."""
-    tree: Tree = {}
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error), process.oneshot():
-            if process.status() != psutil.STATUS_ZOMBIE:
-                tree.setdefault(process.ppid(), []).append(process.pid)
-    return tree
-
-
-def descendants(root: int, tree: Tree | None = None) -> list[int]:
-    """Process ids of all living descendants of this process or of one below it, in `tree` or, without one, now."""
-    tree = process_tree() if tree is None else tree
+def children_of(process: int) -> list[int]:
+    """Ids of a process's living children. One short file of the kernel for each of its threads is read fast enough to
+    catch what forks and ends, again and again."""
     found: list[int] = []
-    waiting = list(tree.get(root, []))
+    with contextlib.suppress(OSError, psutil.Error):
+        if not LISTS_CHILDREN:
+            found = [child.pid for child in psutil.Process(process).children()]
+        for task in Path(f"/proc/{process}/task").iterdir() if LISTS_CHILDREN else ():
+            found += map(int, (task / "children").read_text().split())
+    return [child for child in found if _lives(child)]
+
+
+def _lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False
+
+
+def descendants(root: int) -> list[int]:
+    """Ids of all living descendants of a process."""
+    found, waiting = [], children_of(root)
     while waiting:
         found.append(process := waiting.pop())
-        waiting += tree.get(process, [])
+        waiting += children_of(process)
     return found
 
 
-def end_orphans(own: set[int], tree: Tree) -> list[int]:
-    """End descendants of this process that are neither in `own` nor below one of them: what escaped from a worker's
-    group."""
-    below = {process for child in own for process in descendants(child, tree)} | own
-    strangers = [process for process in descendants(os.getpid(), tree) if process not in below]
-    for process in strangers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(process, 0)
-    return strangers
+def end_below(root: int, spared: Collection[int] = ()) -> list[str]:
+    """End the descendants of a process until none is left; returns who they were. spared: children of it that stay,
+    with all below them."""
+    seen: dict[int, str] = {}
+    deadline = time.monotonic() + QUIET_S
+    while time.monotonic() < deadline:
+        top = [child for child in children_of(root) if child not in spared]
+        left = [process for child in top for process in (child, *descendants(child))]
+        if not left:
+            break
+        for process in left:
+            if process not in seen:
+                seen[process] = _name_of(process)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process, os.WNOHANG)
+    return list(seen.values())
+
+
+def _name_of(process: int) -> str:
+    """The process with the name that it gave itself; bytes of it that are no text are made visible."""
+    try:
+        name = Path(f"/proc/{process}/comm").read_bytes().removesuffix(b"\n")
+    except OSError:
+        return str(process)
+    return f"{process} ({name.decode(errors='backslashreplace')})"
 
 
 class Slots:
@@ -230,7 +256,7 @@ def _add_seals(descriptor: int, seals: int) -> None:
 def _message(line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ChannelError(f"no message: {line[:80]!r}") from error
     if not isinstance(value, dict):
         raise ChannelError(f"no message: {line[:80]!r}")

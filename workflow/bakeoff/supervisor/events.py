@@ -59,6 +59,9 @@ class Events:
     def _done(self, session: Session, attempt: Attempt, message: Done) -> None:
         """A worker has finished what it was asked; its outputs go to the referee."""
         self.timed_s += time.monotonic() - attempt.sent
+        if self._workers.filled(session):
+            self.filled(session)
+            return
         attempt.answer = attempt.answer or message
         if message.outcome is not None:
             if message.outcome == Outcome.REJECTED or not self._disturbed(session, attempt, blamed=True):
@@ -86,12 +89,17 @@ class Events:
             session.attempt = None
             self._referee.submit(session, attempt)
 
+    def filled(self, session: Session) -> None:
+        """A worker's files are what the disk is short of."""
+        told = "its scratch and cache folders hold what the disk is short of; they are deleted"
+        self._fail(session, Outcome.REJECTED, Reason.FILLED_DISK, told)
+
     # -- what a worker does not say
 
     def late(self, session: Session) -> None:
         """A worker has not answered in time."""
         timeout_s = self._settings.timeout_s
-        limit_s = timeout_s if session.attempt else policy.start_limit_s(timeout_s)
+        limit_s = timeout_s if session.attempt else session.start_limit_s
         status = session.child.end(policy.KILL_GRACE_S)
         how = f"ended by {signal.Signals(-status).name}" if status < 0 else f"it then exited with code {status}"
         detail = f"no answer within {limit_s:g} s; {how}\n{session.child.printed()}".strip()

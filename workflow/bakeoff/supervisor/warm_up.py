@@ -73,6 +73,9 @@ class _WarmUp:
     def late(self, session: Session) -> None:
         self._give_up(session)
 
+    def filled(self, session: Session) -> None:
+        self._give_up(session)
+
     def _give_up(self, session: Session) -> None:
         self.due.pop(session, None)
         session.task.starts = 0

@@ -10,20 +10,19 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 from bakeoff.core import policy
 from bakeoff.core.environment import environment, shared_caches
 from bakeoff.core.messages import ChannelError, Message, Ready, understand
+from bakeoff.files import remove_tree
 from bakeoff.supervisor.attempt import Attempt
-from bakeoff.supervisor.children import Child, Slots, Tree, descendants, end_orphans, process_tree
+from bakeoff.supervisor.children import Child, Slots, children_of, descendants, end_below
+from bakeoff.supervisor.disk import Disk
 from bakeoff.supervisor.fork_server import ForkServer
 from bakeoff.supervisor.settings import BlockSettings, Task
 
@@ -31,9 +30,11 @@ from bakeoff.supervisor.settings import BlockSettings, Task
 class Session:
     """One worker, from its start until its outputs are judged."""
 
-    def __init__(self, task: Task, child: Child, slots: Slots, deadline: float) -> None:
+    def __init__(self, task: Task, child: Child, slots: Slots, scratch: Path, cache: Path, deadline: float) -> None:
         """deadline: when the worker must be ready, time.monotonic()."""
         self.task, self.child, self.slots, self.deadline = task, child, slots, deadline
+        self.scratch, self.cache = scratch, cache
+        self.start_limit_s = round(deadline - time.monotonic())
         self.ready, self.frozen, self.retired = False, False, False
         self.warming = False  # it is running once on every workload that it is due on
         self.attempt: Attempt | None = None
@@ -48,7 +49,7 @@ class Session:
         task.starts += 1
         name = task.participant.name
         scratch, cache = settings.scratch / name, settings.folder / "cache" / name
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(scratch)
         for folder in (scratch, cache):
             folder.mkdir(parents=True, exist_ok=True)
         rows = max(settings.tokens[cell.workload] for cell in task.cells)
@@ -70,17 +71,21 @@ class Session:
                 "slot_size": slots.size,
             }
         )
-        return cls(task, child, slots, time.monotonic() + policy.start_limit_s(settings.timeout_s))
+        limit_s = policy.start_limit_s(settings.timeout_s, forked=forks is not None)
+        return cls(task, child, slots, scratch, cache, time.monotonic() + limit_s)
 
     def take_ready(self, message: Ready) -> None:
         """The worker has imported its participant."""
         self.ready, self.missing_tiers = True, message.missing_tiers
-        if message.unconfined:
-            self.warnings.append(f"writes are not confined: {message.unconfined}")
+        self.warnings += message.unconfined
 
     def rest(self) -> None:
         """Stop the worker until its turn comes: it must not use the machine while another one is measured."""
         self.child.freeze()
+        for process in descendants(self.child.pid):
+            with contextlib.suppress(OSError):
+                if os.getpgid(process) != self.child.pid:  # it would go on
+                    os.kill(process, signal.SIGKILL)
         self.frozen = True
 
     def wake(self) -> None:
@@ -114,6 +119,9 @@ def _oom_kills() -> int:
     return int(fields.get("oom_kill", 0))
 
 
+LOOK_S = 0.25  # between two looks at the disk, and at commands that a child had no room for
+
+
 class Listener(Protocol):
     """What can happen to a worker that is waited for."""
 
@@ -129,6 +137,9 @@ class Listener(Protocol):
     def late(self, session: Session) -> None:
         """It has not answered in time."""
 
+    def filled(self, session: Session) -> None:
+        """Its files have filled the disk."""
+
 
 class Workers:
     """All workers of a block, and the trusted children beside them."""
@@ -139,7 +150,8 @@ class Workers:
         # Every process of the block so far: NVML may list one for a moment after it has ended.
         self.pids: set[int] = set()
         self._selector = selectors.DefaultSelector()
-        self._own = set(descendants(os.getpid()))  # there before the block, or trusted
+        self.disk = Disk(settings.folder)
+        self._own = set(children_of(os.getpid()))  # there before the block, or trusted
 
     def start(self, task: Task) -> Session:
         """A new worker for a participant."""
@@ -163,17 +175,21 @@ class Workers:
     def wait(self, listener: Listener) -> None:
         """Wait for the next message, death or deadline, and tell the listener."""
         clocks = [session.clock for session in self.sessions if session.clock is not None]
-        timeout = max(0.0, min(clocks) - time.monotonic()) if clocks else None
-        for key, _ in self._selector.select(timeout):
+        for session in self.sessions:
+            session.child.flush()
+        for key, _ in self._selector.select(min([LOOK_S, *(max(0.0, clock - time.monotonic()) for clock in clocks)])):
             if isinstance(key.data, Child):
                 self._drain(key.data)
             elif not isinstance(key.data, Session):
                 key.data()
             elif key.data in self.sessions:  # an event before this one may have ended it
                 self._listen(key.data, key.fd, listener)
+        short = self.disk.short()
         for session in list(self.sessions):
             if session.clock is not None and time.monotonic() >= session.clock:
                 listener.late(session)
+            elif short and self.filled(session):
+                listener.filled(session)
 
     def _listen(self, session: Session, descriptor: int, listener: Listener) -> None:
         if descriptor == session.child.output:
@@ -203,20 +219,19 @@ class Workers:
         self.sessions.remove(session)
         session.retired = True
         session.release()
-        self._end_strangers(process_tree())
+        # Its own orphans among them; those of a worker that lives are that worker's.
+        end_below(os.getpid(), self._own | {other.child.pid for other in self.sessions})
+        if self.disk.short():
+            for folder in (session.scratch, session.cache):
+                remove_tree(folder)
 
     def left_processes(self, session: Session) -> str:
         """Names of processes that a worker started and that are still there, after ending them."""
-        tree = process_tree()
-        left = descendants(session.child.pid, tree)
-        names = [_name_of(process) for process in left]
-        for process in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        return ", ".join([*names, *(f"{process} (left its group)" for process in self._end_strangers(tree))])
+        return ", ".join(end_below(session.child.pid)[:20])
 
-    def _end_strangers(self, tree: Tree) -> list[int]:
-        return end_orphans({session.child.pid for session in self.sessions} | self._own, tree)
+    def filled(self, session: Session) -> bool:
+        """Whether a worker's files are what the disk is short of."""
+        return self.disk.taken_by(session.scratch, session.cache)
 
     def close(self) -> None:
         """End all workers; trusted children are ended by who started them."""
@@ -224,12 +239,3 @@ class Workers:
             session.child.end()
             session.close()
         self._selector.close()
-
-
-def _name_of(process: int) -> str:
-    """The process with the name that it gave itself; bytes of it that are no text are made visible."""
-    try:
-        name = psutil.Process(process).name()
-    except psutil.Error:
-        return str(process)
-    return f"{process} ({os.fsencode(name).decode(errors='backslashreplace')})"

@@ -16,8 +16,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bakeoff.core import confine
 from bakeoff.core.messages import Channel, tie_to_parent
-from bakeoff.core.worker import sandbox
 from bakeoff.schema.outcomes import Outcome, Reason
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ DETAIL = 4000  # characters of a traceback that are kept
 def main(arguments: list[str]) -> None:
     parent, commands, results, slots = (int(word) for word in arguments)
     tie_to_parent(parent)
-    sandbox.prefer_for_oom_killer()
+    confine.prefer_for_oom_killer()
+    confine.adopt_orphans()
     os.set_inheritable(slots, False)
     faulthandler.enable()
     faulthandler.register(signal.SIGTERM, chain=True)  # a hang shows where it hangs before it is killed
@@ -50,19 +51,16 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | No
     """Import everything, confine the process, load the solution; answers `ready` or `failed`."""
     from bakeoff.core.device.opening import open_device
     from bakeoff.core.worker.commands import Commands
+    from bakeoff.core.worker.sandbox import AuditHook
     from bakeoff.core.worker.state import WorkerState
 
     writable = [Path(folder) for folder in job["writable"]]
     if job["backend"] == "cpu":
-        sandbox.limit_memory()
-    audit = sandbox.AuditHook(writable)
+        confine.limit_memory()
+    audit = AuditHook(writable)
     state = WorkerState(job, open_device(job["backend"], int(job["threads"]), job["participant"]), audit)
     worker = Commands(state, map_slots(slots), int(job["slot_size"]))  # before foreign code can touch any of it
-    unconfined = (
-        "switched off by BAKEOFF_UNCONFINED"
-        if os.environ.get("BAKEOFF_UNCONFINED")
-        else sandbox.restrict_writes(writable)
-    )
+    unconfined = confine.confine(writable)
     try:
         _ = state.function
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result
