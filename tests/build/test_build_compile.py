@@ -166,19 +166,47 @@ def test_an_entry_point_with_another_signature_fails_the_build(tmp_path: Path) -
 
 
 def test_a_compilation_that_hangs_ends_with_its_children_at_the_limit(tmp_path: Path) -> None:
-    body = f"""
+    body = """
 import subprocess, time
 def compile_kernels(arch):
-    child = subprocess.Popen(["sleep", "300"])
-    open({str(tmp_path / "pid")!r}, "w").write(str(child.pid))
+    for apart in (False, True):
+        print("started", subprocess.Popen(["sleep", "300"], start_new_session=apart).pid, flush=True)
     time.sleep(300)
 """
     started = time.monotonic()
     record, _ = build(small.spec(tmp_path, gpu_description(), cuda=body), tmp_path, "sm_90a", timeout_s=6)
     assert record.status == "failed" and record.message and "no result after 6 s" in record.message
     assert time.monotonic() - started < 30
-    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+    started_by_it = [line.split()[1] for line in record.message.splitlines() if line.startswith("started ")]
+    assert len(started_by_it) == 2
+    for process in started_by_it:
+        state = Path(f"/proc/{process}/stat")
+        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "open(OUTSIDE, 'w')",
+        "os.chmod(OUTSIDE, 0o666)",
+        "os.kill(os.getppid(), 0)",
+        "open(os.path.join(os.path.dirname(os.getcwd()), 'done'), 'w')",
+        "import resource; resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, 0))",
+    ],
+)
+def test_a_build_reaches_nothing_but_its_own_folder(tmp_path: Path, attempt: str) -> None:
+    (tmp_path / "neighbour.json").write_text("{}")
+    body = f"import os\nOUTSIDE = {str(tmp_path / 'neighbour.json')!r}\nopen('own', 'w').close()\n{attempt}\n"
+    record, _ = build(small.spec(tmp_path, solution=body), tmp_path)
+    assert record.status == "failed" and record.message and "PermissionError" in record.message, record
+    assert (tmp_path / "neighbour.json").read_text() == "{}"
+
+
+def test_a_result_that_is_none_fails_the_build_alone(tmp_path: Path) -> None:
+    for left in ("'[' * 100000", "'{}'", '\'{"message": null, "kernels": [1]}\''):
+        body = f"import os\nopen('result.json', 'w').write({left})\nos._exit(0)\n"
+        record, _ = build(small.spec(tmp_path, solution=body), tmp_path)
+        assert record.status == "failed" and record.message and "no result that can be read" in record.message
 
 
 def test_the_child_sees_the_architecture_before_any_import(tmp_path: Path) -> None:

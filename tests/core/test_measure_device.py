@@ -57,6 +57,12 @@ def test_work_that_runs_ahead_during_the_delay_counts() -> None:
     assert attribute(marked([(1_000, 2_000), (6_000, 8_000)]), 1) == ([3.0], [7.0])
 
 
+@pytest.mark.parametrize("times", [(0, 0), (230_000, 0), (230_000, 200_000), (0, 8_000)])
+def test_a_record_without_its_times_makes_the_tier_missing(times: tuple[int, int]) -> None:
+    """Dropped or counted as it is, it would make the call's time shorter."""
+    assert attribute([*marked([(6_000, 8_000)]), (*times, False)], 1) is None
+
+
 def test_marks_that_do_not_fit_or_a_call_without_work_give_no_cupti_tier() -> None:
     records = marked([(6_000, 8_000)])
     assert attribute(records, 1) == ([2.0], [2.0])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bakeoff.core.messages import ChannelError
 from bakeoff.supervisor import children
 from bakeoff.supervisor.children import KEPT_OUTPUT, READS, Child
 from support.measure_runs import environment, make_run, measure, only
@@ -34,8 +35,30 @@ def test_reading_ends_though_more_keeps_coming(child: Child, monkeypatch: pytest
         patch.setattr(children.os, "read", endless)
         assert child.drain() is False
         reads.clear()
-        assert child.messages() == ([], False)
+        with pytest.raises(ChannelError, match="more than"):
+            child.messages()
     assert len(child.printed()) == KEPT_OUTPUT
+
+
+def test_a_child_that_reads_nothing_never_makes_the_supervisor_wait(child: Child) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ChannelError, match="not read"):
+        for _ in range(1000):
+            child.send({"do": "x" * 20_000})
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "line", [b"[" * 60_000, b"9" * 5000, b'{"a": 1, "a": 2}', b'{"a": NaN}', b'{"a": 1e999}', b"\xff"]
+)
+def test_no_line_of_a_child_is_more_than_a_message_that_is_none(
+    child: Child, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = iter([line + b"\n", b""])
+    with monkeypatch.context() as patch:
+        patch.setattr(children.os, "read", lambda descriptor, size: next(parts))
+        with pytest.raises(ChannelError, match="no message"):
+            child.messages()
 
 
 def test_a_solution_that_prints_for_ever_is_ended_in_time(tmp_path: Path) -> None:

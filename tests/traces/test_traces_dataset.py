@@ -108,6 +108,22 @@ SPOILT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         lambda root: change_line(root, lambda line: line["workload"]["inputs"].pop("routing_bias")),
         (".jsonl:2", "routing_bias", "nothing"),
     ),
+    "not a number in the logits": (
+        lambda root: replace_blob(root, routing_logits=torch.full((3, 256), torch.nan)),
+        ("routing_logits", "not finite"),
+    ),
+    "infinity in the bias": (
+        lambda root: replace_blob(root, routing_bias=torch.full((256,), torch.inf, dtype=torch.bfloat16)),
+        ("routing_bias", "not finite"),
+    ),
+    "a path that no file can have": (
+        lambda root: change_line(root, lambda line: _source(line).update(path="blob/a\0b")),
+        (".jsonl:2", "routing_logits.path", "does not exist"),
+    ),
+    "a path without end": (
+        lambda root: change_line(root, lambda line: _source(line).update(path="blob/" + "a" * 5000)),
+        (".jsonl:2", "routing_logits.path", "does not exist"),
+    ),
     "path out of the data set": (
         lambda root: change_line(root, lambda line: _source(line).update(path="../../etc/passwd")),
         (".jsonl:2", "routing_logits.path", "inside"),
@@ -125,6 +141,16 @@ SPOILT: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         (".jsonl:2", "workload.uuid"),
     ),
 }
+
+
+def test_links_inside_a_data_set_are_followed(checkout: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    file = blob(checkout)
+    file.rename(tmp_path / "store/1")  # as a hub's cache lays files out
+    file.symlink_to(tmp_path / "store/1")
+    (checkout / "blob").rename(tmp_path / "disk")  # large files on a disk of their own
+    (checkout / "blob").symlink_to(tmp_path / "disk")
+    assert len(PublicDataset(checkout).routing_inputs(NARROW, 3, 64)) == 2
 
 
 @pytest.mark.parametrize("name", SPOILT)

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from bakeoff.errors import InputError
+from bakeoff.files import csv_rows, json_document, plain_number
+from bakeoff.traces.definitions import check_implemented
+from bakeoff.traces.models import Definition
 from bakeoff.traces.store import RoutingStats, TraceRoot
 from support.minimal_traces import NARROW, TRACES, moe_line, moe_root
 
@@ -81,6 +84,22 @@ SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a misspelt key": (lambda line: line.update(bakeoff={"sede": 1}), "field sede"),
     "a seed that is a text": (lambda line: line.update(bakeoff={"seed": "1"}), "field seed"),
     "routing figures in part": (lambda line: line.update(bakeoff={"local_pairs": 4}), "field bakeoff.active_tokens"),
+    "more pairs than can be": (
+        lambda line: line.update(bakeoff={"local_pairs": 999_999, "active_tokens": 2, "active_experts": 4}),
+        "field bakeoff.local_pairs",
+    ),
+    "more active tokens than tokens": (
+        lambda line: line.update(bakeoff={"local_pairs": 8, "active_tokens": 9, "active_experts": 4}),
+        "field bakeoff.active_tokens",
+    ),
+    "fewer active tokens than the pairs need": (
+        lambda line: line.update(bakeoff={"local_pairs": 9, "active_tokens": 1, "active_experts": 4}),
+        "field bakeoff.active_tokens",
+    ),
+    "more active experts than there are": (
+        lambda line: line.update(bakeoff={"local_pairs": 40, "active_tokens": 5, "active_experts": 33}),
+        "field bakeoff.active_experts",
+    ),
     "no uuid": (lambda line: line["workload"].pop("uuid"), "field workload.uuid"),
 }
 
@@ -98,19 +117,77 @@ def test_a_spoilt_line_is_refused_with_file_line_and_field(tmp_path: Path, name:
     assert caught.value.found and caught.value.expected and caught.value.hint
 
 
+def test_a_key_that_stands_twice_is_refused_and_named(tmp_path: Path) -> None:
+    line = json.dumps(moe_line()).replace('"axes": {', '"axes": {"seq_len": 14, ')
+    with pytest.raises(InputError, match=rf"{NARROW}\.jsonl:1") as caught:
+        moe_root(tmp_path, line).workloads(NARROW)
+    assert "the key 'seq_len' stands twice" in caught.value.found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 5000, b"\xff\xfe", b"[1,]", b"", b'"\\ud800', b"[" * 900 + b"\x00"],
+)
+def test_what_no_reader_takes_is_one_error_with_the_file(text: bytes) -> None:
+    with pytest.raises(InputError, match=r"config\.json"):
+        json_document(text, "config.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["1_0.5", "\u0661\u0662.\u0665", "12.5\u00a0", "1,5", "", "inf", "nan", "1e400", "0x10", " 1", "1e"]
+)
+def test_a_number_in_a_table_is_written_as_any_program_writes_it(text: str) -> None:
+    with pytest.raises(ValueError, match="no plain number"):
+        plain_number(text)
+    assert [plain_number(right) for right in ("1", "-1.5", "+.5", "2.", "1e-3")] == [1, -1.5, 0.5, 2, 0.001]
+
+
+def test_a_table_may_start_with_a_byte_order_mark_and_has_no_field_without_end(tmp_path: Path) -> None:
+    assert csv_rows("\ufeffa,b\n1,2\n", "t.csv") == [["a", "b"], ["1", "2"]]
+    for text in ("x" * 200_000, '"a"b,c\n', 'a,"b'):
+        with pytest.raises(InputError, match=r"t\.csv"):
+            csv_rows(text, "t.csv")
+
+
+def test_a_definition_is_the_operation_that_is_measured_here_or_refused(tmp_path: Path) -> None:
+    root = moe_root(tmp_path, [moe_line()])
+    sound = root.definition(NARROW).model_dump(mode="json", exclude_unset=True)
+    check_implemented(Definition.model_validate(sound), "d.json")
+    check_implemented(Definition.model_validate({**sound, "description": "other words"}), "d.json")
+
+    def spoil(change: Callable[[dict[str, Any]], object]) -> Definition:
+        document = json.loads(json.dumps(sound))
+        change(document)
+        return Definition.model_validate(document)
+
+    for change, field in (
+        (lambda d: d["inputs"]["hidden_states"].update(dtype="bfloat16"), "inputs.hidden_states"),
+        (lambda d: d["axes"]["num_experts"].update(value=128), "axes.num_experts"),
+        (
+            lambda d: d["inputs"]["hidden_states_scale"].update(shape=["seq_len", "num_hidden_blocks"]),
+            "hidden_states_s",
+        ),
+        (lambda d: d["inputs"].pop("routing_bias"), "field inputs"),
+        (lambda d: d["inputs"].update(routing_bias=d["inputs"].pop("routing_bias")), "field inputs"),
+        (lambda d: d["outputs"]["output"].update(dtype="float32"), "outputs.output"),
+    ):
+        with pytest.raises(InputError, match=field):
+            check_implemented(spoil(change), "d.json")
+
+
 def test_a_line_that_is_no_json_is_refused_with_its_number(tmp_path: Path) -> None:
     root = moe_root(tmp_path, json.dumps(moe_line()) + '\n{"definition": \n')
     with pytest.raises(InputError, match=rf"{NARROW}\.jsonl:2"):
         root.workloads(NARROW)
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999", "1" + "0" * 39])
 def test_what_is_no_number_in_json_is_refused(tmp_path: Path, value: str) -> None:
     line = json.dumps(moe_line()).replace('"value": 2.5', f'"value": {value}')
     assert value in line
     with pytest.raises(InputError, match=rf"{NARROW}\.jsonl:1") as caught:
         moe_root(tmp_path, line).workloads(NARROW)
-    assert caught.value.found == value
+    assert caught.value.found == value[:40]
     assert caught.value.where.endswith("field workload.inputs.routed_scaling_factor.value")
 
 

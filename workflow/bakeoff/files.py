@@ -5,13 +5,16 @@ power cut.
 """
 
 import contextlib
+import csv
 import datetime
 import difflib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -73,7 +76,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def remove_tree(folder: Path) -> None:
     """Delete a folder that foreign code has written to: of any depth, with any modes inside."""
     for command in (["rm", "-rf"], ["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
-        if os.path.lexists(folder):  # noqa: PTH - a link counts, whatever it leads to
+        if os.path.lexists(folder):  # a link counts, whatever it leads to
             subprocess.run([*command, "--", str(folder)], capture_output=True, check=False)
 
 
@@ -191,16 +194,25 @@ def parse_json(data: bytes, model: type[Model], where: str | Path) -> Model:
     return validate(json_document(data, where), model, where)
 
 
+class NotFiniteError(ValueError):
+    """A JSON text has a number that is none, or beyond double precision or 64 bits; names its field."""
+
+    def __init__(self, field: tuple[str, ...], found: str) -> None:
+        super().__init__(f"{found} in field {'.'.join(field)}")
+        self.field, self.found = ".".join(field), found
+
+
 def json_document(data: bytes, where: str | Path) -> Any:
-    """One JSON document, not yet validated; what is no JSON, NaN and infinity included, is an InputError."""
-    strange: list[str] = []
-
-    def constant(name: str) -> float:  # Python reads NaN and infinity, which JSON has not
-        strange.append(name)
-        return float(name)
-
+    """One JSON document, not yet validated; what `strict_json` refuses is an InputError."""
     try:
-        value = json.loads(data, parse_constant=constant)
+        return strict_json(data)
+    except NotFiniteError as error:
+        raise InputError(
+            f"{where}: field {error.field}",
+            found=error.found,
+            expected="a finite number: no figure may rest on another",
+            hint="restore the file, or delete it and run the step that writes it",
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(
             where,
@@ -208,13 +220,24 @@ def json_document(data: bytes, where: str | Path) -> Any:
             expected="one JSON document" + (" per line" if ":" in str(where) else ""),
             hint="restore the file, or delete it and run the step that writes it",
         ) from error
+
+
+def strict_json(data: bytes) -> Any:
+    """The value of a JSON text. ValueError or RecursionError for what is none, or would be read as something else:
+    numbers that are not finite, and keys that stand twice, of which the first would be dropped in silence."""
+    strange: list[str] = []
+
+    def number(text: str) -> float | int:
+        if text.lstrip("-").isdigit() and len(text) <= 20:
+            return int(text)
+        value = math.nan if text.lstrip("-").isdigit() else float(text)
+        if not math.isfinite(value):
+            strange.append(text[:40])
+        return value
+
+    value = json.loads(data, parse_constant=number, parse_float=number, parse_int=number, object_pairs_hook=_mapping)
     if strange:
-        raise InputError(
-            f"{where}: field {'.'.join(_not_finite(value) or ())}",
-            found=strange[0],
-            expected="a finite number: no figure may rest on another",
-            hint="restore the file, or delete it and run the step that writes it",
-        )
+        raise NotFiniteError(_not_finite(value) or (), strange[0])
     return value
 
 
@@ -225,6 +248,33 @@ def _not_finite(value: Any) -> tuple[str, ...] | None:
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     inner = ((str(key), _not_finite(part)) for key, part in parts)
     return next(((key, *place) for key, place in inner if place is not None), None)
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
+
+
+PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def plain_number(text: str) -> float:
+    """A number as any program writes it, in ASCII digits with a decimal point; ValueError for anything else that Python
+    would take (`1_000`, other scripts' digits, blanks, infinity)."""
+    if not PLAIN_NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        raise ValueError(f"no plain number: {text[:40]!r}")
+    return float(text)
+
+
+def csv_rows(text: str, where: str | Path) -> list[list[str]]:
+    """The rows of a CSV text, a byte order mark left out; what is no CSV is an InputError."""
+    try:
+        return list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True))
+    except csv.Error as error:
+        raise InputError(where, f"not CSV ({error})", "rows of fields of at most 128 KB", "restore the file") from error
 
 
 def validate(value: Any, model: type[Model], where: str | Path) -> Model:

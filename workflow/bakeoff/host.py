@@ -138,15 +138,19 @@ def _ask(nvml: Any, function: str, *arguments: Any) -> Any:
         return None
 
 
+def _memory_mib(nvml: Any, handle: Any) -> int | None:
+    found = _ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
+    return None if found is None else found.total >> 20
+
+
 def _partition(nvml: Any, uuid: str) -> Gpu | None:
     """A MIG partition as a GPU of its own, with what NVML tells of the GPU that it is a part of."""
     try:
         handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
         whole = _gpu(nvml, nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
-        memory = nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20
     except nvml.NVMLError:
         return None
-    return whole.model_copy(update={"uuid": uuid, "memory_mib": memory, "mig": True})
+    return whole.model_copy(update={"uuid": uuid, "memory_mib": _memory_mib(nvml, handle), "mig": True})
 
 
 def _gpu_or_error(nvml: Any, index: int) -> Gpu | NvmlError:
@@ -163,7 +167,7 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
     return Gpu(
         name=nvml.nvmlDeviceGetName(handle),
         uuid=nvml.nvmlDeviceGetUUID(handle),
-        memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).total >> 20,
+        memory_mib=_memory_mib(nvml, handle),
         capability=f"{major}.{minor}",
         vbios=_ask(nvml, "nvmlDeviceGetVbiosVersion", handle),
         power_limit_w=None if power is None else power / 1000,

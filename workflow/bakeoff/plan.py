@@ -7,7 +7,6 @@ of the GPU during a measurement.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -29,12 +28,14 @@ from bakeoff.files import (
     read_bytes,
     read_json,
     sha256_bytes,
+    strict_json,
     write_atomic,
 )
 from bakeoff.schema.host import Host
 from bakeoff.schema.plan import Plan, PlannedCell, PlannedParticipant, PlannedWorkload
 from bakeoff.schema.solution import Backend
 from bakeoff.traces.dataset import PublicDataset
+from bakeoff.traces.definitions import check_implemented
 from bakeoff.traces.models import Definition, Solution, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
@@ -89,7 +90,9 @@ def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
     if config.dataset != "synthetic":
         PublicDataset(configuration.under_root(config.dataset))
     there = {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))}
-    cases = TraceRoot(configuration.under_root(config.traces_root)).workloads(config.definition)
+    root = TraceRoot(configuration.under_root(config.traces_root))
+    check_implemented(root.definition(config.definition), root.definition_path(config.definition))
+    cases = root.workloads(config.definition)
     specs = _chosen("solutions", config.solutions, there)
     workloads = _chosen("workloads", config.workloads, {case.id: case for case in cases})
     _chosen("twins", config.twins, {spec.name: spec for spec in specs})
@@ -280,7 +283,7 @@ def readable(run: Path) -> bool:
 
 def _version(path: Path) -> Any:
     try:
-        return json.loads(read_bytes(path)).get("schema")
+        return strict_json(read_bytes(path)).get("schema")
     except (ValueError, AttributeError, RecursionError):
         return SCHEMA  # not JSON or no mapping: parse_json words it
 

@@ -6,16 +6,14 @@ line.
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, read_bytes, read_yaml
+from bakeoff.files import PROJECT_ROOT, csv_rows, plain_number, read_bytes, read_yaml
 from bakeoff.runs.samples import Samples, times_frame
 from bakeoff.schema.analysis_findings import Versions
 from bakeoff.schema.analysis_run import AnalysedWorkload
@@ -83,7 +81,7 @@ def read_published(folder: Path) -> PublishedRun:
 
 
 def _table(path: Path, names: list[str]) -> tuple[list[AnalysedWorkload], Samples]:
-    rows = list(csv.reader(io.StringIO(_text(path))))
+    rows = csv_rows(_text(path), path)
     header = rows[0] if rows else []
     sizes = [name for name in SIZES if name in header]
     if header not in ([*SIZES, *names], [SIZES[0], *names]):
@@ -134,7 +132,7 @@ def _whole(text: str, where: str) -> int:
 
 def _speedup(text: str, where: str) -> float:
     try:
-        value = float(text)
+        value = plain_number(text)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):

@@ -12,7 +12,8 @@ class Gpu(Part):
 
     name: str
     uuid: str
-    memory_mib: int
+    memory_mib: int | None
+    """Null where the GPU does not tell."""
     capability: str
     """CUDA compute capability, such as 9.0."""
     vbios: str | None

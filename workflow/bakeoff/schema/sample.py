@@ -5,14 +5,13 @@ Entry points: `Record` (one journal line), `Manifest`, `Verification`, `CellResu
 both gates.
 """
 
-import json
 import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from bakeoff.errors import InputError
-from bakeoff.files import canonical_json, sha256_bytes, validate
+from bakeoff.files import canonical_json, sha256_bytes, strict_json, validate
 from bakeoff.schema.base import Part, Said
 from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome, Reason
@@ -175,10 +174,10 @@ def seal(record: Record) -> bytes:
 def parse_line(line: bytes, where: str) -> Record:
     """Check a line's digest and content; anything wrong is an InputError that starts with `where` (file:line)."""
     try:
-        body = json.loads(line)
+        body = strict_json(line)
         digest = body.pop("digest")
         right = digest == sha256_bytes(canonical_json(body))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken(where, f"no complete record ({type(error).__name__}): {line[:60]!r}") from error
     if not right:
         raise _broken(where, "a record whose content does not fit its digest")

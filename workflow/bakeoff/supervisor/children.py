@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from bakeoff.core.messages import ChannelError
+from bakeoff.files import strict_json
 from bakeoff.supervisor.fork_server import Forked, ForkServer
 
 # A cell's answer is below 64 KB; a child that sends more does not speak the harness's language.
@@ -255,7 +256,7 @@ def _add_seals(descriptor: int, seals: int) -> None:
 
 def _message(line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = strict_json(line)
     except (ValueError, RecursionError) as error:
         raise ChannelError(f"no message: {line[:80]!r}") from error
     if not isinstance(value, dict):

@@ -8,14 +8,15 @@ later package.
 from collections.abc import Callable
 from pathlib import Path
 
+from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes
 from bakeoff.traces.models import AxisConst, AxisVar, Definition, DType, RoutingStats, TensorSpec, Trace, document, line
-from bakeoff.traces.store import Case, TraceRoot
+from bakeoff.traces.store import TOP_K, Case, TraceRoot
 
 REFERENCE = PROJECT_ROOT / "workflow/bakeoff/core/moe/reference.py"
 TRACES = PROJECT_ROOT / "traces"
 OP_TYPE = "moe"
-EXPERTS, LOCAL_EXPERTS, GROUPS, TOP_GROUPS, TOP_K, BLOCK = 256, 32, 8, 4, 8, 128
+EXPERTS, LOCAL_EXPERTS, GROUPS, TOP_GROUPS, BLOCK = 256, 32, 8, 4, 128
 # (hidden, intermediate): the benchmark's definition, and its sibling that a CPU computes in a fraction of a second.
 WIDTHS = ((7168, 2048), (512, 256))
 
@@ -48,6 +49,29 @@ def definition_document(hidden: int, intermediate: int, reference: str) -> Defin
         reference=reference,
         tags=["moe", "fp8", "deepseek-v3"],
         constraints=["gemm1_out_size == 2 * intermediate_size", f"hidden_size == {BLOCK} * num_hidden_blocks"],
+    )
+
+
+def check_implemented(found: Definition, where: str | Path) -> None:
+    """InputError unless a definition is, but for its sizes and its reference, the operation that is measured here."""
+    hidden, inner = (getattr(found.axes.get(axis), "value", 0) for axis in ("hidden_size", "intermediate_size"))
+    known = definition_document(hidden, inner, found.reference)
+    for part in ("axes", "inputs", "outputs"):
+        ours, theirs = getattr(known, part), getattr(found, part)
+        if list(theirs) != list(ours):
+            raise _not_this(where, part, ", ".join(theirs), ", ".join(ours))
+        for name in ours:
+            one, other = (tensor.model_dump(exclude={"description"}) for tensor in (theirs[name], ours[name]))
+            if one != other:
+                raise _not_this(where, f"{part}.{name}", str(one), str(other))
+
+
+def _not_this(where: str | Path, field: str, found: str, expected: str) -> InputError:
+    return InputError(
+        f"{where}: field {field}",
+        found[:300],
+        f"{expected[:300]}: the one operation that is measured here",
+        hint=f"name a definition of the family {definition_name(0, 0).rpartition('_e')[0]}_*",
     )
 
 

@@ -24,6 +24,7 @@ __all__ = ["Case", "RoutingStats", "TraceRoot", "WorkloadNote", "case_id"]
 
 # With H = 7168 an element's offset then stays below 2^31, as kernels count them.
 MOST_TOKENS = 2**18
+TOP_K = 8  # experts that a token chooses, on all ranks
 
 
 class WorkloadNote(BaseModel):
@@ -146,9 +147,23 @@ def read_case(where: str, trace: Trace, definition: Definition) -> Case:
     if note.id not in (None, case_id(seq_len, offset)):
         raise _flaw(where, "bakeoff.id", str(note.id), case_id(seq_len, offset))
     factor = float(_scalar(where, trace, "routed_scaling_factor", (int, float)))
-    return Case(
-        case_id(seq_len, offset), seq_len, offset, factor, trace.workload.uuid, note.seed, note.stats(where), trace
-    )
+    stats = note.stats(where)
+    if stats:
+        _check_stats(where, stats, seq_len, definition.length("num_local_experts"))
+    return Case(case_id(seq_len, offset), seq_len, offset, factor, trace.workload.uuid, note.seed, stats, trace)
+
+
+def _check_stats(where: str, stats: RoutingStats, seq_len: int, local: int) -> None:
+    """Refuse figures that no routing of this size can have: floors are computed from them."""
+    pairs = stats.local_pairs
+    for name, low, high in (
+        ("local_pairs", 0, seq_len * min(TOP_K, local)),
+        ("active_tokens", -(-pairs // TOP_K), min(seq_len, pairs)),
+        ("active_experts", min(pairs, 1), min(local, pairs)),
+    ):
+        value = getattr(stats, name)
+        if not low <= value <= high:
+            raise _flaw(where, f"bakeoff.{name}", str(value), f"{low} to {high} with {seq_len} tokens, {pairs} pairs")
 
 
 def _seq_len(where: str, trace: Trace, definition: Definition) -> int:

@@ -99,6 +99,10 @@ class ActivityRecorder:
             address, size = self._full.pop(0)
             found += self._reader.read(address, size)
             self._free.append(self._lent.pop(address))
+        dropped = ctypes.c_size_t()
+        self._call("cuptiActivityGetNumDroppedRecords", None, ctypes.c_uint32(0), ctypes.byref(dropped))
+        if dropped.value:
+            raise CuptiError(f"CUPTI has dropped {dropped.value} records")
         return found
 
     def _requested(self, buffer: Any, size: Any, most: Any) -> None:

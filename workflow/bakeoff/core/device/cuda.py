@@ -140,8 +140,10 @@ def attribute(records: list[DeviceRecord], calls: int) -> tuple[list[float], lis
     records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks.
     What starts after the first mark has started counts, so work that runs ahead on another stream counts as well. Busy
     is the union of the intervals: concurrent kernels do not count twice. None if the marks do not pair up with the
-    calls, or a call caused nothing.
+    calls, a call caused nothing, or a record has no times.
     """
+    if any(start <= 0 or end < start for start, end, _ in records):
+        return None  # a kernel without its times could be anywhere: no call's time would be whole
     marks = sorted(start for start, _, is_mark in records if is_mark)
     if len(marks) != 2 * calls:
         return None
