@@ -38,7 +38,8 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast lint types format generate recorded lock same-locks check-determinism golden summary bench bench-compare clean
+.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded lock same-locks check-determinism golden \
+  summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,10 @@ test: $(TO_DEVELOP)  ## all tests
 
 test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds each
 	@$(PYTEST) -m "not slow and not browser"
+
+browser:  ## install Chromium, which looks at the pages, on Debian or Ubuntu
+	@command -v chromium chromium-browser google-chrome > /dev/null || { $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
 
 lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drift, zizmor, actionlint
 	@$(BIN)/ruff check $(SOURCES)
@@ -89,6 +94,12 @@ bench:  ## the bake-off on this host's B200 inside the image IMAGE, with the pub
 
 bench-compare:  ## compare that run with the last recorded one; fails for a wrong output or a supported regression
 	@GPUS=none containers/run.sh $(IMAGE) .ci/compare_last.sh /opt/bakeoff/bin b200 sm_100a
+
+nightly-compare: $(TO_REPRODUCE)  ## compare a night's run with the rolling baseline (needs gh)
+	@.ci/nightly.sh compare $(BIN)
+
+nightly-publish nightly-watch:  ## open or close the night's issues, and keep the baseline (needs gh)
+	@.ci/nightly.sh $(@:nightly-%=%)
 
 types: $(TO_DEVELOP)  ## mypy over the package
 	@$(BIN)/mypy

@@ -31,13 +31,21 @@ ALL_STEPS = [
 ]
 
 
+# Beyond reading the repository.
+RIGHTS = {
+    "containers": {("packages", "write"), ("id-token", "write"), ("attestations", "write")},
+    "nightly-b200": {("contents", "write"), ("issues", "write")},
+    "nightly-watch": {("actions", "read"), ("issues", "write")},
+}
+
+
 def make_targets() -> set[str]:
     text = "".join((PROJECT_ROOT / name).read_text() for name in ("Makefile", "containers/images.mk"))
     return {target for line in re.findall(r"^([a-z][a-z -]*):(?!=)", text, re.MULTILINE) for target in line.split()}
 
 
-def test_the_three_workflows_are_there() -> None:
-    assert set(WORKFLOWS) == {"ci", "containers", "bench-b200"}
+def test_the_workflows_are_there() -> None:
+    assert set(WORKFLOWS) == {"ci", "containers", "bench-b200", "nightly-b200", "nightly-watch"}
 
 
 def test_every_action_is_pinned_by_commit_and_says_its_version() -> None:
@@ -56,10 +64,14 @@ def test_rights_are_given_job_by_job(name: str) -> None:
     assert WORKFLOWS[name]["permissions"] == {}
     for job in WORKFLOWS[name]["jobs"].values():
         rights = set(job["permissions"].items())
-        allowed = (
-            {("packages", "write"), ("id-token", "write"), ("attestations", "write")} if name == "containers" else set()
-        )
-        assert rights <= {("contents", "read")} | allowed
+        assert rights <= {("contents", "read")} | RIGHTS.get(name, set())
+        # Where something may be written, nothing that a run made is executed.
+        if any(level == "write" for _, level in rights) and name != "containers":
+            assert job["runs-on"] == "ubuntu-24.04"
+            assert [step["run"] for step in job["steps"] if "run" in step] in (
+                ["make nightly-publish"],
+                ["make nightly-watch"],
+            )
 
 
 def test_every_run_step_is_one_make_target() -> None:
@@ -71,28 +83,61 @@ def test_every_run_step_is_one_make_target() -> None:
 
 def test_the_checkout_leaves_no_token_behind() -> None:
     checkouts = [step for _, step in ALL_STEPS if step.get("uses", "").startswith("actions/checkout@")]
-    assert len(checkouts) == 4
+    assert len(checkouts) == sum(len(workflow["jobs"]) for workflow in WORKFLOWS.values())
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
-def test_the_gpu_job_never_runs_a_pull_requests_code_and_holds_no_secret() -> None:
-    workflow = WORKFLOWS["bench-b200"]
-    assert set(workflow[TRIGGERS]) == {"workflow_dispatch", "schedule", "push"}
-    assert set(workflow[TRIGGERS]["push"]) == {"tags"}
-    (job,) = workflow["jobs"].values()
+@pytest.mark.parametrize(
+    ("name", "triggers", "environment", "cancels"),
+    [
+        ("bench-b200", {"workflow_dispatch", "push"}, "b200", False),
+        ("nightly-b200", {"schedule"}, "b200-nightly", True),
+    ],
+)
+def test_the_gpu_job_never_runs_a_pull_requests_code_and_holds_no_secret(
+    name: str, triggers: set[str], environment: str, cancels: bool
+) -> None:
+    workflow = WORKFLOWS[name]
+    assert set(workflow[TRIGGERS]) == triggers
+    assert set(workflow[TRIGGERS].get("push", {"tags": 0})) == {"tags"}
+    job = workflow["jobs"]["bench"]
     assert job["runs-on"] == ["self-hosted", "linux", "x64", "b200"]
-    assert job["environment"] == "b200" and job["permissions"] == {"contents": "read"}
-    assert workflow["concurrency"] == {"group": "bench-b200", "cancel-in-progress": False}
-    text = (PROJECT_ROOT / ".github/workflows/bench-b200.yml").read_text()
-    assert "secrets." not in text and "github.token" not in text
+    assert job["environment"] == environment and job["permissions"] == {"contents": "read"}
+    # A night replaces one that no runner took; what a person started is never thrown away; neither waits for the other.
+    assert workflow["concurrency"] == {"group": name, "cancel-in-progress": cancels}
+    assert "secrets." not in str(job) and "github.token" not in str(job)
+    assert sum("self-hosted" in other["runs-on"] for other in workflow["jobs"].values()) == 1
+
+
+def test_nights_run_from_main_alone() -> None:
+    assert WORKFLOWS["nightly-b200"]["jobs"]["bench"]["if"] == "github.ref == 'refs/heads/main'"
+
+
+def test_a_run_with_a_wrong_cell_is_compared_and_uploaded_alone() -> None:
+    for name in ("bench-b200", "nightly-b200"):
+        upload = next(step for step in steps(WORKFLOWS[name], "bench") if "upload-artifact@" in step.get("uses", ""))
+        assert upload["with"]["path"] == "results/runs/b200/" and upload["if"] == "always()"
+    compare = next(step for step in steps(WORKFLOWS["bench-b200"], "bench") if step.get("run") == "make bench-compare")
+    assert compare["if"] == "always()"
+    assert "!cancelled()" in WORKFLOWS["nightly-b200"]["jobs"]["compare"]["if"]
+
+
+HOSTED = [command for job in ("check", "pipeline", "tests", "container") for command in commands(WORKFLOWS["ci"], job)]
+
+
+def test_hosted_ci_sets_up_from_cached_downloads_on_every_python_of_the_locks() -> None:
+    jobs = WORKFLOWS["ci"]["jobs"]
+    for job in ("pipeline", "tests"):
+        assert jobs[job]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+        (python,) = (step for step in jobs[job]["steps"] if "setup-python@" in step.get("uses", ""))
+        assert python["with"]["cache"] == "pip"
 
 
 def test_hosted_ci_makes_what_the_local_ci_makes_in_the_same_order() -> None:
     script = (PROJECT_ROOT / ".ci/run").read_text()
     local = list(dict.fromkeys(re.findall(r"^step .*; *(make .*)$", script, re.MULTILINE)))
-    hosted = [*commands(WORKFLOWS["ci"], "check"), *commands(WORKFLOWS["ci"], "container")]
     assert len(local) >= 5
-    assert [command for command in hosted if command in local] == local
+    assert [command for command in dict.fromkeys(HOSTED) if command in local] == local
 
 
 @pytest.mark.slow
@@ -112,7 +157,8 @@ def test_the_hosted_steps_succeed_in_a_clean_clone(tmp_path: Path) -> None:
         "GITHUB_STEP_SUMMARY": str(summary),
         "PYTEST_ADDOPTS": "--collect-only --quiet",
     }
-    for command in commands(WORKFLOWS["ci"], "check"):
+    once = list(dict.fromkeys(HOSTED))
+    for command in once[: once.index("make test") + 1]:
         done = subprocess.run(command.split(), cwd=clone, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert "76/76 cells PASSED" in summary.read_text()

@@ -34,9 +34,9 @@ _FLAGS = (
 
 def chromium() -> str:
     """The browser's path; skips the test where there is none."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not found:
-        pytest.skip("needs chromium on PATH (Debian: apt-get install chromium), then: pytest -m browser tests/report")
+        pytest.skip("needs chromium on PATH (make browser), then: pytest -m browser tests/report")
     return found
 
 
