@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.checkout import Checkout, copy_project
+from support.measure_runs import once
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], C
 
 
 @pytest.fixture(scope="session")
-def finished(make_checkout: Callable[[str], Checkout]) -> Checkout:
-    """A small run, made once; tests must not change it."""
-    made = make_checkout("finished")
-    made.snakemake()
-    return made
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A small run, made once for all processes; tests must not change it."""
+    return Checkout(
+        once(tmp_path_factory, "finished", lambda folder: copy_project(folder / "checkout").snakemake()) / "checkout"
+    )

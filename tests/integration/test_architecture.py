@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,7 +97,10 @@ def test_what_is_asked_for_is_where_the_page_says(question: str) -> None:
 
 
 def test_the_pipeline_runs_without_snakemake_as_the_page_says(checkout: Checkout) -> None:
-    """The page's commands, on a configuration with two workloads, and mutants on one of them."""
+    """The page's commands, on two solutions and two workloads, and mutants on one of them."""
+    for spec in discover(checkout.root / "solutions"):
+        if spec.name not in ("triton_fused_moe_v2", "deepgemm_moe"):
+            shutil.rmtree(checkout.root / "solutions" / spec.name)
     script = PAGE.split("## The same without Snakemake")[1].split("```sh\n")[1].split("```")[0]
     called = re.findall(r"^ *bakeoff ([a-z-]+)", script, flags=re.MULTILINE)
     assert called == sorted(called, key=list(VERBS).index), "the order of `bakeoff --help`"
@@ -110,7 +114,7 @@ def test_the_pipeline_runs_without_snakemake_as_the_page_says(checkout: Checkout
     assert done.returncode == 0, done.stdout + done.stderr
     run = checkout.root / "results/runs/by_hand"
     solutions = discover(checkout.root / "solutions")
-    assert "10/10 cells PASSED" in done.stdout
+    assert "2/2 cells PASSED" in done.stdout and "2/2 of peers" in done.stdout
     assert f"config.json: {len(solutions)} solutions on 2 workloads, 1 blocks on cpu" in done.stderr
     assert len(json.loads((run / "analysis.json").read_text())["cells"]) == 2 * len(solutions)
     assert 'href="runs/by_hand/report/report.html"' in (checkout.root / "results/index.html").read_text()

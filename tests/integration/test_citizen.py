@@ -28,7 +28,7 @@ NEWEST = sorted((PROJECT_ROOT / "results/recorded").iterdir())[-1]
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A finished run in a folder with an odd name, beside: a recorded run with one, runs of another version, and the
     verdict of an earlier run."""
-    made = copy_project(tmp_path_factory.mktemp("odd") / ODD)
+    made = copy_project(tmp_path_factory.mktemp("odd") / ODD, recorded=True)
     results = made.root / "results"
     for folder in (results / "recorded").iterdir():
         if folder.name != NEWEST.name:

@@ -48,8 +48,10 @@ class Checkout:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
 
 
-def copy_project(target: Path) -> Checkout:
-    """The files that git tracks, and new ones that it does not ignore, as they are in the working tree."""
+def copy_project(target: Path, recorded: bool = False) -> Checkout:
+    """The files that git tracks, and new ones that it does not ignore, as they are in the working tree.
+
+    Recorded runs are left out unless asked for: each is analysed and rendered anew in every copy."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT_ROOT,
@@ -58,7 +60,7 @@ def copy_project(target: Path) -> Checkout:
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         source = PROJECT_ROOT / name
-        if source.is_file():
+        if source.is_file() and (recorded or not name.startswith("results/recorded/")):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
     return Checkout(target)

@@ -99,7 +99,7 @@ def test_a_correct_output_that_fails_is_reported(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_solutions_themselves_pass_at_the_full_width(tmp_path):
-    case = CASES["T7_o192"]
+    case = CASES["T1_o32"]
     outputs, active = simulate.forward(FULL, case, "fib", 0, {"exact": EXACT, **ROUNDINGS})
     logits, bias = make_routing(FULL, case)
     states, scale = make_activations(FULL, case, "fib", 0)
