@@ -61,7 +61,7 @@ def test_a_missing_backend_is_exit_code_0_and_says_so(tmp_path: Path, capsys: Ca
     ("words", "message"),
     [
         (("build", "no_such_solution"), "triton_fused_moe_v2"),
-        (("build", "nowhere/no_such_solution"), "path of a solution's folder"),
+        (("build", "nowhere/no_such_solution"), "path to a solution's folder"),
         (("build", "triton_fused_moe_v2", "--definition", "wide"), "moe_fp8_block_scale"),
         (("build", "triton_fused_moe_v2", "--traces", "/nowhere"), "/nowhere"),
         (("export", "--fib", "unused", "--workloads", "T2_o0"), "T901_o96"),
@@ -111,7 +111,7 @@ def test_new_solution_names_the_next_command(tmp_path: Path, capsys: Capture) ->
 
 @pytest.mark.parametrize("verb", ["build", "export", "new-solution"])
 def test_help_is_quick_and_loads_no_heavy_library(verb: str) -> None:
-    code = f"import sys; from bakeoff.cli import _parser; _parser({verb!r}); print(sorted(sys.modules))"
+    code = f"import sys; from bakeoff.cli import _arguments; _arguments({verb!r}); print(sorted(sys.modules))"
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 2  # torch alone takes longer

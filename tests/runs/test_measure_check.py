@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -21,15 +22,16 @@ NOT_FOR_WORKERS = ("PASSED", "INCORRECT_NUMERICAL", "TIMEOUT", "DISTURBED", "NOT
 
 def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path) -> None:
     folder = write_solution(tmp_path, "slightly", TOO_LARGE)
-    words = ("check", str(folder), "--backend", "cpu", "--workload")
+    words = ("check", str(folder), "--backend", "cpu", "--family", "fib", "--workload")
     right = bakeoff(*words, "T1_o32")
-    assert right.returncode == 0 and "1 of 1 workloads PASSED" in right.stdout, right.stderr
-    wrong = bakeoff(*words, "T1_o32", "--workload", "T7_o192")
-    assert wrong.returncode == 1 and "1 of 2 workloads PASSED" in wrong.stdout
+    assert right.returncode == 0 and "1 of 1 cells PASSED" in right.stdout, right.stderr
+    wrong = bakeoff(*words, "T1_o32", "--workload", "7")
+    assert wrong.returncode == 1 and "1 of 2 cells PASSED" in wrong.stdout
     printed = wrong.stdout.splitlines()
-    assert printed[1].split()[:5] == ["Workload", "Outcome", "gate", "gate", "(active)"]
-    assert printed[1].split()[-2:] == ["scale", "Seconds"]
-    rows = {line.split()[0]: line for line in printed if re.match(r"T\d+_o\d+ ", line)}
+    assert printed[0].startswith("slightly on cpu, moe_fp8_block_scale_ds_routing") and "fib values" in printed[0]
+    assert printed[2].split()[:6] == ["Workload", "Values", "Outcome", "gate", "gate", "(active)"]
+    assert printed[2].split()[-2:] == ["scale", "Seconds"]
+    rows = {line.split()[0]: line for line in printed if re.match(r"T\d+_o\d+  ", line)}
     scales = {name: float(row.split()[-2]) for name, row in rows.items()}
     assert scales["T1_o32"] == pytest.approx(1, abs=0.02) and scales["T7_o192"] > 1.02
     assert "PASSED" in rows["T1_o32"] and "INCORRECT_NUMERICAL" in rows["T7_o192"] and "failed" in rows["T7_o192"]
@@ -40,7 +42,9 @@ def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["nonesuch"], "solution.yaml"),
+        (["nonesuch"], "new-solution"),
+        (["triton_fused_moe"], "did you mean triton_fused_moe_v2?"),
+        (["triton_v2", "--workload", "91"], "did you mean 901?"),
         (["triton_fused_moe_v2", "--workload", "T3_o0"], "T3_o0"),
         (["triton_fused_moe_v2", "--definition", "wide"], "wide"),
     ],
@@ -62,8 +66,30 @@ def test_check_fails_on_a_solution_that_answers_passed_itself(tmp_path: Path) ->
     attack = (PROJECT_ROOT / "tests/hostile/answers_every_command.py").read_text()
     folder = write_solution(tmp_path, "answers", f"{attack}\n\nrun_with = hostile\n")
     refused = bakeoff("check", str(folder), "--backend", "cpu", "--workload", "T1_o32")
-    assert refused.returncode == 1 and "0 of 1 workloads PASSED" in refused.stdout, refused.stdout
+    assert refused.returncode == 1 and "0 of 2 cells PASSED" in refused.stdout, refused.stdout
     assert "REJECTED" in refused.stdout and "forged_message" in refused.stdout
+
+
+def test_check_says_each_cause_once_in_the_users_own_files(tmp_path: Path) -> None:
+    folder = write_solution(tmp_path, "raises", "def run_with(honest, *arguments):\n    raise ValueError('so')\n")
+    place = str(folder / "solution.py")
+    failed = bakeoff("check", str(folder), "--backend", "cpu", "--workload", "1", "--workload", "7")
+    said = failed.stdout
+    assert failed.returncode == 1 and said.count("ValueError: so") == 1 and said.count("RUNTIME_ERROR") == 4
+    assert place in said and "bakeoff-check" not in said and "workflow/bakeoff" not in said
+    assert "T1_o32 fib, T1_o32 realistic, T7_o192 fib, T7_o192 realistic: The solution raised" in said
+    assert "to do" not in said
+
+
+def test_check_gives_a_line_of_json_for_each_cell(tmp_path: Path) -> None:
+    folder = write_solution(tmp_path, "right")
+    done = bakeoff("check", str(folder), "--backend", "cpu", "--workload", "1", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["workload"], row["family"], row["outcome"]) for row in rows] == [
+        ("T1_o32", "fib", "PASSED"),
+        ("T1_o32", "realistic", "PASSED"),
+    ]
+    assert rows[0]["strict_gate"] is True and 0 <= rows[0]["relative_l2"] < 0.1
 
 
 def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:

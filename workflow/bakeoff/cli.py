@@ -9,52 +9,64 @@ import argparse
 import contextlib
 import importlib
 import os
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff import __version__
-from bakeoff.errors import BakeoffError
+from bakeoff.errors import BakeoffError, InputError
+from bakeoff.options import closest
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-# verb: (module with <verb>_arguments and <verb>, one line of help); the order is the order of the pipeline.
-VERBS = {
-    "probe": ("bakeoff.runs.verbs", "describe this host: GPU, driver, clocks, packages -> host.json"),
-    "build": ("bakeoff.build.verbs", "pack a solution and compile its kernels, without a GPU"),
-    "plan": ("bakeoff.plan", "resolve the configuration into the cells a run must have -> config.json"),
-    "measure": (
-        "bakeoff.runs.verbs",
-        "run one block of a run: every participant, every workload, timed and verified",
-    ),
-    "profile": ("bakeoff.profile.verbs", "profile a run's cells with Nsight or CUPTI, apart from timing"),
-    "gate-power": ("bakeoff.verify.verbs", "run the mutants: how much the correctness gates catch"),
-    "assemble": ("bakeoff.runs.verbs", "journals -> traces.jsonl and verification.jsonl"),
-    "record": (
-        "bakeoff.runs.verbs",
-        "a finished GPU run -> a folder to commit: samples compressed, traces made from them",
-    ),
-    "verify": ("bakeoff.complete", "check that a run has every cell it must have, and that each PASSED"),
-    "analyse": ("bakeoff.stats.verbs", "traces -> analysis.json: intervals, verdicts, summaries"),
-    "audit": ("bakeoff.stats.verbs", "test every figure and conclusion of a published report"),
-    "compare": ("bakeoff.stats.verbs", "compare two runs, or a run with a published one"),
-    "report": ("bakeoff.report.verbs", "analysis.json -> report.html, report.md, tables"),
-    "index": ("bakeoff.report.verbs", "the landing page over several reports"),
-    "export": ("bakeoff.build.verbs", "write a flashinfer-trace folder that FlashInfer-Bench runs"),
-    "check": ("bakeoff.runs.verbs", "is this solution correct? (for a kernel developer)"),
-    "explain": ("bakeoff.profile.verbs", "where does this solution's time go? (for a kernel developer)"),
-    "new-solution": ("bakeoff.build.verbs", "make a new solution folder that runs"),
-    "image": ("bakeoff.containers.verbs", "what the lock file says of the container images"),
-    "preflight": ("bakeoff.containers.verbs", "can this container image run here? or the reason and the fix"),
-    "generate": ("bakeoff.generate", "write what is generated from the models, or check that it is current"),
+# Groups of verbs by who needs them; verb: (module with <verb>_arguments and <verb>, one line of help).
+GROUPS = {
+    "write a kernel": {
+        "new-solution": ("bakeoff.build.verbs", "make a new solution folder that runs"),
+        "check": ("bakeoff.runs.verbs", "is this solution correct?"),
+        "time": ("bakeoff.runs.verbs", "how long does it take, beside another one? in a minute"),
+        "explain": ("bakeoff.profile.verbs", "where does this solution's time go?"),
+    },
+    "judge results": {
+        "compare": ("bakeoff.stats.verbs", "compare two runs, or a run with a published one"),
+        "audit": ("bakeoff.stats.verbs", "test every figure and conclusion of a published report"),
+        "export": ("bakeoff.build.verbs", "write a flashinfer-trace folder that FlashInfer-Bench runs"),
+    },
+    "steps of a run, in their order; Snakemake calls them": {
+        "probe": ("bakeoff.runs.verbs", "describe this host: GPU, driver, clocks, packages -> host.json"),
+        "build": ("bakeoff.build.verbs", "pack a solution and compile its kernels, without a GPU"),
+        "plan": ("bakeoff.plan", "resolve the configuration into the cells a run must have -> config.json"),
+        "measure": ("bakeoff.runs.verbs", "run one block: every participant, every workload, timed and verified"),
+        "profile": ("bakeoff.profile.verbs", "profile a run's cells with Nsight or CUPTI, apart from timing"),
+        "gate-power": ("bakeoff.verify.verbs", "run the mutants: how much the correctness gates catch"),
+        "assemble": ("bakeoff.runs.verbs", "journals -> traces.jsonl and verification.jsonl"),
+        "verify": ("bakeoff.complete", "check that a run has every cell it must have, and that each PASSED"),
+        "analyse": ("bakeoff.stats.verbs", "traces -> analysis.json: intervals, verdicts, summaries"),
+        "report": ("bakeoff.report.verbs", "analysis.json -> report.html, report.md, tables"),
+        "index": ("bakeoff.report.verbs", "the landing page over several reports"),
+        "record": ("bakeoff.runs.verbs", "a finished GPU run -> a folder to commit"),
+    },
+    "keep the project": {
+        "image": ("bakeoff.containers.verbs", "what the lock file says of the container images"),
+        "preflight": ("bakeoff.containers.verbs", "can this container image run here? or the reason and the fix"),
+        "generate": ("bakeoff.generate", "write what is generated from the models, or check that it is current"),
+    },
 }
+VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}
+SAME = {"analyze": "analyse"}
+# Verbs that go on where they were interrupted.
+RESUMED = ("measure", "profile")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 done, 1 a check failed, 2 unusable input)."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    verb = next((word for word in words if not word.startswith("-")), None)
+    words = [SAME.get(word, word) for word in (sys.argv[1:] if argv is None else argv)]
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    verb = words[0] if words and not words[0].startswith("-") else None
     try:
         try:
             return _run(words, verb)
@@ -75,18 +87,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str], verb: str | None) -> int:
-    parser = _parser(verb)
-    if not words:
-        parser.print_help()
-        return 2
     try:
-        args = parser.parse_args(words)
-        return int(args.run(args) or 0)
+        if verb is None:
+            parser = _command()
+            parser.parse_args(words)
+            parser.print_help()
+            return 2
+        if verb not in VERBS:
+            hint = closest(verb, VERBS, "see `bakeoff --help`")
+            raise InputError("verb", verb, f"one of {', '.join(VERBS)}", hint)
+        args, run = _arguments(verb).parse_args(words[1:]), _named(verb)[1]
+        return int(run(args) or 0)
     except BakeoffError as error:
         _say(verb, str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _say(verb, "interrupted; finished cells are kept")
+        kept = "finished cells are kept: run the same command again" if verb in RESUMED else "nothing is kept"
+        _say(verb, f"interrupted; {kept}")
         return 130
 
 
@@ -116,14 +133,42 @@ class _Parser(argparse.ArgumentParser):
             file.write(message)
 
 
-def _parser(verb: str | None) -> argparse.ArgumentParser:
-    parser = _Parser(prog="bakeoff", description="A reproducible bake-off of FP8 mixture-of-experts GPU kernels.")
-    parser.add_argument("--version", action="version", version=f"bakeoff {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, (module_name, text) in VERBS.items():
-        sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == verb:
-            module, stem = importlib.import_module(module_name), name.replace("-", "_")
-            getattr(module, f"{stem}_arguments")(sub)
-            sub.set_defaults(run=getattr(module, stem))
+def _named(verb: str) -> tuple[Callable[..., None], Callable[..., int | None]]:
+    """What adds a verb's arguments, and what runs it."""
+    module, stem = importlib.import_module(VERBS[verb][0]), verb.replace("-", "_")
+    return getattr(module, f"{stem}_arguments"), getattr(module, stem)
+
+
+def _arguments(verb: str) -> argparse.ArgumentParser:
+    text = VERBS[verb][1]
+    parser = _Parser(prog=f"bakeoff {verb}", description=text[0].upper() + text[1:] + ".")
+    _named(verb)[0](parser)
     return parser
+
+
+def _command() -> argparse.ArgumentParser:
+    """The command without a verb; its help lists the verbs by who needs them."""
+    lines = [
+        line
+        for group, verbs in GROUPS.items()
+        for line in ["", f"{group}:", *(f"  {name:14}{text}" for name, (_, text) in verbs.items())]
+    ]
+    parser = _Parser(
+        prog="bakeoff",
+        usage="bakeoff VERB ...      (bakeoff help VERB: its options)",
+        description="A reproducible bake-off of FP8 mixture-of-experts GPU kernels.\n" + "\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version(), help="the version and its commit")
+    return parser
+
+
+def _version() -> str:
+    """The version, and in a checkout its commit."""
+    here = Path(__file__).resolve().parents[2]
+    asked = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return f"bakeoff {__version__}"
+    return f"bakeoff {__version__}" + (f" ({done.stdout.strip()})" if done.returncode == 0 else "")

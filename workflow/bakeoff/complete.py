@@ -7,6 +7,7 @@ Entry points: `findings` (pure: documents in, sentences out) and the verb. Nothi
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -115,8 +116,18 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, metavar="RUN", help="run folder with config.json, traces.jsonl and verification.jsonl"
     )
+    parser.add_argument(
+        "--json", action="store_true", help="one line of JSON: whether it is complete, and what is said"
+    )
 
 
 def verify(args: argparse.Namespace) -> int:
-    print(verify_run(args.folder))
-    return 0
+    if not args.json:
+        print(verify_run(args.folder))
+        return 0
+    try:
+        said, complete = verify_run(args.folder), True
+    except CheckFailed as error:
+        said, complete = str(error), False
+    print(json.dumps({"complete": complete, "said": said}))
+    return 0 if complete else CheckFailed.exit_code

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from bakeoff.errors import InputError
 
@@ -30,3 +31,16 @@ def seed(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= LARGEST_SEED):
         raise InputError("--seed", repr(text), f"a whole number from 0 to {LARGEST_SEED}", hint="correct --seed")
     return int(text)
+
+
+def blocks(text: str) -> int:
+    """Reads a number of blocks: a whole number from 1 to 100."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
+        raise InputError("--blocks", repr(text), "a whole number from 1 to 100", hint="correct --blocks")
+    return int(text)
+
+
+def closest(given: str, names: Iterable[str], otherwise: str = "correct the name") -> str:
+    """What to do about a name that is none: the most similar one, or else something else."""
+    found = difflib.get_close_matches(given, [*names], 1, 0.5)
+    return f"did you mean {found[0]}?" if found else otherwise

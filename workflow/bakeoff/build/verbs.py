@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.options import seconds, seed
+from bakeoff.options import closest, seconds, seed
 
 if TYPE_CHECKING:
     from bakeoff.build.spec import SolutionSpec
@@ -104,18 +104,10 @@ def _table(record: BuildRecord) -> list[str]:
 
 
 def _spec(solution: str) -> SolutionSpec:
-    from bakeoff.build.spec import SPEC_FILE, read_spec
+    from bakeoff.build.names import solution_folder
+    from bakeoff.build.spec import read_spec
 
-    folder = Path(solution).resolve() if "/" in solution else SOLUTIONS / solution
-    if not folder.is_dir():
-        names = ", ".join(sorted(path.parent.name for path in SOLUTIONS.glob(f"[!_.]*/{SPEC_FILE}")))
-        raise InputError(
-            "SOLUTION",
-            found=solution,
-            expected=f"one of {names}, or the path of a solution's folder",
-            hint="correct the name, or make the solution with `bakeoff new-solution NAME`",
-        )
-    return read_spec(folder)
+    return read_spec(solution_folder(solution, SOLUTIONS))
 
 
 def _definition(name: str, traces: Path) -> Path:
@@ -169,9 +161,7 @@ def export(args: argparse.Namespace) -> int:
 def _chosen(option: str, wanted: list[str] | None, available: dict[str, T]) -> list[T]:
     unknown = [name for name in wanted or [] if name not in available]
     if unknown:
-        raise InputError(
-            option, found=", ".join(unknown), expected=f"out of {', '.join(available)}", hint="correct the name"
-        )
+        raise InputError(option, ", ".join(unknown), f"out of {', '.join(available)}", closest(unknown[0], available))
     return [available[name] for name in wanted or available]
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
+from bakeoff.options import closest
 from bakeoff.plan import read_plan
 from bakeoff.schema.host import Host
 from bakeoff.schema.plan import Plan, PlannedParticipant
@@ -30,17 +31,19 @@ def wanted(plan: Plan, tier: str | None = None) -> bool:
 
 
 def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[PlannedParticipant]:
-    """The solutions to profile, in the run's order, or those of them that are named; a name of none is an InputError.
+    """The solutions to profile, in the run's order, or those of them whose name or label is given; a name of none is an
+    InputError.
 
     The reference is not among them, nor a twin, which is its original once more, nor what this backend does not run.
     """
     there = {one.name: one for one in plan.participants if one.role != "reference" and one.twin_of is None}
-    for name in names or ():
-        if name not in there:
-            original = next((one.twin_of for one in plan.participants if one.name == name), None)
-            hint = f"name {original}: this one is an exact copy of it" if original else "correct the name"
-            raise InputError("solution", name, f"a solution that the run profiles: {', '.join(there)}", hint)
-    return [one for one in there.values() if one.supported and (not names or one.name in names)]
+    labels = {one.label: one.name for one in there.values()}
+    wanted = {labels.get(name, name) for name in names or ()}
+    for name in sorted(wanted - there.keys()):
+        original = next((one.twin_of for one in plan.participants if one.name == name), None)
+        hint = f"name {original}: this one is an exact copy of it" if original else closest(name, [*there, *labels])
+        raise InputError("solution", name, f"a solution that the run profiles: {', '.join(there)}", hint)
+    return [one for one in there.values() if one.supported and (not names or one.name in wanted)]
 
 
 def workloads(plan: Plan, names: Sequence[str] | None = None) -> list[str]:

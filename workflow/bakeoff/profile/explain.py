@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bakeoff.build.names import workload_id
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.plan import read_plan
@@ -26,11 +27,12 @@ KERNELS = ("us", "launches", "grid", "block", "registers", "shared_bytes", "loca
 RECORDED = "results/recorded"
 
 
-def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str] | None) -> str:
-    """The text; a run without that solution's profile is an InputError."""
+def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str] | None, as_json: bool = False) -> str:
+    """The text, or JSON with a cell per line; a run without that solution's profile is an InputError."""
     run = (folder or newest_recorded()).resolve()
     plan = read_plan(run)
     found, section = due.solutions(plan, [solution]), load(run, plan)
+    solution = found[0].name if found else solution
     cells = [cell for cell in section.cells if cell.solution == solution] if section else []
     if section is None or not cells:
         raise InputError(
@@ -39,13 +41,10 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
             expected="profile/<solution>.json with at least one cell",
             hint=f"bakeoff profile {run} --solution {solution}",
         )
-    there = [cell.workload for cell in cells]
-    unknown = [name for name in workloads or [] if name not in there]
-    if unknown:
-        raise InputError(
-            "option --workload", ", ".join(unknown), f"profiled workloads: {', '.join(there)}", "correct the id"
-        )
-    shown = [cell for cell in cells if not workloads or cell.workload in workloads]
+    wanted = {workload_id(name, [cell.workload for cell in cells]) for name in workloads or ()}
+    shown = [cell for cell in cells if not wanted or cell.workload in wanted]
+    if as_json:
+        return "\n".join(cell.model_dump_json() for cell in shown)
     return "\n".join(
         [
             *_head(found[0], section, run.name),

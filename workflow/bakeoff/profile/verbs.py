@@ -64,10 +64,11 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="only this workload, with its kernels; may be repeated (default: all)",
     )
+    parser.add_argument("--json", action="store_true", help="a line of JSON per cell")
 
 
 def explain(args: argparse.Namespace) -> int:
     from bakeoff.profile.explain import explain_solution
 
-    print(explain_solution(args.solution, args.folder, args.workload))
+    print(explain_solution(args.solution, args.folder, args.workload, args.json))
     return 0

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import re
+import shutil
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bakeoff.build.names import solution_folder, workload_id
 from bakeoff.build.pack import pack
 from bakeoff.build.spec import COMMON, SPEC_FILE, read_spec
 from bakeoff.config import Config, resolve, under_root
@@ -30,12 +34,22 @@ from bakeoff.supervisor.settings import Task
 from bakeoff.tables import formats, shared, text
 from bakeoff.tables.table import Column, Row, flat, number
 from bakeoff.traces.models import document
+from bakeoff.traces.store import TraceRoot
 
 COLUMNS = (
-    *("workload", "outcome", "published_gate", "strict_gate"),
+    *("workload", "family", "outcome", "published_gate", "strict_gate"),
     *("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale", "seconds"),
 )
-WIDTHS = {"workload": 11, "outcome": 19, "relative_l2": 8, "worst_row_l2": 8, "calc_diff": 9, "scale": 8, "seconds": 7}
+WIDTHS = {
+    "workload": 11,
+    "family": 9,
+    "outcome": 19,
+    "relative_l2": 8,
+    "worst_row_l2": 8,
+    "calc_diff": 9,
+    "scale": 8,
+    "seconds": 7,
+}
 
 
 class Collector:
@@ -54,29 +68,61 @@ class Collector:
 
 
 def check_solution(args: argparse.Namespace) -> int:
-    """Run the check and print a table; returns 0 if every workload passed, else 1."""
+    """Run the check and print a table, or a line of JSON per cell; returns 0 if every cell passed, else 1."""
     settings = {
         "backend": args.backend,
         "definition": args.definition,
-        "families": [args.family],
-        "workloads": args.workload or "all",
+        **({} if args.family is None else {"families": [args.family]}),
         **({} if args.seed is None else {"seeds": [args.seed]}),
         **({} if args.dataset is None else {"dataset": args.dataset}),
     }
-    folder = _folder(args.solution)
+    folder = solution_folder(args.solution, under_root("solutions"))
+    config = resolve(validate(settings, Config, "options"))
+    if args.workload:
+        ids = [case.id for case in TraceRoot(under_root(config.traces_root)).workloads(config.definition)]
+        settings["workloads"] = list(dict.fromkeys(workload_id(name, ids) for name in args.workload))
     table = text.Stream(text.chosen(_columns(), COLUMNS), WIDTHS)
     heads = iter([table.heads()])
+    values = f"{formats.listed(list(config.families))} values"
 
     def show(record: Record) -> None:
-        print("\n".join([*next(heads, []), table.line(_row(record))]), flush=True)
+        row = _row(record)
+        shown = [json.dumps({key: row[key] for key in (*COLUMNS, "reason", "detail", "hint")})] if args.json else []
+        print("\n".join(shown or [*next(heads, []), table.line(row)]), flush=True)
 
+    if not args.json:
+        print(f"{folder.name} on {config.backend}, {config.definition}, {values}")
     records = run_solution(folder, settings, args.timeout, show)
     failed = [record for record in records if record.outcome != Outcome.PASSED]
-    for record in failed[:3]:
-        print(f"\n{record.workload}: {SENTENCES[record.outcome]}{f' ({record.reason})' if record.reason else ''}")
-        print(f"{record.detail or ''}\nto do: {record.hint or 'see the detail'}")
-    print(f"\n{args.solution}: {len(records) - len(failed)} of {len(records)} workloads PASSED ({args.family} values)")
+    if not args.json:
+        print(*_causes(failed, folder), sep="\n")
+        print(f"\n{folder.name}: {len(records) - len(failed)} of {len(records)} cells PASSED ({values})")
     return 1 if failed else 0
+
+
+def _causes(failed: list[Record], folder: Path) -> Iterator[str]:
+    """Each cause once, with where it was seen, in words of the user's own files."""
+    causes: dict[tuple[str, ...], list[tuple[Record, str]]] = {}
+    for record in failed:
+        detail = in_own_files(record.detail or "", folder)
+        alike = re.sub(r"\d[\d.e+-]*", "0", detail.strip().splitlines()[-1] if detail.strip() else "")
+        causes.setdefault((record.outcome, record.reason or "", alike), []).append((record, detail))
+    for found in causes.values():
+        record, detail = found[0]
+        reason = f" ({record.reason})" if record.reason else ""
+        places = shared.some([f"{one.workload} {one.family}" for one, _ in found])
+        yield f"\n{places}: {SENTENCES[record.outcome]}{reason}"
+        yield detail.strip()
+        if record.hint and "bakeoff check" not in record.hint:
+            yield f"to do: {record.hint}"
+
+
+def in_own_files(detail: str, folder: Path) -> str:
+    """A traceback without the harness's frames, and with the paths of the solution's own folder instead of the packed
+    copy's, which is gone by then."""
+    own = re.sub(r'  File "[^"]*/bakeoff/[^"]*\.py", line .*\n(?:    .*\n)*', "", detail)
+    own = re.sub(rf"[^\s\"']*/package/{re.escape(folder.name)}_\w+/{COMMON}/", f"{folder.parent / COMMON}/", own)
+    return re.sub(rf"[^\s\"']*/package/{re.escape(folder.name)}_\w+/", f"{folder}/", own)
 
 
 def run_solution(
@@ -86,7 +132,7 @@ def run_solution(
     workload."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name, _named(folder, name):
         place = Path(name)
-        root = _alone(folder, place / "solutions")
+        root = alone([folder], place / "solutions")
         config = resolve(
             validate({**settings, "solutions": [folder.name], "solutions_root": str(root)}, Config, "options")
         )
@@ -100,7 +146,7 @@ def run_solution(
             )
         plan = make_plan(config, host_fingerprint="")
         who = next(participant for participant in plan.participants if participant.name == folder.name)
-        due = [cell for cell in plan.cells if cell.participant == who.name and cell.kind == "measure"]
+        due = [cell for cell in plan.cells if cell.participant == who.name]
         cells = deque(cell.model_copy(update={"kind": "verify", "protocol": None}) for cell in due)
         packed = place / "solution.json"
         packed.write_bytes(document(pack(spec, config.definition)))
@@ -120,33 +166,22 @@ def _named(folder: Path, place: str) -> Iterator[None]:
         raise InputError(where, error.found, error.expected, error.hint) from error
 
 
-def _alone(folder: Path, root: Path) -> Path:
-    """A solutions folder that holds this one and the shared files: a flaw in a neighbour is not this solution's."""
-    root.mkdir()
-    (root / folder.name).symlink_to(folder)
-    if (folder.parent / COMMON).is_dir():
-        (root / COMMON).symlink_to(folder.parent / COMMON)
+def alone(folders: Iterable[Path], root: Path) -> Path:
+    """A solutions folder that holds some and the shared files: a flaw in a neighbour is not theirs."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    for folder in folders:
+        (root / folder.name).symlink_to(folder)
+        if (folder.parent / COMMON).is_dir() and not (root / COMMON).exists():
+            (root / COMMON).symlink_to(folder.parent / COMMON)
     return root
-
-
-def _folder(solution: str) -> Path:
-    """A solution by path, or by name under solutions/."""
-    given = Path(solution)
-    folder = given if (given / SPEC_FILE).is_file() else under_root("solutions") / solution
-    if not (folder / SPEC_FILE).is_file():
-        raise InputError(
-            solution,
-            found=f"no {folder / SPEC_FILE}",
-            expected="the name of a folder under solutions/, or a path to a solution's folder",
-            hint="correct the name, or make the folder with `bakeoff new-solution NAME`",
-        )
-    return folder.resolve()
 
 
 def _columns() -> list[Column]:
     """Those of judged outputs, and what a record has besides."""
     return [
         *shared.numerics(),
+        Column("family", "Values"),
         Column("outcome", "Outcome"),
         number("seconds", "Seconds", formats.fixed),
     ]

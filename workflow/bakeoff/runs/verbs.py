@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from bakeoff.options import seconds, seed
+from bakeoff.options import blocks, seconds, seed
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,12 +82,50 @@ def record(args: argparse.Namespace) -> int:
     return 0
 
 
-def check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("solution", metavar="SOLUTION", help="name of a folder under solutions/, or a path to one")
+def time_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workload", action="append", metavar="ID", help="a workload such as T901_o96; may be repeated (default: all)"
+        "solutions", nargs="+", metavar="NAME", help="a solution: a folder's name or path, or a label of the reports"
     )
-    parser.add_argument("--family", choices=("fib", "realistic"), default="fib", help="value family (default: fib)")
+    parser.add_argument("--against", metavar="OTHER", help="a solution to compare with (default: none)")
+    parser.add_argument(
+        "--workload", default="T901_o96", metavar="ID", help="a workload, or its number of tokens (default: T901_o96)"
+    )
+    parser.add_argument(
+        "--blocks",
+        type=blocks,
+        default=2,
+        metavar="N",
+        help="fresh processes of each solution; the few give a range and no verdict (default: 2)",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "cpu", "sm_90a", "sm_100a"),
+        default="auto",
+        help="where to run it (default: auto, this host's GPU, else cpu, which tells right from wrong only)",
+    )
+    parser.add_argument("--json", action="store_true", help="a line of JSON per solution, as soon as it is known")
+
+
+def time(args: argparse.Namespace) -> int:
+    from bakeoff.runs.timing import time_solutions
+
+    return time_solutions(args)
+
+
+def check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "solution", metavar="SOLUTION", help="a folder under solutions/ or a path to one, or a label of the reports"
+    )
+    parser.add_argument(
+        "--workload",
+        action="append",
+        metavar="ID",
+        help="a workload such as T901_o96, or its number of tokens; may be repeated (default: all)",
+    )
+    parser.add_argument("--json", action="store_true", help="a line of JSON per cell, as soon as it is known")
+    parser.add_argument(
+        "--family", choices=("fib", "realistic"), help="one value family (default: both, as a run verifies them)"
+    )
     parser.add_argument(
         "--backend",
         choices=("auto", "cpu", "sm_90a", "sm_100a"),

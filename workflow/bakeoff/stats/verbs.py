@@ -104,6 +104,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", type=Path, metavar="B", help="the newer run's folder")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the comparison as JSON")
     parser.add_argument("--all", action="store_true", help="list every cell, not only those that differ")
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -121,7 +122,7 @@ def compare(args: argparse.Namespace) -> int:
     old, new = (args.new, args.old) if published == [False, True] else (args.old, args.new)
     comparison = compared(old, new)
     _write(args.output, comparison)
-    print("\n".join(text.comparison_lines(comparison, every=args.all)))
+    print(_json(comparison) if args.json else "\n".join(text.comparison_lines(comparison, every=args.all)))
     return EXIT_CODES[comparison.result]
 
 
@@ -138,6 +139,7 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--claims", type=Path, metavar="FILE", help="the claims (default: FOLDER/claims.yaml)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the audit as JSON")
     parser.add_argument("--all", action="store_true", help="list every claim, not only the contradicted ones")
+    parser.add_argument("--json", action="store_true", help="print the audit as JSON")
 
 
 def audit(args: argparse.Namespace) -> int:
@@ -145,7 +147,7 @@ def audit(args: argparse.Namespace) -> int:
 
     result = audit_of(args.folder, args.claims or args.folder / "claims.yaml")
     _write(args.output, result)
-    print("\n".join(text.audit_lines(result, every=args.all)))
+    print(_json(result) if args.json else "\n".join(text.audit_lines(result, every=args.all)))
     return 0
 
 
@@ -154,6 +156,10 @@ def audit_of(folder: Path, claims: Path) -> ReportAudit:
     from bakeoff.stats.audit import audit_report
 
     return audit_report(folder, claims)
+
+
+def _json(document: Comparison | ReportAudit) -> str:
+    return pretty_json(document.model_dump(mode="json")).decode().rstrip()
 
 
 def _write(path: Path | None, document: Comparison | ReportAudit) -> None:

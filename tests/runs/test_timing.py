@@ -1,0 +1,63 @@
+"""`bakeoff time`: right or wrong on one workload, and a range of ratios without a verdict."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from support.measure_runs import bakeoff, fake_device, write_solution
+
+WRONG = "def run_with(honest, *arguments):\n    honest(*arguments)\n    arguments[-1].mul_(1.1)\n"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    root = tmp_path_factory.mktemp("timed")
+    return write_solution(root, "quick"), write_solution(root, "slow"), write_solution(root, "wrong", WRONG)
+
+
+def test_a_solution_is_timed_beside_another_one(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    quick, slow, _ = folders
+    env = fake_device(tmp_path, factor={"slow": 2})
+    done = bakeoff("time", str(slow), "--against", str(quick), "--workload", "901", env=env)
+    assert done.returncode == 0, done.stderr
+    said = re.fullmatch(
+        r"slow takes ([\d.]+) × the time of quick at T901_o96, "
+        r"range ([\d.]+) to ([\d.]+), 2 blocks: a verdict needs 5\n",
+        done.stdout,
+    )
+    assert said and float(said[2]) <= float(said[1]) <= float(said[3]) and float(said[1]) > 1.5
+
+
+def test_a_line_of_json_is_given_for_each_solution(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    quick, slow, wrong = folders
+    env = fake_device(tmp_path, factor={"slow": 2})
+    words = (str(slow), str(wrong), "--against", str(quick), "--workload", "T80_o96", "--blocks", "1", "--json")
+    done = bakeoff("time", *words, env=env)
+    rows = {row["solution"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 1 and set(rows) == {"slow", "wrong"}
+    assert rows["slow"]["outcome"] == "PASSED" and rows["slow"]["ratio"] > 1.5 and len(rows["slow"]["us"]) == 1
+    assert rows["wrong"]["outcome"] == "INCORRECT_NUMERICAL" and rows["wrong"]["ratio"] is None
+
+
+def test_without_a_gpu_it_says_what_it_cannot_tell(folders: tuple[Path, Path, Path]) -> None:
+    quick, _, wrong = folders
+    done = bakeoff("time", str(quick), str(wrong), "--backend", "cpu", "--workload", "32")
+    assert done.returncode == 1 and "only a GPU tells" in done.stdout and "not how long it takes" in done.stderr
+    assert "quick is right at T32_o32 on cpu" in done.stdout and "wrong is not right at T32_o32" in done.stdout
+    assert "µs" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["triton_v3"], "did you mean triton_v2?"),
+        (["triton_v2", "--against", "nobody"], "new-solution"),
+        (["triton_v2", "--workload", "T902_o96"], "did you mean T901_o96?"),
+        (["triton_v2", "--blocks", "0"], "from 1 to 100"),
+        (["triton_v2", "--backend", "cpu", "--workload", ""], "number of tokens"),
+    ],
+)
+def test_a_wrong_use_is_answered_with_what_is_right(words: list[str], named: str) -> None:
+    refused = bakeoff("time", *words)
+    assert refused.returncode == 2 and named in refused.stderr and "Traceback" not in refused.stderr
