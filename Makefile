@@ -25,6 +25,14 @@ TO_REPRODUCE := .venv/.reproduce
 TO_DEVELOP := .venv/.develop
 endif
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# A folder that `make bundle` made; set-up takes everything from there then, and asks no index.
+BUNDLE ?=
+ifneq ($(BUNDLE),)
+# As a URL, since pip splits a list of paths at spaces.
+export PIP_FIND_LINKS := $(shell $(PYTHON) -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1], "wheels").resolve().as_uri())' "$(BUNDLE)")
+export PIP_NO_INDEX := 1
+endif
 # With byte code: the solutions' processes write none, and each would compile torch anew.
 INSTALL := install --quiet --no-deps --compile
 # What is installed has a hash of a lock and is a wheel, but for connection-pool, which has none.
@@ -38,7 +46,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded lock same-locks check-determinism golden \
+.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle lock same-locks check-determinism golden \
   summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -115,6 +123,9 @@ generate: $(TO_DEVELOP)  ## regenerate what is generated from the models
 recorded: $(TO_REPRODUCE)  ## remake traces and analysis of the recorded runs from their samples
 	@for run in results/recorded/*/; do $(BIN)/python -m bakeoff assemble "$$run" && $(BIN)/python -m bakeoff analyse "$$run" -o "$${run}analysis.json"; done
 
+bundle: .venv/.build  ## pack what set-up fetches, with the sources, for a host without a network; PARTS=2G, say, also cuts it
+	@containers/bundle.sh $(ENVIRONMENT) build/bundle-$(ENVIRONMENT) $(PARTS)
+
 lock:  ## renew every lock file from its input (needs uv)
 	@containers/lock.sh
 
@@ -133,8 +144,12 @@ clean:  ## delete what a run made (not .venv, not committed results)
 	@rm -f .venv/.environment-* .venv/.build .venv/.torch && touch $@
 
 # Before all others, so that nothing else can have been built with.
+# The first thing that is fetched: where nothing answers, the reason comes at once, and not after every retry for every package.
 .venv/.build: .venv/.environment-$(ENVIRONMENT) requirements/build.lock requirements/cpu.lock
-	@$(PIP) $(LOCKED) -r requirements/build.lock
+	@$(PIP) $(LOCKED) --retries 0 --timeout 8 -r requirements/build.lock 2> .venv/build.log || { grep -v ^WARNING .venv/build.log | tail -n 1 >&2; \
+	  printf 'setup: packages\n  found:    %s\n  expected: the packages of requirements/build.lock\n  to do:    %s\n' \
+	    "$(or $(BUNDLE:%=none in the bundle %),no index that answers)" \
+	    "connect, and run this again; or take BUNDLE=FOLDER, which \`make bundle\` makes on a host with a network" >&2; exit 2; }
 	@rm -rf .venv/built
 	@$(BUILD) -r $(call source_of,requirements/cpu.lock)
 	@$(PIP) $(INSTALL) --no-index .venv/built/connection_pool-*.whl

@@ -16,6 +16,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 source containers/lock.bash
+source containers/wheels.bash
 export CONTAINERS_CONF=$PWD/containers/containers.conf
 CACHE=.cache/images
 
@@ -70,36 +71,11 @@ build() {
     podman image inspect --format '{{.Digest}}' "$TAG"
 }
 
-# The locked wheels, once per lock: the build itself then needs no network.
+# The build itself then needs no network.
 collect_wheels() {
-    local name=$1 folder=.cache/wheels/$1 locks python tags=() minor made_by
-    locks=$(items "$name" locks)
-    # shellcheck disable=SC2086
-    # Which of a release's wheels are taken is decided below: those of another rule are no use.
-    made_by=$(cat $locks | cat - <(declare -f collect_wheels) | sha256sum)
-    if [ "$made_by" = "$(cat "$folder/.complete" 2>/dev/null)" ]; then return; fi
-    rm -rf "${folder:?}"/*
-    say "wheels of $name"
-    python=$(field "$name" python)
-    # As pip itself would: of several wheels of one release, the one for the latest glibc.
-    for minor in $(seq 28 -1 5); do tags+=(--platform "manylinux_2_${minor}_x86_64"); done
-    mkdir -p "$folder"
-    local download=(.venv/bin/python -m pip --disable-pip-version-check download --quiet --no-deps --require-hashes --dest "$folder")
-    local work; work=$(mktemp -d)
-    for lock in $locks; do
-        awk '/^[^ #]/ { inside = index($0, "connection-pool==") == 1 } !inside' "$lock" > "$work/wheels.txt"
-        awk '/^[^ #]/ { inside = index($0, "connection-pool==") == 1 } inside' "$lock" > "$work/source.txt"
-        "${download[@]}" --only-binary=:all: --python-version "$python" --implementation cp --abi "cp${python/./}" --abi abi3 --abi none \
-            "${tags[@]}" --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 --platform manylinux1_x86_64 --platform linux_x86_64 \
-            --platform any --retries 1 $(index_of "$lock") -r "$work/wheels.txt"
-        if [ -s "$work/source.txt" ]; then "${download[@]}" --no-build-isolation -r "$work/source.txt"; fi
-    done
-    rm -rf "$work"
-    echo "$made_by" > "$folder/.complete"
+    # shellcheck disable=SC2046
+    download_wheels ".cache/wheels/$1" "$(field "$1" python)" $(items "$1" locks)
 }
-
-# The index of torch's makers has the CPU build, and nothing else that is wanted.
-index_of() { if [[ $1 = */torch.lock ]]; then echo "--extra-index-url ${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}"; fi; }
 
 # A base made of Debian packages; prints its image name. A stand-in also gets the image's Python.
 debian_base() {
