@@ -46,7 +46,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle lock same-locks check-determinism golden \
+.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle test-bundle lock same-locks check-determinism golden \
   summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -123,8 +123,12 @@ generate: $(TO_DEVELOP)  ## regenerate what is generated from the models
 recorded: $(TO_REPRODUCE)  ## remake traces and analysis of the recorded runs from their samples
 	@for run in results/recorded/*/; do $(BIN)/python -m bakeoff assemble "$$run" && $(BIN)/python -m bakeoff analyse "$$run" -o "$${run}analysis.json"; done
 
-bundle: .venv/.build  ## pack what set-up fetches, with the sources, for a host without a network; PARTS=2G, say, also cuts it
+bundle:  ## pack what set-up fetches, with the sources, for a host without a network; PARTS=2G, say, also cuts it
+	@test -e .venv/.build || $(MAKE) --no-print-directory .venv/.build ENVIRONMENT=cpu
 	@containers/bundle.sh $(ENVIRONMENT) build/bundle-$(ENVIRONMENT) $(PARTS)
+
+test-bundle: bundle $(TO_DEVELOP)  ## set up and run everything from that bundle, in a namespace without a network; minutes
+	@BAKEOFF_BUNDLE=build/bundle-cpu $(BIN)/python -m pytest -rP tests/containers/test_bundle.py
 
 lock:  ## renew every lock file from its input (needs uv)
 	@containers/lock.sh
@@ -148,7 +152,7 @@ clean:  ## delete what a run made (not .venv, not committed results)
 .venv/.build: .venv/.environment-$(ENVIRONMENT) requirements/build.lock requirements/cpu.lock
 	@$(PIP) $(LOCKED) --retries 0 --timeout 8 -r requirements/build.lock 2> .venv/build.log || { grep -v ^WARNING .venv/build.log | tail -n 1 >&2; \
 	  printf 'setup: packages\n  found:    %s\n  expected: the packages of requirements/build.lock\n  to do:    %s\n' \
-	    "$(or $(BUNDLE:%=none in the bundle %),no index that answers)" \
+	    "$(if $(BUNDLE),none in the bundle $(BUNDLE),no index that answers)" \
 	    "connect, and run this again; or take BUNDLE=FOLDER, which \`make bundle\` makes on a host with a network" >&2; exit 2; }
 	@rm -rf .venv/built
 	@$(BUILD) -r $(call source_of,requirements/cpu.lock)

@@ -19,7 +19,9 @@ esac
 
 mkdir -p "$folder/images"
 download_wheels "$folder/wheels" "$python" "${locks[@]}"
-git bundle create --quiet "$folder/source.gitbundle" HEAD
+# With the branch, so that a clone of it is on one.
+# shellcheck disable=SC2046
+git bundle create --quiet "$folder/source.gitbundle" HEAD $(git symbolic-ref --quiet --short HEAD || true)
 digest=$(field "$environment" digest)
 for archive in .cache/images/"$environment-${digest:7:12}.tar"; do
     if [ -f "$archive" ]; then cp --force --link "$archive" "$folder/images/" 2> /dev/null || cp "$archive" "$folder/images/"; fi

@@ -7,7 +7,7 @@
 #   containers/image.sh sif NAME       .cache/images/NAME.sif, with Apptainer from containers/NAME/bakeoff.def
 #   containers/image.sh confirm NAME   that the registry serves the base whose digest stands in images.lock.yaml
 #   containers/image.sh record NAME    write the archive's digest into images.lock.yaml
-#   containers/image.sh push NAME REPOSITORY   publish the archive under its digest; prints REPOSITORY@DIGEST
+#   containers/image.sh push NAME REPOSITORY   publish the archive, tagged VERSION-LOCKS; prints repository=… and digest=…
 #
 # STANDIN=1   on a machine that reaches no registry: Debian with a Python of the image's version (from PATH) in place of NVIDIA's base.
 #             Such an image is called bakeoff-NAME:standin; it proves the locked packages, and is never published.
@@ -153,10 +153,16 @@ confirm() {
     done
 }
 
+# Registries take lower case alone. The tag names what is inside, so that an older image keeps one beside the newer.
 push() {
     if [ -n "${STANDIN:-}" ]; then fail "a stand-in" "an image on its own base" "build without STANDIN"; fi
-    skopeo copy --quiet --preserve-digests "oci-archive:$(archive_file "$1")" "docker://$2" >&2
-    echo "$2@$(cat "$CACHE/$1.digest")"
+    local repository=${2,,} digest locks
+    digest=$(cat "$CACHE/$1.digest")
+    # shellcheck disable=SC2046
+    locks=$(cat $(items "$1" locks) | sha256sum | cut -c 1-12)
+    skopeo copy --quiet --preserve-digests "oci-archive:$(archive_file "$1")" \
+        "docker://$repository:$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)-$locks" >&2
+    printf 'repository=%s\ndigest=%s\n' "$repository" "$digest"
 }
 
 main "$@"; exit

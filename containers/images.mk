@@ -35,9 +35,8 @@ sbom: .venv/.develop  ## bill of materials of the built IMAGE, under .cache/imag
 registry-login:  ## log in to the registry of REPOSITORY as REGISTRY_USER with REGISTRY_TOKEN (from the environment)
 	@printenv REGISTRY_TOKEN | skopeo login --username "$$REGISTRY_USER" --password-stdin "$${REPOSITORY%%/*}"
 
-push-image:  ## publish the archive of IMAGE as REPOSITORY, under its digest
-	@containers/image.sh push $(IMAGE) "$$REPOSITORY"
-	@echo "digest=$$(cat .cache/images/$(IMAGE).digest)" >> "$${GITHUB_OUTPUT:-/dev/null}"
+push-image:  ## publish the archive of IMAGE as REPOSITORY, in lower case, tagged with version and digest of the locks
+	@containers/image.sh push $(IMAGE) "$$REPOSITORY" | tee -a "$${GITHUB_OUTPUT:-/dev/null}"
 
 preflight-in-container:  ## can IMAGE run on this host, with its GPU? or the reason and the fix
 	@containers/run.sh $(IMAGE) bakeoff preflight $(if $(filter cpu,$(IMAGE)),,--gpu)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 from bakeoff.containers import lock
 from bakeoff.files import PROJECT_ROOT
+from support.checkout import copy_project
 
 IMAGES = lock.load().images
 
@@ -75,3 +79,30 @@ def test_packages_without_a_dated_archive_name_their_version() -> None:
 
 def test_the_build_context_holds_nothing_but_what_is_copied() -> None:
     assert (PROJECT_ROOT / ".dockerignore").read_text().split() == ["*", "!containers", "!requirements"]
+
+
+def test_an_image_is_pushed_in_lower_case_under_a_tag_that_says_what_is_inside(tmp_path: Path) -> None:
+    made = copy_project(tmp_path / "checkout").root
+    cache = made / ".cache/images"
+    cache.mkdir(parents=True)
+    (cache / "cpu.digest").write_text("sha256:" + "a" * 64)
+    skopeo = tmp_path / "skopeo"
+    skopeo.write_text('#!/bin/sh\necho "$*" >> "$0.calls"\n')
+    skopeo.chmod(0o755)
+
+    def push() -> tuple[str, str]:
+        done = subprocess.run(
+            [made / "containers/image.sh", "push", "cpu", "ghcr.io/Some-Owner/bakeoff-cpu"],
+            env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout, Path(f"{skopeo}.calls").read_text().split()[-1]
+
+    said, first = push()
+    assert said == f"repository=ghcr.io/some-owner/bakeoff-cpu\ndigest=sha256:{'a' * 64}\n"
+    assert re.fullmatch(r"docker://ghcr\.io/some-owner/bakeoff-cpu:\d+\.\d+\.\d+-[0-9a-f]{12}", first)
+    with (made / "requirements/dev.lock").open("a") as lock:
+        lock.write("# another\n")
+    assert push()[1] != first, "an image of other locks has a tag of its own"
