@@ -25,7 +25,7 @@ SUMMARY = (
     "total_latency_us",
 )
 VERIFICATION = ("due", "passed", "least_matched_active", "widest_scale", "worst_calc_diff", "worst_relative_l2")
-COMPARED = ("verdict", "old", "new", "ratio", "latency_ratio", "p_difference", "reasons")
+COMPARED = ("verdict", "old", "new", "ratio", "p_difference", "reasons")
 PROFILED = (
     *("busy_us", "span_us", "host_us", "floor_us", "floor_share", "gap_share", "launches", "mapped_share"),
     *("bound", "dram_bytes"),
@@ -74,7 +74,7 @@ def of_analysis(analysis: Any) -> dict[str, Table]:
         "findings": _findings(findings),
         "rankings": _rankings(analysis["rank_stability"]),
         "stability": _stability(analysis["rank_stability"]),
-        "comparisons": _rows(analysis["comparisons"], ("old", "new"), ("between_run_sd", "counts", "not_comparable")),
+        "comparisons": _rows(analysis["comparisons"], ("old", "new"), ("scatter", "counts", "not_comparable")),
         "compared": _joined(analysis["comparisons"], ("old", "new"), "cells", ("workload", "solution"), COMPARED),
         "claims": _rows(audit["claims"], ("id",), ("verdict", "printed", "computed", "tolerance")) if audit else {},
     }

@@ -19,7 +19,7 @@ from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import ProtocolSummary, Ranking
 from bakeoff.schema.analysis_findings import PreviousFinding
 from bakeoff.schema.analysis_run import AnalysedParticipant, Check, Fact
-from bakeoff.schema.base import Estimate
+from bakeoff.schema.base import Estimate, Verdict
 from bakeoff.tables import formats
 from bakeoff.tables import words as word_lists
 from support import constructed
@@ -137,7 +137,7 @@ def test_the_published_page_says_what_the_audit_found() -> None:
     assert f"{audit.contradicted}/{len(audit.claims)}" in text and f"{audit.contradicted} contradicted" in text
     claims = {row[0]: row for row in table_text("2026-02-26_4way", "audit_contradicted")}
     assert any("31.1500x" in row[2] for row in claims.values())
-    assert len(claims) - 1 <= audit.contradicted
+    assert len(claims) - 1 == audit.contradicted + audit.contradicted_by_others
 
 
 def test_the_first_screen_of_a_measured_run_gives_times() -> None:
@@ -407,16 +407,20 @@ def test_a_lead_below_2_percent_is_worded_apart_from_an_undecided_one() -> None:
     a = analysis("four")
     leader, other, third = "triton_fused_moe_v2", "flashinfer_moe", "cutedsl_moe_fp8_v3"
     tied = [
-        winner.model_copy(update={"leader": leader, "supported": False, "tied": [other, third], "same": same})
+        winner.model_copy(
+            update={"leader": leader, "supported": False, "verdict": None, "tied": [other, third], "same": same}
+        )
         for winner, same in zip(a.winners[:3], ([other, third], [other], []), strict=True)
     ]
     written = rendering.render(a.model_copy(update={"winners": [*tied, *a.winners[3:]]}))
     rows = list(csv.DictReader(io.StringIO(written["tables/matrix.csv"].decode())))
-    assert [row["support"] for row in rows[:4]] == ["same", "tied", "tied", "supported"]
+    assert [row["support"] for row in rows[:4]] == ["same", "tied", "tied", "FASTER_2_PERCENT"]
     page = Page.of(written["report.html"])
     notes = [entry.text for entry in page.all("small")]
-    assert f"within 2 % of {other}, {third}" in notes and f"not decided against {third}" in notes
-    assert "at 1 the lead is shown to be below 2 %, at 2 nothing is decided" in page.text
+    assert (
+        f"less than 2 % apart, which way is open: {other}, {third}" in notes and f"not decided against {third}" in notes
+    )
+    assert "at 1 the first two are less than 2 % apart and which way is open, at 2 nothing is decided" in page.text
     drawn = written["report.html"].decode()
     assert drawn.count('class="t same"') == 2 * 3 and drawn.count('class="t tie"') == 2 * 3
 
@@ -468,13 +472,14 @@ def test_what_a_solution_says_cannot_become_markup() -> None:
     ("words", "codes"),
     [
         ("checks", get_args(Check.model_fields["code"].annotation)),
+        ("verdicts", tuple(Verdict)),
         ("statuses", get_args(Check.model_fields["status"].annotation)),
         ("aggregates", get_args(Ranking.model_fields["aggregate"].annotation)),
         ("groups", get_args(Fact.model_fields["group"].annotation)),
         ("roles", get_args(AnalysedParticipant.model_fields["role"].annotation)),
         ("relations", get_args(PreviousFinding.model_fields["relation"].annotation)),
         ("bounds", ("memory", "compute")),
-        ("reasons", ("device", "protocol", "inputs", "performance", "missing", "failed", "one_block")),
+        ("reasons", ("device", "protocol", "inputs", "performance", "missing", "failed", "few_blocks", "host")),
         ("sections", rendering.SECTIONS),
         ("short", rendering.SECTIONS),
     ],

@@ -137,7 +137,8 @@ def test_the_landing_page_begins_with_who_is_fastest_and_ends_with_how_to_run_ag
     board = page.one("t-leaderboard").text
     assert f"{behind.value:.3f}×" in board and f"{behind.low:.3f}–{behind.high:.3f}" in board
     assert page.one("latency-1") and page.one("behind-1")
-    assert "14 figures and 1 conclusion contradicted" in page.text
+    assert "11 figures and 1 conclusion contradicted" in page.text
+    assert "19 of 19 workloads have a winner beyond the noise, 19 of them by 2 % or more" in page.text
     (command,) = page.all("pre")
     assert command.text.splitlines()[-1] == "bakeoff audit results/published/2026-02-26_4way"
     titles = [entry.text for entry in page.all("h3")]  # unfolded ones first

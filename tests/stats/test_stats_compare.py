@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from bakeoff.cli import main
+from bakeoff.files import PROJECT_ROOT
 from bakeoff.runs.published import published_folder
-from bakeoff.runs.samples import Samples
-from bakeoff.stats.compare import Between, between_runs, compare
+from bakeoff.schema.sample import TIERS
+from bakeoff.stats.compare import Scatter, between_runs, compare
 from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.runs import load_run
@@ -29,7 +32,7 @@ def repeat() -> RunData:
 
 
 @pytest.fixture(scope="module")
-def between(published, repeat) -> Between:
+def between(published, repeat) -> Scatter:
     return between_runs(published, repeat)
 
 
@@ -48,16 +51,22 @@ def like_published(published: RunData, folder: Path, **changes) -> RunData:
     return replace(run, samples=replace(run.samples, log_time=time))
 
 
-def test_the_scatter_between_published_runs_is_the_root_mean_square_of_38_cells(published, repeat, between):
-    moved = [
-        published.samples.log_speedup[published.samples.solutions.index(name), row, 0]
-        - repeat.samples.log_speedup[column, row, 0]
-        for column, name in enumerate(repeat.samples.solutions)
-        for row in range(19)
-    ]
-    assert between.cells == 38
-    assert between.sd == pytest.approx(np.sqrt(np.mean(np.square(moved))))
-    assert np.exp([min(moved), max(moved)]) == pytest.approx([0.902, 1.546], abs=1e-3)
+def test_the_scatter_between_published_runs_is_a_root_mean_square_of_small_and_of_large_workloads(
+    published, repeat, between
+):
+    moved = np.array(
+        [
+            published.samples.log_speedup[published.samples.solutions.index(name), row, 0]
+            - repeat.samples.log_speedup[column, row, 0]
+            for row in range(19)
+            for column, name in enumerate(repeat.samples.solutions)
+        ]
+    ).reshape(19, 2)
+    assert (between[False].rows, between[True].rows) == (16, 3)
+    assert between[False].sd == pytest.approx(np.sqrt(np.mean(moved[:16] ** 2))) == pytest.approx(0.145, abs=1e-3)
+    assert between[True].sd == pytest.approx(np.sqrt(np.mean(moved[16:] ** 2))) == pytest.approx(0.034, abs=1e-3)
+    assert np.exp([moved.min(), moved.max()]) == pytest.approx([0.902, 1.546], abs=1e-3)
+    assert np.corrcoef(moved.T)[0, 1] > 0.8  # cells of a row move together, so that rows are counted
 
 
 def test_a_run_like_the_published_one_reproduces_all_76_cells(published, between, tmp_path):
@@ -79,23 +88,28 @@ def test_a_cell_outside_the_prediction_interval_differs(published, between, tmp_
 
 def test_the_prediction_interval_is_that_of_the_two_variances(published, between, tmp_path):
     run = like_published(published, tmp_path)
-    cell = compare(published, run, between).cells[0]
-    logs = run.samples.log_speedup[run.samples.solutions.index(cell.solution), 0]
-    within, scatter = logs.var(ddof=1) / len(logs), between.sd**2
-    freedom = (within + scatter) ** 2 / (within**2 / (len(logs) - 1) + scatter**2 / between.cells)
-    assert np.log(cell.ratio.high) == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(within + scatter))
-    assert cell.ratio.low == pytest.approx(1 / cell.ratio.high)
+    for row, group in ((0, between[False]), (18, between[True])):
+        cell = compare(published, run, between).cells[row]
+        logs = run.samples.log_speedup[run.samples.solutions.index(cell.solution), row]
+        within, scatter = logs.var(ddof=1) / len(logs), group.sd**2
+        freedom = (within + scatter) ** 2 / (within**2 / (len(logs) - 1) + scatter**2 / group.rows)
+        assert np.log(cell.ratio.high) == pytest.approx(stats.t.ppf(0.975, freedom) * np.sqrt(within + scatter))
+        assert cell.ratio.low == pytest.approx(1 / cell.ratio.high)
 
 
 def test_the_prediction_interval_holds_95_percent_of_repeated_runs():
-    """Simulated: the scatter comes from one pair of runs, and a third run is compared with the first."""
-    random, inside = np.random.default_rng(2), []
-    for _ in range(1500):
-        deviations = 0.1 * random.standard_normal((3, 38))
-        scatter = Between(sd=float(np.sqrt(np.mean((deviations[0] - deviations[1]) ** 2))), cells=38)
-        quantile = stats.t.ppf(0.975, scatter.cells)
-        inside.append(np.mean(np.abs(deviations[2] - deviations[0]) <= quantile * scatter.sd))
-    assert np.mean(inside) == pytest.approx(0.95, abs=0.02)
+    """Simulated: the scatter comes from one pair of runs, and a third run is compared with the first. The two cells of
+    a row are correlated by 0.8, so that counting cells makes intervals too short where there are few rows."""
+    for rows in (16, 3):
+        random, inside = np.random.default_rng(2), []
+        for _ in range(3000):
+            shared, own = random.standard_normal((3, rows, 1)), random.standard_normal((3, rows, 2))
+            deviations = 0.1 * (np.sqrt(0.8) * shared + np.sqrt(0.2) * own)
+            sd = np.sqrt(np.mean((deviations[0] - deviations[1]) ** 2))
+            away = np.abs(deviations[2] - deviations[0])
+            inside.append([np.mean(away <= stats.t.ppf(0.975, freedom) * sd) for freedom in (rows, 2 * rows)])
+        by_rows, by_cells = np.mean(inside, axis=0)
+        assert 0.93 <= by_rows <= 0.985 and by_cells < by_rows
 
 
 @pytest.mark.parametrize(
@@ -152,7 +166,7 @@ def test_one_block_is_compared_with_the_scatter_between_runs_alone(published, be
     run = like_published(published, tmp_path, blocks=1)
     found = compare(published, run, between)
     assert found.counts == {"REPRODUCED": 76}
-    assert np.log(found.cells[0].ratio.high) == pytest.approx(stats.t.ppf(0.975, 38) * between.sd)
+    assert np.log(found.cells[0].ratio.high) == pytest.approx(stats.t.ppf(0.975, 16) * between[False].sd)
 
 
 def test_a_comparison_of_nothing_is_no_success(tmp_path, capsys):
@@ -182,29 +196,107 @@ def test_a_slower_kernel_is_a_supported_regression_and_a_faster_one_is_not(tmp_p
     verdicts = {(cell.solution, cell.workload): cell for cell in found.cells}
     assert verdicts["flashinfer_moe", "T16_o224"].verdict == "FASTER"
     slower = verdicts["triton_fused_moe_v2", "T901_o96"]
-    assert slower.ratio.value == pytest.approx(1 / 1.08, abs=0.01) and slower.latency_ratio.value == pytest.approx(
-        1 / 1.08, abs=0.01
-    )
-
-
-def shifted(run: RunData, *, time: float = 0.0, reference: float = 0.0) -> RunData:
-    """A run whose solutions or reference took another time throughout."""
-    samples: Samples = run.samples
-    return replace(
-        run, samples=replace(samples, log_time=samples.log_time + time, log_reference=samples.log_reference + reference)
-    )
+    assert slower.ratio.value == pytest.approx(1 / 1.08, abs=0.01)
+    assert slower.new / slower.old == pytest.approx(1.08, abs=0.01)  # latencies, in microseconds
 
 
 def test_a_slower_clock_is_no_regression(tmp_path):
-    old, new = (loaded(Made(name=name, seed=seed), tmp_path) for name, seed in (("old", 1), ("new", 2)))
-    found = compare(old, shifted(new, time=0.1, reference=0.1))
-    assert not found.regressions and "SLOWER" not in found.counts
+    """What slows everything, the reference and unchanged solutions included, is the GPU's."""
+    slow = {"robust": dict.fromkeys(("reference", *FOUR), 1.1)}
+    old = loaded(Made(name="old", seed=1, outliers=0.0), tmp_path)
+    found = compare(old, loaded(Made(name="new", seed=2, outliers=0.0, slowed=slow), tmp_path))
+    assert not found.regressions and found.counts["SAME"] >= 70
+    assert found.controls == ["reference", *FOUR] and found.differs == {}
 
 
 def test_a_faster_reference_is_no_regression(tmp_path):
+    fast = {"robust": {"reference": 0.9}}
+    old = loaded(Made(name="old", seed=1, outliers=0.0), tmp_path)
+    found = compare(old, loaded(Made(name="new", seed=2, outliers=0.0, slowed=fast), tmp_path))
+    assert not found.regressions and found.counts["SAME"] >= 70
+
+
+def test_a_solution_that_changed_is_compared_and_is_no_control(tmp_path):
     old, new = (loaded(Made(name=name, seed=seed), tmp_path) for name, seed in (("old", 1), ("new", 2)))
-    found = compare(old, shifted(new, reference=-0.1))
-    assert not found.regressions and found.counts["AMBIGUOUS"] >= 70
+    plan = new.journals.plan
+    participants = [
+        who.model_copy(update={"digest": "f" * 64}) if who.name == "flashinfer_moe" else who
+        for who in plan.participants
+    ]
+    journals = replace(new.journals, plan=plan.model_copy(update={"participants": participants}))
+    shown = [
+        who.model_copy(update={"digest": "f" * 64}) if who.name == "flashinfer_moe" else who for who in new.participants
+    ]
+    found = compare(old, replace(new, journals=journals, participants=shown))
+    assert "flashinfer_moe" not in found.controls and len(found.controls) == 4
+    assert list(found.differs) == ["solution: flashinfer_moe"]
+    assert {cell.verdict for cell in found.cells if cell.solution == "flashinfer_moe"} <= {"SAME", "AMBIGUOUS"}
+
+
+H200 = [PROJECT_ROOT / "results/recorded" / name for name in ("2026-11-23_h200", "2026-11-23_h200_2")]
+
+
+@pytest.fixture(scope="module")
+def recorded() -> list[RunData]:
+    return [load_run(folder) for folder in H200]
+
+
+def changed(run: RunData, change: Callable[[pd.DataFrame], pd.DataFrame], **fields) -> RunData:
+    """A run with other times of its processes."""
+    journals = replace(run.journals, processes=change(run.journals.processes.copy()))
+    return replace(run, journals=journals, samples=journals.samples("robust"), **fields)
+
+
+def scaled(processes: pd.DataFrame, factor, tiers=tuple(TIERS)) -> pd.DataFrame:
+    return processes.assign(**{tier: processes[tier] * factor for tier in tiers})
+
+
+def test_two_recorded_runs_of_one_gpu_are_the_same_in_every_cell_that_does_not_wait_for_the_host(recorded):
+    found = compare(*recorded)
+    assert found.differs == {} and len(found.controls) == 7
+    bound = [cell.verdict for cell in found.cells if cell.solution != "flashinfer_moe"]
+    assert len(bound) == 95 and bound.count("SAME") >= 90 and not found.regressions
+
+
+@pytest.mark.parametrize(
+    "solution", ["cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "deepgemm_moe", "triton_fused_moe_v2"]
+)
+def test_a_slow_down_of_3_percent_is_found_between_recorded_runs(recorded, solution):
+    old, new = recorded
+    slower = changed(new, lambda frame: scaled(frame, np.where(frame["participant"] == solution, 1.03, 1.0)))
+    found = compare(old, slower)
+    assert sum(name.startswith(f"{solution}/") for name in found.regressions) >= 17
+    assert all(name.startswith(f"{solution}/") for name in found.regressions)
+
+
+def test_equal_runs_and_equal_gpus_of_two_hosts_show_no_regression(recorded):
+    """Simulated from a recorded run's own processes: blocks drawn again with other noise, then other hosts too: CPUs
+    that differ by 20 %, GPUs by 2 % as a whole and by 0.5 % from cell to cell."""
+    base, random = recorded[0], np.random.default_rng(6)
+    level = base.journals.processes.groupby(["participant", "workload"])[list(TIERS)].transform("mean")
+
+    def again(frame: pd.DataFrame, cpu: float, gpu: float, cell: float) -> pd.DataFrame:
+        frame = frame.assign(**{tier: level[tier] for tier in TIERS})
+        cells = frame.groupby(["participant", "workload"]).ngroup().to_numpy()
+        own = np.exp(gpu + cell * random.standard_normal(cells.max() + 1))[cells]
+        frame = scaled(frame, own * np.exp(0.003 * random.standard_normal(len(frame))))
+        waits = np.where(frame["participant"] == "flashinfer_moe", np.exp(cpu), 1.0)
+        return scaled(frame, waits, ("wall_us", "event_us", "cupti_span_us"))
+
+    def regressed(spread: tuple[float, float, float], **fields) -> float:
+        found = []
+        for _ in range(30):
+            cpus, gpus = (size * random.standard_normal(2) for size in spread[:2])
+            first, second = (
+                changed(base, lambda frame, c=c, g=g: again(frame, c, g, spread[2]), **fields if n else {})
+                for n, (c, g) in enumerate(zip(cpus, gpus, strict=True))
+            )
+            found.append(bool(compare(first, second).regressions))
+        return float(np.mean(found))
+
+    assert regressed((0.0, 0.0, 0.0)) <= 0.05
+    assert regressed((0.2, 0.02, 0.005), gpus=frozenset({"another"})) <= 0.05
+    assert regressed((0.2, 0.0, 0.0)) > 0.3  # another CPU unseen would be taken for the solution's own
 
 
 def test_a_workload_with_other_inputs_is_not_comparable_between_runs(tmp_path):
@@ -250,7 +342,7 @@ def test_a_wrong_timed_output_is_listed_once(tmp_path):
 def test_one_block_runs_are_not_comparable_with_each_other(tmp_path):
     old, new = (loaded(Made(name=name, seed=seed, blocks=1), tmp_path) for name, seed in (("old", 1), ("new", 2)))
     found = compare(old, new)
-    assert found.counts == {"NOT COMPARABLE": 76} and found.cells[0].reasons == ["one_block"]
+    assert found.counts == {"NOT COMPARABLE": 76} and found.cells[0].reasons == ["few_blocks"]
 
 
 def test_false_regressions_are_rare_in_repeated_runs(tmp_path):

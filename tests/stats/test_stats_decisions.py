@@ -12,7 +12,9 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 RANDOM = np.random.default_rng(11)
-FASTER, SLOWER, SAME, AMBIGUOUS = Verdict.FASTER, Verdict.SLOWER, Verdict.SAME, Verdict.AMBIGUOUS
+FASTER, SLOWER, SAME, OPEN = Verdict.FASTER_2_PERCENT, Verdict.SLOWER_2_PERCENT, Verdict.SAME, Verdict.OPEN
+FASTER_OPEN, FASTER_BELOW = Verdict.FASTER_OPEN, Verdict.FASTER_BELOW_2_PERCENT
+SLOWER_OPEN, SLOWER_BELOW = Verdict.SLOWER_OPEN, Verdict.SLOWER_BELOW_2_PERCENT
 
 
 def ratios(*means: float, sd: float = 0.004, blocks: int = 10) -> np.ndarray:
@@ -70,26 +72,28 @@ def test_the_interval_between_runs_is_welchs():
 
 
 def test_each_verdict_has_its_place():
-    decision = paired(np.concatenate([ratios(0.05, -0.05, 0.0), ratios(0.03, sd=0.05)]))
-    assert decision.verdicts == [FASTER, SLOWER, SAME, AMBIGUOUS]
+    found = [paired(ratios(mean, sd=sd)).verdicts for mean, sd in ((0.03, 0.002), (0.02, 0.01), (0.01, 0.002))]
+    assert found == [[FASTER], [FASTER_OPEN], [FASTER_BELOW]]
+    found = [paired(ratios(-mean, sd=sd)).verdicts for mean, sd in ((0.03, 0.002), (0.02, 0.01), (0.01, 0.002))]
+    assert found == [[SLOWER], [SLOWER_OPEN], [SLOWER_BELOW]]
+    assert paired(ratios(0.0)).verdicts == [SAME] and paired(ratios(0.03, sd=0.05)).verdicts == [OPEN]
 
 
-def test_a_difference_shown_to_be_below_2_percent_is_the_same_even_if_shown_not_to_be_zero():
+def test_a_difference_shown_to_be_below_2_percent_says_which_way_if_that_is_shown_too():
     decision = paired(ratios(0.01, sd=0.002))
-    assert decision.p_difference[0] < 1e-4
-    assert decision.verdicts == [SAME]
+    assert decision.p_difference[0] < 1e-4 and decision.p_equivalence[0] < 1e-4
+    assert decision.verdicts == [FASTER_BELOW] and FASTER_BELOW.within and FASTER_BELOW.direction == 1
 
 
-def test_exactly_2_percent_is_not_the_same():
-    assert paired(ratios(MARGIN, sd=0.002)).verdicts == [FASTER]
-    assert paired(ratios(-MARGIN, sd=0.002)).verdicts == [SLOWER]
+def test_exactly_2_percent_is_neither_less_nor_more():
+    assert paired(ratios(MARGIN, sd=0.002)).verdicts == [FASTER_OPEN]
+    assert paired(ratios(-MARGIN, sd=0.002)).verdicts == [SLOWER_OPEN]
 
 
 def test_swapping_the_two_solutions_mirrors_everything():
     logs = ratios(*np.linspace(-0.05, 0.05, 9), sd=0.015)
     straight, mirrored = paired(logs), paired(-logs)
-    mirror = {FASTER: SLOWER, SLOWER: FASTER}
-    assert mirrored.verdicts == [mirror.get(verdict, verdict) for verdict in straight.verdicts]
+    assert mirrored.verdicts == [verdict.mirrored for verdict in straight.verdicts] and len(set(mirrored.verdicts)) > 3
     assert mirrored.p_difference == pytest.approx(straight.p_difference)
     assert mirrored.ratio.low == pytest.approx(-straight.ratio.high)
 
@@ -108,33 +112,28 @@ def test_in_two_runs_the_newer_ones_higher_speedup_is_faster():
 def test_the_corrected_level_depends_on_the_number_of_workloads():
     row = ratios(0.02, sd=0.02)
     alone, among = paired(row), paired(np.concatenate([row, ratios(*[0.0] * 18, sd=0.02)]))
-    assert alone.verdicts == [FASTER] and among.verdicts[0] == AMBIGUOUS
+    assert alone.verdicts == [FASTER_OPEN] and among.verdicts[0] == OPEN
     assert among.mde[0] > alone.mde[0]
 
 
-def test_one_block_decides_nothing():
-    decision = paired(np.array([[0.5], [0.0]]))
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4])
+def test_fewer_than_five_blocks_give_a_range_and_no_verdict(blocks):
+    decision = paired(ratios(0.5, 0.0, sd=0.001, blocks=5)[:, :blocks])
     assert decision.verdicts == [None, None]
     assert np.isnan(decision.p_difference).all() and np.isnan(decision.mde).all()
-
-
-def test_two_blocks_decide_only_what_two_blocks_can():
-    decision = paired(np.array([[0.050, 0.0502], [0.30, 0.10]]))
-    assert decision.verdicts == [FASTER, AMBIGUOUS]
-    assert decision.mde[1] > 1  # 1 degree of freedom and 2 tests: only a doubling would show
+    assert np.isfinite(decision.ratio.low).all() == (blocks > 1)
 
 
 def test_an_effect_beyond_any_that_could_be_is_none():
-    logs = ratios(*[0.0] * 19, sd=0.01, blocks=2)
-    logs[0] = 0.0, 5.0  # one process 150 times slower
-    logs[1] = 0.0, 0.5  # finite, and still no effect that a kernel could have
+    logs = ratios(*[0.0] * 19, sd=0.01, blocks=5)
+    logs[0, 4] = 20.0  # one process slower by a factor of 5e8
     decision = paired(logs)
-    assert decision.verdicts[:2] == [AMBIGUOUS] * 2 and np.isnan(decision.mde[:2]).all()
-    assert np.isfinite(decision.mde[2:]).all() and np.isfinite(np.exp(decision.ratio.high)).all()
+    assert decision.verdicts[0] == OPEN and np.isnan(decision.mde[0])
+    assert np.isfinite(decision.mde[1:]).all() and np.isfinite(np.exp(decision.ratio.high)).all()
 
 
 @pytest.mark.parametrize(
-    ("ratio", "verdict"), [(0.4, FASTER), (-0.4, SLOWER), (0.0, SAME), (0.01, SAME), (MARGIN, FASTER)]
+    ("ratio", "verdict"), [(0.4, FASTER), (-0.4, SLOWER), (0.0, SAME), (0.01, FASTER_BELOW), (MARGIN, FASTER_OPEN)]
 )
 def test_without_any_deviation_the_ratio_itself_decides(ratio, verdict):
     decision = paired(np.full((1, 5), ratio))
@@ -161,7 +160,7 @@ def test_a_missing_block_uses_the_degrees_of_freedom_that_are_left():
 
 
 def test_an_empty_family_is_no_error():
-    decision = paired(np.full((3, 4), np.nan))
+    decision = paired(np.full((3, 6), np.nan))
     assert decision.verdicts == [None] * 3 and np.isnan(decision.mde).all()
 
 
@@ -182,12 +181,12 @@ def smallest_p_values(old_blocks: int, new_blocks: int, old_noise: float, new_no
     return tuple(np.array(found).T)
 
 
-@pytest.mark.parametrize(("old_blocks", "new_blocks"), [(2, 10), (3, 5), (5, 10), (5, 5), (10, 10)])
+@pytest.mark.parametrize(("old_blocks", "new_blocks"), [(5, 10), (5, 5), (10, 10)])
 @pytest.mark.parametrize(("old_noise", "new_noise"), [(0.004, 0.004), (0.003, 0.001)])
 def test_false_verdicts_between_runs_stay_below_5_percent_whatever_their_blocks(
     old_blocks, new_blocks, old_noise, new_noise
 ):
-    """With Satterthwaite's degrees of freedom up to 64 % of equal runs with 2 and 10 blocks would show a difference."""
+    """With Satterthwaite's degrees of freedom equal runs of 2 and 10 blocks would show a difference in up to 64 %."""
     difference, _ = smallest_p_values(old_blocks, new_blocks, old_noise, new_noise, 0.0)
     _, equivalence = smallest_p_values(old_blocks, new_blocks, old_noise, new_noise, MARGIN)
     assert np.mean(difference <= 0.05) <= 0.05 and np.mean(equivalence <= 0.05) <= 0.05

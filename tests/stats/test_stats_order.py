@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from bakeoff.runs.intervals import mean_interval
 from bakeoff.runs.samples import Samples, times_frame
-from bakeoff.stats.figures import _speed
 from bakeoff.stats.pairs import Duels, compare_pairs, rivals, winners
 
 
@@ -24,10 +23,9 @@ def samples(times: dict[str, dict[int, float]], reference: dict[int, float]) -> 
 
 def decided(made: Samples):
     """The order of all solutions, and the winner."""
-    speed, duels = _speed(made, mean_interval(made.log_speedup).value), Duels(compare_pairs(made))
-    everyone = list(range(len(made.solutions)))
-    order = [made.solutions[row] for row in rivals(speed, everyone, 0, duels)]
-    return order, winners(made, speed, everyone, duels)[0]
+    duels, everyone = Duels(compare_pairs(made)), list(range(len(made.solutions)))
+    order = [made.solutions[row] for row in rivals(made, everyone, duels)[0]]
+    return order, winners(made, everyone, everyone, duels, set())[0]
 
 
 SLOW_ONCE = {0: 1000.0, 1: 1000.0, 2: 1000.0, 3: 1200.0}  # a reference that is slow in the last block

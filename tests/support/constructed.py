@@ -27,7 +27,14 @@ from bakeoff.schema.analysis_findings import (
     RankingFinding,
     VersionFinding,
 )
-from bakeoff.schema.analysis_outside import CellComparison, ClaimResult, ClaimVerdict, Comparison, ReportAudit
+from bakeoff.schema.analysis_outside import (
+    CellComparison,
+    ClaimResult,
+    ClaimVerdict,
+    Comparison,
+    ReportAudit,
+    RunScatter,
+)
 from bakeoff.schema.analysis_run import (
     AnalysedCell,
     AnalysedParticipant,
@@ -310,6 +317,9 @@ def winner(workload: str, cells: list[AnalysedCell], blocks: int) -> Winner:
         runner_up=ranked[1].solution if len(ranked) > 1 else None,
         lead=lead,
         supported=supported,
+        verdict=Verdict.FASTER_2_PERCENT if supported else None,
+        blocks=blocks,
+        fastest=ranked[0].solution,
         tied=tied,
         basis="blocks" if blocks > 1 else "none",
     )
@@ -322,8 +332,8 @@ def pairs(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload], bl
             verdicts = [
                 PairVerdict(
                     workload=w.id,
-                    verdict=list(Verdict)[n % 4] if blocks > 1 else None,
-                    undecided=None if blocks > 1 else "one_block",
+                    verdict=list(Verdict)[(0, 5, 3, 7)[n % 4]] if blocks > 1 else None,
+                    undecided=None if blocks > 1 else "few_blocks",
                     ratio=Estimate(value=1.1, low=1.05, high=1.15),
                     blocks=blocks,
                     p_difference=0.001,
@@ -381,6 +391,7 @@ def findings(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload],
             behind=3,
             workloads=19,
             faster=12,
+            clearly_faster=10,
             slower=1,
             std_new=1.06,
             std_old=1.28,
@@ -432,8 +443,7 @@ def comparison(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload
         new="constructed",
         rule="published",
         not_comparable=["device", "inputs"],
-        between_run_sd=0.12,
-        between_run_cells=38,
+        scatter=[RunScatter(seq_lens="below 900 tokens", sd=0.12, rows=16)],
         counts={"REPRODUCED": 0, "DIFFERS": 0, "NOT COMPARABLE": len(cells)},
         cells=cells,
     )
@@ -443,9 +453,11 @@ def claims() -> ReportAudit:
     return ReportAudit(
         report="4-Way Benchmark",
         figures=2,
+        repeated=0,
         conclusions=1,
         confirmed=1,
         contradicted=1,
+        contradicted_by_others=0,
         not_testable=1,
         claims=[
             ClaimResult(

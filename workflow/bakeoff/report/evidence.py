@@ -27,7 +27,7 @@ def comparison_id(comparison: Comparison) -> str:
 
 def comparison(view: RunView, c: Comparison) -> Table:
     """One row per cell: old, new, ratio with its interval, verdict."""
-    return Table(comparison_id(c), frame_of(c.cells), shared.comparison(view.who(head=True, marked=False)))
+    return Table(comparison_id(c), frame_of(c.cells), shared.comparison(c.rule, view.who(head=True, marked=False)))
 
 
 def workloads(view: RunView) -> Table:

@@ -20,6 +20,7 @@ def estimate_text(estimate: Estimate | None, digits: int = 2) -> str:
 def matrix(view: RunView) -> Table:
     """Workloads × solutions with interval, the leader, its lead, and what the lead rests on; twins in the CSV alone."""
     ranked = len(view.contestants) > 1
+    peers = any(winner.fastest != winner.leader for winner in view.a.winners)
     columns = [
         *workload_columns("offset"),
         *(_value_column(view, person, ranked=ranked) for person in view.people),
@@ -27,6 +28,8 @@ def matrix(view: RunView) -> Table:
         number("lead", "Over the second" if ranked else "", _change, interval=True, note=_change_ends),
         Column("support"),
         Column("undecided_against", export=" ".join),
+        number("lead_blocks"),
+        view.who("fastest", "Fastest of all" if peers else "", marked=False),
     ]
     cells = view.wide("speedup", "speedup_low", "speedup_high", "outcome", "reason", "blocks")
     found = frame(_lead(view, view.winners.get(w.id)) for w in view.a.workloads)
@@ -36,20 +39,28 @@ def matrix(view: RunView) -> Table:
 def _lead(view: RunView, winner: Winner | None) -> Row:
     """What the matrix says of a workload's leader."""
     if winner is None or winner.leader is None:
-        return {"leader": None, "lead": None, "support": "none", "undecided_against": [], "support_text": ""}
+        blank = dict.fromkeys(("leader", "lead", "lead_blocks", "fastest"))
+        return {**blank, "support": "none", "undecided_against": [], "support_text": ""}
     code = _support(winner)
-    rivals = view.labels([name for name in winner.tied if (name in winner.same) == (code == "same")])
+    rivals = view.labels(
+        winner.unmeasured
+        if code == "unmeasured"
+        else [name for name in winner.tied if (name in winner.same) == (code == "same")]
+    )
     names = ", ".join(rivals[:2]) + (f" +{len(rivals) - 2}" if len(rivals) > 2 else "")
     text = f"{words.SUPPORT[code]} {names}".rstrip()
     row = flat(winner) | {"support": code, "undecided_against": winner.tied, "support_text": text}
+    row["lead_blocks"] = row.pop("blocks")
     return {key: value for key, value in row.items() if key != "workload"}
 
 
 def _support(winner: Winner) -> str:
     """What a lead rests on. `same` only if the leader and all who are tied with it are shown to be within the
     margin."""
-    if winner.supported:
-        return "supported"
+    if winner.verdict:
+        return winner.verdict
+    if winner.unmeasured:
+        return "unmeasured"
     if winner.basis != "blocks" or not winner.tied:
         return "alone"
     return "same" if set(winner.tied) == set(winner.same) else "tied"
@@ -176,6 +187,8 @@ def summary(view: RunView) -> Table:
         Column("cv_population"),
         number("leads", "Leads"),
         number("wins", "Wins"),
+        number("clear_wins", "By ≥ 2 %"),
+        number("blocks"),
         number("ties", "Ties"),
     ]
     return Table("summary", frame_of(view.summaries[person.name] for person in people), columns)

@@ -7,12 +7,13 @@ from functools import partial
 from bakeoff.report.view import RunView
 from bakeoff.schema.analysis_figures import ProfileCurve
 from bakeoff.schema.analysis_findings import PreviousFinding
+from bakeoff.schema.base import Verdict
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number
 
 FACTORS = (1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
-_VERDICT_TONES = {"FASTER": "good", "SLOWER": "bad", "SAME": "", "AMBIGUOUS": "mute"}
+_TONES = {1: "good", 0: "mute", -1: "bad"}
 
 
 def pairs(view: RunView) -> Table:
@@ -25,9 +26,11 @@ def pairs(view: RunView) -> Table:
         number("workloads", "" if decided else "Workloads"),  # the counts of verdicts add up to them
         number("a_ahead", "First ahead"),
         number("b_ahead", "Second ahead"),
-        *(number(verdict.lower(), verdict if decided else "") for verdict in _VERDICT_TONES),
+        *(number(verdict.lower(), words.VERDICTS[verdict] if decided else "") for verdict in Verdict),
     ]
-    return Table("pairs", frame_of(view.a.pairs), columns)
+    counts = ({verdict.lower(): pair.counts.get(verdict, 0) for verdict in Verdict} for pair in view.a.pairs)
+    rows = ({**flat(pair), **count} for pair, count in zip(view.a.pairs, counts, strict=True))
+    return Table("pairs", frame(rows), columns)
 
 
 def verdicts(view: RunView) -> Table:
@@ -37,11 +40,12 @@ def verdicts(view: RunView) -> Table:
         view.who("a", "First", head=True, marked=False),
         view.who("b", "Second", marked=False),
         Column("workload", "Workload"),
-        Column("verdict", "Verdict", tone=lambda row: _VERDICT_TONES[row["verdict"]]),
+        shared.worded("verdict", "Verdict", words.VERDICTS, tone=lambda row: _TONES[row["verdict"].direction]),
         shared.ratio("ratio", "Ratio", interval=True),
         number("blocks", "Blocks"),
         number("p_difference", "p, difference", partial(f.significant, digits=2)),
         number("p_equivalence", "p, equivalence", partial(f.significant, digits=2)),
+        number("p_margin", "p, 2 % or more", partial(f.significant, digits=2)),
         shared.percent("minimum_detectable_effect", "Detectable"),
     ]
     rows = (

@@ -16,7 +16,7 @@ from bakeoff.files import PROJECT_ROOT, yaml_document
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import Pair, ProfileCurve, Summary, Winner
 from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, WorkloadFloor
-from bakeoff.schema.base import Estimate
+from bakeoff.schema.base import Estimate, Verdict
 from bakeoff.schema.gates import Numerics
 from bakeoff.schema.profile import CellProfile
 from bakeoff.tables import formats as f
@@ -116,6 +116,11 @@ class RunView:
         for cell in self.a.cells:
             counts[cell.outcome] = counts.get(cell.outcome, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (item[0] != "PASSED", item[0])))
+
+    @cached_property
+    def clear_wins(self) -> int:
+        """Workloads whose winner is shown to be 2 % or more ahead of every other contestant."""
+        return sum(winner.verdict is Verdict.FASTER_2_PERCENT for winner in self.a.winners)
 
     @cached_property
     def draws(self) -> list[dict[str, int]]:

@@ -26,11 +26,23 @@ class Winner(Part):
     p_difference: float | None = None
     """Corrected p-value of that lead; null without a decision."""
     supported: bool
-    """True if the leader is FASTER than every other contestant with a value, by the decision rule."""
+    """True if the leader is faster than every other contestant beyond the noise, corrected over its rivals and the
+    workloads, and all of them were measured."""
+    verdict: Verdict | None = None
+    """What is shown of the lead over all rivals: by 2 % or more, by less, or that this is open; null unless
+    supported."""
+    blocks: int = 0
+    """Blocks that the leader shares with the rival with which it shares fewest."""
     tied: list[str] = Field(default_factory=list)
-    """Contestants whom the leader is not FASTER than. Empty if supported, and where nothing was decided."""
+    """Contestants whom the leader is not shown to be faster than; empty where nothing was decided."""
     same: list[str] = Field(default_factory=list)
     """Of `tied`, those shown to be within 2 % of the leader (SAME); against the others nothing was decided."""
+    unmeasured: list[str] = Field(default_factory=list)
+    """Contestants without a value here for a reason of the host: while one is missing, nobody wins."""
+    fastest: str | None = None
+    """Fastest of all that ran, peers included; null if nothing has a value."""
+    fastest_lead: Estimate | None = None
+    """Its speed over the leader's; null if it is the leader."""
     basis: Literal["blocks", "none"]
     """What the answer rests on: the run's blocks, or nothing but lone values (one block, a published table)."""
 
@@ -72,6 +84,10 @@ class Summary(Part):
     """Workloads where it leads (the published "Wins"); null for a peer."""
     wins: int | None = None
     """Workloads where the lead is supported; null for a peer."""
+    clear_wins: int | None = None
+    """Of `wins`, those by 2 % or more; null for a peer."""
+    blocks: int = 0
+    """Blocks that the least measured of its cells rests on."""
     ties: int | None = None
     """Workloads without a supported winner where it leads or ties with the leader; null for a peer."""
     total_latency_us: float | None = None
@@ -96,8 +112,8 @@ class PairVerdict(Part):
     """Id of the workload."""
     verdict: Verdict | None
     """Null if there is nothing to decide from: see `undecided`."""
-    undecided: Literal["one_block", "not_measured"] | None = None
-    """`one_block`: fewer than two blocks hold both; `not_measured`: one of the two has no valid value, or their times
+    undecided: Literal["few_blocks", "not_measured"] | None = None
+    """`few_blocks`: fewer than five blocks hold both; `not_measured`: one of the two has no valid value, or their times
     are of different tiers."""
     ratio: Estimate | None = None
     """b's time over a's (above 1: a is faster), geometric mean over paired blocks."""
@@ -110,6 +126,8 @@ class PairVerdict(Part):
     """Two-sided t on the block means of log ratios, Holm-corrected over the workloads of the pair."""
     p_equivalence: float | None = None
     """Two one-sided t tests against a 2 % margin, Holm-corrected over the workloads of the pair."""
+    p_margin: float | None = None
+    """Two-sided t of "2 % apart at most", Holm-corrected over the workloads of the pair."""
     mde: float | None = None
     """Least difference found with power 0.8 at the corrected level (0.03 is 3 %); null if there is no decision, or none
     below a factor of 1000."""
@@ -130,14 +148,8 @@ class Pair(Part):
     """Workloads where a's value is higher, whatever the noise."""
     b_ahead: int
     """Workloads where b's value is higher."""
-    faster: int = 0
-    """Workloads with the verdict FASTER (a faster than b)."""
-    slower: int = 0
-    """Workloads with the verdict SLOWER."""
-    same: int = 0
-    """Workloads with the verdict SAME."""
-    ambiguous: int = 0
-    """Workloads with the verdict AMBIGUOUS."""
+    counts: dict[Verdict, int] = Field(default_factory=dict)
+    """Workloads by verdict of a against b."""
     verdicts: list[PairVerdict]
     """One per workload, in the run's order."""
 

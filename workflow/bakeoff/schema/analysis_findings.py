@@ -85,9 +85,11 @@ class VersionFinding(Part):
     workloads: int
     """Workloads that both have."""
     faster: int
-    """Workloads with the verdict FASTER."""
+    """Workloads on which the new one is faster beyond the noise."""
+    clearly_faster: int
+    """Of these, those by 2 % or more."""
     slower: int
-    """Workloads with the verdict SLOWER."""
+    """Workloads on which the new one is slower beyond the noise."""
     std_new: float | None
     """Sample standard deviation of the new one's speedups."""
     std_old: float | None

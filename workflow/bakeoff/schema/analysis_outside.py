@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from bakeoff.schema.analysis_run import Scalar
 from bakeoff.schema.base import Estimate, Part
 
 
@@ -43,6 +44,12 @@ class ClaimResult(Part):
     """What would test it; set exactly for NOT TESTABLE."""
     note: str | None = None
     """What a reader must know about this claim."""
+    repeats: bool = False
+    """Whether it only repeats a row of the table, and so cannot fail."""
+    other_table: bool = False
+    """Whether it rests on another table than the report's own."""
+    changes: list[str] = Field(default_factory=list)
+    """How severe a contradiction is: the conclusions that do not stand with it, by id; empty if none changes."""
 
 
 class ReportAudit(Part):
@@ -51,17 +58,24 @@ class ReportAudit(Part):
     report: str
     """Title of the report."""
     figures: int
-    """Claims that are figures."""
+    """Claims that are figures and could fail."""
+    repeated: int
+    """Further figures, which only repeat a row of the table."""
     conclusions: int
     """Claims that are conclusions."""
     confirmed: int
-    """Claims that the values confirm."""
+    """Claims that the values confirm, repeated ones left out."""
     contradicted: int
-    """Claims that the values contradict."""
+    """Claims that the report's own values contradict."""
+    contradicted_by_others: int
+    """Further claims, which another table contradicts."""
     not_testable: int
     """Claims that the values cannot test."""
     claims: list[ClaimResult]
     """In the report's order."""
+
+
+CompareVerdict = Literal["REPRODUCED", "DIFFERS", "NOT COMPARABLE", "FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
 
 
 class CellComparison(Part):
@@ -71,22 +85,33 @@ class CellComparison(Part):
     """Name of the solution."""
     workload: str
     """Id of the workload."""
-    verdict: Literal["REPRODUCED", "DIFFERS", "NOT COMPARABLE", "FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
-    """The first two against a published run; the last four (new against old) between runs."""
+    verdict: CompareVerdict
+    """The first two against a published run. Between runs, new against old: SAME is less than 2 % apart, FASTER and
+    SLOWER beyond the noise, that between two GPUs included, and not shown to be less."""
     reasons: list[str] = Field(default_factory=list)
     """Why not comparable: `device`, `protocol`, `inputs`, `clock` (another time tier), `missing`, `failed`,
-    `one_block`."""
+    `few_blocks`, `host` (another host, whose time shows in the latency)."""
     old: float | None = None
-    """Speedup in the older run."""
+    """In the older run: the speedup against a published run, the latency in microseconds between runs."""
     new: float | None = None
-    """Speedup in the newer run."""
+    """The same in the newer run."""
     ratio: Estimate | None = None
-    """New speedup over old; against a published run with the 95 % prediction interval around `old / old`."""
-    latency_ratio: Estimate | None = None
-    """Old latency over new (above 1: the new run is faster); null against a published run."""
+    """New speed over old. Against a published run of speedups, with the 95 % prediction interval around `old / old`;
+    between runs of latencies, each relative to what did not change."""
     p_difference: float | None = None
-    """Welch's t on block logs of speedup with the smaller run's n - 1 degrees of freedom, Holm-corrected over the
-    workloads of a solution."""
+    """Welch's t on block logs with the smaller run's n - 1 degrees of freedom, Holm-corrected over the workloads of a
+    solution; null against a published run."""
+
+
+class RunScatter(Part):
+    """How much published cells move between two runs of one day."""
+
+    seq_lens: str
+    """Of which workloads."""
+    sd: float
+    """Root mean square of log(run / other run)."""
+    rows: int
+    """Rows of the table, the degrees of freedom: cells of a row share the reference and move together."""
 
 
 class Comparison(Part):
@@ -101,10 +126,12 @@ class Comparison(Part):
     blocks."""
     not_comparable: list[str] = Field(default_factory=list)
     """Reasons that hold for all cells."""
-    between_run_sd: float | None = None
-    """Standard deviation of log(run / other run) over the repeated published cells; null for the rule `runs`."""
-    between_run_cells: int | None = None
-    """How many cells it was computed from."""
+    scatter: list[RunScatter] = Field(default_factory=list)
+    """How much published cells move between two runs, small and large workloads apart; empty for the rule `runs`."""
+    differs: dict[str, tuple[Scalar, Scalar]] = Field(default_factory=dict)
+    """Between runs, what is not the same of host, GPU, software, harness and solutions, old and new."""
+    controls: list[str] = Field(default_factory=list)
+    """Between runs: the participants that did not change, whose busy times show how fast the GPU was."""
     counts: dict[str, int]
     """Cells by verdict."""
     regressions: list[str] = Field(default_factory=list)

@@ -52,9 +52,29 @@ class Estimate(Part):
 
 
 class Verdict(StrEnum):
-    """What the data say about a against b."""
+    """What one interval says of a against b; the margin is 2 %."""
 
-    FASTER = "FASTER"
-    SLOWER = "SLOWER"
-    SAME = "SAME"
-    AMBIGUOUS = "AMBIGUOUS"
+    FASTER_2_PERCENT = "FASTER_2_PERCENT"  # faster, by 2 % or more
+    FASTER_OPEN = "FASTER_OPEN"  # faster, by how much is open
+    FASTER_BELOW_2_PERCENT = "FASTER_BELOW_2_PERCENT"  # faster, by less than 2 %
+    SAME = "SAME"  # less than 2 % apart, which way is open
+    SLOWER_BELOW_2_PERCENT = "SLOWER_BELOW_2_PERCENT"
+    SLOWER_OPEN = "SLOWER_OPEN"
+    SLOWER_2_PERCENT = "SLOWER_2_PERCENT"
+    OPEN = "OPEN"
+
+    @property
+    def direction(self) -> int:
+        """1 if a is faster beyond the noise, -1 if it is slower, 0 if that is open."""
+        return {"FASTER": 1, "SLOWER": -1}.get(self.partition("_")[0], 0)
+
+    @property
+    def within(self) -> bool:
+        """Whether the two are shown to be less than the margin apart."""
+        return self is Verdict.SAME or self.endswith("BELOW_2_PERCENT")
+
+    @property
+    def mirrored(self) -> "Verdict":
+        """The same of b against a."""
+        turned = self.replace("FASTER", "SLOWER") if self.direction > 0 else self.replace("SLOWER", "FASTER")
+        return Verdict(turned)

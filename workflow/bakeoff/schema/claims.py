@@ -30,6 +30,8 @@ class Claim(Part):
     an unclear text."""
     needs: Text | None = None
     """What would test it, where the table cannot."""
+    bears_on: list[Text] = Field(default_factory=list)
+    """Ids of the report's conclusions that rest on it."""
     note: Text | None = None
     """What a reader must know about this claim."""
 
@@ -69,4 +71,7 @@ class Claims(Part):
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
             raise ValueError(f"ids are unique, but these stand twice: {', '.join(twice)}")
+        unknown = sorted({name for claim in self.claims for name in claim.bears_on} - set(ids))
+        if unknown:
+            raise ValueError(f"`bears_on` holds ids of claims, not {', '.join(unknown)}")
         return self

@@ -23,15 +23,16 @@ from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
 from bakeoff.stats.explanations import explanations_of
 from bakeoff.stats.figures import Figures
-from bakeoff.stats.pairs import number, pair_model, ratio_estimate, rivals, winners
+from bakeoff.stats.pairs import number, over_shared_blocks, pair_model, ratio_estimate
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
+from bakeoff.stats.verdicts import BLOCKS
 
 
 def analyse(data: RunData) -> Analysis:
     """The document of a run or published table, without comparisons and audit."""
     figures = Figures.of(data) if data.performance_shown else None
-    won = winners(data.samples, figures.speed, figures.contestants, figures.duels) if figures else []
+    won = figures.won if figures else []
     pairs = _pairs(data, figures) if figures else []
     return Analysis(
         run=data.header,
@@ -57,9 +58,10 @@ def analyse(data: RunData) -> Analysis:
 def protocol_summary(data: RunData) -> ProtocolSummary:
     """What stands beside a run's figures from another of its protocols."""
     figures = Figures.of(data)
-    won = winners(data.samples, figures.speed, figures.contestants, figures.duels)
     return ProtocolSummary(
-        protocol=data.header.protocol or "", time_tier=data.header.time_tier, summaries=_summaries(data, figures, won)
+        protocol=data.header.protocol or "",
+        time_tier=data.header.time_tier,
+        summaries=_summaries(data, figures, figures.won),
     )
 
 
@@ -116,8 +118,8 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
     present = ~np.isnan(samples.log_time[row, column])
     if not present.any():
         return cell
-    order = rivals(figures.speed, figures.contestants, column, figures.duels)
-    rival = next((other for other in order if other != row), None)
+    winner, here = figures.won[column], samples.solutions[row]
+    against = next((name for name in (winner.leader, winner.runner_up) if name and name != here), None)
     latency = _estimate_at(figures.cells.latency, row, column) if samples.times_known else None
     floor = data.workloads[column].floor
     return cell.model_copy(
@@ -126,8 +128,8 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
             "median_us": _estimate_at(figures.cells.median, row, column) if samples.times_known else None,
             "speedup": _estimate_at(figures.cells.speedup, row, column),
             "blocks": int(figures.cells.blocks[row, column]),
-            "mde": figures.duels.mde(row, rival, column) if rival is not None else None,
-            "mde_against": samples.solutions[rival] if rival is not None else None,
+            "mde": figures.duels.mde(row, samples.solutions.index(against), column) if against else None,
+            "mde_against": against,
             "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(figures.outliers[row, column])],
             "floor_share": floor.us / latency.value if latency and floor and floor.us else None,
         }
@@ -163,6 +165,8 @@ def _summary(row: int, data: RunData, figures: Figures | None, won: list[Winner]
     summary = summarize(
         who.name, speedups, samples.log_speedup[row], workloads, passed=passed, total_latency_us=number(total)
     )
+    counts = figures.cells.blocks[row]
+    summary = summary.model_copy(update={"blocks": int(counts[counts > 0].min(initial=data.header.blocks))})
     return summary.model_copy(update=count_wins(who.name, won)) if who.role == "contestant" else summary
 
 
@@ -171,8 +175,8 @@ def _ranks(figures: Figures | None) -> RankStability | None:
         return None
     rows, samples = figures.contestants, figures.samples
     names = [samples.solutions[row] for row in rows]
-    latencies = np.exp(figures.cells.latency.value[rows]) if samples.times_known else None
-    return rank_stability(names, np.exp(figures.cells.speedup.value[rows]), latencies)
+    latencies = np.exp(over_shared_blocks(samples, rows, samples.log_time)[rows]) if samples.times_known else None
+    return rank_stability(names, np.exp(figures.shared[rows]), latencies)
 
 
 def _originals(data: RunData) -> dict[str, str]:
@@ -195,7 +199,9 @@ def _performance_profile(data: RunData, figures: Figures) -> list[ProfileCurve]:
     """Without twins, which would share the first place with their originals by chance."""
     originals, names = _originals(data), data.samples.solutions
     rows = [row for row, name in enumerate(names) if name not in originals]
-    return performance_profile([names[row] for row in rows], np.exp(figures.cells.speedup.value[rows]))
+    return performance_profile(
+        [names[row] for row in rows], np.exp(over_shared_blocks(data.samples, rows, data.samples.log_speedup)[rows])
+    )
 
 
 def _twins(data: RunData, pairs: list[Pair]) -> list[Check]:
@@ -206,7 +212,7 @@ def _twins(data: RunData, pairs: list[Pair]) -> list[Check]:
     ]
     if not verdicts:
         return []
-    told = [f"{name}/{each.workload}" for name, each in verdicts if each.verdict in ("FASTER", "SLOWER")]
+    told = [f"{name}/{each.workload}" for name, each in verdicts if each.verdict and each.verdict.direction]
     return [Check.over(told, code="twins_same", status="warning" if told else "ok", found=len(told), of=len(verdicts))]
 
 
@@ -234,7 +240,7 @@ def _completeness(data: RunData) -> list[Check]:
     passed = len(due) - len(missing) - len(failed)
     sampled = ~np.isnan(data.samples.log_time).all(axis=(0, 1))
     blocks = int(sampled.sum()) if data.performance_shown else 0
-    decided = ("ok" if blocks > 1 else "warning") if data.performance_shown else "not_applicable"
+    decided = ("ok" if blocks >= BLOCKS else "warning") if data.performance_shown else "not_applicable"
     return [
         Check.over(
             missing,
@@ -246,7 +252,7 @@ def _completeness(data: RunData) -> list[Check]:
         Check.over(failed, code="cells_passed", status="failed" if failed else "ok", found=passed, of=len(due)),
         *_verified(data),
         *_gate_power(data),
-        Check(code="blocks_enough", status=decided, found=blocks, of=2),
+        Check(code="blocks_enough", status=decided, found=blocks, of=BLOCKS),
         *_blocks_complete(data),
     ]
 

@@ -6,6 +6,8 @@ report".
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from bakeoff.stats.printed import Printed, parse
 from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 
+_ROW = re.compile(r"row\(\d+\)")  # a row of the table, as the report prints it
+
 
 def audit_report(folder: Path, claims_file: Path) -> ReportAudit:
     """Audit the report of a published folder; a claim that does not fit the table or the language is an InputError."""
@@ -32,14 +36,22 @@ def audit_report(folder: Path, claims_file: Path) -> ReportAudit:
         for name, other in claims.tables.items()
     }
     results = [_judge_or_fail(claim, table, others, claims_file) for claim in claims.claims]
-    verdicts = [result.verdict for result in results]
+    fallen = {result.id for result in results if result.verdict is ClaimVerdict.CONTRADICTED}
+    results = [
+        result.model_copy(update={"changes": [name for name in claim.bears_on if {name, claim.id} <= fallen]})
+        for claim, result in zip(claims.claims, results, strict=True)
+    ]
+    able = Counter("repeated" if result.repeats else result.kind for result in results)
+    counts = Counter((result.verdict, result.other_table) for result in results if not result.repeats)
     return ReportAudit(
         report=claims.report,
-        figures=sum(result.kind == "figure" for result in results),
-        conclusions=sum(result.kind == "conclusion" for result in results),
-        confirmed=verdicts.count(ClaimVerdict.CONFIRMED),
-        contradicted=verdicts.count(ClaimVerdict.CONTRADICTED),
-        not_testable=verdicts.count(ClaimVerdict.NOT_TESTABLE),
+        figures=able["figure"],
+        repeated=able["repeated"],
+        conclusions=able["conclusion"],
+        confirmed=sum(counts[ClaimVerdict.CONFIRMED, other] for other in (True, False)),
+        contradicted=counts[ClaimVerdict.CONTRADICTED, False],
+        contradicted_by_others=counts[ClaimVerdict.CONTRADICTED, True],
+        not_testable=sum(counts[ClaimVerdict.NOT_TESTABLE, other] for other in (True, False)),
         claims=results,
     )
 
@@ -77,7 +89,8 @@ def _judge_or_fail(claim: Claim, table: PublishedTable, others: dict[str, Publis
 
 
 def judge(claim: Claim, table: PublishedTable, others: dict[str, PublishedTable] | None = None) -> ClaimResult:
-    """Test one claim: CONFIRMED if any admissible reading fits its printed form."""
+    """Test one claim: CONFIRMED if any admissible reading fits its printed form. A figure about another table cannot be
+    contradicted by it: which rows the report meant is not known."""
     printed = [claim.printed] if isinstance(claim.printed, str) else claim.printed or []
     forms = [parse(text) for text in printed]
     values = [
@@ -86,7 +99,15 @@ def judge(claim: Claim, table: PublishedTable, others: dict[str, PublishedTable]
         for taken in ((1, 0) if uses_deviation(expression) else (1,))
     ]
     fits = [_fits(value, printed, forms) for value in values]
-    verdict = ClaimVerdict.CONFIRMED if any(fits) else ClaimVerdict.CONTRADICTED
+    elsewhere = any(f"{name}." in expression for name in others or {} for expression in claim.expressions)
+    verdict, needs = ClaimVerdict.CONFIRMED if any(fits) else ClaimVerdict.CONTRADICTED, claim.needs
+    if not values:
+        verdict = ClaimVerdict.NOT_TESTABLE
+    elif elsewhere and not any(fits) and claim.kind == "figure":
+        verdict, needs = (
+            ClaimVerdict.NOT_TESTABLE,
+            "the rows of the other table that are meant, which the report does not say",
+        )
     return ClaimResult(
         id=claim.id,
         place=claim.place,
@@ -94,11 +115,13 @@ def judge(claim: Claim, table: PublishedTable, others: dict[str, PublishedTable]
         text=claim.text,
         printed=", ".join(printed) or None,
         expression=" | ".join(claim.expressions) or None,
-        verdict=verdict if values else ClaimVerdict.NOT_TESTABLE,
+        verdict=verdict,
         computed=[_shown(value, forms) for value in values],
         tolerance=_tolerance(forms) if values else None,
-        needs=claim.needs,
+        needs=needs,
         note=claim.note,
+        repeats=all(map(_ROW.fullmatch, claim.expressions)) and bool(values),
+        other_table=elsewhere,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from bakeoff.errors import InputError
 from bakeoff.runs.published import published_folder, yardstick
 from bakeoff.schema.analysis_outside import Comparison
-from bakeoff.stats.compare import Between, between_runs, compare
+from bakeoff.stats.compare import Scatter, between_runs, compare
 from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.runs import load_run
@@ -54,7 +54,7 @@ def _on(protocol: str | None, data: RunData, folder: Path) -> RunData:
     return data if protocol in (None, data.header.protocol) else load_run(folder, protocol, data.journals)
 
 
-def _scatter(*sides: RunData) -> Between | None:
+def _scatter(*sides: RunData) -> Scatter | None:
     """How much published cells move between runs: from a published side and its repeat, else from the table that has
     one."""
     published = [side for side in sides if side.header.kind == "published"]

@@ -7,62 +7,89 @@ Entry points: `Side.of`, `compare`, `between_runs`. The rules are docs/statistic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
 from bakeoff.runs.intervals import LEVEL, Floats, block_means
-from bakeoff.schema.analysis_outside import CellComparison, Comparison
+from bakeoff.schema.analysis_outside import CellComparison, CompareVerdict, Comparison, RunScatter
+from bakeoff.schema.analysis_run import Scalar
 from bakeoff.schema.base import Estimate, Verdict
-from bakeoff.stats.pairs import ratio_estimate
+from bakeoff.stats.pairs import number, ratio_estimate
 from bakeoff.stats.rundata import WRONG, RunData
-from bakeoff.stats.verdicts import Decision, unpaired
+from bakeoff.stats.verdicts import unpaired
 
 Key = tuple[str, str]
+
+
+# Tokens from which on published speedups move by 3 % between two runs; below it is 15 %.
+LARGE_FROM = 900
 
 
 @dataclass(frozen=True)
 class Between:
     """How much a published cell moves between two runs: root mean square of log(run / other run), and over how many
-    cells."""
+    rows. A row's cells share the reference, so that they move together and count once."""
 
     sd: float
-    cells: int
+    rows: int
 
 
-def between_runs(first: RunData, second: RunData) -> Between:
-    """The scatter between two published runs, from all cells that both have."""
+# Share of its busy time that the GPU may be idle before a latency counts as the host's as well.
+IDLE = 0.25
+# Deviation of a cell's log time from GPU to GPU of a model, after what all cells share: 0.2 to 0.5 % between two H100s.
+BETWEEN_GPUS = 0.005
+
+# By whether a workload has `LARGE_FROM` tokens or more.
+Scatter = Mapping[bool, Between]
+
+
+def between_runs(first: RunData, second: RunData) -> Scatter:
+    """The scatter between two published runs, from all cells that both have, of small and of large workloads."""
     ours, theirs = _published_logs(first), _published_logs(second)
-    moved = np.array([ours[key] - theirs[key] for key in ours if key in theirs])
-    if len(moved) < 2:
-        raise ValueError(
-            f"{first.header.id} and {second.header.id} share {len(moved)} cells; the scatter needs at least 2"
-        )
-    return Between(sd=float(np.sqrt((moved**2).mean())), cells=len(moved))
+    large = {what.id: what.seq_len >= LARGE_FROM for what in first.workloads}
+    found = {}
+    for group in (False, True):
+        moved = {key: ours[key] - theirs[key] for key in ours if key in theirs and large[key[1]] == group}
+        rows = len({workload for _, workload in moved})
+        if rows < 2:
+            raise ValueError(
+                f"{first.header.id} and {second.header.id} share {rows} rows; the scatter needs at least 2"
+            )
+        found[group] = Between(sd=float(np.sqrt(np.mean(np.square(list(moved.values()))))), rows=rows)
+    return found
 
 
-def compare(old: RunData, new: RunData, between: Between | None = None) -> Comparison:
+def compare(old: RunData, new: RunData, between: Scatter | None = None) -> Comparison:
     """Every cell of the older run against the newer; `between` is needed where one of them is published."""
     published = "published" in (old.header.kind, new.header.kind)
     if published and between is None:
         raise ValueError("a comparison with a published table needs the scatter between published runs")
     reasons = _reasons(old, new)
-    cells = _against_published(old, new, between, reasons) if published and between else _against_run(old, new, reasons)
+    controls: list[str] = []
+    if published and between:
+        cells = _against_published(old, new, between, reasons)
+    else:
+        cells, controls = _against_run(old, new, reasons)
     counts = Counter(cell.verdict for cell in cells)
-    supported = [f"{cell.solution}/{cell.workload}" for cell in cells if _regressed(cell)]
+    slower = [f"{cell.solution}/{cell.workload}" for cell in cells if cell.verdict == "SLOWER"]
     return Comparison(
         old=old.header.id,
         new=new.header.id,
         rule="published" if published else "runs",
         not_comparable=reasons,
-        between_run_sd=between.sd if published and between else None,
-        between_run_cells=between.cells if published and between else None,
+        scatter=[
+            RunScatter(seq_lens=f"{'from' if large else 'below'} {LARGE_FROM} tokens", sd=one.sd, rows=one.rows)
+            for large, one in (between.items() if published and between else ())
+        ],
         counts=dict(sorted(counts.items())),
-        regressions=supported,
+        regressions=slower,
+        differs={} if published else _differs(old, new),
+        controls=controls,
         wrong=wrong_outputs(new),
         cells=cells,
     )
@@ -144,16 +171,18 @@ class Side:
         return "missing" if self.outcome[row] in (None, "NOT_RUN", "PASSED") else "failed"
 
 
-def _against_published(old: RunData, new: RunData, between: Between, reasons: list[str]) -> list[CellComparison]:
+def _against_published(old: RunData, new: RunData, between: Scatter, reasons: list[str]) -> list[CellComparison]:
     """REPRODUCED if the log ratio lies in the 95 % prediction interval from the block variances and the variance
     between runs."""
     keys = _keys(old)
     before, after = Side.of(old, keys), Side.of(new, keys)
     sides = block_means(before.speedup), block_means(after.speedup)
     within = sum(np.nan_to_num(side.error**2) for side in sides)
-    half = _quantile(between, [(np.nan_to_num(side.error**2), side.count - 1) for side in sides]) * np.sqrt(
-        between.sd**2 + within
-    )
+    large = {what.id: what.seq_len >= LARGE_FROM for what in old.workloads}
+    moved = [between[large[workload]] for _, workload in keys]
+    variance, freedom = np.array([one.sd**2 for one in moved]), np.array([one.rows for one in moved])
+    parts = [(variance, freedom), *((np.nan_to_num(side.error**2), side.count - 1) for side in sides)]
+    half = _quantile(parts) * np.sqrt(variance + within)
     gap = sides[1].mean - sides[0].mean
     cells = []
     for row, (solution, workload) in enumerate(keys):
@@ -173,10 +202,10 @@ def _against_published(old: RunData, new: RunData, between: Between, reasons: li
     return cells
 
 
-def _quantile(between: Between, parts: list[tuple[Floats, NDArray[np.int64]]]) -> Floats:
+def _quantile(parts: list[tuple[Floats, NDArray[np.int64]]]) -> Floats:
     """t quantile with Satterthwaite's degrees of freedom for the sum of the variances."""
-    total = between.sd**2 + sum(variance for variance, _ in parts)
-    spread = between.sd**4 / between.cells + sum(variance**2 / np.maximum(freedom, 1) for variance, freedom in parts)
+    total = sum(variance for variance, _ in parts)
+    spread = sum(variance**2 / np.maximum(freedom, 1) for variance, freedom in parts)
     with np.errstate(invalid="ignore", divide="ignore"):
         # No scatter at all: every difference is one, whatever the quantile.
         return special.stdtrit(np.where(spread > 0, total**2 / spread, 1.0), (1 + LEVEL) / 2)
@@ -199,8 +228,10 @@ def _other_clock(before: Side, after: Side, row: int) -> list[str]:
     return [] if before.clock[row] == after.clock[row] else ["clock"]
 
 
-def _against_run(old: RunData, new: RunData, reasons: list[str]) -> list[CellComparison]:
-    """Verdicts new against old, one Holm family per solution; a cell whose inputs changed is not comparable."""
+def _against_run(old: RunData, new: RunData, reasons: list[str]) -> tuple[list[CellComparison], list[str]]:
+    """Verdicts new against old, one Holm family per solution, and the participants that they are relative to; a cell
+    whose inputs changed is not comparable."""
+    same_gpu, controls = bool(old.gpus and old.gpus == new.gpus), _Controls.of(old, new)
     cells = []
     for solution in old.samples.solutions:
         keys = [(solution, workload) for workload in old.samples.workloads]
@@ -209,11 +240,92 @@ def _against_run(old: RunData, new: RunData, reasons: list[str]) -> list[CellCom
             reasons or _changed(old, new, key) or _lacking(before, after, row) or _other_clock(before, after, row)
             for row, key in enumerate(keys)
         ]
-        blank = np.array([bool(found) for found in why])
-        speedup = unpaired(*(np.where(blank[:, None], np.nan, side.speedup) for side in (before, after)))
-        latency = unpaired(*(np.where(blank[:, None], np.nan, -side.latency) for side in (before, after)))
-        cells += [_cell(key, row, why[row], before, after, speedup, latency) for row, key in enumerate(keys)]
-    return cells
+        if not same_gpu:  # another host: its CPU shows in what waits for it
+            waiting = controls.waiting(solution, before, after, old.samples.workloads)
+            why = [found or (["host"] if waits else []) for found, waits in zip(why, waiting, strict=True)]
+        comparable = np.array([not found for found in why])[:, None]
+        clocks = controls.clocks(solution, old.samples.workloads)
+        first, second = (
+            np.where(comparable, clock - side.latency, np.nan)
+            for side, clock in zip((before, after), clocks, strict=True)
+        )
+        found = unpaired(first, second, 0.0 if same_gpu else float(np.sqrt(2)) * BETWEEN_GPUS)
+        for row, key in enumerate(keys):
+            verdict = _between(found.verdicts[row])
+            ends = found.ratio.value[row], found.ratio.low[row], found.ratio.high[row]
+            cells.append(
+                CellComparison(
+                    solution=solution,
+                    workload=key[1],
+                    verdict=verdict or "NOT COMPARABLE",
+                    reasons=why[row] or ([] if verdict else ["few_blocks"]),
+                    old=_level(float(block_means(before.latency[row]).mean)),
+                    new=_level(float(block_means(after.latency[row]).mean)),
+                    ratio=ratio_estimate(*ends) if verdict else None,
+                    p_difference=number(found.p_difference[row]),
+                )
+            )
+    return cells, controls.names
+
+
+def _between(verdict: Verdict | None) -> CompareVerdict | None:
+    """What a verdict means between runs."""
+    if verdict is None:
+        return None
+    if verdict.within:
+        return "SAME"
+    return {1: "FASTER", -1: "SLOWER", 0: "AMBIGUOUS"}[verdict.direction]  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """What shows the GPU's own speed: busy times of the reference and of solutions that did not change."""
+
+    names: list[str]
+    sides: tuple[Busy, Busy]
+
+    @classmethod
+    def of(cls, old: RunData, new: RunData) -> _Controls:
+        digests = [{who.name: who.digest for who in side.everyone} for side in (old, new)]
+        unchanged = [name for name, digest in digests[0].items() if digests[1].get(name) == digest]
+        first, second = old.busy(), new.busy()
+        level = first.mean(axis=1)
+        names = [name for name in unchanged if name in first.index and name in second.index]
+        return cls(names, (Busy(first, level, old), Busy(second, level, new)))
+
+    def clocks(self, solution: str, workloads: Sequence[str]) -> tuple[Floats, Floats]:
+        """By how much the median control was slower than in the older run, (workloads, blocks) of either run. A
+        solution is no control of itself; without any it is 0."""
+        others = [name for name in self.names if name != solution]
+        return self.sides[0].median(others, workloads), self.sides[1].median(others, workloads)
+
+    def waiting(self, solution: str, before: Side, after: Side, workloads: Sequence[str]) -> NDArray[np.bool_]:
+        """Workloads on which the GPU was idle for more than `IDLE` of its busy time in either run: host time shows."""
+        gaps = (
+            block_means(side.latency).mean - block_means(busy.of(solution, workloads)).mean
+            for side, busy in zip((before, after), self.sides, strict=True)
+        )
+        return np.any([gap > np.log1p(IDLE) for gap in gaps], axis=0)
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Log busy times of a run by (participant, workload), a column per block, and their means in the older run."""
+
+    logs: pd.DataFrame
+    level: pd.Series
+    run: RunData
+
+    def of(self, solution: str, workloads: Sequence[str]) -> Floats:
+        """A solution's own, (workloads, blocks)."""
+        chosen = self.logs[self.logs.index.isin([solution], level=0)].droplevel(0)
+        return chosen.reindex(index=workloads, columns=self.run.samples.blocks).to_numpy(dtype=float)
+
+    def median(self, names: Sequence[str], workloads: Sequence[str]) -> Floats:
+        """Median of some participants' less their means in the older run, (workloads, blocks of the run's samples); 0
+        where none has a time."""
+        chosen = self.logs[self.logs.index.isin(names, level=0)].sub(self.level, axis=0).groupby(level=1).median()
+        return chosen.reindex(index=workloads, columns=self.run.samples.blocks).fillna(0.0).to_numpy(dtype=float)
 
 
 def _changed(old: RunData, new: RunData, key: Key) -> list[str]:
@@ -221,30 +333,14 @@ def _changed(old: RunData, new: RunData, key: Key) -> list[str]:
     return ["inputs"] if None not in digests and digests[0] != digests[1] else []
 
 
-def _cell(
-    key: Key, row: int, why: list[str], before: Side, after: Side, speedup: Decision, latency: Decision
-) -> CellComparison:
-    verdict: Verdict | Literal["NOT COMPARABLE"] | None = speedup.verdicts[row]
-    if verdict is None:
-        verdict, why = "NOT COMPARABLE", why or ["one_block"]
-    # A clock that ran lower slows everything, reference included; only what both measures show is the solution's own.
-    alike = verdict == latency.verdicts[row] or verdict not in (Verdict.FASTER, Verdict.SLOWER)
-    ratios = [
-        ratio_estimate(found.ratio.value[row], found.ratio.low[row], found.ratio.high[row])
-        for found in (speedup, latency)
-    ]
-    return CellComparison(
-        solution=key[0],
-        workload=key[1],
-        verdict=verdict if alike else Verdict.AMBIGUOUS,
-        reasons=why,
-        old=_level(before.level[row]),
-        new=_level(after.level[row]),
-        ratio=ratios[0],
-        latency_ratio=ratios[1],
-        p_difference=None if np.isnan(speedup.p_difference[row]) else float(speedup.p_difference[row]),
-    )
-
-
-def _regressed(cell: CellComparison) -> bool:
-    return cell.verdict == Verdict.SLOWER
+def _differs(old: RunData, new: RunData) -> dict[str, tuple[Scalar, Scalar]]:
+    """Facts that are not the same of both runs, old and new: host, GPU, software, harness, solutions."""
+    sides = []
+    for side in (old, new):
+        facts: dict[str, Scalar] = {f"{fact.group}: {fact.key}": fact.value for fact in side.provenance}
+        sides.append(facts | {f"solution: {who.name}": who.digest for who in side.participants})
+    keys = [key for key in {**sides[0], **sides[1]} if not key.endswith("fingerprint")]
+    found = {key: (sides[0].get(key), sides[1].get(key)) for key in keys if sides[0].get(key) != sides[1].get(key)}
+    if old.gpus and new.gpus and old.gpus != new.gpus:
+        found = {"gpu: unit": ("one", "another"), **found}
+    return found

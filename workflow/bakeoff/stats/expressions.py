@@ -61,7 +61,7 @@ class Scope:
             "std": lambda column: _kept(column).std(ddof=self.taken),
             "cv": lambda column: _kept(column).std(ddof=self.taken) / _kept(column).mean(),
             "at": lambda column, seq_len: _present(column[table.row(seq_len)], seq_len),
-            "row": lambda seq_len: [table.columns[name][table.row(seq_len)] for name in table.labels],
+            "row": lambda seq_len: [table.columns[name][table.row(seq_len)] for name in ("offset", *table.labels)],
             "winner": lambda seq_len: _winner(table, table.row(seq_len)),
             "wins": lambda name: _wins(table, name),
         }

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bakeoff.runs.intervals import Floats, block_means, outliers
+from bakeoff.runs.intervals import Floats, outliers
 from bakeoff.runs.samples import CellFigures, Samples
-from bakeoff.stats.pairs import Duels, PairDecision, compare_pairs
+from bakeoff.schema.analysis_figures import Winner
+from bakeoff.schema.outcomes import UNFINISHED
+from bakeoff.stats.pairs import Duels, PairDecision, compare_pairs, over_shared_blocks, winners
 from bakeoff.stats.rundata import RunData
 
 
@@ -26,30 +28,34 @@ class Figures:
     contestants: list[int]
     """Rows that can win."""
     cells: CellFigures
-    speed: Floats
-    """What solutions are ordered by at a workload: speedups, or where one lacks its reference the times themselves."""
+    shared: Floats
+    """Log speedups over the blocks that all contestants with a value share, which comparisons between them rest on;
+    NaN for others, and at a workload where they share none."""
     outliers: NDArray[np.bool_]
     """(solutions, workloads, blocks)."""
     pairs: list[PairDecision]
     duels: Duels
+    won: list[Winner]
+    """Leader and winner of each workload."""
 
     @classmethod
     def of(cls, data: RunData) -> Figures:
-        samples = data.samples
-        pairs, cells = compare_pairs(samples), CellFigures.of(samples)
+        samples, twins = data.samples, {who.name for who in data.participants if who.twin_of}
+        contestants = [samples.solutions.index(name) for name in data.contestants]
+        everyone = [row for row, name in enumerate(samples.solutions) if name not in twins]
+        unmeasured = {(cell.solution, cell.workload) for cell in data.cells if cell.outcome in UNFINISHED}
+        pairs = compare_pairs(samples)
+        duels = Duels(pairs)
         return cls(
             samples=samples,
             seq_lens=np.array([workload.seq_len for workload in data.workloads]),
-            contestants=[samples.solutions.index(name) for name in data.contestants],
-            cells=cells,
-            speed=_speed(samples, cells.speedup.value),
+            contestants=contestants,
+            cells=CellFigures.of(samples),
+            shared=over_shared_blocks(samples, contestants, samples.log_speedup),
             outliers=outliers(samples.log_time),
             pairs=pairs,
-            duels=Duels(pairs),
+            duels=duels,
+            won=winners(
+                samples, contestants, everyone, duels, {one for one in unmeasured if one[0] in data.contestants}
+            ),
         )
-
-
-def _speed(samples: Samples, speedup: Floats) -> Floats:
-    times = -block_means(samples.log_time).mean
-    unreferenced = (np.isnan(speedup) & ~np.isnan(times)).any(axis=0)
-    return np.where(unreferenced, times, speedup)

@@ -42,7 +42,7 @@ LARGE_FROM = 4096
 
 def facts(figures: Figures, won: list[Winner], versions: Versions | None = None) -> Findings:
     """Findings that a run supports by itself; `versions` are the two solutions of the version finding."""
-    speedups = np.exp(figures.cells.speedup.value)
+    speedups = np.exp(figures.shared)
     version, lacking = _version(figures, speedups, versions) if versions else (None, None)
     return Findings(
         ranking=_ranking(figures, speedups, won),
@@ -123,8 +123,9 @@ def _version(figures: Figures, speedups: Floats, versions: Versions) -> tuple[Ve
         ahead=int((gain > 0).sum()),
         behind=int((gain < 0).sum()),
         workloads=int(both.sum()),
-        faster=verdicts.count(Verdict.FASTER),
-        slower=verdicts.count(Verdict.SLOWER),
+        faster=sum(one is not None and one.direction > 0 for one in verdicts),
+        clearly_faster=verdicts.count(Verdict.FASTER_2_PERCENT),
+        slower=sum(one is not None and one.direction < 0 for one in verdicts),
         std_new=_std(speedups[new, both]),
         std_old=_std(speedups[old, both]),
     )
@@ -165,7 +166,9 @@ def against(comparison: Comparison, relation: str, contestants: Sequence[str]) -
         comparable=bool(cells),
         reasons=[] if cells else reasons,
         rows=[_previous_row(name, [cell for cell in cells if cell.solution == name]) for name in solutions],
-        flipped=_flipped([cell for cell in cells if cell.solution in contestants]),
+        flipped=_flipped(
+            [cell for cell in cells if cell.solution in contestants], 1 if comparison.rule == "published" else -1
+        ),
     )
 
 
@@ -184,12 +187,13 @@ def _previous_row(solution: str, cells: Sequence[CellComparison]) -> PreviousRow
     )
 
 
-def _flipped(cells: Sequence[CellComparison]) -> list[str]:
-    """Workloads whose leader changed among the contestants that both runs have there."""
+def _flipped(cells: Sequence[CellComparison], power: int) -> list[str]:
+    """Workloads whose leader changed among the contestants that both runs have there. power: 1 for speedups, -1 for
+    times."""
     rows: dict[str, list[tuple[float, float]]] = {}
     for cell in cells:
         if cell.old is not None and cell.new is not None:
-            rows.setdefault(cell.workload, []).append((cell.old, cell.new))
+            rows.setdefault(cell.workload, []).append((cell.old**power, cell.new**power))
     return [workload for workload, pairs in rows.items() if not _shared_leader(np.array(pairs))]
 
 

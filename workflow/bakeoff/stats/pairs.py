@@ -5,14 +5,17 @@ Entry points: `compare_pairs`, `winners`, `rivals`. The rule is docs/statistics.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bakeoff.runs.intervals import LEVEL, BlockMeans, Floats, block_means
+from bakeoff.runs.intervals import LEVEL, BlockMeans, Floats, block_means, mean_interval
 from bakeoff.runs.samples import Samples
 from bakeoff.schema.analysis_figures import Pair, PairVerdict, Winner
 from bakeoff.schema.base import Estimate, Verdict
@@ -20,7 +23,8 @@ from bakeoff.stats.verdicts import Decision, paired
 
 # Speedups that agree to this share are one value: they come from the same printed or measured numbers.
 EQUAL = 1e-9
-_MIRROR = {Verdict.FASTER: Verdict.SLOWER, Verdict.SLOWER: Verdict.FASTER}
+# What a lead is shown to be, from least to most; a winner's is the least over its rivals.
+_SURENESS = [Verdict.FASTER_BELOW_2_PERCENT, Verdict.FASTER_OPEN, Verdict.FASTER_2_PERCENT]
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def pair_model(samples: Samples, pair: PairDecision) -> Pair:
     """The document's form of a pair."""
     decision = pair.decision
     verdicts = [_pair_verdict(workload, decision, row) for row, workload in enumerate(samples.workloads)]
-    counts = {verdict: sum(entry.verdict == verdict for entry in verdicts) for verdict in Verdict}
+    counts = Counter(verdict for verdict in decision.verdicts if verdict)
     value = decision.ratio.value
     return Pair(
         a=samples.solutions[pair.a],
@@ -122,10 +126,7 @@ def pair_model(samples: Samples, pair: PairDecision) -> Pair:
         workloads=int((~np.isnan(value)).sum()),
         a_ahead=int((value > 0).sum()),
         b_ahead=int((value < 0).sum()),
-        faster=counts[Verdict.FASTER],
-        slower=counts[Verdict.SLOWER],
-        same=counts[Verdict.SAME],
-        ambiguous=counts[Verdict.AMBIGUOUS],
+        counts={verdict: counts[verdict] for verdict in Verdict if counts[verdict]},
         verdicts=verdicts,
     )
 
@@ -137,11 +138,12 @@ def _pair_verdict(workload: str, decision: Decision, row: int) -> PairVerdict:
         workload=workload,
         verdict=verdict,
         blocks=blocks,
-        undecided=None if verdict else "one_block" if blocks else "not_measured",
+        undecided=None if verdict else "few_blocks" if blocks else "not_measured",
         ratio=ratio_estimate(decision.ratio.value[row], decision.ratio.low[row], decision.ratio.high[row]),
         sd=number(decision.sd[row]),
         p_difference=number(decision.p_difference[row]),
         p_equivalence=number(decision.p_equivalence[row]),
+        p_margin=number(decision.p_margin[row]),
         mde=number(decision.mde[row]),
     )
 
@@ -150,79 +152,118 @@ class Duels:
     """Look-up of decisions in either direction."""
 
     def __init__(self, pairs: list[PairDecision]) -> None:
-        self._pairs = {(pair.a, pair.b): pair.decision for pair in pairs}
+        self._pairs = {(pair.a, pair.b): pair for pair in pairs}
 
-    def verdict(self, a: int, b: int, workload: int) -> Verdict | None:
-        if (a, b) in self._pairs:
-            return self._pairs[a, b].verdicts[workload]
-        found = self._pairs[b, a].verdicts[workload]
-        return None if found is None else _MIRROR.get(found, found)
+    def logs(self, a: int, b: int, workload: int) -> Floats:
+        """Block log ratios of a's speed to b's; NaN where a block does not hold both."""
+        straight = (a, b) in self._pairs
+        found = self._pairs[(a, b) if straight else (b, a)].log_ratios[workload]
+        return found if straight else -found
 
     def lead(self, a: int, b: int, workload: int) -> float:
-        """Log ratio of a's speed to b's over the blocks that hold both; NaN where there is none."""
-        straight = (a, b) in self._pairs
-        value = float(self._pairs[(a, b) if straight else (b, a)].ratio.value[workload])
-        return value if straight else -value
-
-    def ratio(self, a: int, b: int, workload: int) -> Estimate | None:
-        straight = (a, b) in self._pairs
-        ratio = self._pairs[(a, b) if straight else (b, a)].ratio
-        value, low, high = ratio.value[workload], ratio.low[workload], ratio.high[workload]
-        return ratio_estimate(value, low, high) if straight else ratio_estimate(-value, -high, -low)
-
-    def p_difference(self, a: int, b: int, workload: int) -> float | None:
-        return number(self._pairs[(min(a, b), max(a, b))].p_difference[workload])
+        """Mean log ratio of a's speed to b's over the blocks that hold both; NaN where there is none."""
+        return float(block_means(self.logs(a, b, workload)).mean)
 
     def mde(self, a: int, b: int, workload: int) -> float | None:
-        return number(self._pairs[(min(a, b), max(a, b))].mde[workload])
+        return number(self._pairs[(min(a, b), max(a, b))].decision.mde[workload])
 
 
-def rivals(values: Floats, contestants: list[int], workload: int, duels: Duels) -> list[int]:
-    """Contestants with a value at a workload, fastest first; equal ones in the run's order. `values`: (solutions,
-    workloads) log speeds.
+def over_shared_blocks(samples: Samples, rows: list[int], logs: Floats) -> Floats:
+    """Means of some logs (solutions, workloads, blocks), say speedups, over the blocks of a workload that all of `rows`
+    with a value there share; NaN for other rows, and where none is shared."""
+    timed = ~np.isnan(samples.log_time[rows])
+    absent = ~np.asarray(timed.any(axis=-1))[..., None]
+    common = (timed | absent).all(axis=0) & timed
+    means = np.full(samples.log_time.shape[:2], np.nan)
+    means[rows] = block_means(np.where(common, logs[rows], np.nan)).mean
+    return means
 
-    Where blocks are missing, a speed over a solution's own blocks has their noise, so what counts is the pair's common
-    blocks: each is put before the first one that it is ahead of there. So nobody is behind the next one in the order,
-    even if the pairs, each over other blocks, should contradict each other.
+
+def rivals(samples: Samples, rows: list[int], duels: Duels) -> list[list[int]]:
+    """Of each workload those of `rows` that have a value there, fastest first; equal ones in the run's order.
+
+    They are ordered over the blocks that all of them share; where there is none over their own, and where one lacks its
+    reference by the times themselves. Then each is put before the first one that it is ahead of in the blocks that both
+    have, so that nobody is behind the next one in the order.
     """
-    present = [row for row in contestants if not np.isnan(values[row, workload])]
-    order: list[int] = []
-    for row in sorted(present, key=lambda row: -values[row, workload]):
-        ahead = (place for place, other in enumerate(order) if duels.lead(row, other, workload) > EQUAL)
-        order.insert(next(ahead, len(order)), row)
-    return order
-
-
-def winners(samples: Samples, values: Floats, contestants: list[int], duels: Duels) -> list[Winner]:
-    """Leader and, where supported, winner of every workload."""
-    return [
-        _winner(samples, values[:, index], rivals(values, contestants, index, duels), index, duels)
-        for index in range(len(samples.workloads))
+    kinds = [
+        over_shared_blocks(samples, rows, samples.log_speedup),
+        block_means(samples.log_speedup).mean,
+        -block_means(samples.log_time).mean,
     ]
+    orders = []
+    for workload in range(len(samples.workloads)):
+        present = [row for row in rows if not np.isnan(kinds[-1][row, workload])]
+        values = next(kind[:, workload] for kind in kinds if not np.isnan(kind[present, workload]).any())
+        order: list[int] = []
+        for row in sorted(present, key=lambda row: -values[row]):
+            ahead = (place for place, other in enumerate(order) if duels.lead(row, other, workload) > EQUAL)
+            order.insert(next(ahead, len(order)), row)
+        orders.append(order)
+    return orders
 
 
-def _winner(samples: Samples, speeds: Floats, order: list[int], workload: int, duels: Duels) -> Winner:
-    names = samples.solutions
+def winners(
+    samples: Samples, contestants: list[int], everyone: list[int], duels: Duels, unmeasured: Collection[tuple[str, str]]
+) -> list[Winner]:
+    """Leader and, where supported, winner of every workload, and the fastest of all that ran.
+
+    A winner has to be faster than several rivals on several workloads, so the correction goes over both: the leaders'
+    leads over all their rivals are one family of tests. everyone: contestants and peers, without twins. unmeasured:
+    (solution, workload) of contestants that the host kept from being measured; nobody wins there.
+    """
+    orders = rivals(samples, contestants, duels)
+    leads = [(order[0], rival, index) for index, order in enumerate(orders) for rival in order[1:]]
+    logs = np.array([duels.logs(*lead) for lead in leads]).reshape(len(leads), len(samples.blocks))
+    decision, first, found = paired(logs), 0, []
+    for index, (order, overall) in enumerate(zip(orders, rivals(samples, everyone, duels), strict=True)):
+        rows = list(range(first, first := first + max(0, len(order) - 1)))
+        winner = _winner(samples, order, index, decision, rows, unmeasured)
+        fastest: dict[str, Any] = {"fastest": samples.solutions[overall[0]]} if overall else {}
+        if order and overall[0] != order[0]:
+            ahead = mean_interval(duels.logs(overall[0], order[0], index))
+            ends = float(ahead.value), float(ahead.low), float(ahead.high)
+            fastest |= {"fastest_lead": ratio_estimate(*ends)}
+        found.append(winner.model_copy(update=fastest))
+    return found
+
+
+def _winner(
+    samples: Samples,
+    order: list[int],
+    workload: int,
+    decision: Decision,
+    rows: list[int],
+    unmeasured: Collection[tuple[str, str]],
+) -> Winner:
+    """rows: of the decision, the leader's leads at this workload over `order[1:]`."""
+    names, place = samples.solutions, samples.workloads[workload]
+    absent = [name for name, at in unmeasured if at == place]
     if not order:
-        return Winner(workload=samples.workloads[workload], leader=None, supported=False, basis="none")
-    leader, others = order[0], order[1:]
-    verdicts = {other: duels.verdict(leader, other, workload) for other in others}
-    decided = any(verdicts.values())
-
-    def level(other: int) -> bool:
-        lead = duels.lead(leader, other, workload)
-        return abs(speeds[leader] - speeds[other] if np.isnan(lead) else lead) <= EQUAL
-
-    tied = [names[other] for other, verdict in verdicts.items() if decided and verdict != Verdict.FASTER]
+        return Winner(workload=place, leader=None, supported=False, unmeasured=absent, basis="none")
+    others, verdicts = [names[row] for row in order[1:]], [decision.verdicts[row] for row in rows]
+    decided = any(verdicts)
+    tied = [name for name, one in zip(others, verdicts, strict=True) if decided and not (one and one.direction > 0)]
+    level = np.abs(decision.ratio.value[rows]) <= EQUAL
+    second: dict[str, Any] = {}
+    if rows:
+        ends = (decision.ratio.value, decision.ratio.low, decision.ratio.high)
+        second = {
+            "runner_up": others[0],
+            "lead": ratio_estimate(*(end[rows[0]] for end in ends)),
+            "p_difference": number(decision.p_difference[rows[0]]),
+        }
+    supported = decided and not tied and not absent
     return Winner(
-        workload=samples.workloads[workload],
-        leader=names[leader],
-        level=[names[other] for other in others if level(other)],
-        runner_up=names[others[0]] if others else None,
-        lead=duels.ratio(leader, others[0], workload) if others else None,
-        p_difference=duels.p_difference(leader, others[0], workload) if others else None,
-        supported=decided and not tied,
+        workload=place,
+        leader=names[order[0]],
+        level=[name for name, one in zip(others, level, strict=True) if one],
+        **second,
+        supported=supported,
+        verdict=min((one for one in verdicts if one), key=_SURENESS.index) if supported else None,
+        blocks=int(min(decision.blocks[rows], default=0)),
         tied=tied,
-        same=[names[other] for other, verdict in verdicts.items() if verdict == Verdict.SAME],
+        same=[name for name, one in zip(others, verdicts, strict=True) if one is Verdict.SAME],
+        unmeasured=absent,
         basis="blocks" if decided else "none",
     )

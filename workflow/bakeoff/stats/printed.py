@@ -2,8 +2,8 @@
 
 Entry point: `parse`. `31.21x` (or `31.21×`), `~6.3x`, `20.8%`, `+7.1%`, `13/19`, `~96K`, and ranges such as `10-15x` or
 `~2.5–3×`. A "%" is a share of one, so its digits and tolerance are percentage points: 20.8% is 0.208 within 0.0005.
-Half a unit of the last printed digit, one unit after a "~"; a range holds every value, with the tolerance of its finest
-digit.
+Half a unit of the last printed digit, one unit after a "~", where the zeros that end a round number are no digits: ~30x
+is 20 to 40. A range holds every value, with the tolerance of its finest digit.
 """
 
 from __future__ import annotations
@@ -49,12 +49,17 @@ def parse(text: str) -> Printed | None:
         return None
     low, high = (number.replace("−", "-") for number in (found["low"], found["high"] or found["low"]))
     digits, scale = max(_digits(low), _digits(high)), _SCALE[found["unit"]]
-    half_or_whole = 1.0 if found["about"] else 0.5
+    unit = 10.0 ** (min(map(_zeros, (low, high))) if found["about"] else -digits)
     of = int(found["of"]) if found["of"] else None
     # A count out of a count is exact.
-    tolerance = 0.0 if of is not None else half_or_whole * 10.0**-digits * scale
+    tolerance = 0.0 if of is not None else (unit if found["about"] else unit / 2) * scale
     return Printed(float(low) * scale, float(high) * scale, tolerance, digits, found["unit"], of)
 
 
 def _digits(number: str) -> int:
     return len(number.partition(".")[2])
+
+
+def _zeros(number: str) -> int:
+    """Power of ten of the last digit that counts in a rounded number: 1 of 30, 0 of 31, -1 of 2.5."""
+    return -_digits(number) if "." in number else len(number) - len(number.rstrip("0")) if number.strip("0") else 0

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+import pandas as pd
+
 from bakeoff.runs.samples import Samples
 from bakeoff.runs.table import Journals
 from bakeoff.schema.analysis_run import (
@@ -22,6 +25,7 @@ from bakeoff.schema.analysis_run import (
 )
 from bakeoff.schema.gates import GatePower
 from bakeoff.schema.outcomes import Outcome
+from bakeoff.schema.plan import PlannedParticipant
 from bakeoff.schema.profile import ProfileSection
 
 # What makes `bakeoff compare` fail: the output is wrong, or a rule was broken that makes it worthless.
@@ -60,6 +64,22 @@ class RunData:
 
     journals: Journals | None = None
     """What it was read from; None for published tables."""
+
+    gpus: frozenset[str] = frozenset()
+    """UUIDs of the host's GPUs; empty for published tables."""
+
+    @property
+    def everyone(self) -> list[PlannedParticipant]:
+        """The reference and all solutions, as planned; none of a published table."""
+        return self.journals.plan.participants if self.journals else []
+
+    def busy(self) -> pd.DataFrame:
+        """Log busy times, (participant, workload) by block, of processes that passed."""
+        if self.journals is None:
+            return pd.DataFrame()
+        processes = self.journals.measured(self.header.protocol or "")
+        passed = processes[processes["outcome"] == Outcome.PASSED]
+        return np.log(passed.pivot(index=["participant", "workload"], columns="block", values="cupti_busy_us"))
 
     @property
     def contestants(self) -> list[str]:

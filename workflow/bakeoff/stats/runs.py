@@ -67,6 +67,7 @@ def load_run(folder: Path, protocol: str | None = None, journals: Journals | Non
         profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in plan.workloads},
         journals=journals,
+        gpus=frozenset(gpu.uuid for gpu in host.gpus) if shown else frozenset(),
     )
 
 

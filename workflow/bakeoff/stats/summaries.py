@@ -12,6 +12,7 @@ import numpy as np
 
 from bakeoff.runs.intervals import Floats
 from bakeoff.schema.analysis_figures import ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
+from bakeoff.schema.base import Verdict
 from bakeoff.stats.pairs import EQUAL, overall_ratio
 
 
@@ -63,6 +64,7 @@ def count_wins(solution: str, winners: Sequence[Winner]) -> dict[str, int]:
     return {
         "leads": len(leads),
         "wins": sum(winner.supported and winner.leader == solution for winner in leads),
+        "clear_wins": sum(w.verdict is Verdict.FASTER_2_PERCENT and w.leader == solution for w in leads),
         "ties": len(ties),
     }
 

@@ -94,16 +94,16 @@ def analyse(args: argparse.Namespace) -> int:
 def compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Compare run B with run A, the older one, cell by cell. If one of them is a published table: REPRODUCED, "
-        "DIFFERS or NOT COMPARABLE, by a 95 % "
-        "prediction interval. Between two runs: FASTER, SLOWER, SAME or AMBIGUOUS, corrected over the workloads of a "
-        "solution. "
+        "DIFFERS or NOT COMPARABLE, by a 95 % prediction interval. Between two runs: what differs (GPU, driver, "
+        "packages, digests), then FASTER, SLOWER, SAME or AMBIGUOUS, from latencies relative to what did not change, "
+        "corrected over the workloads of a solution. "
         "Exit code 0 if cells were compared; 1 for a wrong output in B or a regression that the statistics support; "
         "3 if not one cell could be compared."
     )
     parser.add_argument("old", type=Path, metavar="A", help="the older run's folder, or one of results/published/")
     parser.add_argument("new", type=Path, metavar="B", help="the newer run's folder")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the comparison as JSON")
-    parser.add_argument("--all", action="store_true", help="list every cell, not only those that differ")
+    parser.add_argument("--all", action="store_true", help="list every cell, not only those that moved")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
 
 

@@ -1,8 +1,8 @@
-"""The decision rule of docs/statistics.md: FASTER, SLOWER, SAME or AMBIGUOUS, and what could have been found.
+"""The decision rule of docs/statistics.md: which way two solutions differ, whether by 2 %, and what could be found.
 
-Entry points: `paired` (two solutions of one run), `unpaired` (the same solution in two runs). Rows are the workloads of
-one family of tests; the last axis holds blocks, NaN where a block is missing. A positive log ratio means that a is
-faster.
+Entry points: `paired` (two solutions of one run), `unpaired` (the same solution in two runs). The last axis holds
+blocks, NaN where a block is missing; the one before it the rows of one family of tests, say workloads; families may
+stand in axes before that. A positive log ratio means that a is faster.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from bakeoff.schema.base import Verdict
 ALPHA = 0.05
 MARGIN = float(np.log(1.02))
 POWER = 0.8
+# With fewer blocks there is a range and no verdict: processes that are fast or slow by turns deceive 4 of them in one
+# run of seven, 5 in one of twenty.
+BLOCKS = 5
 # A minimum detectable effect above this is none: with so few blocks no kernel could differ enough. It also keeps exp()
 # finite.
 LARGEST_EFFECT = 1e3
@@ -26,11 +29,12 @@ LARGEST_EFFECT = 1e3
 
 @dataclass(frozen=True)
 class Decision:
-    """Per row: verdict (None if untestable), blocks, log ratio with interval, deviation, Holm-corrected p-values and
-    MDE (NaN if untestable).
+    """Per row: verdict (None with fewer than `BLOCKS` blocks), blocks, log ratio with interval, deviation,
+    Holm-corrected p-values and MDE (NaN without a verdict).
 
-    `mde` is a ratio minus 1: 0.03 means that a true difference of 3 % is found with power 0.8. NaN between runs, where
-    nothing asks.
+    The three p-values ask the same mean and error whether there is a difference, whether it is below the margin, and
+    whether it is above it. `mde` is a ratio minus 1: 0.03 means that a true difference of 3 % is found with power 0.8.
+    NaN between runs, where nothing asks.
     """
 
     verdicts: list[Verdict | None]
@@ -39,19 +43,23 @@ class Decision:
     sd: Floats
     p_difference: Floats
     p_equivalence: Floats
+    p_margin: Floats
     mde: Floats
 
 
 def paired(log_ratios: Floats) -> Decision:
-    """Decide each row from block log ratios (rows, blocks); Holm over the rows that have at least two blocks."""
+    """Decide each row from block log ratios (rows, blocks); Holm over the rows that have enough blocks."""
     means = block_means(log_ratios)
     freedom = np.where(means.count > 1, means.count - 1.0, np.nan)
-    mde = detectable(means.error, freedom, int((means.count > 1).sum()))
-    return _decide(means, freedom, freedom, mde)
+    tests = int((means.count >= BLOCKS).sum())
+    return _decide(
+        means, freedom, freedom, detectable(np.where(means.count >= BLOCKS, means.error, np.nan), freedom, tests)
+    )
 
 
-def unpaired(old: Floats, new: Floats) -> Decision:
-    """Decide each row from two runs' block logs of speedup, (rows, blocks) each: Welch's t; positive is new faster.
+def unpaired(old: Floats, new: Floats, scatter: float = 0.0) -> Decision:
+    """Decide each row from two runs' block logs of speed, (rows, blocks) each: Welch's t; positive is new faster.
+    scatter: standard deviation by which rows differ between the runs for reasons that no block shows.
 
     Two degrees of freedom: Satterthwaite's for the 95 % interval, the smaller run's n - 1 for the tests.
     Satterthwaite's are an estimate, which is good at 95 % and far too bold in the tails that Holm's correction asks
@@ -63,7 +71,7 @@ def unpaired(old: Floats, new: Floats) -> Decision:
         freedom = (parts[0] + parts[1]) ** 2 / (parts[0] ** 2 / (first.count - 1) + parts[1] ** 2 / (second.count - 1))
     # Without any deviation Satterthwaite's formula is 0/0; the quantile then multiplies 0 and does not matter.
     freedom = np.where(np.isnan(freedom) & (np.minimum(first.count, second.count) > 1), 1.0, freedom)
-    error = np.sqrt(parts[0] + parts[1])
+    error = np.sqrt(parts[0] + parts[1] + scatter**2)
     count = np.minimum(first.count, second.count)
     least = np.where(count > 1, count - 1.0, np.nan)
     means = BlockMeans(count, second.mean - first.mean, error * np.sqrt(count), error)
@@ -71,41 +79,39 @@ def unpaired(old: Floats, new: Floats) -> Decision:
 
 
 def _decide(means: BlockMeans, freedom: Floats, interval_freedom: Floats, mde: Floats) -> Decision:
-    testable = means.count > 1
-    difference = holm(np.where(testable, _two_sided(means, freedom), np.nan))
-    equivalence = holm(np.where(testable, _equivalent(means, freedom), np.nan))
+    names, difference, equivalence, margin = verdicts(means, freedom)
     with np.errstate(invalid="ignore"):
         half = special.stdtrit(interval_freedom, 1 - ALPHA / 2) * means.error
     return Decision(
-        verdicts=[_verdict(*row) for row in zip(testable, means.mean, difference, equivalence, strict=True)],
+        verdicts=[Verdict(name) if name else None for name in names.tolist()],
         blocks=means.count,
         ratio=Interval(means.mean, means.mean - half, means.mean + half),
         sd=means.sd,
         p_difference=difference,
         p_equivalence=equivalence,
+        p_margin=margin,
         mde=mde,
     )
 
 
-def _verdict(testable: bool, mean: float, difference: float, equivalence: float) -> Verdict | None:
-    if not testable:
-        return None
-    if equivalence <= ALPHA:
-        return Verdict.SAME
-    if difference <= ALPHA:
-        return Verdict.FASTER if mean > 0 else Verdict.SLOWER
-    return Verdict.AMBIGUOUS
-
-
-def _two_sided(means: BlockMeans, freedom: Floats) -> Floats:
-    """p-values of "mean = 0". Without deviation the mean itself decides: 1 if it is 0, else 0."""
-    return 2 * special.stdtr(freedom, -np.abs(_studentized(means.mean, means.error)))
-
-
-def _equivalent(means: BlockMeans, freedom: Floats) -> Floats:
-    """p-values of two one-sided t tests of "|mean| >= MARGIN"; without deviation 0 inside the margin and at least 0.5
-    elsewhere."""
-    return special.stdtr(freedom, -_studentized(MARGIN - np.abs(means.mean), means.error))
+def verdicts(means: BlockMeans, freedom: Floats) -> tuple[NDArray[np.str_], Floats, Floats, Floats]:
+    """Names of verdicts ("" with too few blocks), and the corrected p-values that they follow from: of "mean = 0", of
+    "|mean| >= MARGIN" (two one-sided tests) and of "|mean| <= MARGIN"."""
+    away = np.abs(means.mean)
+    tests = (
+        2 * special.stdtr(freedom, -_studentized(away, means.error)),
+        special.stdtr(freedom, -_studentized(MARGIN - away, means.error)),
+        2 * special.stdtr(freedom, -np.maximum(_studentized(away - MARGIN, means.error), 0.0)),
+    )
+    difference, equivalence, margin = (holm(np.where(means.count >= BLOCKS, found, np.nan)) for found in tests)
+    differs, within, beyond = (found <= ALPHA for found in (difference, equivalence, margin))
+    names = np.select(
+        [np.isnan(difference), differs & beyond, differs & within, differs, within],
+        ["", Verdict.FASTER_2_PERCENT, Verdict.FASTER_BELOW_2_PERCENT, Verdict.FASTER_OPEN, Verdict.SAME],
+        Verdict.OPEN,
+    )
+    turned = np.char.replace(names, "FASTER", "SLOWER") if names.size else names
+    return np.where(means.mean < 0, turned, names), difference, equivalence, margin
 
 
 def _studentized(distance: Floats, error: Floats) -> Floats:
@@ -116,12 +122,14 @@ def _studentized(distance: Floats, error: Floats) -> Floats:
 
 
 def holm(p_values: Floats) -> Floats:
-    """Holm's step-down correction over one axis; NaN entries are not part of the family and stay NaN."""
-    corrected = np.full(p_values.shape, np.nan)
-    present = np.flatnonzero(~np.isnan(p_values))
-    order = present[np.argsort(p_values[present], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p_values[order] * factors))
+    """Holm's step-down correction over the last axis; NaN entries are not part of the family and stay NaN."""
+    order = np.argsort(p_values, axis=-1, kind="stable")  # NaN last
+    left = (~np.isnan(p_values)).sum(axis=-1, keepdims=True) - np.arange(p_values.shape[-1])
+    if not p_values.size:
+        return p_values.copy()
+    steps = np.maximum.accumulate(np.take_along_axis(p_values, order, axis=-1) * np.maximum(left, 1), axis=-1)
+    corrected = np.empty_like(steps)
+    np.put_along_axis(corrected, order, np.minimum(1.0, steps), axis=-1)
     return corrected
 
 

@@ -141,14 +141,16 @@ def kernel_rows(cells: Iterable[CellProfile]) -> Iterator[Row]:
         yield from ({**flat(kernel), "kernel": kernel.name, **place} for kernel in cell.kernels)
 
 
-def comparison(solution: Column = SOLUTION) -> list[Column]:
-    """One row per cell of two runs: old, new, ratio with its interval, verdict."""
+def comparison(rule: str, solution: Column = SOLUTION) -> list[Column]:
+    """One row per cell of two runs: old, new, ratio with its interval, verdict. rule: `published` compares speedups,
+    `runs` latencies."""
+    value = speedup if rule == "published" else duration
     return [
         solution,
         Column("workload", "Workload"),
         Column("verdict", "Verdict", tone=lambda row: _TONES.get(row["verdict"], "mute")),
-        speedup("old", "Old"),
-        speedup("new", "New"),
+        value("old", "Old"),
+        value("new", "New"),
         ratio("ratio", "Ratio", interval=True),
         Column("reasons", "Why not comparable", reasons, export=" ".join),
     ]
@@ -178,6 +180,12 @@ def claims(verdict: ClaimVerdict) -> list[Column]:
             tone=lambda row: "bad" if verdict is ClaimVerdict.CONTRADICTED else "",
         ),
         number("tolerance", tested("Tolerance"), missing="–"),
+        Column(
+            "changes",
+            "Changes the conclusions" if verdict is ClaimVerdict.CONTRADICTED else "",
+            lambda changed: ", ".join(changed) or "none",
+            export=" ".join,
+        ),
         Column("place", "Where"),
         Column("needs", "" if testable else "What would test it", style="ticked"),
         Column("verdict"),

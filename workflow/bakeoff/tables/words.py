@@ -7,11 +7,24 @@ ROLES = {
     "peer": "peer, not ranked",
 }
 SUPPORT = {
-    "supported": "beyond the noise",
-    "same": "within 2 % of",
+    "FASTER_2_PERCENT": "by 2 % or more",
+    "FASTER_OPEN": "beyond the noise, by how much is open",
+    "FASTER_BELOW_2_PERCENT": "beyond the noise, by less than 2 %",
+    "unmeasured": "not measured here:",
+    "same": "less than 2 % apart, which way is open:",
     "tied": "not decided against",
     "alone": "highest value",
     "none": "no value",
+}
+VERDICTS = {
+    "FASTER_2_PERCENT": "faster by ≥ 2 %",
+    "FASTER_OPEN": "faster, by how much is open",
+    "FASTER_BELOW_2_PERCENT": "faster by < 2 %",
+    "SAME": "< 2 % apart, which way is open",
+    "SLOWER_BELOW_2_PERCENT": "slower by < 2 %",
+    "SLOWER_OPEN": "slower, by how much is open",
+    "SLOWER_2_PERCENT": "slower by ≥ 2 %",
+    "OPEN": "open",
 }
 GATE = {True: "passed", False: "failed"}
 MUST_DIE = {True: "must be rejected", False: "measured only"}
@@ -53,7 +66,8 @@ REASONS = {
     "inputs": "other inputs",
     "missing": "no value in one of the two",
     "failed": "did not pass",
-    "one_block": "a single block has no variance",
+    "few_blocks": "fewer than five blocks",
+    "host": "another host, whose time shows",
     "definition": "another definition",
     "performance": "a run without performance",
 }
