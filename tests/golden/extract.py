@@ -16,7 +16,15 @@ Table = dict[str, dict[str, str]]
 
 CELL = ("outcome", "reason", "blocks", "latency_us", "speedup", "mde", "mde_against", "floor_share")
 NUMERICS = ("matched_ratio", "matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale")
-PAIR = ("workloads", "ratio", "a_ahead", "b_ahead", "faster", "slower", "same", "ambiguous")
+PAIR = ("workloads", "ratio", "a_ahead", "b_ahead")
+# Today's verdicts in the frozen words: a difference below 2 % was SAME, whether it was shown which way or not.
+COARSE = {
+    **dict.fromkeys(("FASTER_2_PERCENT", "FASTER_OPEN"), "FASTER"),
+    **dict.fromkeys(("SLOWER_2_PERCENT", "SLOWER_OPEN"), "SLOWER"),
+    **dict.fromkeys(("SAME", "FASTER_BELOW_2_PERCENT", "SLOWER_BELOW_2_PERCENT"), "SAME"),
+    "OPEN": "AMBIGUOUS",
+    None: None,
+}
 VERDICT = ("verdict", "undecided", "blocks", "ratio", "sd", "mde", "p_difference", "p_equivalence")
 WINNER = ("leader", "supported", "basis", "lead", "runner_up", "p_difference", "level", "same", "tied")
 SUMMARY = (
@@ -69,8 +77,8 @@ def of_analysis(analysis: Any) -> dict[str, Table]:
         "validity": _rows(analysis["validity"], ("code",), ("status", "found", "of")),
         "summaries": _rows(analysis["summaries"], ("solution",), SUMMARY),
         "winners": _rows(analysis["winners"], ("workload",), WINNER),
-        "pairs": _rows(analysis["pairs"], ("a", "b"), PAIR),
-        "verdicts": _joined(analysis["pairs"], ("a", "b"), "verdicts", ("workload",), VERDICT),
+        "pairs": _rows(analysis["pairs"], ("a", "b"), PAIR, _counts),
+        "verdicts": _joined(_coarse(analysis["pairs"]), ("a", "b"), "verdicts", ("workload",), VERDICT),
         "findings": _findings(findings),
         "rankings": _rankings(analysis["rank_stability"]),
         "stability": _stability(analysis["rank_stability"]),
@@ -137,6 +145,17 @@ def _joined(
     """One row per entry of each item's list `inner`."""
     flat = [{**entry, **{f"{key} ": item[key] for key in keys}} for item in items for entry in item[inner]]
     return _rows(flat, (*(f"{key} " for key in keys), *inner_keys), columns)
+
+
+def _coarse(pairs: Any) -> list[Any]:
+    return [
+        {**pair, "verdicts": [{**one, "verdict": COARSE[one["verdict"]]} for one in pair["verdicts"]]} for pair in pairs
+    ]
+
+
+def _counts(pair: Any) -> dict[str, int]:
+    verdicts = [COARSE[one["verdict"]] for one in pair["verdicts"]]
+    return {word.lower(): verdicts.count(word) for word in ("FASTER", "SLOWER", "SAME", "AMBIGUOUS")}
 
 
 def _gates(cell: Any) -> dict[str, Any]:
