@@ -46,7 +46,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle test-bundle lock same-locks check-determinism golden \
+.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle test-bundle lock same-locks site check-determinism golden \
   summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -60,7 +60,6 @@ reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
 	  2) ;; \
 	  130|143) echo "interrupted; finished cells are kept: run the same command again" >&2 ;; \
 	  *) echo "verdict: FAILED; what failed stands above, and which cells in results/index.html" >&2 ;; esac; exit $$rc; }
-	@echo "verdict: $$(cat results/verdict.txt); results: results/index.html"
 
 # More processes than cores: many tests wait for what hangs to be ended. One thread each: threads of several processes that wait for each
 # other by spinning took most of the machine. Neighbours share what a module sets up, so they stay together.
@@ -85,6 +84,9 @@ lint: $(TO_DEVELOP)  ## ruff, snakefmt, codespell, snakemake --lint, schema drif
 	@$(BIN)/python -m bakeoff generate --check
 	@$(BIN)/zizmor --quiet --offline --no-progress --pedantic .github
 	@$(BIN)/actionlint
+
+site: $(TO_REPRODUCE)  ## render all committed runs into site/, a folder of static pages
+	@.ci/site.sh $(BIN) site
 
 check-determinism: $(TO_REPRODUCE)  ## render every report again and compare the bytes
 	@.ci/same_bytes.sh $(BIN)

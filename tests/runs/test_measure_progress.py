@@ -1,4 +1,4 @@
-"""The line that a finished cell prints: how many of the run's pairs are complete, and the time left."""
+"""The line that a finished cell prints: how many of the cells are done, and the time left."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bakeoff.report import figures
+from bakeoff.report.history import histories
 from bakeoff.report.rerun import check_command
 from bakeoff.report.templates import html_environment, tidy_html
 from bakeoff.report.view import RunView
@@ -46,6 +47,11 @@ _ORDER = ("measured", "cpu", "published")
 
 def render_index(sources: Sequence[Source]) -> bytes:
     """The landing page; within their kind reports keep the order given, an audited one before the others."""
+    return render_landing(sources)["index.html"]
+
+
+def render_landing(sources: Sequence[Source]) -> dict[str, bytes]:
+    """The landing page, and beside it the history of each cell where runs were compared with earlier ones."""
     entries = [
         Entry(RunView(s.analysis), s.analysis_href, s.report_href, posixpath.join(posixpath.dirname(s.report_href), ""))
         for s in sources
@@ -54,27 +60,24 @@ def render_index(sources: Sequence[Source]) -> bytes:
     views = newest_by_gpu([entry.view for entry in entries if entry.view.kind == "measured"])
     newest = [entry for view in views for entry in entries if entry.view is view]
     shown = {"measured": lambda one: one in newest, "cpu": lambda _: True, "published": lambda one: one.view.a.audit}
-    entries = [replace(entry, first=bool(shown[entry.view.kind](entry))) for entry in entries]
-    page = (
-        html_environment()
-        .get_template("index.html.j2")
-        .render(
-            parts="html.j2",
-            entries=entries,
-            newest=newest,
-            leaderboard=leaderboard(views),
-            figures=figures,
-            gpu=gpu,
-            commands="\n".join(_commands(entries)),
-        )
-    )
-    return tidy_html(page).encode("utf-8")
+    context = {
+        "entries": [replace(entry, first=bool(shown[entry.view.kind](entry))) for entry in entries],
+        "newest": newest,
+        "leaderboard": leaderboard(views),
+        "figures": figures,
+        "histories": histories([entry.view for entry in entries]),
+        "commands": "\n".join(_commands(entries)),
+        "parts": "html.j2",
+    }
+    names = ["index.html", "history.html"] if context["histories"] else ["index.html"]
+    made = {name: html_environment().get_template(f"{name}.j2").render(**context) for name in names}
+    return {name: tidy_html(page).encode("utf-8") for name, page in made.items()}
 
 
 def newest_by_gpu(views: Sequence[RunView]) -> list[RunView]:
     """Of each model of GPU the ranked run whose name sorts last, since names start with the date; newest first."""
     ranked = sorted((view for view in views if view.leader), key=lambda view: view.a.run.id)
-    return sorted({gpu(view): view for view in ranked}.values(), key=lambda view: view.a.run.id, reverse=True)
+    return sorted({view.gpu: view for view in ranked}.values(), key=lambda view: view.a.run.id, reverse=True)
 
 
 def _commands(entries: Sequence[Entry]) -> list[str]:
@@ -114,7 +117,7 @@ def leaderboard(views: Sequence[RunView]) -> Table:
 
 
 def _ratio(key: str, view: RunView) -> Column:
-    value = shared.ratio(key, gpu(view), unit=f.TIMES, interval=True, missing="–")
+    value = shared.ratio(key, view.gpu, unit=f.TIMES, interval=True, missing="–")
 
     def note(row: Row) -> str:
         return " ".join(filter(None, (value.ends(row), row[f"{key}_partly"]))) if row[key] is not None else ""
@@ -123,8 +126,3 @@ def _ratio(key: str, view: RunView) -> Column:
         return "mute" if row[key] is None else "win" if row["solution"] == view.leader else ""
 
     return replace(value, note=note, tone=tone)
-
-
-def gpu(view: RunView) -> str:
-    """Model of the GPU as people say it."""
-    return (view.a.run.hardware or "hardware not recorded").removeprefix("NVIDIA ")

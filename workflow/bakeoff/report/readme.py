@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bakeoff.files import PROJECT_ROOT, read_json, replace_marked
 from bakeoff.report import figures
-from bakeoff.report.index import gpu, leaderboard, newest_by_gpu
+from bakeoff.report.index import leaderboard, newest_by_gpu
 from bakeoff.report.svg.charts import Words
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import RunView
@@ -31,7 +31,7 @@ def generated() -> Iterator[tuple[Path, bytes]]:
 def picture(view: RunView) -> bytes:
     """A file of its own: how far each solution is behind the fastest of every workload."""
     words = Words(
-        title=f"Percent behind the fastest at every workload, on one {gpu(view)}",
+        title=f"Percent behind the fastest at every workload, on one {view.gpu}",
         description="One line per workload, named by its tokens; one mark per solution with its 95 % interval.",
         x="more time than the fastest",
     )

@@ -75,7 +75,7 @@ def index_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def index(args: argparse.Namespace) -> int:
-    from bakeoff.report.index import Source, render_index
+    from bakeoff.report.index import Source, render_landing
 
     places = args.out or [PROJECT_ROOT / "results" / "index.html"]
     found = [(path, _read(path), _report_of(path)) for path in map(_analysis_file, args.analyses)]
@@ -86,7 +86,10 @@ def index(args: argparse.Namespace) -> int:
             print(f"left out of the landing page: {error.where}: {error.found}", file=sys.stderr)
     for place in places:
         links = [(_link(path, place.parent), _link(page, place.parent)) for path, _, page in found]
-        write_atomic(place, render_index([Source(read[1], *link) for read, link in zip(found, links, strict=True)]))
+        pages = render_landing([Source(read[1], *link) for read, link in zip(found, links, strict=True)])
+        write_atomic(place, pages.pop("index.html"))
+        for name, page in pages.items():
+            write_atomic(place.parent / name, page)
         print(place)
     return 0
 

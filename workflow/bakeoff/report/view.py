@@ -67,6 +67,11 @@ class RunView:
     def by_name(self) -> dict[str, Person]:
         return {person.name: person for person in self.people}
 
+    @property
+    def gpu(self) -> str:
+        """Model of the GPU as people say it."""
+        return (self.a.run.hardware or "hardware not recorded").removeprefix("NVIDIA ")
+
     @cached_property
     def facts(self) -> dict[str, str]:
         """Recorded facts about the environment by their key; those that are known to be missing are left out."""

@@ -156,32 +156,25 @@ class BlockJournals:
 
 
 class Progress:
-    """One line per cell: stage, block, how many of the 76, the cell, its outcome, time left."""
+    """One line per cell: stage, block, how many of all cells are done, the cell, its outcome, time left."""
 
     def __init__(self, plan: Plan, block: int, cells: list[PlannedCell], due: list[PlannedCell], tell: Say) -> None:
-        contestants = {who.name for who in plan.participants if who.role == "contestant"}
-        self._pairs = Counter((cell.participant, cell.workload) for cell in cells if cell.participant in contestants)
-        self._open = Counter((cell.participant, cell.workload) for cell in due if cell.participant in contestants)
-        self._head = f"measure  block {block + 1}/{plan.blocks}"
+        self._head, self._total = f"measure  block {block + 1}/{plan.blocks}", len(cells)
         self._due, self._done, self._first, self._tell = len(due), 0, 0.0, tell
 
     def show(self, record: Record) -> None:
-        pair = (record.participant, record.workload)
-        if self._open[pair]:
-            self._open[pair] -= 1
         self._done += 1
-        complete = sum(not self._open[each] for each in self._pairs)
         now = time.monotonic()
         if self._done == 1:
             self._first = now  # imports came before the first cell, and come only once
         each = (now - self._first) / max(1, self._done - 1)
         left = each * max(0, self._due - self._done)
-        what = record.protocol or "verify"
-        cell = f"{record.participant} {record.workload} {record.family} {what}"
+        cell = f"{record.participant} {record.workload} {record.family} {record.protocol or 'verify'}"
         result = f"{record.outcome}{f' ({record.reason})' if record.reason else ''}"
         minutes, seconds = divmod(round(left), 60)
         remaining = f"  {minutes}:{seconds:02} left" if self._done > 1 else ""
-        self._tell(f"{self._head}  {complete:>2}/{len(self._pairs)}  {cell:<52} {result}{remaining}")
+        complete = self._total - self._due + self._done
+        self._tell(f"{self._head}  {complete:>{len(str(self._total))}}/{self._total}  {cell:<52} {result}{remaining}")
 
 
 def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:

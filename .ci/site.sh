@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Renders all committed runs into a static folder: a page for each, and a landing page with the history of each cell.
+# Usage: .ci/site.sh BIN FOLDER      BIN: the folder that holds `bakeoff`
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=$1 site=$2
+rm -rf "$site"
+model() { "$bin/python" -c 'import json, sys; print(*(gpu["name"] for gpu in json.load(open(sys.argv[1]))["gpus"]))' "$1/host.json"; }
+
+declare -A newest=()
+for run in results/published/*/ results/recorded/*/; do
+    run=${run%/} made=$site/$(basename "$run") before=()
+    if [ -f "$run/host.json" ]; then
+        gpu=$(model "$run")
+        [ -z "${newest[$gpu]:-}" ] || before=(--against "${newest[$gpu]}")
+        newest[$gpu]=$run
+    fi
+    "$bin/bakeoff" analyse "$run" "${before[@]}" -o "$made/analysis.json" 2> /dev/null
+    "$bin/bakeoff" report "$made/analysis.json" -o "$made" --home ../index.html > /dev/null
+done
+"$bin/bakeoff" index "$site"/*/ --out "$site/index.html"
