@@ -18,13 +18,13 @@ OLD, NEW = (read_json(RECORDED / name / "analysis.json", Analysis) for name in (
 
 
 def compared(*moved: tuple[str, str, str, float]) -> Analysis:
-    """The newer run, compared with the older one; moved: solution, workload, verdict, old latency over new."""
+    """The newer run, compared with the older one; moved: solution, workload, verdict, new speed over old."""
     steps = {(solution, workload): (verdict, ratio) for solution, workload, verdict, ratio in moved}
     cells = []
     for cell in NEW.cells:
         verdict, ratio = steps.get((cell.solution, cell.workload), ("SAME", 1.0))
         place = {"solution": cell.solution, "workload": cell.workload, "verdict": verdict}
-        cells.append(CellComparison(**place, latency_ratio=Estimate(value=ratio)))  # type: ignore[arg-type]
+        cells.append(CellComparison(**place, ratio=Estimate(value=ratio)))  # type: ignore[arg-type]
     comparison = Comparison(old=OLD.run.id, new=NEW.run.id, rule="runs", counts={}, cells=cells)
     first = NEW.participants[0].model_copy(update={"digest": "0" * 64})
     update = {"comparisons": [comparison], "participants": [first, *NEW.participants[1:]]}

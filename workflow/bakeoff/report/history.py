@@ -15,8 +15,6 @@ from bakeoff.tables import shared
 from bakeoff.tables.table import Column, Row, Table, frame
 
 _TONES = {"FASTER": "good", "SLOWER": "bad"}
-# Facts whose change can move a time.
-_FACTS = ("driver", "cpu", "power_limit", "image", "torch", "triton", "nvidia-cutlass-dsl", "harness sha256")
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,8 @@ def _step(old: RunView, new: RunView, comparison: Comparison) -> Step:
     moved = [f"{new.label(c.solution)} {c.workload}" for c in comparison.cells if c.verdict in _TONES]
     digests = {p.name: p.digest for p in old.a.participants}
     sources = [p.label for p in new.a.participants if p.name in digests and p.digest != digests[p.name]]
-    facts = [key.removesuffix(" sha256") for key in _FACTS if old.facts.get(key) != new.facts.get(key)]
     compared = sum(c.verdict != "NOT COMPARABLE" for c in comparison.cells)
-    changed = [f"sources of {label}" for label in sources] + facts
+    changed = [f"sources of {label}" for label in sources] + [*comparison.differs]
     return Step(comparison.old, comparison.new, moved, compared, changed)
 
 
@@ -85,8 +82,8 @@ def _table(id_: str, runs: list[RunView], steps: dict[str, Comparison | None]) -
 def _moved(comparison: Comparison | None, solution: str, workload: str) -> tuple[str, str]:
     """(verdict, words) of the step to a cell; nothing where nothing moved."""
     for c in comparison.cells if comparison else ():
-        if (c.solution, c.workload) == (solution, workload) and c.verdict in _TONES and c.latency_ratio:
-            return c.verdict, f"{f.signed_percent(1 / c.latency_ratio.value - 1)} time"
+        if (c.solution, c.workload) == (solution, workload) and c.verdict in _TONES and c.ratio:
+            return c.verdict, f"{f.signed_percent(1 / c.ratio.value - 1)} time"
     return "", ""
 
 
