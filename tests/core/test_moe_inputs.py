@@ -222,3 +222,36 @@ def test_a_data_set_gives_the_routing_of_the_full_width():
 def test_an_unknown_family_is_refused():
     with pytest.raises(InputError, match="fib or realistic"):
         make_inputs(TINY, SmallCase(1), "gaussian", 0)
+
+
+GRID = [case for case in ROOT.workloads(NARROW.name, further=True) if case.further]
+
+
+@pytest.mark.parametrize("case", GRID, ids=lambda case: case.id)
+def test_the_grids_routing_is_as_even_and_as_local_as_its_name_says(case):
+    logits, bias = make_routing(NARROW, case)
+    routed = route(logits, bias, case.factor, NARROW)
+    assert not routed.ambiguous.any()
+    if case.routing == "local8":
+        assert ((routed.ids >= case.offset) & (routed.ids < case.offset + NARROW.local_experts)).all()
+        counts = routed.ids.flatten().bincount(minlength=NARROW.experts)[case.offset :][: NARROW.local_experts]
+    else:
+        counts = routed.ids.flatten().bincount(minlength=NARROW.experts)
+        assert case.stats.local_pairs == case.seq_len
+    # Every expert has its share, where the tokens go into it without a rest.
+    assert counts.max() - counts.min() <= bool(case.seq_len % 64)
+    assert routing_stats(NARROW, case) == case.stats
+    assert routed.weights.std(dim=1).min() > 0, "tokens weigh their experts"
+
+
+def test_the_grid_is_what_the_measurements_between_the_workloads_ask_for():
+    even, local = ([case.seq_len for case in GRID if case.routing == kind] for kind in ("even", "local8"))
+    assert even == [128, 192, 256, 512, 1024, 2048, 4096, 8192] and local == [80, 192, 901, 4096]
+    assert {case.offset for case in GRID} == {96} and {"T2048_o96_even", "T901_o96_local8"} <= {
+        case.id for case in GRID
+    }
+
+
+def test_no_data_set_decides_the_routing_of_the_grid():
+    case = GRID[0]
+    assert torch.equal(make_routing(NARROW, case, dataset=object())[0], make_routing(NARROW, case)[0])

@@ -160,6 +160,20 @@ def test_a_data_set_names_its_workloads_itself(root: Path, checkout: Path) -> No
     assert stale(ours, theirs) == everything(ours)
 
 
+def test_the_grid_runs_where_it_is_asked_for_and_a_data_set_does_not_change_it(root: Path, checkout: Path) -> None:
+    of_all, grid = planned(root, workloads="all"), planned(root, workloads="grid")
+    assert len(of_all.workloads) == 19 and [what.id for what in grid.workloads if "_even" not in what.id] == [
+        "T80_o96_local8",
+        "T192_o96_local8",
+        "T901_o96_local8",
+        "T4096_o96_local8",
+    ]
+    assert len(grid.workloads) == 12
+    mixed = ["T7_o192", "T128_o96_even"]
+    ours, theirs = planned(root, workloads=mixed), planned(root, workloads=mixed, dataset=str(checkout))
+    assert stale(ours, theirs) == {at for at in everything(ours) if at[1] == "T7_o192"}
+
+
 def test_a_moved_data_set_makes_nothing_stale_and_another_revision_the_changed_workload(
     root: Path, checkout: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from bakeoff.core.moe.geometry import Geometry
+from bakeoff.core.moe.values import Steering
 
 NARROW = Geometry(hidden=512, intermediate=256)
 TINY = Geometry(hidden=256, intermediate=128)
@@ -22,6 +23,7 @@ class SmallCase:
     offset: int = 0
     factor: float = 2.5
     seed: int | None = 0
+    routing: Steering | None = None
 
 
 def constant_inputs(geometry: Geometry, logits: torch.Tensor, bias: torch.Tensor, offset: int, seed: int = 0) -> dict:

@@ -39,6 +39,24 @@ def test_the_same_length_at_another_offset_is_another_workload(tmp_path: Path) -
     assert [case.id for case in cases] == ["T5_o0", "T5_o32"]
 
 
+def test_the_grid_stands_apart_and_its_routing_is_in_its_names(tmp_path: Path) -> None:
+    root = moe_root(tmp_path, [moe_line(5, 32)])
+    grid = root.workload_path(NARROW, "grid")
+    grid.parent.mkdir(parents=True)
+    notes = [{"routing": "even"}, {"routing": "local8"}]
+    added = [moe_line(5, 32) | {"bakeoff": note} for note in notes]
+    for number, line in enumerate(added):
+        line["workload"] = {**line["workload"], "uuid": f"grid-{number}"}
+    grid.write_text("".join(json.dumps(line) + "\n" for line in added))
+    assert [case.id for case in root.workloads(NARROW)] == ["T5_o32"]
+    cases = root.workloads(NARROW, further=True)
+    assert [case.id for case in cases] == ["T5_o32", "T5_o32_even", "T5_o32_local8"]
+    assert [case.further for case in cases] == [False, True, True]
+    grid.write_text(json.dumps(added[0] | {"bakeoff": {"routing": "uneven"}}))
+    with pytest.raises(InputError, match="routing"):
+        root.workloads(NARROW, further=True)
+
+
 def _inputs(line: dict[str, Any]) -> dict[str, Any]:
     return line["workload"]["inputs"]  # type: ignore[no-any-return]
 

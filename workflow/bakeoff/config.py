@@ -78,8 +78,10 @@ class Config(Part):
     solutions: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
         "all", description="Solutions to run: all folders of solutions/, or a list of names."
     )
-    workloads: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
-        "all", description="Workload ids (T901_o96, ...), or all 19."
+    workloads: Literal["all", "grid"] | Annotated[list[Name], Field(min_length=1)] = Field(
+        "all",
+        description="All 19 published ones; the grid of further ones (even routing between them, and all experts of a "
+        "token local); or ids of both (T901_o96, T2048_o96_even, ...).",
     )
     protocols: list[ProtocolName] = Field(
         ["robust"], min_length=1, description="Timing protocols; the first is the primary one, which the report shows."

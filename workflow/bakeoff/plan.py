@@ -92,9 +92,11 @@ def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
     there = {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))}
     root = TraceRoot(configuration.under_root(config.traces_root))
     check_implemented(root.definition(config.definition), root.definition_path(config.definition))
-    cases = root.workloads(config.definition)
+    cases = root.workloads(config.definition, further=True)
     specs = _chosen("solutions", config.solutions, there)
-    workloads = _chosen("workloads", config.workloads, {case.id: case for case in cases})
+    sets = {"all": [case.id for case in cases if not case.further], "grid": [case.id for case in cases if case.further]}
+    wanted = sets[config.workloads] if isinstance(config.workloads, str) else config.workloads
+    workloads = _chosen("workloads", wanted, {case.id: case for case in cases})
     _chosen("twins", config.twins, {spec.name: spec for spec in specs})
     _chosen("profile.cells", config.profile.cells, {case.id: case for case in workloads})
     return specs, workloads
@@ -203,9 +205,9 @@ def _twin(who: PlannedParticipant) -> PlannedParticipant:
 
 def _workload(case: Case, config: Config, definition: Definition) -> PlannedWorkload:
     source: Workload | None = None
-    origin: str | dict[str, Any] = config.dataset
+    origin: str | dict[str, Any] = "synthetic" if case.routing else config.dataset
     seed = case.seed
-    if config.dataset == "synthetic":
+    if config.dataset == "synthetic" or case.routing:
         stats = case.stats or _computed_stats(case, definition, None)  # a line added by hand may lack them
     else:
         dataset = PublicDataset(configuration.under_root(config.dataset))

@@ -38,12 +38,14 @@ def _label(folder: Path) -> str | None:
 
 
 def workload_id(given: str, ids: Iterable[str]) -> str:
-    """The id of a workload: itself, or what begins with its number of tokens (901 or T901 for T901_o96)."""
+    """The id of a workload: itself, or what begins with its number of tokens (901 or T901 for T901_o96); those whose
+    routing has a name stand behind the others."""
     there = list(ids)
     tokens = given.removeprefix("T").replace(",", "")
     found = [one for one in there if one == given or one.split("_")[0] == f"T{tokens}"]
     if given in there:
         return given
+    found = [one for one in found if one.count("_") == 1] or found
     if len(found) == 1:
         return found[0]
     raise InputError(

@@ -150,7 +150,7 @@ def export(args: argparse.Namespace) -> int:
     from bakeoff.traces.store import TraceRoot
 
     root, name = TraceRoot(args.traces), _definition(args.definition, args.traces).stem
-    cases = _chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name)})
+    cases = _chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name, further=True)})
     specs = _chosen("--solutions", args.solutions, {spec.name: spec for spec in discover(args.root)})
     files = write_folder(args.fib, root.definition(name), cases, specs, args.seed)
     print(f"{args.fib}: {name}, {len(cases)} workloads, {len(specs)} solutions, {len(files)} files")

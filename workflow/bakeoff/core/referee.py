@@ -78,7 +78,7 @@ class Referee:
         torch.set_grad_enabled(False)
         root = TraceRoot(Path(job["traces_root"]))
         self.geometry = Geometry.of(root.definition(job["definition"]))
-        self.cases = {case.id: case for case in root.workloads(job["definition"])}
+        self.cases = {case.id: case for case in root.workloads(job["definition"], further=True)}
         self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
         self.device = job["device"]
         # The emulation is part of the strict gate at the narrow width only.

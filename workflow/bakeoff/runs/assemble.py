@@ -35,7 +35,7 @@ def assemble_run(run: Path) -> None:
     plan = read_plan(run)
     journals = Journals.read(run, plan)
     host = read_json(run / "host.json", Host)
-    cases = {case.id: case for case in TraceRoot(under_root(plan.traces_root)).workloads(plan.definition)}
+    cases = {case.id: case for case in TraceRoot(under_root(plan.traces_root)).workloads(plan.definition, further=True)}
     workloads = {what.id: what.source or cases[what.id].trace.workload for what in plan.workloads}
     for number, protocol in enumerate(plan.protocols):
         lines = [line(trace) for trace in _traces(journals, protocol, workloads, host)]

@@ -79,7 +79,7 @@ def check_solution(args: argparse.Namespace) -> int:
     folder = solution_folder(args.solution, under_root("solutions"))
     config = resolve(validate(settings, Config, "options"))
     if args.workload:
-        ids = [case.id for case in TraceRoot(under_root(config.traces_root)).workloads(config.definition)]
+        ids = [case.id for case in TraceRoot(under_root(config.traces_root)).workloads(config.definition, further=True)]
         settings["workloads"] = list(dict.fromkeys(workload_id(name, ids) for name in args.workload))
     table = text.Stream(text.chosen(_columns(), COLUMNS), WIDTHS)
     heads = iter([table.heads()])

@@ -125,7 +125,7 @@ def time_solutions(args: argparse.Namespace) -> int:
     config = resolve(
         validate({"backend": args.backend, "families": ["fib"], "protocols": ["robust"]}, Config, "options")
     )
-    cases = TraceRoot(under_root(config.traces_root)).workloads(config.definition)
+    cases = TraceRoot(under_root(config.traces_root)).workloads(config.definition, further=True)
     workload = workload_id(args.workload, [case.id for case in cases])
     timed = config.backend != "cpu" or double() is not None
     place = under_root(".cache/time")

@@ -138,15 +138,15 @@ def workload_files(
 
     routing_of(definition, case): the case's seed (its own where it sets one), and what routing with this seed gives.
     """
-    store = TraceRoot(root)
-    return {
-        store.workload_path(name).relative_to(root).as_posix(): b"".join(
-            line(_with_note(case, *routing_of(name, case))) for case in store.workloads(name)
-        )
-        for name in store.definition_names()
-    }
+    store, lines = TraceRoot(root), dict[str, list[bytes]]()
+    for name in store.definition_names():
+        for case in store.workloads(name, further=True):
+            path = store.workload_path(name, "grid" if case.further else "workloads").relative_to(root).as_posix()
+            lines.setdefault(path, []).append(line(_with_note(case, *routing_of(name, case))))
+    return {path: b"".join(found) for path, found in lines.items()}
 
 
 def _with_note(case: Case, seed: int, stats: RoutingStats) -> Trace:
-    note = {"id": case.id, "seed": seed, **stats.model_dump()}
+    how = {"routing": case.routing} if case.routing else {}
+    note = {"id": case.id, **how, "seed": seed, **stats.model_dump()}
     return Trace.model_validate(case.trace.model_dump(mode="json", exclude_unset=True) | {"bakeoff": note})

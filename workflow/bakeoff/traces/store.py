@@ -2,16 +2,18 @@
 
     definitions/<op_type>/<definition>.json
     workloads/<op_type>/<definition>.jsonl      one workload a line; adding a workload is adding a line
+    grid/<op_type>/<definition>.jsonl           further ones, which run only where they are asked for; no other reader
+                                                of the layout looks here, so none takes their routing for drawn
 
-A workload's identity is its pair (seq_len, local_expert_offset). Beside FlashInfer-Bench's fields a line may carry the
-object "bakeoff": the seed of the synthetic routing, and the figures of that routing; what is missing there is computed
-when a run is planned.
+A workload's identity is its pair (seq_len, local_expert_offset), with its routing where that is not drawn. Beside
+FlashInfer-Bench's fields a line may carry the object "bakeoff": the seed of the synthetic routing, and the figures of
+that routing; what is missing there is computed when a run is planned.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
@@ -33,7 +35,9 @@ class WorkloadNote(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     id: str | None = None
-    """`T<seq_len>_o<local_expert_offset>`; checked when it is there."""
+    """`T<seq_len>_o<local_expert_offset>`, and `_<routing>` where that is not drawn; checked when it is there."""
+    routing: Literal["even", "local8"] | None = None
+    """How tokens are spread: evenly over the model's experts, or each over eight local ones; null: as drawn."""
     seed: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)] | None = None
     """Seed of the synthetic routing."""
     local_pairs: Annotated[StrictInt, Field(ge=0)] | None = None
@@ -74,10 +78,14 @@ class Case:
     """Figures of the synthetic routing; None where the line does not set them."""
     trace: Trace
     """The line itself."""
+    routing: Literal["even", "local8"] | None = None
+    """See WorkloadNote."""
+    further: bool = False
+    """Whether it runs only where it is asked for: one of the grid."""
 
 
-def case_id(seq_len: int, offset: int) -> str:
-    return f"T{seq_len}_o{offset}"
+def case_id(seq_len: int, offset: int, routing: str | None = None) -> str:
+    return f"T{seq_len}_o{offset}" + (f"_{routing}" if routing else "")
 
 
 class TraceRoot:
@@ -113,16 +121,20 @@ class TraceRoot:
             )
         return definition
 
-    def workload_path(self, name: str) -> Path:
-        return self.path / "workloads" / self.definition_path(name).parent.name / f"{name}.jsonl"
+    def workload_path(self, name: str, folder: str = "workloads") -> Path:
+        return self.path / folder / self.definition_path(name).parent.name / f"{name}.jsonl"
 
-    def workloads(self, name: str) -> list[Case]:
-        """The definition's workloads in the order of the file; a flaw is an InputError naming file, line and field."""
-        definition, path = self.definition(name), self.workload_path(name)
+    def workloads(self, name: str, further: bool = False) -> list[Case]:
+        """The definition's workloads in the order of the file, with `further` also those of the grid; a flaw is an
+        InputError naming file, line and field."""
+        definition, path, grid = self.definition(name), self.workload_path(name), self.workload_path(name, "grid")
         cases = [(where, read_case(where, trace, definition)) for where, trace in read_traces(path)]
         if not cases:
             raise InputError(path, found="no workload", expected="one workload a line", hint="add a line")
-        _refuse_duplicates("(seq_len, local_expert_offset)", ((where, case.id) for where, case in cases))
+        if further and grid.is_file():
+            added = [(where, read_case(where, trace, definition)) for where, trace in read_traces(grid)]
+            cases += [(where, replace(case, further=True)) for where, case in added]
+        _refuse_duplicates("(seq_len, local_expert_offset) and routing", ((where, case.id) for where, case in cases))
         _refuse_duplicates("workload.uuid", ((where, case.uuid) for where, case in cases))
         return [case for _, case in cases]
 
@@ -144,13 +156,14 @@ def read_case(where: str, trace: Trace, definition: Definition) -> Case:
     seq_len = _seq_len(where, trace, definition)
     offset = _offset(where, trace, definition)
     note = validate((trace.model_extra or {}).get("bakeoff", {}), WorkloadNote, f"{where}: object bakeoff")
-    if note.id not in (None, case_id(seq_len, offset)):
-        raise _flaw(where, "bakeoff.id", str(note.id), case_id(seq_len, offset))
+    name = case_id(seq_len, offset, note.routing)
+    if note.id not in (None, name):
+        raise _flaw(where, "bakeoff.id", str(note.id), name)
     factor = float(_scalar(where, trace, "routed_scaling_factor", (int, float)))
     stats = note.stats(where)
     if stats:
         _check_stats(where, stats, seq_len, definition.length("num_local_experts"))
-    return Case(case_id(seq_len, offset), seq_len, offset, factor, trace.workload.uuid, note.seed, stats, trace)
+    return Case(name, seq_len, offset, factor, trace.workload.uuid, note.seed, stats, trace, note.routing)
 
 
 def _check_stats(where: str, stats: RoutingStats, seq_len: int, local: int) -> None:

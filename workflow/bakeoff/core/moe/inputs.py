@@ -14,7 +14,7 @@ import torch
 from bakeoff.core.moe import routing
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.seeds import choose_seed
-from bakeoff.core.moe.values import Family, Tensors, draw_routing, in_order, make_activations, make_weights
+from bakeoff.core.moe.values import Family, Steering, Tensors, draw_routing, in_order, make_activations, make_weights
 
 if TYPE_CHECKING:
     from bakeoff.traces.dataset import PublicDataset
@@ -34,6 +34,8 @@ class WorkloadFacts(Protocol):
     def factor(self) -> float: ...
     @property
     def seed(self) -> int | None: ...
+    @property
+    def routing(self) -> Steering | None: ...
 
 
 def make_inputs(
@@ -57,8 +59,11 @@ def make_inputs(
 def make_routing(
     geometry: Geometry, case: WorkloadFacts, device: torch.device | str = "cpu", dataset: PublicDataset | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """routing_logits (T, 256) float32 and routing_bias (256,) bfloat16; they depend on the case alone."""
-    if dataset is not None:
+    """routing_logits (T, 256) float32 and routing_bias (256,) bfloat16; they depend on the case alone.
+
+    No data set has the routing of a case that names its own.
+    """
+    if dataset is not None and case.routing is None:
         logits, bias = dataset.routing_inputs(dataset_name(geometry), case.seq_len, case.offset)
         return logits.to(device), bias.to(device)
     return draw_routing(geometry, case, routing_seed(geometry, case), device)

@@ -42,6 +42,7 @@ class _Probe:
     offset: int
     seed: int
     factor: float = FACTOR
+    routing: None = None
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,6 +16,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 
 Family = Literal["fib", "realistic"]
+Steering = Literal["even", "local8"]
 FAMILIES: tuple[Family, ...] = ("fib", "realistic")
 Tensors = dict[str, torch.Tensor]
 
@@ -35,6 +36,8 @@ class Place(Protocol):
     def seq_len(self) -> int: ...
     @property
     def offset(self) -> int: ...
+    @property
+    def routing(self) -> Steering | None: ...
 
 
 def make_weights(
@@ -69,7 +72,11 @@ def make_activations(
 def draw_routing(
     geometry: Geometry, case: Place, seed: int, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Synthetic routing_logits (T, 256) float32 and routing_bias (256,) bfloat16 of one routing seed."""
+    """Synthetic routing_logits (T, 256) float32 and routing_bias (256,) bfloat16 of one routing seed.
+
+    A case's `routing` is None, or `even` (all experts of the model get the same number of tokens, where T is a multiple
+    of 64), or `local8` (all eight experts of every token are local, with the same number where T is a multiple of 4).
+    """
     high = _high_biases(geometry, case, seed).to(device)
     drawn = _unambiguous_draws(geometry, case, seed, high, device)
     bias = torch.where(high, BIAS_HIGH, BIAS_LOW).to(torch.bfloat16)
@@ -126,10 +133,36 @@ def _unambiguous_draws(
         key = stream_key("routing_logits", seed, case.seq_len, case.offset, attempt)
         units = (pending.unsqueeze(1) * per_token + torch.arange(per_token, device=device)).flatten()
         fresh = draw(key, units).view(len(pending), geometry.experts)
+        if case.routing:
+            fresh = _steered(fresh, _wanted(geometry, case, pending))
         drawn[pending] = fresh
         pending = pending[_too_close(geometry, fresh, high)]
         attempt += 1
     return drawn
+
+
+def _wanted(geometry: Geometry, case: Place, tokens: torch.Tensor) -> torch.Tensor:
+    """The experts (n, 8) that the given tokens are to choose."""
+    choice = torch.arange(geometry.top_k, device=tokens.device)
+    if case.routing == "local8":
+        return case.offset + (tokens[:, None] * geometry.top_k + choice) % geometry.local_experts
+    a_group = geometry.top_k // geometry.top_groups
+    turn = choice // a_group
+    group = (tokens[:, None] + turn) % geometry.groups
+    within = (
+        tokens[:, None] // geometry.groups * a_group
+        + choice % a_group
+        + turn * (geometry.group_size // geometry.top_groups)
+    )
+    within = within % geometry.group_size
+    return group * geometry.group_size + within
+
+
+def _steered(drawn: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The draws, with those of the wanted experts in the largest sixteenth of the positive normals and all others among
+    the negative ones: no bias closes that gap."""
+    chosen = torch.zeros_like(drawn, dtype=torch.bool).scatter_(1, wanted, True)
+    return torch.where(chosen, 2**15 - 2**11 + drawn % 2**11, 2**15 + drawn % 2**15)
 
 
 def _too_close(geometry: Geometry, drawn: torch.Tensor, high: torch.Tensor) -> torch.Tensor:

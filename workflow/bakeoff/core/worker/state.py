@@ -119,7 +119,7 @@ class WorkerState:
         root = TraceRoot(Path(job["traces_root"]))
         self.device, self.audit, self._job = device, audit, job
         self.geometry = Geometry.of(root.definition(job["definition"]))
-        self.cases = {case.id: case for case in root.workloads(job["definition"])}
+        self.cases = {case.id: case for case in root.workloads(job["definition"], further=True)}
         self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
         self.digest = Digest(device.torch_name)
         self.functions, self.hooks = Functions(), Hooks()
