@@ -41,7 +41,7 @@ COLUMNS = (
     *("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale", "seconds"),
 )
 WIDTHS = {
-    "workload": 11,
+    "workload": 16,
     "family": 9,
     "outcome": 19,
     "relative_l2": 8,
