@@ -211,8 +211,9 @@ class RunView:
 
     @cached_property
     def blocks(self) -> str:
-        """The same with its noun: "8 of 10 blocks"."""
-        return f"{self.blocks_of} block{'' if self.a.run.blocks == 1 else 's'}"
+        """The same with its noun: "8 of 10 blocks", or GPUs where each is one sample."""
+        noun = {"block": "block", "gpu": "GPU"}[self.a.run.unit]
+        return f"{self.blocks_of} {noun}{'' if self.a.run.blocks == 1 else 's'}"
 
     @cached_property
     def has_intervals(self) -> bool:

@@ -47,7 +47,13 @@ class RunHeader(Part):
     seeds: list[int] = Field(default_factory=list)
     """Seeds of the input values that were verified; the first is the timed one."""
     blocks: int
-    """Blocks planned; 1 for a published table. Verdicts need at least 2."""
+    """Blocks planned; 1 for a published table; the number of samples where runs are analysed together. Verdicts need at
+    least 5."""
+    gpus: int = 1
+    """GPUs that the figures rest on."""
+    unit: Literal["block", "gpu"] = "block"
+    """What one sample is: a block, so that intervals speak for these GPUs; or a GPU's mean, so that they speak for the
+    model."""
     timeout_s: int | None = None
     """Limit for one cell, in seconds."""
     rtol: float | None = None

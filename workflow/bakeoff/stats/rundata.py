@@ -68,6 +68,9 @@ class RunData:
     gpus: frozenset[str] = frozenset()
     """UUIDs of the host's GPUs; empty for published tables."""
 
+    block_gpus: dict[int, str] = field(default_factory=dict)
+    """UUID of the GPU that a block had to itself, where its manifest says so."""
+
     @property
     def everyone(self) -> list[PlannedParticipant]:
         """The reference and all solutions, as planned; none of a published table."""

@@ -14,6 +14,7 @@ import pandas as pd
 from bakeoff.files import read_json
 from bakeoff.plan import read_plan
 from bakeoff.profile import section as profile
+from bakeoff.runs.journal import block_folder
 from bakeoff.runs.published import yardstick
 from bakeoff.runs.table import Journals
 from bakeoff.schema.analysis_run import (
@@ -29,7 +30,7 @@ from bakeoff.schema.build import BuildRecord
 from bakeoff.schema.host import Host
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.plan import Plan, PlannedWorkload
-from bakeoff.schema.sample import CellResult
+from bakeoff.schema.sample import CellResult, Manifest
 from bakeoff.stats import environment
 from bakeoff.stats.rundata import WRONG, OtherRun, RunData
 from bakeoff.traces.models import Definition
@@ -67,8 +68,15 @@ def load_run(folder: Path, protocol: str | None = None, journals: Journals | Non
         profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in plan.workloads},
         journals=journals,
+        block_gpus=_block_gpus(folder, plan) if shown else {},
         gpus=frozenset(gpu.uuid for gpu in host.gpus) if shown else frozenset(),
     )
+
+
+def _block_gpus(folder: Path, plan: Plan) -> dict[int, str]:
+    paths = {block: block_folder(folder, block) / "manifest.json" for block in range(plan.blocks)}
+    found = {block: read_json(path, Manifest).gpu for block, path in paths.items() if path.is_file()}
+    return {block: gpu for block, gpu in found.items() if gpu}
 
 
 def _cell(solution: str, workload: str, results: Results) -> AnalysedCell:

@@ -24,25 +24,28 @@ if TYPE_CHECKING:
 EXIT_CODES = {"OK": 0, "FAILED": 1, "NOTHING COMPARED": 3}
 
 
-def analysis_of(folder: Path, earlier: Sequence[Path] = ()) -> Analysis:
+def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Path] = ()) -> Analysis:
     """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on
-    request."""
+    request. others: runs of the same GPU model that are analysed together with it."""
     from bakeoff.runs.published import published_folder
     from bakeoff.stats.analyse import analyse, protocol_summary
     from bakeoff.stats.beside import compared, load
     from bakeoff.stats.findings import against
     from bakeoff.stats.runs import load_run
+    from bakeoff.stats.together import together
 
     data = load(folder)
+    if others:
+        data = together([data, *(load(other, data.header.protocol) for other in others)])
     analysis = analyse(data)
     protocols = data.header.other_protocols if data.performance_shown else []
-    others = [(published_folder(other.id), other.relation) for other in data.beside] + [
+    beside = [(published_folder(other.id), other.relation) for other in data.beside] + [
         (path, "previous") for path in earlier
     ]
-    comparisons = [compared(other, folder, data) for other, _ in others]
+    comparisons = [compared(other, folder, data) for other, _ in beside]
     previous = [
         against(comparison, relation, data.contestants)
-        for comparison, (_, relation) in zip(comparisons, others, strict=True)
+        for comparison, (_, relation) in zip(comparisons, beside, strict=True)
     ]
     claims = folder / "claims.yaml"
     return analysis.model_copy(
@@ -62,6 +65,14 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
         "The rules are docs/statistics.md. On the cpu backend only correctness is analysed."
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a run's folder, or one of results/published/")
+    parser.add_argument(
+        "others",
+        type=Path,
+        nargs="*",
+        metavar="RUN",
+        help="further runs on GPUs of the same model, analysed together with the first; from three GPUs on, a GPU is "
+        "one sample, and intervals speak for the model (needs -o)",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="where to write (default: FOLDER/analysis.json)"
     )
@@ -85,8 +96,12 @@ def analyse(args: argparse.Namespace) -> int:
             expected="a file outside results/published/, which holds only what was published",
             hint=f"add e.g. `-o results/rendered/{args.folder.name}/analysis.json`",
         )
+    if args.output is None and args.others:
+        raise InputError(
+            "-o", found="nothing", expected="a file, since the analysis is of several runs", hint="add `-o FILE`"
+        )
     path = args.output or args.folder / "analysis.json"
-    write_atomic(path, document_bytes(analysis_of(args.folder, args.against)))
+    write_atomic(path, document_bytes(analysis_of(args.folder, args.against, args.others)))
     print(f"written: {path}", file=sys.stderr)
     return 0
 
