@@ -177,6 +177,8 @@ def summary(view: RunView) -> Table:
         shared.out_of("passed", "Passed", tone=lambda row: "" if row["passed"] == row["due"] else "bad"),
         Column("due"),
         shared.speedup("geometric_mean", "Geometric mean", interval=True),
+        shared.speedup("busy_geometric_mean", "By busy time", interval=True),
+        shared.duration("total_latency_us", "Sum of latencies"),
         shared.speedup("arithmetic_mean", "Arithmetic mean"),
         shared.speedup("median", "Median"),
         shared.speedup("minimum", "Least", note=lambda row: row["minimum_at"] or ""),
@@ -224,8 +226,9 @@ def latencies(view: RunView) -> Table:
 
     def latency(person: Person) -> Column:
         def note(row: Row) -> str:
-            share = row[f"{person.name}:floor_share"]
-            return "" if share is None else f.percent(share)
+            share, host = row[f"{person.name}:floor_share"], row[f"{person.name}:host_us"]
+            parts = [None if share is None else f.percent(share), None if host is None else f"host {f.duration(host)}"]
+            return ", ".join(part for part in parts if part)
 
         column = shared.duration(f"{person.name}_us", person.label, source=f"{person.name}:latency_us", interval=True)
         return replace(column, mark=person.index, note=note)
@@ -236,7 +239,7 @@ def latencies(view: RunView) -> Table:
         shared.duration("reference_us", "Reference"),
     ]
     for person in view.people:
-        columns += [latency(person), Column(f"{person.name}_floor_share", source=f"{person.name}:floor_share")]
-    return Table(
-        "latencies", view.wide("latency_us", "latency_us_low", "latency_us_high", "floor_share"), columns, "workload"
-    )
+        keys = ("floor_share", "host_us", "busy_speedup")
+        columns += [latency(person), *(Column(f"{person.name}_{key}", source=f"{person.name}:{key}") for key in keys)]
+    values = view.wide("latency_us", "latency_us_low", "latency_us_high", "floor_share", "host_us", "busy_speedup")
+    return Table("latencies", values, columns, "workload")

@@ -42,6 +42,7 @@ def verdicts(view: RunView) -> Table:
         Column("workload", "Workload"),
         shared.worded("verdict", "Verdict", words.VERDICTS, tone=lambda row: _TONES[row["verdict"].direction]),
         shared.ratio("ratio", "Ratio", interval=True),
+        shared.ratio("without_outliers", "Without outlier processes", missing="–", interval=True),
         number("blocks", "Blocks"),
         number("p_difference", "p, difference", partial(f.significant, digits=2)),
         number("p_equivalence", "p, equivalence", partial(f.significant, digits=2)),

@@ -60,6 +60,8 @@ class Summary(Part):
     """Cells that PASSED."""
     geometric_mean: Estimate | None = None
     """Geometric mean of the cells' speedups, with the interval over blocks."""
+    busy_geometric_mean: Estimate | None = None
+    """The same of speedups from busy times."""
     arithmetic_mean: float | None = None
     """Arithmetic mean of the cells' speedups (the published "Average")."""
     median: float | None = None
@@ -122,6 +124,8 @@ class PairVerdict(Part):
     steps."""
     blocks: int = 0
     """Blocks that hold both."""
+    without_outliers: Estimate | None = None
+    """The ratio without blocks in which a process of either was an outlier; null where there is none."""
     p_difference: float | None = None
     """Two-sided t on the block means of log ratios, Holm-corrected over the workloads of the pair."""
     p_equivalence: float | None = None

@@ -204,6 +204,10 @@ class AnalysedCell(Part):
     """Median of the same values: a lone slow process does not move it."""
     speedup: Estimate | None = None
     """The reference's latency over the solution's, over the same blocks. A published value has no interval."""
+    busy_speedup: Estimate | None = None
+    """The same of busy times, in which no GPU waits for the host; null where the host gave none."""
+    host_us: float | None = None
+    """Time that the host spends in an eager call, microseconds; null where it was not timed."""
     blocks: int = 0
     """Blocks that latency and speedup rest on: they hold a time of the solution and of the reference. Without a
     speedup, those with a time of the solution."""

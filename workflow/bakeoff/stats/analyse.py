@@ -23,7 +23,7 @@ from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
 from bakeoff.stats.explanations import explanations_of
 from bakeoff.stats.figures import Figures
-from bakeoff.stats.pairs import number, over_shared_blocks, pair_model, ratio_estimate
+from bakeoff.stats.pairs import number, over_shared_blocks, overall_ratio, pair_model, ratio_estimate
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
 from bakeoff.stats.verdicts import BLOCKS
@@ -127,6 +127,8 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
             "latency_us": latency,
             "median_us": _estimate_at(figures.cells.median, row, column) if samples.times_known else None,
             "speedup": _estimate_at(figures.cells.speedup, row, column),
+            "busy_speedup": _estimate_at(figures.busy_speedup, row, column),
+            "host_us": number(np.exp(figures.host[row, column])),
             "blocks": int(figures.cells.blocks[row, column]),
             "mde": figures.duels.mde(row, samples.solutions.index(against), column) if against else None,
             "mde_against": against,
@@ -166,7 +168,8 @@ def _summary(row: int, data: RunData, figures: Figures | None, won: list[Winner]
         who.name, speedups, samples.log_speedup[row], workloads, passed=passed, total_latency_us=number(total)
     )
     counts = figures.cells.blocks[row]
-    summary = summary.model_copy(update={"blocks": int(counts[counts > 0].min(initial=data.header.blocks))})
+    least = int(counts[counts > 0].min(initial=data.header.blocks))
+    summary = summary.model_copy(update={"blocks": least, "busy_geometric_mean": overall_ratio(figures.busy[row])})
     return summary.model_copy(update=count_wins(who.name, won)) if who.role == "contestant" else summary
 
 
@@ -192,7 +195,7 @@ def _pairs(data: RunData, figures: Figures) -> list[Pair]:
         for a, b in [(names[pair.a], names[pair.b])]
         if (a not in originals and b not in originals) or originals.get(a) == b or originals.get(b) == a
     ]
-    return [pair_model(data.samples, pair) for pair in met]
+    return [pair_model(data.samples, pair, figures.outliers) for pair in met]
 
 
 def _performance_profile(data: RunData, figures: Figures) -> list[ProfileCurve]:

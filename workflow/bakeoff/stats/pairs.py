@@ -113,10 +113,16 @@ def _workload_freedom(errors: Floats, count: NDArray[np.int64]) -> float:
     return float(variances.sum() ** 2 / spread) if spread > 0 else 1.0
 
 
-def pair_model(samples: Samples, pair: PairDecision) -> Pair:
-    """The document's form of a pair."""
+def pair_model(samples: Samples, pair: PairDecision, outliers: NDArray[np.bool_]) -> Pair:
+    """The document's form of a pair. outliers: (solutions, workloads, blocks)."""
+    lone = outliers[pair.a] | outliers[pair.b]
+    kept = mean_interval(np.where(lone, np.nan, pair.log_ratios))
+    robust = [
+        ratio_estimate(*ends) if some else None
+        for *ends, some in zip(kept.value, kept.low, kept.high, lone.any(axis=1), strict=True)
+    ]
     decision = pair.decision
-    verdicts = [_pair_verdict(workload, decision, row) for row, workload in enumerate(samples.workloads)]
+    verdicts = [_pair_verdict(workload, decision, row, robust[row]) for row, workload in enumerate(samples.workloads)]
     counts = Counter(verdict for verdict in decision.verdicts if verdict)
     value = decision.ratio.value
     return Pair(
@@ -131,7 +137,7 @@ def pair_model(samples: Samples, pair: PairDecision) -> Pair:
     )
 
 
-def _pair_verdict(workload: str, decision: Decision, row: int) -> PairVerdict:
+def _pair_verdict(workload: str, decision: Decision, row: int, robust: Estimate | None) -> PairVerdict:
     blocks = int(decision.blocks[row])
     verdict = decision.verdicts[row]
     return PairVerdict(
@@ -140,6 +146,7 @@ def _pair_verdict(workload: str, decision: Decision, row: int) -> PairVerdict:
         blocks=blocks,
         undecided=None if verdict else "few_blocks" if blocks else "not_measured",
         ratio=ratio_estimate(decision.ratio.value[row], decision.ratio.low[row], decision.ratio.high[row]),
+        without_outliers=robust,
         sd=number(decision.sd[row]),
         p_difference=number(decision.p_difference[row]),
         p_equivalence=number(decision.p_equivalence[row]),

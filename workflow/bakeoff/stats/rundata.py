@@ -76,13 +76,13 @@ class RunData:
         """The reference and all solutions, as planned; none of a published table."""
         return self.journals.plan.participants if self.journals else []
 
-    def busy(self) -> pd.DataFrame:
-        """Log busy times, (participant, workload) by block, of processes that passed."""
+    def busy(self, tier: str = "cupti_busy_us") -> pd.DataFrame:
+        """Log busy times (or of another tier), (participant, workload) by block, of processes that passed."""
         if self.journals is None:
             return pd.DataFrame()
         processes = self.journals.measured(self.header.protocol or "")
         passed = processes[processes["outcome"] == Outcome.PASSED]
-        return np.log(passed.pivot(index=["participant", "workload"], columns="block", values="cupti_busy_us"))
+        return np.log(passed.pivot(index=["participant", "workload"], columns="block", values=tier))
 
     @property
     def contestants(self) -> list[str]:

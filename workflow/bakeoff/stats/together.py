@@ -57,6 +57,7 @@ def together(runs: Sequence[RunData]) -> RunData:
         cells=cells,
         samples=replace(first.samples, blocks=list(range(count)), log_time=times, log_reference=references),
         checks=_checks(runs),
+        journals=None,
         verifications=[entry for run in runs for entry in run.verifications],
     )
 
