@@ -39,7 +39,7 @@ def test_what_is_generated_for_the_first_screen_is_current() -> None:
 
 def test_the_audit_says_what_the_first_screen_says() -> None:
     claims = audit_report(PUBLISHED, PUBLISHED / "claims.yaml").claims
-    wrong = [claim for claim in claims if claim.verdict is ClaimVerdict.CONTRADICTED]
+    wrong = [claim for claim in claims if claim.verdict is ClaimVerdict.CONTRADICTED and not claim.other_table]
     figures = sum(claim.kind == "figure" for claim in wrong)
     said = re.search(r"(\d+) of its figures and one conclusion contradict its own table", README)
     assert said and int(said[1]) == figures == len(wrong) - 1
