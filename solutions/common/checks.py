@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -77,6 +78,9 @@ def entry_point(package: str | None, backends: tuple[str, ...]) -> Callable[...,
             `run_cuda(call, backend)`. Each is imported at its first use: a host without a GPU lacks cuda.py's packages.
         backends: those that the solution has, of cpu, sm_90a and sm_100a.
 
+    Where cuda.py says REFUSES_WRONG_TENSORS, its `run_cuda` raises by itself for tensors of a wrong kind, and the
+    arguments are looked at here only then: at few tokens looking takes as long as a kernel.
+
     The function raises TypeError, ValueError, UnsupportedDevice or MissingPackage before any launch.
     """
 
@@ -87,16 +91,28 @@ def entry_point(package: str | None, backends: tuple[str, ...]) -> Callable[...,
         return functools.partial(importlib.import_module(".cuda", package).run_cuda, backend=backend)
 
     known: dict[torch.device, Callable[[MoeCall], None]] = {}  # what a device's calls go to
+    trusted: set[torch.device] = set()  # devices whose backend refuses wrong tensors itself
 
     def run(*arguments: Any, **named: Any) -> None:
         """Write the layer's result for this rank's 32 experts to `output` (T, H) bf16; shapes as in
         solutions/README.md."""
+        device = getattr(arguments[2], "device", None) if len(arguments) == len(MoeCall._fields) else None
+        if device in trusted and device.index == torch.cuda.current_device():
+            try:
+                *tensors, offset, factor, output = arguments
+                known[device](MoeCall(*tensors, _check_offset(offset), _check_factor(factor), output))
+            except Exception:
+                check_call(*arguments, **named)  # says what is wrong in the words of all solutions
+                raise
+            return
         call = check_call(*arguments, **named)
         device = call.hidden_states.device
         target = known.get(device)
         if target is None or (device.type == "cuda" and device.index != torch.cuda.current_device()):
             target = known[device] = runner(pick_backend(device, backends))
         target(call)
+        if device.type == "cuda" and hasattr(sys.modules[f"{package}.cuda"], "REFUSES_WRONG_TENSORS"):
+            trusted.add(device)
 
     run.__signature__ = inspect.signature(check_call).replace(return_annotation=None)  # type: ignore[attr-defined]
     return run

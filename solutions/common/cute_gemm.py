@@ -160,9 +160,10 @@ class GroupedGemm:
         """Launch on the current stream; no synchronization, capturable in a CUDA graph once the form is compiled.
 
         Args:
-            a: (M, K) e4m3, rows grouped by expert; a_scale: (K/128, M) float32.
+            a: (M, K) e4m3 or its bytes, rows grouped by expert; a_scale: (K/128, M) float32.
             b: (E, N, K) e4m3; b_scale: (E, N/128, K/128) float32.
-            out: (M, N) bfloat16, or e4m3 with out_scale (N/128, M) float32. Rows of padding are left as they were.
+            out: (M, N) bfloat16, or e4m3 or its bytes with out_scale (N/128, M) float32. Rows of padding are left as
+            they were.
             m_indptr: (E + 1,) int32, first rows, multiples of 128; m_count: (E,) int32, rows.
             tokens: tokens of the call, which pick the form.
 
@@ -170,13 +171,12 @@ class GroupedGemm:
         """
         form = pick_form(self.arch, self.fp8_out, tokens, _chip(a.device.index))
         launch = self._launchers.get(form.name) or self._compile(form)
-        byte = torch.uint8  # e4m3 travels as bytes: not every exchange protocol knows the type
         launch(
-            a.view(byte),
+            _bytes(a),
             a_scale,
-            b.view(byte),
+            _bytes(b),
             b_scale,
-            out.view(byte) if self.fp8_out else out,
+            _bytes(out) if self.fp8_out else out,
             a_scale if out_scale is None else out_scale,
             m_indptr,
             m_count,
@@ -186,6 +186,11 @@ class GroupedGemm:
     def _compile(self, form: maps.Form) -> Any:
         self._launchers[form.name] = compile_gemm(self.label, self.arch, form)
         return self._launchers[form.name]
+
+
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """e4m3 travels as bytes: not every exchange protocol knows the type."""
+    return tensor if tensor.dtype == torch.uint8 else tensor.view(torch.uint8)
 
 
 def check_sizes(experts: int, n: int, k: int, rows: int) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from . import triton_stages as stages
-from .checks import BLOCK, MoeCall
+from .checks import BLOCK, LOCAL_EXPERTS, MoeCall
 from .cute_gemm import GroupedGemm, check_sizes, compile_forms, overlaps
 
 HIDDEN, INNER = 7168, 2048  # sizes that the ahead-of-time build compiles the Triton stages for
@@ -31,31 +32,49 @@ def run_layer(call: MoeCall, backend: str, fp8_epilogue: bool) -> None:
     """
     gemm1, gemm2 = _gemms(backend, fp8_epilogue)
     plan = stages.plan_call(call, align=BLOCK, overlap=overlaps(call.tokens))
-    rows, hidden, inner = plan.rows, call.hidden, call.intermediate
-    for weights in (call.gemm1_weights, call.gemm2_weights):
-        experts, columns, depth = weights.shape
-        check_sizes(experts, columns, depth, rows)
-    fp8, bf16, f32 = torch.float8_e4m3fn, torch.bfloat16, torch.float32
-    groups = (plan.m_indptr, plan.m_count)
-    a = plan.buffer("a", (rows, hidden), fp8)
-    a_scale = plan.buffer("a_scale", (hidden // BLOCK, rows), f32)
-    h = plan.buffer("h", (rows, 2 * inner), fp8)
-    h_scale = plan.buffer("h_scale", (2 * inner // BLOCK, rows), f32)
-    c = plan.buffer("c", (rows, inner), fp8)
-    c_scale = plan.buffer("c_scale", (inner // BLOCK, rows), f32)
-    o = plan.buffer("o", (rows, hidden), bf16)
+    hidden, inner = call.hidden, call.intermediate
+    key = ("layer", hidden, inner, fp8_epilogue)
+    at = plan.cached(key, lambda: _buffers(plan, hidden, inner, fp8_epilogue))
 
     stages.route(call, plan)
-    stages.permute(call, plan, a, a_scale)
+    stages.permute(call, plan, at.a_words, at.a_scale)
+    w1, w1_scale = call.gemm1_weights, call.gemm1_weights_scale
     if fp8_epilogue:
-        gemm1(a, a_scale, call.gemm1_weights, call.gemm1_weights_scale, h, h_scale, *groups, call.tokens)
+        gemm1(at.a, at.a_scale, w1, w1_scale, at.h_bytes, at.h_scale, plan.m_indptr, plan.m_count, call.tokens)
     else:
-        wide = plan.buffer("wide", (rows, 2 * inner), bf16)
-        gemm1(a, a_scale, call.gemm1_weights, call.gemm1_weights_scale, wide, None, *groups, call.tokens)
-        stages.quantize(plan, wide, h, h_scale)
-    stages.swiglu(plan, h, h_scale, c, c_scale)
-    gemm2(c, c_scale, call.gemm2_weights, call.gemm2_weights_scale, o, None, *groups, call.tokens)
-    stages.combine(plan, o, call.output)
+        gemm1(at.a, at.a_scale, w1, w1_scale, at.wide, None, plan.m_indptr, plan.m_count, call.tokens)
+        stages.quantize(plan, at.wide, at.h, at.h_scale)
+    stages.swiglu(plan, at.h, at.h_scale, at.c, at.c_scale)
+    w2, w2_scale = call.gemm2_weights, call.gemm2_weights_scale
+    gemm2(at.c_bytes, at.c_scale, w2, w2_scale, at.o, None, plan.m_indptr, plan.m_count, call.tokens)
+    stages.combine(plan, at.o, call.output)
+
+
+def _buffers(plan: stages.Plan, hidden: int, inner: int, fp8_epilogue: bool) -> SimpleNamespace:
+    """The scratch tensors of a plan's calls, in the views that the kernels take: making one takes as long as a launch.
+
+    Raises ValueError for sizes that do not fit the GEMMs' tiles.
+    """
+    rows = plan.rows
+    for columns, depth in ((2 * inner, hidden), (hidden, inner)):
+        check_sizes(LOCAL_EXPERTS, columns, depth, rows)
+    byte, fp8, bf16, f32 = torch.uint8, torch.float8_e4m3fn, torch.bfloat16, torch.float32
+    a = plan.buffer("a", (rows, hidden), byte)
+    h = plan.buffer("h", (rows, 2 * inner), byte)
+    c = plan.buffer("c", (rows, inner), byte)
+    return SimpleNamespace(
+        a=a,
+        a_words=a.view(torch.int32),
+        a_scale=plan.buffer("a_scale", (hidden // BLOCK, rows), f32),
+        wide=None if fp8_epilogue else plan.buffer("wide", (rows, 2 * inner), bf16),
+        h_bytes=h,
+        h=h.view(fp8),
+        h_scale=plan.buffer("h_scale", (2 * inner // BLOCK, rows), f32),
+        c_bytes=c,
+        c=c.view(fp8),
+        c_scale=plan.buffer("c_scale", (inner // BLOCK, rows), f32),
+        o=plan.buffer("o", (rows, hidden), bf16),
+    )
 
 
 def compile_layer(arch: str, fp8_epilogue: bool) -> Iterator[dict[str, Any]]:

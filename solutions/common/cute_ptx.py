@@ -149,6 +149,21 @@ def load_global(address: Value, count: int, kind: Any) -> list[Value]:
     )
 
 
+def load_global_if(condition: Value, address: Value, count: int, kind: Any) -> list[Value]:
+    """`load_global` where the condition holds; else nothing is read, and the values are zero."""
+    names = [f"{{$w{i}}}" for i in range(count)]
+    zeros = " ".join(f"mov.b32 {name}, 0;" for name in names)
+    return list(
+        inline_ptx(
+            "{ .reg .pred p; setp.ne.b32 p, {$r1}, 0; "
+            + zeros
+            + f" @p ld.global.L1::no_allocate.v{count}.b32 {{{', '.join(names)}}}, [{{$r0}}]; }}",
+            write_only_types=[kind] * count,
+            read_only_args=[address, select(cutlass.Boolean(condition), cutlass.Int32(1), cutlass.Int32(0))],
+        )
+    )
+
+
 def copy_async(dst_smem: Value, src_gmem: Value, width: int, used: Value) -> None:
     """Copy `width` (4 or 16) bytes to shared memory asynchronously, of which the first `used` are read and the rest
     zeros."""

@@ -88,6 +88,12 @@ _plans: dict[tuple[int, int, int, int, bool], Plan] = {}
 _outgrown: list[torch.Tensor] = []  # what a captured graph may point at
 
 
+# The public function makes an object of the stream, which takes as long as a launch.
+current_stream: Callable[[int], int] = getattr(
+    torch._C, "_cuda_getCurrentRawStream", lambda index: torch.cuda.current_stream(index).cuda_stream
+)
+
+
 def plan_call(call: MoeCall, align: int, overlap: bool = False) -> Plan:
     """Return the scratch for this call's T on the current stream.
 
@@ -97,7 +103,7 @@ def plan_call(call: MoeCall, align: int, overlap: bool = False) -> Plan:
     Raises ValueError for more than MAX_TOKENS tokens.
     """
     index = call.device.index or 0
-    stream = torch.cuda.current_stream(call.device).cuda_stream
+    stream = current_stream(index)
     key = (index, stream, call.tokens, align, overlap)
     plan = _plans.get(key)
     if plan is None:
@@ -189,7 +195,7 @@ def permute(call: MoeCall, plan: Plan, a: torch.Tensor, a_scale: torch.Tensor, l
         call.hidden_states.view(torch.int32),
         call.hidden_states_scale,
         *(plan.code, plan.m_indptr),
-        a.view(torch.int32),
+        a if a.dtype == torch.int32 else a.view(torch.int32),
         a_scale,
         plan.tokens,
         plan.rows,
@@ -233,7 +239,7 @@ def _kernel(name: str) -> Any:
     return getattr(triton_routing if name.startswith("route_") else triton_kernels, name)
 
 
-_compiled: dict[tuple[Any, ...], Any] = {}
+_compiled: dict[tuple[Any, ...], Callable[..., None]] = {}
 
 
 def _launch(
@@ -246,11 +252,27 @@ def _launch(
     """
     values = tuple(constants.values())
     key = (name, plan.device.index, values)
-    kernel = _compiled.get(key)
-    if kernel is None:
-        _compiled[key] = _kernel(name)[grid](*arguments, **constants, launch_pdl=_starts_early(name, constants))
+    launch = _compiled.get(key)
+    if launch is None:
+        built = _kernel(name)[grid](*arguments, **constants, launch_pdl=_starts_early(name, constants))
+        if built is not None:  # Triton's interpreter, in which stages are tested, gives nothing
+            _compiled[key] = launcher(built)
     else:
-        kernel[grid](*arguments, *values[:-1], stream=plan.stream)  # the last value is num_warps, no argument
+        launch(grid, plan.stream, arguments, values[:-1])  # the last value is num_warps, no argument
+
+
+def launcher(built: Any) -> Callable[[tuple[int, int, int], int, tuple[Any, ...], tuple[Any, ...]], None]:
+    """A compiled kernel's launch: (grid, stream handle, arguments, constants), without the objects that Triton makes.
+
+    Tensors go as addresses: for a tensor the launcher would ask the driver where it is.
+    """
+    run, function, packed = built.run, built.function, built.packed_metadata
+
+    def launch(grid: tuple[int, int, int], stream: int, arguments: tuple[Any, ...], constants: tuple[Any, ...]) -> None:
+        passed = [value.data_ptr() if isinstance(value, torch.Tensor) else value for value in arguments]
+        run(*grid, stream, function, packed, None, None, None, *passed, *constants)
+
+    return launch
 
 
 def _starts_early(name: str, constants: dict[str, Any]) -> bool:

@@ -47,7 +47,6 @@ class BlackwellGemm(LayerGemm):
             ptx.tmem_fence_before_signal()
         cute.arch.sync_threads()
         ptx.tmem_fence_after_signal()
-        cute.arch.cluster_arrive_relaxed()
         cute.arch.cluster_wait()
         tmem = cute.arch.retrieve_tmem_ptr(F32, alignment=16, ptr_to_buffer_holding_addr=holder)
         if warp >= self.store_warps + 4:
@@ -83,7 +82,7 @@ class BlackwellGemm(LayerGemm):
     @cute.jit
     def multiply(self, tmem: cute.Pointer, place: Bundle, problem: Bundle) -> None:
         """The product warp: an accumulator for each K block; the tensor core itself signals that it is done."""
-        total = place.table[geo.EXPERTS - 1, 0]
+        total = self.all_jobs(place)
         job = self.first_job()
         step = U32(0)
         while job < total:
@@ -138,7 +137,7 @@ class BlackwellGemm(LayerGemm):
     @cute.jit
     def collect(self, tmem: cute.Pointer, place: Bundle, problem: Bundle, thread: I32) -> None:
         """The result warps: each tile by the path that its rows choose."""
-        total = place.table[geo.EXPERTS - 1, 0]
+        total = self.all_jobs(place)
         job = self.first_job()
         step = U32(0)
         while job < total:
@@ -167,7 +166,7 @@ class BlackwellGemm(LayerGemm):
             self.collect_block(path, tmem, place, sums, scales, k, step + U32(k), thread)
         if cutlass.const_expr(path == geo.PATHS[0]):
             whole = cutlass.Boolean(True)
-            if tile.parts > 1:
+            if tile.parts > (1 if self.gated else tile.loose):
                 whole = self.gather_parts(sums, place, problem, tile, thread)
             if whole:
                 self.store_swapped(path, sums, place, problem, tile, thread)

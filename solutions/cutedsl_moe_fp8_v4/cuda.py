@@ -12,6 +12,7 @@ from . import geometry as geo
 from . import scratch
 from .common.checks import MoeCall, require
 
+REFUSES_WRONG_TENSORS = True  # the compiled function compares types, sizes, addresses and devices, `run_cuda` the rest
 CUTLASS = "4.8"  # version prefix of nvidia-cutlass-dsl that these kernels were written for
 
 
@@ -23,7 +24,20 @@ def run_cuda(call: MoeCall, backend: str) -> None:
     """
     x, w2 = call.hidden_states, call.gemm2_weights
     tokens, hidden = x.shape
-    rows, size = _sizes(tokens, hidden, w2.shape[2])
+    if False in map(torch.Tensor.is_contiguous, (*call[:8], call.output)):
+        raise ValueError("found a tensor with gaps or in another order; expected contiguous tensors")
+    rows, size = _sizes(
+        tokens,
+        hidden,
+        w2.shape[2],
+        # What the compiled function does not compare: sizes that are another one's multiple.
+        (
+            call.hidden_states_scale.shape[0],
+            call.gemm1_weights.shape[1],
+            call.gemm1_weights_scale.shape[1],
+            call.gemm2_weights_scale.shape[2],
+        ),
+    )
     launch = _function(backend)
     index = x.device.index or 0
     buffer = scratch.take(index, _stream(index), size)
@@ -52,9 +66,15 @@ _stream: Callable[[int], int] = getattr(
 
 
 @functools.lru_cache(maxsize=4096)
-def _sizes(tokens: int, hidden: int, inner: int) -> tuple[int, int]:
+def _sizes(tokens: int, hidden: int, inner: int, others: tuple[int, ...]) -> tuple[int, int]:
     """Rows of the grouped matrices and bytes of scratch. Raises ValueError for sizes that the kernels were not built
-    for."""
+    for.
+
+    others: H/128, 2I, 2I/128 and I/128, as the tensors have them.
+    """
+    blocks = (hidden // geo.BLOCK, 2 * inner, 2 * inner // geo.BLOCK, inner // geo.BLOCK)
+    if not tokens or others != blocks:
+        raise ValueError(f"found {tokens} tokens and sizes {others}; expected at least 1 and {blocks}")
     if tokens > geo.MAX_TOKENS or hidden % 512 or inner % 256:
         raise ValueError(
             f"hidden_states has shape ({tokens}, {hidden}) and gemm2_weights {inner} columns; expected at most "

@@ -115,6 +115,7 @@ class LayerGemm(Loads):
             with cute.arch.elect_one():
                 self.init_ring(place)
                 cute.arch.mbarrier_init_fence()
+        cute.arch.cluster_arrive_relaxed()  # `roles` waits: before a block signals its partner, both are ready
         if cutlass.const_expr(self.gated):
             cute.arch.griddepcontrol_wait()  # the routing, which writes the counts and the zeros, has ended
         if warp == 0:
@@ -190,9 +191,8 @@ class LayerGemm(Loads):
         mine = base + I64(4 * geo.PARTIAL_FLOATS) * I64(tile.part)
         for i in cutlass.range_constexpr(0, count, 4):
             ptx.store_global(mine + I64(4 * i), [sums[i + j] for j in range(4)])
-        cute.arch.fence_acq_rel_gpu()
         holder = place.ticket
-        self.sync_store_warps()
+        self.sync_store_warps()  # thread 0's ticket releases what all threads have stored before this
         if thread == 0:
             at = problem.counters + I64(geo.TICKETS) + I64(4) * I64(tile.number)
             ticket = I32(ptx.take_ticket(at))
@@ -202,20 +202,20 @@ class LayerGemm(Loads):
         self.sync_store_warps()
         last = holder[0] == tile.parts - 1
         if last:
-            cute.arch.fence_acq_rel_gpu()
-            sums.fill(0.0)
-            for pair in cutlass.range(tile.parts // 2, unroll=1):
-                self.add_two_parts(sums, base + I64(8 * geo.PARTIAL_FLOATS) * I64(pair))
+            self.add_parts(sums, base, tile.parts)
         return last
 
-    def add_two_parts(self, sums: cute.Tensor, first: Any) -> None:
-        """Add the sums of two parts, which are on their way together."""
+    def add_parts(self, sums: cute.Tensor, first: Any, parts: Any) -> None:
+        """Add up two or four parts, all on their way together; what a tile has no part for is added as zero."""
         count, found = cute.size(sums), []
-        for part in range(2):
-            at = first + I64(4 * geo.PARTIAL_FLOATS * part)
+        for part in range(geo.MOST_PARTS):
+            at = first + I64(4 * geo.PARTIAL_FLOATS) * I64(ptx.select(parts > part, I32(part), I32(0)))
             found.append([v for i in range(0, count, 4) for v in ptx.load_global(at + I64(4 * i), 4, F32)])
+        more = [parts > part for part in range(geo.MOST_PARTS)]
         for i in range(count):
-            sums[i] = sums[i] + found[0][i] + found[1][i]
+            sums[i] = found[0][i] + found[1][i]
+            for part in range(2, geo.MOST_PARTS):
+                sums[i] = sums[i] + ptx.select(more[part], found[part][i], F32(0.0))
 
     def gate(self, up: Any, gate: Any) -> Any:
         """silu(gate) * up in float32."""
@@ -242,6 +242,9 @@ class LayerGemm(Loads):
                 word = ptx.pack_e4m3(*[v * inverse for v in values])
                 at = problem.out + I64(row) * I64(problem.n // 2) + I64(column + 4 * lane)
                 ptx.store_global(at, [word])
+            elif tile.loose > 1:
+                at = I64(geo.part_row(row, tile.part, tile.parts)) * I64(problem.n) + I64(column + 4 * lane)
+                ptx.store_global(problem.partial + I64(4) * at, values)
             else:
                 words = [ptx.pack_bf16(values[0], values[1]), ptx.pack_bf16(values[2], values[3])]
                 at = problem.out + I64(2) * (I64(row) * I64(problem.n) + I64(column + 4 * lane))

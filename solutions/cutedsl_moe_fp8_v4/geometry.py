@@ -17,7 +17,7 @@ STAGES = 4  # slots of the ring: 32 KiB of weights and 16 KiB of tokens each
 CLUSTER = 2  # thread blocks that work on neighbouring tiles and send each other shared weights
 STAGED = 32  # tokens that the swapped epilogue turns at a time
 COUNTER_INTS = 32  # int32 between two experts' counters: a 128-byte line each, so that atomics spread
-MOST_PARTS = 4  # parts of K that a tile is split into where few tiles have work
+MOST_PARTS = 4  # parts of K that the last round's tiles are split into where it leaves clusters idle
 HEAD_BYTES = 8192  # of the scratch: what every call leaves zero
 TICKETS = 4 * 32 * 32  # byte where the tiles' tickets start in it
 PARTIAL_BLOCKS = 256  # parts of tiles that the scratch has room for: at most one for each thread block
@@ -69,14 +69,14 @@ def shared_bytes() -> int:
     return STAGES * slot + 4 * STAGED * (BLOCK + 4) + 16 * EXPERTS + 512
 
 
-def parts(tiles: Int, blocks: Int, k_blocks: Int, choose: Any) -> Int:
-    """Parts of K for each of `tiles` tiles that all have few rows: 1, 2 or 4, so that no block has more than one.
+def parts(rest: Int, clusters: Int, k_blocks: Int, choose: Any) -> Int:
+    """Parts of K for each of the last round's `rest` jobs, of few rows each: 1 to 4, so that no cluster gets two.
 
     choose: (condition, yes, no) -> one of both.
     """
     best = 1
-    for many in (2, MOST_PARTS):
-        fits = choose(tiles * many <= blocks, many, best)
+    for many in range(2, MOST_PARTS + 1):
+        fits = choose(rest * many <= clusters, many, best)
         best = choose(many <= k_blocks, fits, best)
     return best
 
@@ -84,6 +84,14 @@ def parts(tiles: Int, blocks: Int, k_blocks: Int, choose: Any) -> Int:
 def part_start(part: Int, parts: Int, k_blocks: Int) -> Int:
     """First K block of a part."""
     return part * k_blocks // parts
+
+
+def part_row(row: Int, part: Int, parts: Int) -> Int:
+    """Row in the partial sums of GEMM2 that holds a part of grouped row `row`.
+
+    Tiles are split only where no expert has more rows than the narrowest path, so that each has one row tile.
+    """
+    return (row // BLOCK * PATHS[0].rows + row % BLOCK) * parts + part
 
 
 def line(size: Int) -> Int:
@@ -98,8 +106,8 @@ class Places:
     counters: (
         Int  # (32, 32) int32: pairs of each expert, one line each; then tickets of split tiles; zero between calls
     )
-    partial: Int  # (256, 4096) float32: sums of split tiles
-    starts: Int  # (32,) int32, first row of each expert
+    partial: Int  # (256, 4096) float32: sums of split tiles; of GEMM2's rows of H, at `part_row`
+    starts: Int  # (33,) int32, first row of each expert; then the parts that GEMM2's tiles were split into
     code: Int  # (T, 8) int32: pairs of a token by rising expert, then -1
     weight: Int  # (T, 8) float32
     index: Int  # (32, T) int32: token of each pair of an expert
@@ -114,7 +122,7 @@ def places(tokens: Int, rows: Int, hidden: Int, inner: Int) -> Places:
     sizes = [
         HEAD_BYTES,
         4 * PARTIAL_BLOCKS * PARTIAL_FLOATS,
-        4 * EXPERTS,
+        4 * (EXPERTS + 1),
         4 * SLOTS * tokens,
         4 * SLOTS * tokens,
         4 * EXPERTS * tokens,

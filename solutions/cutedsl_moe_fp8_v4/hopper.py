@@ -23,7 +23,6 @@ class HopperGemm(LayerGemm):
     def roles(self, loads: tuple[Any, ...], smem: Any, place: Bundle, problem: Bundle, warp: I32, thread: I32) -> None:
         """Load or multiply, by the warp's number."""
         cute.arch.sync_threads()
-        cute.arch.cluster_arrive_relaxed()
         cute.arch.cluster_wait()
         if warp >= self.store_warps:
             cute.arch.setmaxregister_decrease(56)
@@ -45,7 +44,7 @@ class HopperGemm(LayerGemm):
     @cute.jit
     def consume(self, place: Bundle, problem: Bundle, thread: I32) -> None:
         """A consumer warpgroup: each tile by the path that its rows choose."""
-        total = place.table[geo.EXPERTS - 1, 0]
+        total = self.all_jobs(place)
         job = self.first_job()
         step = U32(0)
         while job < total:
@@ -88,7 +87,7 @@ class HopperGemm(LayerGemm):
             self.multiply(path, state, place, k, k + 1 < tile.steps, step + U32(k), thread)
         if cutlass.const_expr(path == geo.PATHS[0]):
             whole = cutlass.Boolean(True)
-            if tile.parts > 1:
+            if tile.parts > (1 if self.gated else tile.loose):
                 whole = self.gather_parts(state.sums, place, problem, tile, thread)
             if whole:
                 self.store_swapped(path, state.sums, place, problem, tile, thread)

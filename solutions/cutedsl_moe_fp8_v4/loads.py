@@ -54,11 +54,12 @@ class Loads:
 
     @cute.jit
     def build_schedule(self, problem: Bundle, table: cute.Tensor) -> None:
-        """Fill table[e] = (jobs of experts 0..e, rows, first row, parts); lane e of the calling warp does expert e.
+        """Fill table[e] = (jobs of experts 0..e, rows, first row, *), where * is for e = 0, 1 and 2 the parts of a job
+        of the last round, the jobs before that round, and all jobs, parts counted; lane e of the calling warp does
+        expert e.
 
-        Where no expert has more rows than the narrowest path and few tiles have work, each tile is `parts` jobs, one
-        for each
-        part of K.
+        The last round is split along K where no expert has more rows than the narrowest path and clusters would be
+        idle.
         """
         lane = cute.arch.lane_idx()
         count = I32(ptx.load_relaxed(problem.counters + I64(4 * geo.COUNTER_INTS) * I64(lane)))
@@ -70,23 +71,26 @@ class Loads:
             rows_below = cute.arch.shuffle_sync_up(rows, 1 << bit, mask_and_clamp=0)
             jobs += ptx.select(lane >= (1 << bit), below, I32(0))
             rows += ptx.select(lane >= (1 << bit), rows_below, I32(0))
-        tiles_in_all = cute.arch.shuffle_sync(jobs, geo.EXPERTS - 1) * geo.CLUSTER
-        blocks = I32(cute.arch.grid_dim()[0])
-        many = I32(geo.parts(tiles_in_all, blocks, problem.k_blocks, choose))
+        whole_jobs = cute.arch.shuffle_sync(jobs, geo.EXPERTS - 1)
+        rest = whole_jobs % self.clusters()
+        many = I32(geo.parts(rest, self.clusters(), problem.k_blocks, choose))
         many = ptx.select(I32(ptx.warp_max(count)) <= geo.PATHS[0].rows, many, I32(1))
-        table[lane, 0] = jobs * many
+        before = whole_jobs - rest
+        table[lane, 0] = jobs
         table[lane, 1] = count
-        table[lane, 3] = many
+        table[lane, 3] = ptx.select(lane == 0, many, ptx.select(lane == 1, before, before + rest * many))
         start = rows - tiles * geo.BLOCK
         table[lane, 2] = start
-        if cutlass.const_expr(self.gated):
-            self.write_start(problem, lane, start)
+        self.write_plan(problem, lane, start, ptx.select(before == 0, many, I32(1)))
 
     @cute.jit
-    def write_start(self, problem: Bundle, lane: I32, start: I32) -> None:
-        """GEMM1's first block leaves each expert's first row for the combine."""
+    def write_plan(self, problem: Bundle, lane: I32, start: I32, many: I32) -> None:
+        """For the combine, GEMM1's first block leaves each expert's first row, GEMM2's the parts of its tiles."""
         if cute.arch.block_idx()[0] == 0:
-            ptx.store_global(problem.starts + I64(4) * I64(lane), [start])
+            if cutlass.const_expr(self.gated):
+                ptx.store_global(problem.starts + I64(4) * I64(lane), [start])
+            elif lane == 0:
+                ptx.store_global(problem.starts + I64(4 * geo.EXPERTS), [many])
 
     @cute.jit
     def locate(self, job: I32, place: Bundle, problem: Bundle) -> Bundle:
@@ -95,17 +99,20 @@ class Loads:
         Returns the tile: expert, n (column tile), first (its first row within the expert), row (in the grouped matrix),
         rows (true ones, at most 128), share_weights, whether the cluster's two blocks multiply the same weights, part
         of
-        parts, start and steps (K blocks), and number, which counts tiles.
+        parts, start and steps (K blocks), number, which counts the last round's tiles, and loose, the parts whose sum
+        GEMM2 leaves to the combine: all, where the last round is the only one.
         """
         table = place.table
         lane = cute.arch.lane_idx()
-        expert = cute.arch.popc(cute.arch.vote_ballot_sync(table[lane, 0] <= job))
-        local = job
+        before = table[1, 3]
+        last = job - before  # of the last round's parts
+        parts = ptx.select(last >= 0, table[0, 3], I32(1))
+        part = ptx.select(last >= 0, last % parts, I32(0))
+        whole = ptx.select(last >= 0, before + last // parts, job)
+        expert = cute.arch.popc(cute.arch.vote_ballot_sync(table[lane, 0] <= whole))
+        local = whole
         if expert > 0:
-            local = job - table[expert - 1, 0]
-        parts = table[0, 3]
-        part = local % parts
-        local = local // parts
+            local = whole - table[expert - 1, 0]
         count = table[expert, 1]
         tiles_m = maps.row_tiles(count, geo.BLOCK)
         rank = cute.arch.block_idx_in_cluster()
@@ -123,8 +130,12 @@ class Loads:
             expert=expert, n=tile_n, first=first, row=row, rows=rows, share_weights=share_weights,
             most=path_rows(rows), part=part, parts=parts, start=start, steps=geo.part_start(part + 1, parts,
             problem.k_blocks) - start,
-            number=job // parts * geo.CLUSTER + rank,
+            number=(whole - before) * geo.CLUSTER + rank, loose=ptx.select(before == 0, parts, I32(1)),
         )  # fmt: skip
+
+    def all_jobs(self, place: Bundle) -> Any:
+        """Jobs of the call, parts counted."""
+        return place.table[2, 3]
 
     def first_job(self) -> Any:
         """Job that this block's cluster starts with."""
@@ -150,12 +161,18 @@ class Loads:
         """The warp that loads by TMA: fill the ring with weights, and in GEMM2 with rows and scales, tile by tile.
 
         It runs ahead of the gathering warps: what it asks for first comes from no kernel. GEMM2 starts while GEMM1
-        ends;
-        its rows wait. Its schedule needs no wait: GEMM1 lets it start only after it has waited for the routing.
+        ends; its rows wait. Its schedule needs no wait: GEMM1 lets it start only after it has waited for the routing.
         """
         boxes = self.boxes(loads, place)
-        total = place.table[geo.EXPERTS - 1, 0]
+        total = self.all_jobs(place)
         job = self.first_job()
+        # With several rounds GEMM2 comes at once, to find each processor that has no tile of GEMM1 any more. Within one
+        # round its weights would only get in the way of GEMM1's.
+        early = cutlass.Boolean(False)
+        if cutlass.const_expr(self.gated):
+            early = total > self.clusters()
+            if early:
+                cute.arch.griddepcontrol_launch_dependents()
         ahead = U32(0)
         if cutlass.const_expr(self.boxed):
             if job < total:
@@ -176,7 +193,8 @@ class Loads:
                     self.load_rows(boxes, tile, tile.start + i, slot, place, problem)
                 step += 1
             job += self.clusters()
-        cute.arch.griddepcontrol_launch_dependents()
+        if not early:
+            cute.arch.griddepcontrol_launch_dependents()
         # The partner's last arrivals at this block's barriers come before either block leaves.
         for _ in cutlass.range(geo.STAGES, unroll=1):
             slot = I32(maps.stage(step, geo.STAGES))
@@ -186,7 +204,7 @@ class Loads:
     @cute.jit
     def gather(self, place: Bundle, problem: Bundle, mine: I32) -> None:
         """The three gathering warps of GEMM1: token rows and scales, tile by tile."""
-        total = place.table[geo.EXPERTS - 1, 0]
+        total = self.all_jobs(place)
         job = self.first_job()
         step = U32(0)
         while job < total:

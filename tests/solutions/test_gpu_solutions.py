@@ -151,3 +151,46 @@ def test_the_stage_kernels_are_compiled_once_for_all_batches(name):
         inputs = inputs_of(tokens)
         run(*inputs.values(), poisoned(inputs))
     assert compiled() == before
+
+
+def wrong_arguments(inputs, output):
+    """Each argument once with another type, size, stride or address, in turn; the others as they should be."""
+    good = {**inputs, "output": output}
+    tensors = {name: value for name, value in good.items() if isinstance(value, torch.Tensor)}
+    for name, tensor in tensors.items():
+        wider = torch.zeros(*tensor.shape[:-1], tensor.shape[-1] + 128, dtype=tensor.dtype, device="cuda")
+        yield {**good, name: tensor.to(torch.float64)}
+        yield {**good, name: wider}
+        yield {**good, name: tensor.unsqueeze(0)}
+        yield {**good, name: tensor.cpu()}
+        yield {**good, name: [1.0]}
+        if tensor.dim() > 1:
+            yield {**good, name: wider[..., : tensor.shape[-1]]}
+            taller = torch.zeros(tensor.shape[0], tensor.shape[1] + 128, *tensor.shape[2:], dtype=tensor.dtype)
+            yield {**good, name: taller.cuda()}
+        size = tensor.numel()
+        yield {**good, name: torch.zeros(size + 1, dtype=tensor.dtype, device="cuda")[1:].view(tensor.shape)}
+    yield {**good, "local_expert_offset": 33}
+    yield {**good, "routed_scaling_factor": float("nan")}
+    yield {name: value[:0] if name in TOKEN_ROWS else value for name, value in good.items()} | {
+        "hidden_states_scale": good["hidden_states_scale"][:, :0]
+    }
+
+
+TOKEN_ROWS = ("routing_logits", "hidden_states", "output")
+
+
+@pytest.mark.parametrize("name", ["cutedsl_moe_fp8_v3_2", "cutedsl_moe_fp8_v4"])
+def test_a_warm_solution_refuses_what_the_checks_refuse_in_their_words(name):
+    """v4 leaves the looking to its compiled function, and lets the checks speak where that one raises."""
+    run, inputs = entry(name), inputs_of(8)
+    check = module_of(name, "common.checks").check_call
+    output = torch.zeros(8, 7168, dtype=torch.bfloat16, device="cuda")
+    for wrong in wrong_arguments(inputs, output):
+        with pytest.raises((TypeError, ValueError)) as wanted:
+            check(*wrong.values())
+        with pytest.raises(wanted.type) as found:
+            run(*wrong.values())
+        assert str(found.value) == str(wanted.value)
+    torch.cuda.synchronize()
+    assert not output.any(), "nothing was launched"

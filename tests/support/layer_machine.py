@@ -47,7 +47,7 @@ class LayerRun:
             "output": np.full((t, HIDDEN), 0x7FC1, dtype="u2"),  # not a number
             "counters": np.zeros(geometry.HEAD_BYTES // 4, dtype="i4"),
             "partial": np.full(geometry.PARTIAL_BLOCKS * geometry.PARTIAL_FLOATS, np.nan, dtype="f4"),
-            "starts": np.full(EXPERTS, -1, dtype="i4"),
+            "starts": np.full(EXPERTS + 1, -1, dtype="i4"),
             "code": np.full((t, 8), 77, dtype="i4"),
             "weight": np.full((t, 8), np.nan, dtype="f4"),
             "index": np.full((EXPERTS, t), -1, dtype="i4"),
@@ -115,8 +115,8 @@ class LayerRun:
         self._gemm(name, "gemm2_weights", boxes, operands, ["rows", "inner_scale", self.rows])
 
     def _combine_rows(self, name: str) -> None:
-        values = ["output", HIDDEN, "counters", "starts", "code", "weight", "rows"]
-        self._launch(name, values, self.tokens, 1, 16, {"rows", "counters"})
+        values = ["output", HIDDEN, "counters", "starts", "code", "weight", "rows", "partial"]
+        self._launch(name, values, self.tokens, 1, 16, {"rows", "counters", "partial"})
 
 
 def raw(tensor: torch.Tensor) -> np.ndarray:
