@@ -31,19 +31,20 @@ def wanted(plan: Plan, tier: str | None = None) -> bool:
 
 
 def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[PlannedParticipant]:
-    """The solutions to profile, in the run's order, or those of them whose name or label is given; a name of none is an
-    InputError.
+    """The solutions to profile, in the run's order: those whose name or label is given, else what the configuration
+    says; a name of none is an InputError.
 
     The reference is not among them, nor a twin, which is its original once more, nor what this backend does not run.
     """
     there = {one.name: one for one in plan.participants if one.role != "reference" and one.twin_of is None}
     labels = {one.label: one.name for one in there.values()}
-    wanted = {labels.get(name, name) for name in names or ()}
+    asked = names or (() if plan.profile.solutions == "all" else plan.profile.solutions)
+    wanted = {labels.get(name, name) for name in asked}
     for name in sorted(wanted - there.keys()):
         original = next((one.twin_of for one in plan.participants if one.name == name), None)
         hint = f"name {original}: this one is an exact copy of it" if original else closest(name, [*there, *labels])
         raise InputError("solution", name, f"a solution that the run profiles: {', '.join(there)}", hint)
-    return [one for one in there.values() if one.supported and (not names or one.name in wanted)]
+    return [one for one in there.values() if one.supported and (not asked or one.name in wanted)]
 
 
 def workloads(plan: Plan, names: Sequence[str] | None = None) -> list[str]:

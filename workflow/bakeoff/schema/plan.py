@@ -20,6 +20,7 @@ class ProfileConfig(Part):
         "nothing.",
     )
     cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
+    solutions: Literal["all"] | list[str] = Field("all", description="Solutions to profile, or all.")
 
 
 class PlannedParticipant(Part):
