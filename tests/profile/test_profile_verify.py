@@ -45,3 +45,13 @@ def test_a_run_with_an_unmapped_kernel_or_a_missing_cell_fails(tmp_path: Path) -
 def test_the_cpu_backend_needs_no_profile(tmp_path: Path) -> None:
     run = write_run(tmp_path, [], plan().model_copy(update={"backend": "cpu"}))
     assert "profiled" not in complete.verify_run(run)
+
+
+@pytest.mark.usefixtures("no_other_findings")
+def test_a_run_need_only_have_the_profiles_that_its_configuration_names(tmp_path: Path) -> None:
+    made = [profile for profile in everyone() if profile.solution == V3]
+    with pytest.raises(CheckFailed, match=r"no \w+\.json"):
+        complete.verify_run(write_run(tmp_path / "all", made))
+    named = plan().profile.model_copy(update={"solutions": [V3]})
+    run = write_run(tmp_path / "named", made, plan().model_copy(update={"profile": named}))
+    assert f"{len(WORKLOADS)} of {len(WORKLOADS)} cells profiled" in complete.verify_run(run)
