@@ -111,8 +111,8 @@ def decisions(runs: Sequence[Run]) -> list[str]:
         return f"{len(found)}: {'; '.join(found)}" if found else "0"
 
     def counts(pair: dict[str, Any]) -> str:
-        kinds = ("same", "faster", "slower", *(["ambiguous"] if pair["ambiguous"] else []))
-        return f"{', '.join(f'{pair[kind]} {kind.upper()}' for kind in kinds)} of {pair['workloads']}"
+        found = {"SAME": 0, "FASTER": 0, "SLOWER": 0} | pair["counts"]
+        return f"{', '.join(f'{count} {kind}' for kind, count in found.items())} of {pair['workloads']}"
 
     def ratios(pair: dict[str, Any]) -> str:
         values = [one["ratio"]["value"] for one in pair["verdicts"] if one["ratio"]]
