@@ -14,7 +14,6 @@ from bakeoff.report.rerun import check_command
 from bakeoff.report.templates import html_environment, tidy_html
 from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import Analysis
-from bakeoff.schema.base import Estimate
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared
 from bakeoff.tables.table import Column, Row, Table, frame, without_nan
@@ -98,8 +97,9 @@ def leaderboard(views: Sequence[RunView]) -> Table:
     for name in people:
         row: dict[str, Any] = {"solution": name}
         for key, view in zip(keys, views, strict=True):
-            found = view.behind(name, view.leader or "") or Estimate(value=math.inf)
-            row |= {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
+            found = view.behind(name, view.leader or "")  # None: the run lacks this solution, which goes last
+            value, low, high = (found.value, found.low, found.high) if found else (math.inf, None, None)
+            row |= {key: value, f"{key}_low": low, f"{key}_high": high}
             row[f"{key}_partly"] = view.partly(name)
         rows.append(row)
     rows.sort(key=lambda row: [row[key] for key in keys])
