@@ -4,6 +4,7 @@ solutions."""
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_the_small_workload_comes_out_as_recorded():
 
 
 def test_a_correct_output_that_fails_is_reported(monkeypatch, tmp_path):
-    bad = [o.model_copy(update={"strict": False}) for o in RECORDED.observations[:1]]
+    bad = [replace(o, strict=False) for o in RECORDED.observations[:1]]
     monkeypatch.setattr(simulate, "simulate", lambda *args: bad)
     assert simulate.main(["-o", str(tmp_path / "s.json")]) == 1
     monkeypatch.setattr(simulate, "simulate", lambda *args: RECORDED.observations[:1])

@@ -19,6 +19,7 @@ from pydantic import Field, PrivateAttr, StringConstraints
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml, unwritable
+from bakeoff.options import closest
 from bakeoff.schema.base import Part
 from bakeoff.schema.solution import Backend, BackendSpec, FileFunction, StageRule
 
@@ -187,8 +188,12 @@ def _flaw(path: Path, field: str, found: str, expected: str) -> InputError:
 TEMPLATE = "_template"
 
 
-def new_solution(root: Path, name: str, role: str, author: str) -> SolutionSpec:
-    """Make `root`/`name`; an existing folder, or a name that cannot be one, is an InputError and changes nothing."""
+def new_solution(root: Path, name: str, role: str, author: str, template: str = "torch") -> SolutionSpec:
+    """Make `root`/`name`; an existing folder, or a name that cannot be one, is an InputError and changes nothing.
+
+    template: `torch` for the plain one, another language for the shortest solution that is written in it, or a
+    solution's name.
+    """
     if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or keyword.iskeyword(name):
         raise InputError(
             "NAME",
@@ -202,15 +207,26 @@ def new_solution(root: Path, name: str, role: str, author: str) -> SolutionSpec:
         raise InputError(
             folder, found="it exists", expected="a new name", hint="choose another name, or edit that folder"
         )
-    if not (root / TEMPLATE / SPEC_FILE).is_file():
+    _copy(_template(root, template), folder, {"name": name, "role": role, "author": author})
+    return read_spec(folder)
+
+
+def _template(root: Path, wanted: str) -> Path:
+    if wanted == "torch":
+        if (root / TEMPLATE / SPEC_FILE).is_file():
+            return root / TEMPLATE
         raise InputError(
             root / TEMPLATE,
             found="no template there",
             expected="the folder that a solution is made from",
             hint="correct --into",
         )
-    _copy(root / TEMPLATE, folder, {"NAME": name, "ROLE": role, "AUTHOR": author})
-    return read_spec(folder)
+    there = discover(root)
+    found = [spec for spec in there if wanted in (spec.name, spec.languages[0])]
+    if not found:
+        names = ["torch", *dict.fromkeys(spec.languages[0] for spec in there), *(spec.name for spec in there)]
+        raise InputError("--template", wanted, f"one of {', '.join(names)}", closest(wanted, names))
+    return min(found, key=lambda spec: sum(path.stat().st_size for path in spec.own_files())).folder
 
 
 def _copy(template: Path, folder: Path, values: dict[str, str]) -> None:
@@ -223,7 +239,9 @@ def _copy(template: Path, folder: Path, values: dict[str, str]) -> None:
         text = spec.read_text(encoding="utf-8")
         for key, value in values.items():
             # A JSON string is a YAML string, whatever the author's name contains.
-            text = text.replace(f": {key}\n", f": {json.dumps(value, ensure_ascii=False)}\n")
+            line = f"{key}: {json.dumps(value, ensure_ascii=False)}"
+            text = re.sub(rf"(?m)^{key}:.*$", lambda _, line=line: line, text)  # type: ignore[misc]
+        text = re.sub(r"(?m)^label:.*\n", "", text)
         spec.write_text(text, encoding="utf-8")
         partial.rename(folder)
     except OSError as error:

@@ -176,6 +176,12 @@ def new_solution_arguments(parser: argparse.ArgumentParser) -> None:
         help="contestants count for winners and claims, peers stand beside them (default: peer)",
     )
     parser.add_argument(
+        "--template",
+        default="torch",
+        metavar="WHICH",
+        help="what to start from: torch, triton, cutedsl, or a solution's name (default: torch)",
+    )
+    parser.add_argument(
         "--author", default="unknown", metavar="WHO", help="your name, for the packed solution (default: unknown)"
     )
     parser.add_argument(
@@ -186,7 +192,7 @@ def new_solution_arguments(parser: argparse.ArgumentParser) -> None:
 def new_solution(args: argparse.Namespace) -> int:
     from bakeoff.build.spec import new_solution as make
 
-    spec = make(args.into, args.name, args.role, args.author)
+    spec = make(args.into, args.name, args.role, args.author, args.template)
     print(f"{spec.folder}: {', '.join(path.name for path in spec.own_files())}")
     print(f"next: bakeoff build {spec.name} --arch cpu, then bakeoff check {spec.name}")
     return 0

@@ -185,7 +185,8 @@ def mutants(view: RunView) -> Table:
     """One row per mutant: on how many workloads each gate rejects it."""
 
     def killed(row: Row, key: str) -> str:
-        return f"{row[key]}/{row['cells'] - row['excluded']}"
+        counted = row["cells"] - row["excluded"]
+        return f"{row[key]}/{counted}" if counted else "–"
 
     def tone(row: Row, key: str) -> str:
         counted = row["cells"] - row["excluded"]

@@ -95,8 +95,8 @@ def check_solution(args: argparse.Namespace) -> int:
     records = run_solution(folder, settings, args.timeout, show)
     failed = [record for record in records if record.outcome != Outcome.PASSED]
     if not args.json:
-        print(*_causes(failed, folder), sep="\n")
-        print(f"\n{folder.name}: {len(records) - len(failed)} of {len(records)} cells PASSED ({values})")
+        total = f"{folder.name}: {len(records) - len(failed)} of {len(records)} cells PASSED ({values})"
+        print(*_causes(failed, folder), "", total, sep="\n")
     return 1 if failed else 0
 
 

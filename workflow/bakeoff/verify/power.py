@@ -87,10 +87,13 @@ def summary(found: GatePower) -> str:
     for power in found.mutants:
         judged = power.cells - power.excluded
         note = "" if power.must_die else "  (may live)"
-        lines.append(
-            f"  {power.name:28} strict {power.killed_strict:3}/{judged:<3} published "
-            f"{power.killed_published:3}/{judged:<3}{note}"
+        strict, published = power.killed_strict, power.killed_published
+        kills = (
+            f"strict {strict:3}/{judged:<3} published {published:3}/{judged:<3}"
+            if judged
+            else "equals the honest output"
         )
+        lines.append(f"  {power.name:28} {kills}{note}")
     lines += [f"  survived: {s.mutant} on {s.workload}, {s.family}" for s in found.survivors]
     return "\n".join(lines)
 
