@@ -3,7 +3,7 @@ IMAGE ?= cpu
 # STANDIN=1: Debian in place of NVIDIA's base, where no registry can be reached.
 export STANDIN TORCH_INDEX
 
-.PHONY: container-tools can-build-images image sif record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
+.PHONY: container-tools can-build-images image get-image sif record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
   test-container test-containers-full
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -19,6 +19,10 @@ can-build-images:  ## can this machine build images? or the reason
 image: .venv/.reproduce  ## build IMAGE and its archive; prints the digest
 	@containers/image.sh build $(IMAGE) > /dev/null
 	@$(if $(STANDIN),,containers/image.sh archive $(IMAGE))
+
+get-image:  ## IMAGE on this host: pulled by its digest where it is published, else built, with its digest recorded
+	@GPUS=none containers/run.sh $(IMAGE) true 2> /dev/null || \
+	  { $(MAKE) --no-print-directory container-tools image IMAGE=$(IMAGE) ENVIRONMENT=cpu && containers/image.sh record $(IMAGE) && GPUS=none containers/run.sh $(IMAGE) true; }
 
 sif:  ## build IMAGE with Apptainer alone
 	@containers/image.sh sif $(IMAGE)

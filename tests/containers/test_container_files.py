@@ -106,3 +106,19 @@ def test_an_image_is_pushed_in_lower_case_under_a_tag_that_says_what_is_inside(t
     with (made / "requirements/dev.lock").open("a") as lock:
         lock.write("# another\n")
     assert push()[1] != first, "an image of other locks has a tag of its own"
+
+
+def test_the_way_to_a_b200_is_the_same_three_commands_wherever_it_stands() -> None:
+    blocks = {
+        page: [
+            text
+            for text in re.findall(r"```sh\n(.*?)```", (PROJECT_ROOT / page).read_text(), re.DOTALL)
+            if "make get-image" in text
+        ]
+        for page in ("docs/b200.md", "docs/runner.md", "docs/questions.md")
+    }
+    assert [len(found) for found in blocks.values()] == [1, 1, 1] and len({found[0] for found in blocks.values()}) == 1
+    commands = blocks["docs/b200.md"][0].splitlines()
+    assert [command.split()[:2] for command in commands] == [["make", "get-image"], ["git", "clone"], ["make", "bench"]]
+    table = (PROJECT_ROOT / "README.md").read_text()
+    assert "`make get-image IMAGE=cu130`, `make bench` ([docs/b200.md](docs/b200.md))" in table
