@@ -107,7 +107,10 @@ def test_what_the_page_says_of_both_harnesses_on_a_solution_and_its_copy_follows
     for values in (our_latency, latency):
         assert f"median deviation {100 * statistics.median(abs(one - 1) for one in values):.1f} % over 19" in PAGE
     (verdicts,) = (pair for pair in analysis["pairs"] if {pair["a"], pair["b"]} == {COPIED, f"{COPIED}.twin"})
-    assert (verdicts["same"], verdicts["workloads"]) == (19, 19) and "verdicts other than SAME | 0 of 19 |" in PAGE
+    assert (verdicts["counts"], verdicts["workloads"]) == (
+        {"SAME": 19},
+        19,
+    ) and "verdicts other than SAME | 0 of 19 |" in PAGE
 
 
 def test_what_the_page_says_of_wall_times_and_latencies_follows_from_the_kept_files() -> None:
