@@ -17,6 +17,7 @@ from bakeoff.stats.compare import Scatter, between_runs, compare
 from bakeoff.stats.published import load_published
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.runs import load_run
+from bakeoff.stats.text import comparison_lines
 from scipy import stats
 from support.make import FOUR, Made, named, write
 
@@ -297,6 +298,17 @@ def test_equal_runs_and_equal_gpus_of_two_hosts_show_no_regression(recorded):
     assert regressed((0.0, 0.0, 0.0)) <= 0.05
     assert regressed((0.2, 0.02, 0.005), gpus=frozenset({"another"})) <= 0.05
     assert regressed((0.2, 0.0, 0.0)) > 0.3  # another CPU unseen would be taken for the solution's own
+
+
+def test_a_comparison_without_a_control_says_so(tmp_path):
+    old, new = (loaded(Made(name=name, seed=1), tmp_path) for name in ("old", "new"))
+    plan = new.journals.plan
+    others = [who.model_copy(update={"digest": f"{n:064x}"}) for n, who in enumerate(plan.participants)]
+    journals = replace(new.journals, plan=plan.model_copy(update={"participants": others}))
+    found = compare(old, replace(new, journals=journals))
+    assert found.controls == [] and found.counts == {"SAME": 76}
+    assert "nothing is the same in both" in "\n".join(comparison_lines(found, every=False))
+    assert "relative to the busy times of reference," in "\n".join(comparison_lines(compare(old, new), every=False))
 
 
 def test_a_workload_with_other_inputs_is_not_comparable_between_runs(tmp_path):

@@ -23,6 +23,8 @@ def comparison_lines(comparison: Comparison, *, every: bool) -> list[str]:
     lines += [f"  {key}: {_brief(old)} -> {_brief(new)}" for key, (old, new) in comparison.differs.items()]
     if comparison.controls:
         lines.append(f"  relative to the busy times of {', '.join(comparison.controls)}, which did not change")
+    elif comparison.rule == "runs":
+        lines.append("  nothing is the same in both that shows the GPU's own speed: latencies as they are")
     cells = [cell for cell in comparison.cells if every or cell.verdict in _MOVED]
     keys = [*_CELL, "reasons"] if any(cell.reasons for cell in cells) else _CELL
     lines += text.lines(Table("comparison", frame_of(cells), shared.comparison(comparison.rule)), keys)
