@@ -6,6 +6,7 @@ mask. Registers are 32 lanes of raw bits. Memory and barriers stand in `ptx_memo
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,7 @@ TYPES = {
 # --- registers --------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def width(name: str) -> str:
     """Raw type of a register by its name."""
     for prefix, kind in (("%rd", "u8"), ("%rs", "u2"), ("%r", "u4"), ("%p", "?")):
