@@ -183,6 +183,7 @@ def test_a_twin_takes_no_place_of_its_own_on_the_page() -> None:
     assert "deepgemm_moe" in head and "twin" not in head
     assert "cutedsl_moe_fp8_v3_2.twin" in made["tables/matrix.csv"].decode().splitlines()[0]
     assert re.search(r"cutedsl_v3.2 a second time, as \*\*cutedsl_v3.2 \(twin\)\*\*, stands at [\d.]+×\.", text)
+    assert "(twin)**:" not in text, "its design is its original's"
     drawings = Page.of(made["report.html"]).all("svg")
     assert drawings and "(twin)" not in " ".join(svg.text for svg in drawings)
     landing = Page.of(render_index([Source(run, "analysis.json", "report.html")]))

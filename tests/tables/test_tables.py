@@ -144,3 +144,17 @@ def test_page_csv_and_terminal_of_a_shared_table_say_the_same() -> None:
     assert [formats.duration(float(row["us"])).replace(formats.SPACE, " ") for row in exact] == [
         row[keys.index("us")] for row in page
     ]
+
+
+def test_a_terminal_shows_tones_as_colours_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = [Column("what"), Column("how", tone=lambda row: "good" if row["how"] == "well" else "bad")]
+    table = Table("t", frame([{"what": "a", "how": "well"}, {"what": "b", "how": "ill"}]), columns)
+    plain = text.lines(table, ["what", "how"])
+    assert not any("\x1b" in line for line in plain), "what is no terminal gets no colour"
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(text.sys.stdout, "isatty", lambda: True, raising=False)
+    shown = text.lines(table, ["what", "how"])
+    assert "\x1b[32mwell\x1b[0m" in shown[1] and "\x1b[31mill \x1b[0m" in shown[2]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert text.lines(table, ["what", "how"]) == plain

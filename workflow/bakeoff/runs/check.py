@@ -182,7 +182,7 @@ def _columns() -> list[Column]:
     return [
         *shared.numerics(),
         Column("family", "Values"),
-        Column("outcome", "Outcome"),
+        Column("outcome", "Outcome", tone=lambda row: "good" if row["outcome"] == Outcome.PASSED else "bad"),
         number("seconds", "Seconds", formats.fixed),
     ]
 

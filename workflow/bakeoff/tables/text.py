@@ -1,10 +1,13 @@
 """A table as lines for a terminal.
 
 Entry points: `lines` (a whole table), `Stream` (rows that are printed as they come), `blocks` (rows of long texts).
+On a terminal a value has the colour of its tone, unless the environment sets NO_COLOR.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +15,8 @@ from bakeoff.tables.formats import SPACE
 from bakeoff.tables.table import Column, Row, Table
 
 WIDTH = 100
+# ANSI codes of tones.
+_COLOURS = {"good": "32", "bad": "31", "warn": "33", "mute": "2"}
 
 
 def said(column: Column, row: Row) -> str:
@@ -25,10 +30,10 @@ def lines(table: Table, keys: Sequence[str], indent: str = "  ") -> list[str]:
     """Headings, then a line per row, of the columns named by `keys`; nothing for a table without rows."""
     if not len(table):
         return []
-    columns = chosen(table.columns, keys)
-    texts = [[said(column, row) for column in columns] for row in table.frame.to_dict("records")]
-    stream = Stream(columns, {column.key: max(map(len, one)) for column, *one in zip(columns, *texts, strict=True)})
-    return [indent + line for line in [*stream.heads(), *map(stream.aligned, texts)]]
+    columns, rows = chosen(table.columns, keys), table.frame.to_dict("records")
+    least = {column.key: max(len(said(column, row)) for row in rows) for column in columns}
+    stream = Stream(columns, least)
+    return [indent + line for line in [*stream.heads(), *map(stream.line, rows)]]
 
 
 def blocks(table: Table, first: Sequence[str], then: Sequence[str]) -> list[str]:
@@ -66,10 +71,22 @@ class Stream:
         return [self.aligned(line) for line in zip(*padded, strict=True)]
 
     def line(self, row: Row) -> str:
-        return self.aligned([said(column, row) for column in self._columns])
+        tones = [column.shown(row).tone for column in self._columns]
+        return self.aligned([said(column, row) for column in self._columns], tones)
 
-    def aligned(self, texts: Sequence[str]) -> str:
+    def aligned(self, texts: Sequence[str], tones: Sequence[str] = ()) -> str:
         parts = zip(texts, self._columns, self._widths, strict=True)
-        return "  ".join(
-            text.rjust(width) if column.numeric else text.ljust(width) for text, column, width in parts
-        ).rstrip()
+        padded = [text.rjust(width) if column.numeric else text.ljust(width) for text, column, width in parts]
+        if tones and coloured():
+            padded = [painted(text, tone) for text, tone in zip(padded, tones, strict=True)]
+        return "  ".join(padded).rstrip()
+
+
+def coloured() -> bool:
+    """Whether standard output shows colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def painted(text: str, tone: str) -> str:
+    """A text in the colour of a tone."""
+    return f"\x1b[{_COLOURS[tone]}m{text}\x1b[0m" if tone in _COLOURS else text
