@@ -374,3 +374,13 @@ def noisy(random: np.random.Generator, logs: np.ndarray) -> np.ndarray:
     level = np.nanmean(logs, axis=2, keepdims=True)
     slow = np.where(random.random(logs.shape) < 0.05, random.uniform(0.03, 0.06, logs.shape), 0.0)
     return level + 0.005 * random.standard_normal(logs.shape) + slow
+
+
+def test_what_the_page_says_of_the_published_scatter_follows_from_the_tables(between):
+    page = " ".join((PROJECT_ROOT / "docs/statistics.md").read_text().split())
+    small, large = between[False], between[True]
+    assert (
+        f"is {small.sd:.3f} below 900 tokens ({small.rows} rows) and {large.sd:.3f} from there on ({large.rows}" in page
+    )
+    factors = [np.exp(stats.t.ppf(0.975, one.rows) * one.sd) for one in (small, large)]
+    assert f"within a factor of {factors[0]:.2f} below 900 tokens and {factors[1]:.2f} above" in page

@@ -10,6 +10,7 @@ from itertools import combinations, cycle
 
 import numpy as np
 import pytest
+from bakeoff.files import PROJECT_ROOT
 from bakeoff.runs.intervals import block_means
 from bakeoff.runs.samples import Samples
 from bakeoff.stats.pairs import Duels, compare_pairs, winners
@@ -241,3 +242,26 @@ def _known_mde(sd: float, blocks: int) -> float:
     row = np.arange(blocks) - (blocks - 1) / 2
     row = row / row.std(ddof=1) * sd
     return float(paired(np.tile(row, (WORKLOADS, 1))).mde[0])
+
+
+def test_the_page_holds_the_rates_that_are_simulated():
+    """The rows of docs/statistics.md, "What the simulations say": rates in runs of 10 / 5 blocks, in per cent."""
+    page = (PROJECT_ROOT / "docs/statistics.md").read_text()
+
+    def row(rate: Callable[[str | float, int], float], digits: int = 1) -> str:
+        rates = [[f"{100 * rate(noise, blocks):.{digits}f}" for blocks in (10, 5)] for noise in (NOISY, *NOISES)]
+        return " | ".join(" / ".join(each) for each in rates)
+
+    def misplaced(noise: str | float, blocks: int) -> np.ndarray:
+        return rule(runs(np.full(WORKLOADS, MARGIN), 2500, QUIET if noise == NOISY else noise, blocks))
+
+    def found(noise: str | float, blocks: int) -> float:
+        names = rule(runs(np.full(WORKLOADS, np.log(1.03)), 500, noise, blocks))
+        return float(np.char.startswith(names, "FASTER").mean())
+
+    assert row(lambda noise, blocks: false_directions(rule, noise=noise, blocks=blocks)) in page
+    assert row(lambda noise, blocks: share(within(misplaced(noise, blocks)))) in page
+    assert row(lambda noise, blocks: share(misplaced(noise, blocks) == "FASTER_2_PERCENT")) in page
+    assert row(found, digits=0) in page
+    assert f"| {100 * found_effects(rule):.1f} % |" in page
+    assert f"{100 * false_directions(rule, noise='neighbours alike'):.0f} % of runs of 10" in page

@@ -158,7 +158,8 @@ class Journals:
         failed = processes[~processes["outcome"].isin({Outcome.PASSED, *UNFINISHED})][CELL[:2]]
         stands = ~pd.MultiIndex.from_frame(processes[CELL[:2]]).isin(pd.MultiIndex.from_frame(failed))
         processes = processes[stands & processes[[*TIERS]].notna().any(axis=1)]
-        have = processes.groupby(CELL[:2], sort=False)[list(TIERS)].agg(lambda us: us.notna().all())
+        have = processes.groupby(CELL[:2], sort=False)[list(TIERS)].count()
+        have = have.eq(processes.groupby(CELL[:2], sort=False).size(), axis=0)
         tiers = [
             (*place, primary_tier(protocol, set(have.columns[row])))
             for place, row in zip(have.index, have.to_numpy(dtype=bool), strict=True)
@@ -215,8 +216,13 @@ def _result(records: Sequence[Record], times: pd.DataFrame | None, backend: str)
 
 
 def _per_block(times: pd.DataFrame) -> list[BlockTimes]:
-    found = times.sort_values("block")[["block", "latency_us", "reference_us"]].astype(object)
-    return [BlockTimes(**row) for row in found.where(found.notna(), None).to_dict("records")]
+    ordered = times.sort_values("block")
+    rows = zip(ordered["block"].tolist(), _known(ordered["latency_us"]), _known(ordered["reference_us"]), strict=True)
+    return [BlockTimes(block=block, latency_us=own, reference_us=reference) for block, own, reference in rows]
+
+
+def _known(times: pd.Series) -> list[float | None]:
+    return [None if np.isnan(us) else us for us in times.tolist()]
 
 
 def _finals(path: Path, block: int) -> Iterable[Record]:
