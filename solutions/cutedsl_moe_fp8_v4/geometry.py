@@ -1,6 +1,7 @@
 """Numbers that host, kernels and tests of v4 share: the tile, its paths, and where everything stands in the scratch.
 
-The functions here are called with Python integers and with DSL integers alike, and use nothing but +, -, *, //, %.
+The functions here are called with Python integers and with DSL integers alike, and use nothing but +, -, *, //, %, ^
+and comparisons.
 Letters: T tokens, H hidden and I intermediate columns, E local experts, M rows of the grouped matrices.
 """
 
@@ -79,6 +80,36 @@ def parts(rest: Int, clusters: Int, k_blocks: Int, choose: Any) -> Int:
         fits = choose(rest * many <= clusters, many, best)
         best = choose(many <= k_blocks, fits, best)
     return best
+
+
+def last_round(jobs: Int, clusters: Int, k_blocks: Int, most_rows: Int, choose: Any) -> tuple[Int, Int]:
+    """Jobs before the last round, and the parts of each job in it; most_rows: of an expert."""
+    rest = jobs % clusters
+    many = parts(rest, clusters, k_blocks, choose)
+    return jobs - rest, choose(most_rows <= PATHS[0].rows, many, 1)
+
+
+def split_job(job: Int, before: Int, many: Int, choose: Any) -> tuple[Int, Int, Int]:
+    """Which job a numbered one, parts counted, is or is a part of; which part; and of how many."""
+    last = job - before
+    parts = choose(last >= 0, many, 1)
+    part = choose(last >= 0, last % parts, 0)
+    return choose(last >= 0, before + last // parts, job), part, parts
+
+
+def gathered_row(thread: Int, i: int, threads: int) -> Int:
+    """Row of the i-th 16-byte piece that one of so many gathering threads copies of a K block."""
+    return thread // 8 + threads // 8 * i
+
+
+def gathered_piece(thread: Int) -> Int:
+    """Which of a row's eight pieces a gathering thread copies."""
+    return thread % 8
+
+
+def piece_place(row: Int, piece: Int) -> Int:
+    """Byte of the slot where a piece of a row stands: the 128-byte swizzle."""
+    return row * BLOCK + (piece ^ (row % 8)) * 16
 
 
 def part_start(part: Int, parts: Int, k_blocks: Int) -> Int:

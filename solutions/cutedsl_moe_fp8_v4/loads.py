@@ -72,13 +72,13 @@ class Loads:
             jobs += ptx.select(lane >= (1 << bit), below, I32(0))
             rows += ptx.select(lane >= (1 << bit), rows_below, I32(0))
         whole_jobs = cute.arch.shuffle_sync(jobs, geo.EXPERTS - 1)
-        rest = whole_jobs % self.clusters()
-        many = I32(geo.parts(rest, self.clusters(), problem.k_blocks, choose))
-        many = ptx.select(I32(ptx.warp_max(count)) <= geo.PATHS[0].rows, many, I32(1))
-        before = whole_jobs - rest
+        most = I32(ptx.warp_max(count))
+        before, many = geo.last_round(whole_jobs, self.clusters(), problem.k_blocks, most, choose)
         table[lane, 0] = jobs
         table[lane, 1] = count
-        table[lane, 3] = ptx.select(lane == 0, many, ptx.select(lane == 1, before, before + rest * many))
+        table[lane, 3] = ptx.select(
+            lane == 0, many, ptx.select(lane == 1, before, before + (whole_jobs - before) * many)
+        )
         start = rows - tiles * geo.BLOCK
         table[lane, 2] = start
         self.write_plan(problem, lane, start, ptx.select(before == 0, many, I32(1)))
@@ -105,10 +105,7 @@ class Loads:
         table = place.table
         lane = cute.arch.lane_idx()
         before = table[1, 3]
-        last = job - before  # of the last round's parts
-        parts = ptx.select(last >= 0, table[0, 3], I32(1))
-        part = ptx.select(last >= 0, last % parts, I32(0))
-        whole = ptx.select(last >= 0, before + last // parts, job)
+        whole, part, parts = geo.split_job(job, before, table[0, 3], choose)
         expert = cute.arch.popc(cute.arch.vote_ballot_sync(table[lane, 0] <= whole))
         local = whole
         if expert > 0:
@@ -285,13 +282,13 @@ class Loads:
         offsets = cute.make_rmem_tensor(cute.make_layout(ROUNDS), U32)
         used = cute.make_rmem_tensor(cute.make_layout(ROUNDS), I32)
         for i in cutlass.range_constexpr(ROUNDS):
-            row = mine // 8 + (GATHERERS // 8) * i
+            row = geo.gathered_row(mine, i, GATHERERS)
             there = row < tile.rows
             offsets[i] = U32(self.token_of(tile, ptx.select(there, row, I32(0)), problem)) * U32(problem.k)
             used[i] = ptx.select(there, I32(16), I32(0))
         scales = [self.token_of(tile, ptx.select(r < tile.rows, r, I32(0)), problem) for r in (mine, mine + GATHERERS)]
         return Bundle(
-            offsets=offsets, used=used, data=problem.data + I64(mine % 8 * 16),
+            offsets=offsets, used=used, data=problem.data + I64(geo.gathered_piece(mine) * 16),
             scales=[problem.scale + I64(4) * I64(token) for token in scales],
             scales_used=[ptx.select(r < tile.rows, I32(4), I32(0)) for r in (mine, mine + GATHERERS)],
         )  # fmt: skip
@@ -309,10 +306,10 @@ class Loads:
         ring = (place.tokens.iterator + slot * (geo.BLOCK * geo.BLOCK)).toint()
         data = source.data + I64(k) * I64(geo.BLOCK)
         for i in cutlass.range_constexpr(ROUNDS):
-            row = mine // 8 + (GATHERERS // 8) * i
+            row = geo.gathered_row(mine, i, GATHERERS)
             if row < tile.most:
-                piece = (mine % 8) ^ (row % 8)  # the 128-byte swizzle
-                ptx.copy_async(ring + row * geo.BLOCK + piece * 16, data + I64(source.offsets[i]), 16, source.used[i])
+                to = ring + geo.piece_place(row, geo.gathered_piece(mine))
+                ptx.copy_async(to, data + I64(source.offsets[i]), 16, source.used[i])
         distance = I64(k) * I64(problem.scale_rows) * I64(4)
         token = (place.token.iterator + slot * geo.BLOCK + mine).toint()
         ptx.copy_async(token, source.scales[0] + distance, 4, source.scales_used[0])

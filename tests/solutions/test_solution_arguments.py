@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -235,3 +236,58 @@ def test_a_missing_package_stops_a_call_before_its_first_launch(monkeypatch, goo
         checks.MissingPackage, match=r"install (sglang-kernel|sgl-deep-gemm|humming-kernels|flashinfer-python)"
     ):
         cuda.run_cuda(checks.check_call(**good), backend)
+
+
+def test_a_backend_that_refuses_wrong_tensors_is_asked_first_and_the_checks_only_if_it_raises(monkeypatch):
+    checks = module_of("deepgemm_moe", "common.checks")
+    device = torch.device("cuda", 0)
+    done: list[str] = []
+    tensor = SimpleNamespace(device=device)
+    arguments = [*[tensor] * 8, 32, 2.5, tensor]
+    backend = ModuleType("trusting.cuda")
+    broken: list[str] = []
+
+    def run_cuda(call, backend):
+        if broken:
+            raise RuntimeError(*broken)
+        done.append("run")
+
+    backend.run_cuda = run_cuda
+    monkeypatch.setitem(sys.modules, "trusting", ModuleType("trusting"))
+    monkeypatch.setitem(sys.modules, "trusting.cuda", backend)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(checks, "pick_backend", lambda *_: "sm_90a")
+    monkeypatch.setattr(checks, "check_call", lambda *given: done.append("check") or checks.MoeCall(*given))
+
+    run = checks.entry_point("trusting", ("sm_90a",))
+    run(*arguments)
+    run(*arguments)
+    assert done == ["check", "run"] * 2, "a backend that says nothing is not trusted"
+    backend.REFUSES_WRONG_TENSORS = True
+    run = checks.entry_point("trusting", ("sm_90a",))
+    done.clear()
+    for _ in range(3):
+        run(*arguments)
+    assert done == ["check", *["run"] * 3], "looked at once"
+    with pytest.raises(ValueError, match="local_expert_offset is 33"):
+        run(*arguments[:8], 33, 2.5, tensor)
+
+    broken.append("its own words")
+    done.clear()
+    with pytest.raises(RuntimeError, match="its own words"):
+        run(*arguments)
+    assert done == ["check"], "the checks found nothing"
+    broken.clear()
+    done.clear()
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    run(*arguments)
+    assert done == ["check", "run"], "another device is current: the checks decide"
+
+
+def test_a_triton_launch_passes_addresses_and_makes_nothing_anew():
+    stages = module_of("deepgemm_moe", "common.triton_stages")
+    passed: list[tuple] = []
+    built = SimpleNamespace(run=lambda *given: passed.append(given), function=7, packed_metadata=b"m")
+    tensor = torch.zeros(4)
+    stages.launcher(built)((1, 2, 3), 9, (tensor, 5, 2.5), (128, True))
+    assert passed == [(1, 2, 3, 9, 7, b"m", None, None, None, tensor.data_ptr(), 5, 2.5, 128, True)]

@@ -120,6 +120,22 @@ def test_sizes_that_the_kernels_were_not_built_for_are_refused(launched, tokens,
     assert launched == []
 
 
+@pytest.mark.parametrize("name", ["hidden_states_scale", "gemm1_weights", "gemm1_weights_scale", "gemm2_weights_scale"])
+def test_sizes_that_the_compiled_function_does_not_compare_are_compared_here(launched, name):
+    call = checks.check_call(*meta_arguments(8))
+    tensor = getattr(call, name)
+    axis = 2 if name == "gemm2_weights_scale" else tensor.dim() - 2
+    sizes = [size + 1 if i == axis else size for i, size in enumerate(tensor.shape)]
+    with pytest.raises(ValueError, match="expected at least 1 and"):
+        cuda.run_cuda(call._replace(**{name: torch.empty(sizes, dtype=tensor.dtype, device="meta")}), "sm_90a")
+    with pytest.raises(ValueError, match="expected contiguous tensors"):
+        cuda.run_cuda(call._replace(**{name: tensor.transpose(-1, -2)}), "sm_90a")
+    empty = call._replace(hidden_states=torch.empty(0, 7168, dtype=torch.float8_e4m3fn, device="meta"))
+    with pytest.raises(ValueError, match="found 0 tokens"):
+        cuda.run_cuda(empty, "sm_90a")
+    assert launched == []
+
+
 @pytest.fixture
 def made(monkeypatch):
     """Scratch on the cpu; the fixture's attribute says whether a graph is being captured."""

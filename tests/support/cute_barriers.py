@@ -196,12 +196,16 @@ class Replay:
         """A role starts to read a slot."""
         block = self.blocks[rank]
         held = {part: s for part, s in block.parts[slot].items() if part != "freed"}
-        shared = "y" if (step // self.p.k_blocks) % 2 == 0 else "x"
-        whole = self.p.form.cluster == 1
-        parts = ["x", "y", "scales"] if whole else ["x", "y", "scales", *(f"{shared}{r}" for r in (0, 1))]
-        if any(held.get(part) != step for part in parts if whole or part != shared):
+        if any(held.get(part) != step for part in self.needed(step)):
             raise Fault(f"step {step} reads slot {slot}, which holds {held}")
         block.users[slot] += 1
+
+    def needed(self, step: int) -> list[str]:
+        """What a slot must hold of a step before it is read: of a tile that the cluster shares, both halves."""
+        if self.p.form.cluster == 1:
+            return ["x", "y", "scales"]
+        shared, own = ("y", "x") if self.shares_weights(step) else ("x", "y")
+        return [own, "scales", *(f"{shared}{rank}" for rank in (0, 1))]
 
     def leave(self, rank: int, slot: int, arrivals: int, signal: bool = True) -> None:
         """A role has read a slot for the last time and tells the loaders of the whole cluster."""
