@@ -139,7 +139,7 @@ def measure() -> list[dict[str, Any]]:
         bench.adopt(load({"solution": str(packed), "scratch": str(scratch / name)}, audit), audit)
         for tokens in TOKENS:
             case = next(case for case in bench.cases.values() if case.seq_len == tokens)
-            cell = bench.open_cell({"workload": case.id, "family": "fib", "seed": 0, "variants": []})
+            cell = bench.open_cell({"workload": case.id, "family": "fib", "seed": 0})
             bench.device.trace(False)
             output = torch.empty((tokens, bench.geometry.hidden), dtype=torch.bfloat16, device="cuda")
             arguments = [*cell.inputs, output]

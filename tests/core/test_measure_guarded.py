@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 import torch
-from bakeoff.core.messages import ChannelError, Done
+from bakeoff.core import policy
+from bakeoff.core.messages import Batch, ChannelError, Done
+from bakeoff.core.moe import reference
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.core.variants import WEIGHTS, Variant, activations, roll_weights
+from bakeoff.core.moe.inputs import make_routing
+from bakeoff.core.moe.routing import local_pairs, route, stats
+from bakeoff.core.moe.values import make_weights
+from bakeoff.core.variants import (
+    WEIGHTS,
+    Draws,
+    Variant,
+    activations,
+    in_order,
+    new_values,
+    restore,
+    rewrite,
+    roll_weights,
+)
 from bakeoff.core.worker.__main__ import classify
 from bakeoff.core.worker.guarded import FENCE, WORDS, Digest, Functions, Hooks, OutputBuffer, check_threads
-from bakeoff.core.worker.timing import _draw
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.supervisor.attempt import Attempt
 from torch import library as operators
@@ -104,15 +118,64 @@ def test_a_thread_that_outlives_the_call_is_noticed() -> None:
     assert check_threads(before) is None
 
 
-def test_a_secret_variant_changes_everything_and_rolling_back_restores_the_weights() -> None:
-    drawn = [Variant.secret(7, 32) for _ in range(50)]
-    assert all(0 < variant.tokens < 7 and 0 < variant.experts < 32 for variant in drawn)
-    assert len({variant.seed for variant in drawn}) == 50 and Variant.secret(1, 32).tokens == 0
+def test_rolling_back_restores_the_weights() -> None:
     weights = {name: torch.arange(32 * 4, dtype=torch.uint8).view(32, 4) for name in WEIGHTS}
     rolled = roll_weights(weights, 5)
     assert torch.equal(rolled[WEIGHTS[0]][5], weights[WEIGHTS[0]][0])
     roll_weights(rolled, -5, into=rolled)
     assert all(torch.equal(rolled[name], weights[name]) for name in WEIGHTS)
+
+
+def own_inputs(tokens: int) -> tuple[Geometry, Any, dict[str, Any]]:
+    geometry, case = Geometry(512, 256), SimpleNamespace(seq_len=tokens, offset=32, factor=2.5, seed=3)
+    return geometry, case, activations(geometry, case, "fib", 1, "cpu", make_routing(geometry, case))
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 33])
+def test_every_timed_call_has_new_values_and_the_same_amount_of_work(tokens: int) -> None:
+    geometry, case, own = own_inputs(tokens)
+    draws, seen = Draws.new(1, 32), []
+
+    def work(parts: dict[str, Any]) -> tuple[list[int], Any]:
+        routed = route(parts["routing_logits"], parts["routing_bias"], case.factor, geometry)
+        pairs = local_pairs(routed, case.offset, geometry)
+        return sorted(pairs.expert.bincount(minlength=32).tolist()), stats(routed, case.offset, geometry)
+
+    for number in range(-3, 30):
+        variant = draws.variant(number)
+        made = new_values(own, variant)
+        assert work(made) == work(own)
+        for name in ("routing_logits", "routing_bias", "hidden_states", "hidden_states_scale"):
+            bits = made[name].reshape(-1).clone().view(torch.uint8)
+            assert made[name].isfinite().all() if name != "hidden_states" else (bits & 0x7F != 0x7F).all()
+            if not draws.repeats(number):
+                assert not any(torch.equal(bits, earlier[name]) for earlier in seen), (number, name)
+        if not draws.repeats(number):
+            tensors = ((name, value) for name, value in made.items() if torch.is_tensor(value))
+            seen.append({name: value.reshape(-1).clone().view(torch.uint8) for name, value in tensors})
+        assert variant.part and 0 <= variant.experts < 32
+    assert any(draws.repeats(number) for number in range(30)) and not draws.repeats(0)
+    assert len({draws.variant(number).part for number in range(30)}) == 30
+
+
+def test_a_call_that_repeats_values_has_other_weights() -> None:
+    draws = Draws(1, 12345, 5)
+    number = next(number for number in range(1, 200) if draws.repeats(number) and not draws.repeats(number - 1))
+    before, now = draws.variant(number - 1), draws.variant(number)
+    assert replace(now, part=0) == replace(before, part=0) and now.part != before.part
+
+
+def test_a_rewritten_part_of_the_weights_shows_in_the_output_and_is_restored() -> None:
+    geometry, _, own = own_inputs(7)
+    weights = make_weights(geometry, "fib", 1, "cpu")
+    whole = {name: value.view(torch.uint8).clone() for name, value in weights.items()}
+    right = reference.run(*in_order(own, weights)).float()
+    for part in range(1, 20):
+        undo = rewrite(weights, part)
+        changed = reference.run(*in_order(own, weights)).float()
+        assert (changed - right).norm() / right.norm() > 0.07, "the gates' bounds are 0.06 and 0.01"
+        restore(undo)
+        assert all(torch.equal(value.view(torch.uint8), whole[name]) for name, value in weights.items())
 
 
 class MissingPackage(RuntimeError):
@@ -163,38 +226,45 @@ def test_what_would_run_code_outside_the_call_is_noticed_until_it_is_undone() ->
     assert hooks.check() is None
 
 
-def test_the_supervisor_asks_for_an_output_on_changed_values() -> None:
-    """Which values a batch had is what the worker says; one that never had changed ones hides a memory."""
+def test_the_supervisor_asks_for_outputs_on_values_that_it_draws_itself() -> None:
+    """How many calls a batch had is what the worker says, their values are not."""
     cell: Any = SimpleNamespace(key="k")
-    outputs = [{"slot": slot, "variant": variant, "poison": 0} for slot, variant in enumerate((0, 0, 1))]
-    done = Done.model_validate({"say": "done", "id": 1, "token": "t", "outcome": None, "outputs": outputs})
-    for kept in ([0, 0], [0, 1]):
-        attempt = Attempt(cell, MagicMock(), [0, 1, 2], [Variant(1), Variant(2)], {}, "", 0.0, 0.0, kept=kept)
-        if any(kept):
-            attempt.take(done)
-            assert [output["slot"] for output in attempt.outputs] == [0, 1, 2]
-        else:
-            with pytest.raises(ChannelError, match="changed values"):
-                attempt.take(done)
+    draws = Draws.new(1, 32)
+    attempt = Attempt(cell, MagicMock(), [0, 1, 2], [Variant(1)], {}, "", 0.0, 0.0, draws=draws)
+    with pytest.raises(ChannelError, match="changed values"):
+        attempt.take(Done.model_validate({"say": "done", "id": 1, "token": "t", "outcome": None, "outputs": []}))
+    numbers = []
+    for _ in range(40):
+        numbers += attempt.pick(Batch.model_validate({"say": "batch", "id": 1, "token": "t", "calls": 8}))["calls"]
+    kept = [number + 1 for _, number in sorted(attempt.kept.items())]
+    assert len(kept) == 2 and all(0 <= call < 8 for _, call in numbers)
+    outputs = [{"slot": slot, "variant": variant, "poison": 0} for slot, variant in enumerate([0, *kept])]
+    attempt.take(Done.model_validate({"say": "done", "id": 1, "token": "t", "outcome": None, "outputs": outputs}))
+    assert [output["slot"] for output in attempt.outputs] == [0, 1, 2]
+    assert attempt.outputs[1]["variant"] == draws.variant(kept[0] - 1).document()
 
 
-def test_a_batch_never_has_the_workloads_own_values_alone() -> None:
-    draws = iter([0, 0, 0, 0, 1, 0])
-    zeros: Any = SimpleNamespace(randrange=lambda limit: next(draws))
-    assert _draw(zeros, 2, 3) == [1, 0]
-    assert _draw(random.Random(0), 3, 1) == [0, 0, 0]
+def test_a_cell_without_timed_calls_has_no_batch_and_none_has_batches_without_end() -> None:
+    cell: Any = SimpleNamespace(key="k")
+    batch = Batch.model_validate({"say": "batch", "id": 1, "token": "t", "calls": 1})
+    with pytest.raises(ChannelError, match="no more"):
+        Attempt(cell, MagicMock(), [0], [Variant(1)], {}, "", 0.0, 0.0).pick(batch)
+    endless = Attempt(cell, MagicMock(), [0], [Variant(1)], {}, "", 0.0, 0.0, draws=Draws.new(1, 32))
+    with pytest.raises(ChannelError, match="no more"):
+        for _ in range(policy.BATCHES + 1):
+            endless.pick(batch)
 
 
 class _Mode(TorchFunctionMode):
     pass
 
 
-def test_a_variant_shares_no_memory_with_the_routing_that_all_variants_come_from() -> None:
+def test_a_variant_shares_no_memory_with_the_values_that_all_variants_come_from() -> None:
     geometry = Geometry(512, 256)
     case = SimpleNamespace(seq_len=2, offset=0, factor=2.5)
     routing = (torch.rand(2, 256), torch.rand(256).bfloat16())
-    for variant in (Variant(0), Variant(1, tokens=1)):
-        made = activations(geometry, case, "fib", variant, "cpu", routing)
+    own = activations(geometry, case, "fib", 0, "cpu", routing)
+    for made in (own, new_values(own, Variant(0)), new_values(own, Variant(0, values=1))):
         made["routing_logits"].fill_(7)
         made["routing_bias"].fill_(7)
     assert not any(bool((one == 7).any()) for one in routing)

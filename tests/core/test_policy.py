@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from bakeoff.core import policy
-
-
-def test_changed_values_share_one_roll_of_the_weights_and_differ_in_the_rest() -> None:
-    values = policy.changed_values(901, 32)
-    assert len(values) == 2 and len({value.experts for value in values}) == 1 and 0 < values[0].experts < 32
-    assert len({value.seed for value in values}) == 2 and all(0 < value.tokens < 901 for value in values)
 
 
 def test_small_cells_are_probed_and_without_one_the_smallest() -> None:
@@ -19,13 +15,21 @@ def test_small_cells_are_probed_and_without_one_the_smallest() -> None:
     assert policy.choose_probes({"a": 901, "b": 500}) == {"b"}
 
 
-def test_the_first_output_kept_is_one_on_changed_values_and_later_ones_are_left_to_chance() -> None:
-    first = [policy.choose_call([0, 2, 0, 1], [], 3) for _ in range(200)]
-    assert set(first) == {1, 3}, "neither the workload's own values nor the same call each time"
-    later = [policy.choose_call([0, 2, 0, 1], [2], 3) for _ in range(400)]
-    assert set(later) == {None, 0, 1, 2, 3} and 100 < later.count(None) < 300
-    assert policy.choose_call([0, 2], [2, 1, 0], 3) is None, "every place is taken"
-    assert {policy.choose_call([0, 0], [], 3) for _ in range(200)} == {None, 0, 1}
+def test_of_each_kind_of_call_one_output_is_kept_and_any_of_them_may_be_it() -> None:
+    kinds = [False, True, False, False, False, True, False, False]
+    last: dict[bool, Counter[int]] = {False: Counter(), True: Counter()}
+    for _ in range(600):
+        seen: Counter[bool] = Counter()
+        kept: dict[bool, int] = {}
+        for batch in range(3):
+            kept |= {kind: 8 * batch + call for kind, call in policy.choose_calls(kinds, seen).items()}
+            seen.update(kinds)
+        for kind, call in kept.items():
+            last[kind][call] += 1
+    assert last[False].total() == last[True].total() == 600, "one of each kind in every cell"
+    assert len(last[False]) == 18 and len(last[True]) == 6, "every call has been kept once"
+    assert all(kinds[call % 8] == kind for kind, calls in last.items() for call in calls)
+    assert max(last[True].values()) < 200, "about 100 each"
 
 
 @pytest.mark.parametrize(("seconds", "more"), [(0.0031, False), (0.0029, True)])

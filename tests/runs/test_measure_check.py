@@ -115,7 +115,7 @@ def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> N
         {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"event_us": [float("nan")]}},
         {"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"imagined_us": [1.0]}},
         {"say": "done", "id": 1, "token": "t", "outcome": None, "gates": {}},
-        {"say": "batch", "id": 1, "token": "t", "variants": []},
+        {"say": "batch", "id": 1, "token": "t", "calls": 0},
         {"say": "ready"},
     ],
 )

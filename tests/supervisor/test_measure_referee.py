@@ -12,7 +12,7 @@ from bakeoff.core.variants import Variant
 from bakeoff.schema.outcomes import Outcome
 
 SEED = 2
-OWN, SECRET = Variant(SEED), Variant(2**30 + 5, 1, 3)
+OWN, SECRET = Variant(SEED), Variant(SEED, 2**30 + 5, 1, 3)
 
 
 def verdict(published: dict[Variant, bool], strict: dict[Variant, bool]) -> str:
@@ -29,7 +29,7 @@ def verdict(published: dict[Variant, bool], strict: dict[Variant, bool]) -> str:
         )
 
     referee.answer = lambda workload, family, seed, variant: SimpleNamespace(
-        variant=variant, reference=torch.full((1, 4), float(variant.seed))
+        variant=variant, reference=torch.full((1, 4), 100.0)
     )
     referee._read = lambda command, place, shape: torch.ones(1, 4, dtype=torch.bfloat16)
     referee._compare = compare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -21,7 +22,7 @@ def test_several_verdicts_at_once_release_a_retired_worker_exactly_once() -> Non
     closed: list[str] = []
     child: Any = SimpleNamespace(close=lambda: closed.append("channel"))
     slots: Any = SimpleNamespace(close=lambda: closed.append("memory"), free=[])
-    session = Session(MagicMock(), child, slots, 0.0)
+    session = Session(MagicMock(), child, slots, Path("scratch"), Path("cache"), 0.0)
     session.judging, session.retired = 2, True
     verdict = {"outcome": Outcome.CRASHED.value, "reason": None, "detail": None}
     referee = SimpleNamespace(verdicts=lambda: [(session, MagicMock(slots=[]), verdict)] * 2, child=None)
@@ -49,10 +50,10 @@ def test_a_worker_that_is_gone_is_typed_by_how_it_went(
     cell = PlannedCell(participant="p", workload="w", kind="measure", protocol="robust", family="fib", seed=0, key="k")
     task = Task(MagicMock(), None, deque([cell]), starts=policy.STARTS)
     child: Any = SimpleNamespace(end=lambda: status, printed=lambda: "last words")
-    session = Session(task, child, MagicMock(free=[]), 0.0)
+    session = Session(task, child, MagicMock(free=[]), Path("scratch"), Path("cache"), 0.0)
     session.oom_kills_rose = lambda: oom_kills  # type: ignore[method-assign]
     sink = MagicMock(tampered=lambda: None)
-    settings: Any = SimpleNamespace(block=3, clock=lambda: "now", timeout_s=1.0, timed_variants=lambda cell: [])
+    settings: Any = SimpleNamespace(block=3, clock=lambda: "now", timeout_s=1.0, timed=lambda cell: False)
     Events(settings, MagicMock(), MagicMock(), MagicMock(), sink).gone(session)
     ((record,), _) = sink.add.call_args
     assert (record.outcome, record.reason) == expected and "last words" in record.detail

@@ -126,11 +126,11 @@ class Batch(_Message):
     say: Literal["batch"]
     id: int
     token: str
-    variants: Annotated[list[int], Field(min_length=1, max_length=10_000)]
+    calls: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Output(_Message):
-    """Where an output lies, and which of the command's variants it belongs to."""
+    """Where an output lies, and whose it is: of the first call 0, else of the n-th timed call, or of a probe's n-th."""
 
     slot: int
     variant: int

@@ -8,10 +8,7 @@ that a cell's key covers them.
 import secrets
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
-from bakeoff.core.protocols import Robust
-from bakeoff.core.variants import Variant
 from bakeoff.schema.outcomes import Outcome, Reason
 
 # A T up to which the extra correctness calls on changed values cost little (its weight traffic dominates).
@@ -32,15 +29,6 @@ def start_limit_s(timeout_s: float, forked: bool) -> float:
     return max(START_FORKED_S if forked else START_S, timeout_s)
 
 
-def changed_values(tokens: int, experts: int) -> list[Variant]:
-    """Values that a timed cell's calls draw from beside its own: the same for all participants of a block.
-
-    One roll of the weights for all: a worker holds two sets of weights, not one for each variant.
-    """
-    made = [Variant.secret(tokens, experts) for _ in range(Robust().variants - 1)]
-    return [replace(variant, experts=made[0].experts) for variant in made]
-
-
 def choose_probes(tokens: Mapping[str, int]) -> set[str]:
     """Which cells run again on changed values: some of the small ones, else the smallest. tokens: by the cell's key."""
     small = [key for key, count in tokens.items() if count <= SMALL_TOKENS] or [
@@ -49,18 +37,19 @@ def choose_probes(tokens: Mapping[str, int]) -> set[str]:
     return set(secrets.SystemRandom().sample(small, min(PROBES, len(small))))
 
 
-def choose_call(variants: Sequence[int], kept: Sequence[int], places: int) -> int | None:
-    """The call of a batch whose output is to be verified, or None; nobody could know it beforehand.
+def choose_calls(repeats: Sequence[bool], seen: Mapping[bool, int]) -> dict[bool, int]:
+    """The calls of a batch whose outputs are to be kept, by kind, in place of those kept before; nobody could know them
+    beforehand.
 
-    variants: of each call, 0 for the workload's own values; kept: those of the outputs kept so far; places: how many
-    can be kept. Each cell has one with changed values; later batches have one or none, as chance will.
+    repeats: of each call, whether it has the values of the one before (its kind); seen: calls of earlier batches by
+    kind. At the end of a cell, the kept one of each kind is any of its calls with the same probability.
     """
-    if len(kept) >= places:
-        return None
-    changed = [call for call, variant in enumerate(variants) if variant != 0]
-    if changed and not any(kept):
-        return secrets.choice(changed)
-    return secrets.randbelow(len(variants)) if secrets.randbelow(2) else None
+    chosen = {}
+    for kind in (False, True):
+        calls = [call for call, repeat in enumerate(repeats) if repeat == kind]
+        if calls and secrets.randbelow(seen.get(kind, 0) + len(calls)) < len(calls):
+            chosen[kind] = secrets.choice(calls)
+    return chosen
 
 
 def claims_more_than(seconds: float, tiers: Iterable[Iterable[float]]) -> bool:

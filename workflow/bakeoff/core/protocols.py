@@ -54,8 +54,7 @@ class Robust:
     budget_s: float = 0.25
     # Calls in a row that are timed as one, and as many again: the time must scale with their number.
     scaling_calls: int = 4
-    # Variants of the inputs (values) and buffers (addresses) that calls draw from.
-    variants: int = 3
+    # Buffers (addresses) for activations that calls draw from; values are new in each.
     buffers: int = 3
 
 

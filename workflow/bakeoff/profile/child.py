@@ -182,10 +182,9 @@ def profile(job: Job, bench: WorkerState, marker: Marker, begun: float) -> None:
 
 def _one(job: Job, bench: WorkerState, marker: Marker, workload: str) -> ProfiledCall:
     """One workload, and what came of it."""
-    from bakeoff.core.variants import Variant
 
     try:
-        own = {"workload": workload, "family": job.family, "seed": job.seed, "variants": [Variant(job.seed).document()]}
+        own = {"workload": workload, "family": job.family, "seed": job.seed}
         cell = bench.open_cell(own)
         inputs, output = cell.inputs, cell.output()
         output.poison()

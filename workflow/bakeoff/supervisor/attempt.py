@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from bakeoff.core import policy
 from bakeoff.core.messages import Batch, ChannelError, Done
-from bakeoff.core.variants import Variant
+from bakeoff.core.variants import Draws, Variant
 from bakeoff.schema.outcomes import HINTS, Outcome, Reason
 from bakeoff.schema.plan import PlannedCell
 from bakeoff.schema.sample import Record
@@ -30,7 +31,9 @@ class Attempt:
     deadline: float
     answer: Done | None = None
     outputs: list[dict[str, Any]] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)  # variants of the timed calls whose outputs were asked for
+    draws: Draws | None = None  # what the timed calls' variants are drawn from
+    kept: dict[bool, int] = field(default_factory=dict)  # number of the call whose output is kept, by kind
+    seen: Counter[bool] = field(default_factory=Counter)  # timed calls so far, by kind: whether they repeat values
     gpu_state: dict[str, Any] | None = None
     batches: int = 0
     sent: float = 0.0  # when the worker was last asked for something
@@ -39,10 +42,10 @@ class Attempt:
     def of(cls, settings: BlockSettings, task: Task, number: int = 0, slots: list[int] | None = None) -> Attempt:
         """An attempt at the task's next cell, which is taken from it."""
         cell, now = task.cells.popleft(), time.monotonic()
-        variants = [Variant(cell.seed), *settings.timed_variants(cell)]
+        draws = Draws.new(cell.seed, settings.geometry.local_experts) if settings.timed(cell) else None
         identity = {"id": number, "token": secrets.token_hex(16)}
-        limit = now + settings.timeout_s
-        return cls(cell, task, slots or [], variants, identity, settings.clock(), now, limit, sent=now)
+        limit, own = now + settings.timeout_s, [Variant(cell.seed)]
+        return cls(cell, task, slots or [], own, identity, settings.clock(), now, limit, draws=draws, sent=now)
 
     def command(self) -> dict[str, Any]:
         """What the worker is told to do."""
@@ -55,44 +58,48 @@ class Attempt:
             "kind": self.cell.kind,
             "protocol": self.cell.protocol,
             "slots": self.slots,
-            "variants": self._documents(),
+            "draws": self.draws.document() if self.draws else None,
         }
 
-    def probe(self, variant: Variant, slot: int) -> dict[str, Any]:
+    def probe(self, variants: list[Variant], slots: list[int]) -> dict[str, Any]:
         """What the worker is told to do again, on changed values."""
-        self.slots.append(slot)
-        self.variants.append(variant)
+        self.slots += slots
+        self.variants += variants
         self.sent = time.monotonic()
-        return {"do": "probe", **self.identity, "slots": [slot], "variants": self._documents()}
+        return {
+            "do": "probe",
+            **self.identity,
+            "slots": slots,
+            "variants": [variant.document() for variant in variants],
+        }
 
     def pick(self, batch: Batch) -> dict[str, Any]:
-        """The answer to a batch: which output is to be kept, if any; ChannelError for values that nobody gave."""
+        """The answer to a batch: which outputs are to be kept; ChannelError if the cell has no such batch."""
         self.batches += 1
-        if len(self.variants) == 1 or self.batches > policy.BATCHES:
+        if self.draws is None or self.batches > policy.BATCHES:
             raise ChannelError(f"batch {self.batches} of a cell that has no more")
-        if not all(0 <= variant < len(self.variants) for variant in batch.variants):
-            raise ChannelError("a batch of unknown values")
-        call = policy.choose_call(batch.variants, self.kept, len(self.slots) - 1)
-        if call is None:
-            return {"do": "next"}
-        self.kept.append(batch.variants[call])
-        return {"do": "keep", "call": call}
+        first = self.seen.total()
+        repeats = [self.draws.repeats(first + call) for call in range(batch.calls)]
+        chosen = policy.choose_calls(repeats, self.seen)
+        self.seen.update(repeats)
+        self.kept |= {kind: first + call for kind, call in chosen.items()}
+        return {"do": "keep", "calls": sorted(chosen.items())}
 
     def take(self, message: Done) -> None:
         """Note where the outputs lie; ChannelError if they are not those that the worker was asked for."""
-        if not self.outputs and len(self.variants) > 1 and not any(self.kept):
+        if self.draws and not self.kept:
             raise ChannelError("no timed call had changed values")
-        # A probe answers for the variant that was added for it.
-        first = 0 if not self.outputs else len(self.variants) - 1
-        if [output.variant for output in message.outputs] != [first, *self.kept]:
+        timed = [number + 1 for _, number in sorted(self.kept.items())]
+        probed = list(range(1, len(self.variants)))
+        expected = probed if self.outputs else [0, *timed]
+        if [output.variant for output in message.outputs] != expected:
             raise ChannelError("the outputs are not those that were asked for")
-        self.kept = []
         for output in message.outputs:
             if output.slot not in self.slots:
                 raise ChannelError(f"an output of unknown place: {output}")
-            self.outputs.append(
-                {"slot": output.slot, "poison": output.poison, "variant": self.variants[output.variant].document()}
-            )
+            drawn = self.draws.variant(output.variant - 1) if self.draws and output.variant else None
+            variant = drawn or self.variants[output.variant]
+            self.outputs.append({"slot": output.slot, "poison": output.poison, "variant": variant.document()})
 
     def claims_too_much(self) -> bool:
         """Whether the reported times exceed what has passed since the cell began."""
@@ -122,6 +129,3 @@ class Attempt:
             started=self.started,
             seconds=round(time.monotonic() - self.begun, 4),
         )
-
-    def _documents(self) -> list[dict[str, Any]]:
-        return [variant.document() for variant in self.variants]

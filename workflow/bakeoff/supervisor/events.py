@@ -80,11 +80,11 @@ class Events:
         if left:
             told = f"processes outlive the call: {left}"
             self._finish(session, attempt, Outcome.REJECTED, Reason.LEFT_PROCESS, told)
-        elif attempt.cell.key in attempt.task.probes and session.slots.free:
+        elif attempt.cell.key in attempt.task.probes and len(session.slots.free) > 1:
             attempt.task.probes.remove(attempt.cell.key)
-            tokens = self._settings.tokens[attempt.cell.workload]
-            changed = Variant.secret(tokens, self._settings.geometry.local_experts)
-            session.child.send(attempt.probe(changed, session.slots.free.pop()))
+            changed = Variant.secret(attempt.cell.seed, self._settings.geometry.local_experts)
+            slots = [session.slots.free.pop() for _ in range(2)]
+            session.child.send(attempt.probe([changed, changed.rewritten()], slots))
         else:
             session.attempt = None
             self._referee.submit(session, attempt)

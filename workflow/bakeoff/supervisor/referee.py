@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from bakeoff.core.environment import environment
-from bakeoff.core.variants import Variant
 from bakeoff.supervisor.attempt import Attempt
 from bakeoff.supervisor.children import Child
 from bakeoff.supervisor.fork_server import ForkServer
@@ -47,11 +46,7 @@ class RefereeClient:
                 "device": "cpu" if settings.backend == "cpu" else "cuda",
                 "emulates": settings.emulates,
                 "roundings": [rounding.model_dump(mode="json") for rounding in roundings],
-                "ahead": [
-                    (cell.workload, cell.family, cell.seed, variant.document())
-                    for cell in cells.values()
-                    for variant in (Variant(cell.seed), *settings.timed_variants(cell))
-                ],
+                "ahead": [(cell.workload, cell.family, cell.seed) for cell in cells.values()],
             }
         )
 

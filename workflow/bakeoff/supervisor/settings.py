@@ -10,9 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from bakeoff.core import policy
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.core.variants import Variant
 from bakeoff.schema.plan import PlannedCell, PlannedParticipant
 from bakeoff.schema.sample import Record
 
@@ -64,18 +62,12 @@ class BlockSettings:
     clock: Callable[[], str] = utc_now  # what `started` is read from
     lock_clocks_mhz: int | None = None
     tell: Callable[[str], None] = print
-    _changed: dict[str, list[Variant]] = field(default_factory=dict)
 
     @property
     def scratch(self) -> Path:
         """What children of this block write to while they run; another block may run beside it on another GPU."""
         return self.folder / "scratch" / f"block-{self.block:02d}"
 
-    def timed_variants(self, cell: PlannedCell) -> list[Variant]:
-        """The changed values that a timed cell's calls draw from beside its own: the same for all participants."""
-        if self.overlaps or cell.kind != "measure":
-            return []
-        if cell.workload not in self._changed:
-            made = policy.changed_values(self.tokens[cell.workload], self.geometry.local_experts)
-            self._changed[cell.workload] = made
-        return self._changed[cell.workload]
+    def timed(self, cell: PlannedCell) -> bool:
+        """Whether a cell's calls are repeated and timed."""
+        return cell.kind == "measure" and not self.overlaps

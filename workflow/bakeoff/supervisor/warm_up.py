@@ -9,7 +9,6 @@ import secrets
 import time
 
 from bakeoff.core.messages import ChannelError, Done, Message, Ready
-from bakeoff.core.variants import Variant
 from bakeoff.supervisor.settings import Task
 from bakeoff.supervisor.workers import Session, Workers
 
@@ -59,7 +58,6 @@ class _WarmUp:
                 "workload": workloads.pop(),
                 "family": cell.family,
                 "seed": cell.seed,
-                "variants": [Variant(cell.seed).document()],
                 "last": not workloads,
             }
         )

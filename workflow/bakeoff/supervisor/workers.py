@@ -53,7 +53,7 @@ class Session:
         for folder in (scratch, cache):
             folder.mkdir(parents=True, exist_ok=True)
         rows = max(settings.tokens[cell.workload] for cell in task.cells)
-        slots = Slots(3 if settings.overlaps else 4, 2 * rows * settings.geometry.hidden)
+        slots = Slots(8 if settings.overlaps else 3, 2 * rows * settings.geometry.hidden)
         variables = environment(settings.threads, scratch, cache, settings.gpu)
         child = Child.spawn("bakeoff.core.worker.__main__", variables, scratch, (slots.descriptor,), forks)
         child.send(

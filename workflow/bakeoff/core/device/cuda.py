@@ -8,6 +8,7 @@ the process, and a protocol without it must not pay for that.
 
 import bisect
 import contextlib
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
 # torch's delay kernel. One runs before each call and one after it on the call's stream, so they mark it on the GPU's
 # own clock.
 MARKER = "spin_kernel"
+PERSISTING_L2 = 6  # CU_LIMIT_PERSISTING_L2_CACHE_SIZE: bytes of the cache that a stream's access window may hold on to
 
 
 class CudaDevice(Device):
@@ -37,6 +39,7 @@ class CudaDevice(Device):
         # Twice the cache: the flush must evict everything, whatever the replacement policy.
         self._flush = torch.zeros(2 * properties.L2_cache_size // 4, dtype=torch.int32, device="cuda")
         self._cache: torch.Tensor | None = None
+        self._driver = ctypes.CDLL("libcuda.so.1")
         self._cycles_per_us = _sm_clock_mhz(properties)
         self.missing: dict[str, str] = {}
         self._may_trace = trace
@@ -59,7 +62,17 @@ class CudaDevice(Device):
         torch.cuda.empty_cache()
 
     def cold(self) -> None:
+        self._let_go()
         self._flush.add_(1)
+
+    def _let_go(self) -> None:
+        """Lines of the cache that a call made persist would outlive the flush: they become ordinary ones again."""
+        held = ctypes.c_size_t()
+        self._driver.cuCtxGetLimit(ctypes.byref(held), PERSISTING_L2)
+        if held.value:
+            self._sync()
+            self._driver.cuCtxResetPersistingL2Cache()
+            self._driver.cuCtxSetLimit(PERSISTING_L2, ctypes.c_size_t(0))
 
     def zero_cache(self, size: int) -> None:
         if self._cache is None or self._cache.numel() * 4 != size:

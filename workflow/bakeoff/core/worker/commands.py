@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bakeoff.core.messages import Channel
-from bakeoff.core.variants import INPUTS, Variant, roll_weights
+from bakeoff.core.variants import INPUTS, Variant, new_values, restore, rewrite, roll_weights
 from bakeoff.core.worker.guarded import Finding, OutputBuffer, check_threads
 from bakeoff.core.worker.state import Keeper, OpenCell, WorkerState
 from bakeoff.core.worker.timing import RuleBroken, timed_calls
@@ -80,27 +80,30 @@ class Commands:
             if finding:
                 return self._found(finding)
             lap("checks")
-            for slot, kept in zip(command["slots"][1:], keeper.kept, strict=False):
+            for slot, (_, kept) in zip(command["slots"][1:], sorted(keeper.kept.items()), strict=False):
                 outputs.append(self._put(slot, *kept))
             lap("outputs")
         return answer
 
     def probe(self, command: dict[str, Any]) -> dict[str, Any]:
-        """The last cell again, at the same addresses, with every value changed; restores the weights afterwards."""
+        """The last cell again, at the same addresses: with every value changed, then with another part of the weights
+        rewritten; restores the weights afterwards."""
         cell = self.state.cell
         assert cell is not None, "a probe follows a cell"
-        variant = Variant(**command["variants"][1])
-        for name, value in cell.variant(variant).items():
-            if isinstance(value, torch.Tensor):
-                cell.parts[name].copy_(value)
-        roll_weights(cell.weights, variant.experts, into=cell.weights)
-        output = cell.output()
-        finding, _ = self._guarded_call(cell, self.state.digest.of_all(cell.inputs), output)
-        roll_weights(cell.weights, -variant.experts, into=cell.weights)
+        variants = [Variant(**each) for each in command["variants"]]
+        own, outputs = new_values(cell.parts, Variant(cell.seed)), []
+        new_values(own, variants[0], into=cell.parts)
+        roll_weights(cell.weights, variants[0].experts, into=cell.weights)
+        for number, (variant, slot) in enumerate(zip(variants, command["slots"], strict=True), 1):
+            undo, output = rewrite(cell.weights, variant.part), cell.output()
+            finding, _ = self._guarded_call(cell, self.state.digest.of_all(cell.inputs), output)
+            if finding:
+                return self._found(finding)
+            restore(undo)
+            outputs.append(self._put(slot, output.bits(), number, output.poison_bits))
+        roll_weights(cell.weights, -variants[0].experts, into=cell.weights)
         self.state.cell = None  # its activations are no longer the cell's
-        if finding:
-            return self._found(finding)
-        return {"outcome": None, "outputs": [self._put(command["slots"][0], output.bits(), 1, output.poison_bits)]}
+        return {"outcome": None, "outputs": outputs}
 
     def warm(self, command: dict[str, Any]) -> dict[str, Any]:
         """Call the participant once on a workload, so that what it compiles is in its cache before anything is

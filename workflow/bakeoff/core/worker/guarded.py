@@ -113,7 +113,10 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
     secrets: ("randbits", "randbelow"),
     builtins: tuple(name for name, value in vars(builtins).items() if callable(value)),
     threading: ("enumerate", "Thread"),
-    torch: ("empty", "zeros", "cat", "stack", "frombuffer", "randint", "empty_like"),
+    torch: (
+        *("empty", "zeros", "cat", "stack", "frombuffer", "randint", "randperm", "empty_like"),
+        *("bitwise_xor", "index_select"),
+    ),
     torch.Tensor: (
         "copy_",
         "clone",
@@ -172,6 +175,9 @@ OPERATORS = (
     "view",
     "slice",
     "_to_copy",
+    "bitwise_xor",
+    "index_select",
+    "flip",
     "empty",
 )
 # The dispatch keys that calls on plain tensors go through; parts of torch register others (Meta, FuncTorch, ...) when

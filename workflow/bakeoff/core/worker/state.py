@@ -22,7 +22,7 @@ from bakeoff.core.messages import Channel
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_routing
 from bakeoff.core.moe.values import make_weights
-from bakeoff.core.variants import Variant, activations, in_order, roll_weights
+from bakeoff.core.variants import Draws, activations, in_order, roll_weights
 from bakeoff.core.worker.guarded import Digest, Finding, Functions, Hooks, OutputBuffer
 from bakeoff.core.worker.sandbox import AuditHook
 from bakeoff.files import read_json
@@ -66,20 +66,14 @@ class OpenCell:
     case: Case
     family: Any
     seed: int
-    variants: list[Variant]  # the first is the workload's own
+    draws: Draws | None  # of the timed calls' variants
     weights: dict[str, torch.Tensor]
     parts: dict[str, Any]
-    routing: tuple[torch.Tensor, torch.Tensor]  # the case's own logits and bias; no call ever gets these
     digests: torch.Tensor  # of the inputs' tensors as they were made
 
     @property
     def inputs(self) -> list[Any]:
         return in_order(self.parts, self.weights)
-
-    def variant(self, variant: Variant) -> dict[str, Any]:
-        """The activations of a variant; its weights are for the caller to roll."""
-        state = self.state
-        return activations(state.geometry, self.case, self.family, variant, state.device.torch_name, self.routing)
 
     def output(self) -> OutputBuffer:
         return OutputBuffer(self.case.seq_len, self.state.geometry.hidden, self.state.device.torch_name)
@@ -99,17 +93,20 @@ class Keeper:
 
     channel: Channel
     identity: dict[str, Any]
-    kept: list[tuple[torch.Tensor, int, int]] = dataclasses.field(default_factory=list)  # bits, variant, poison
+    kept: dict[int, tuple[torch.Tensor, int, int]] = dataclasses.field(default_factory=dict)  # bits, variant, poison
+    calls: int = 0  # that were offered so far
 
-    def offer(self, variants: list[int]) -> int | None:
-        """Tell the supervisor which values each call of a batch had; returns the call whose output it wants, or
-        None."""
-        self.channel.send({"say": "batch", **self.identity, "variants": variants})
+    def offer(self, calls: int) -> list[tuple[int, int]]:
+        """Tell the supervisor that so many calls are over; returns the calls whose outputs it wants, each with its
+        place."""
+        self.channel.send({"say": "batch", **self.identity, "calls": calls})
         command = self.channel.receive()
-        return None if command is None or command.get("do") != "keep" else int(command["call"])
+        self.calls += calls
+        return [(int(call), int(place)) for place, call in command["calls"]] if command else []
 
-    def keep(self, bits: torch.Tensor, variant: int, poison: int) -> None:
-        self.kept.append((bits.clone(), variant, poison))
+    def keep(self, place: int, bits: torch.Tensor, number: int, poison: int) -> None:
+        """Keep the output of the call with this number, in place of what is kept there."""
+        self.kept[place] = (bits.clone(), number + 1, poison)
 
 
 class WorkerState:
@@ -161,9 +158,9 @@ class WorkerState:
             self._weights = None
             self._weights = ((family, seed), make_weights(self.geometry, family, seed, self.device.torch_name))
         routing = make_routing(self.geometry, case, self.device.torch_name, self.dataset)
-        parts = activations(self.geometry, case, family, Variant(seed), self.device.torch_name, routing)
-        variants = [Variant(**each) for each in command["variants"]]
+        parts = activations(self.geometry, case, family, seed, self.device.torch_name, routing)
+        draws = Draws(**command["draws"]) if command.get("draws") else None
         weights = self._weights[1]
         digests = self.digest.of_all(in_order(parts, weights))
-        self.cell = OpenCell(self, case, family, seed, variants, weights, parts, routing, digests)
+        self.cell = OpenCell(self, case, family, seed, draws, weights, parts, digests)
         return self.cell

@@ -1,7 +1,8 @@
 """The timed calls of a cell, under each protocol, on any device that repeats.
 
 Entry point: `timed_calls`. Between two calls of `robust` everything changes that a solution could have remembered:
-which values, at which addresses, and where the output goes; the L2 cache is written over. What the supervisor asks for
+routing, activations and their scales are new, a secret part of the weights is rewritten, addresses change, and the L2
+cache is written over. What the supervisor asks for
 after a batch is kept and verified: nobody knows beforehand which call that will be.
 """
 
@@ -11,13 +12,14 @@ import math
 import random
 import secrets
 import time
+from collections.abc import Sequence
 from statistics import NormalDist, quantiles
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bakeoff.core.protocols import PROTOCOLS, Fib, Robust
-from bakeoff.core.variants import in_order
+from bakeoff.core.variants import Draws, Variant, in_order, new_values, restore, rewrite
 from bakeoff.core.worker.guarded import Finding, OutputBuffer
 from bakeoff.schema.outcomes import Outcome, Reason
 
@@ -51,9 +53,12 @@ class RuleBroken(Exception):
 def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper) -> dict[str, Any]:
     """Time a cell; returns the parts of the worker's answer that timing fills. Raises RuleBroken."""
     settings = PROTOCOLS[protocol]
-    samples = (
-        _fib(device, cell, settings, keeper) if isinstance(settings, Fib) else _robust(device, cell, settings, keeper)
-    )
+    draws = cell.draws
+    assert draws is not None, "a timed cell comes with what its variants are drawn from"
+    if isinstance(settings, Fib):
+        samples = _fib(device, cell, draws, settings, keeper)
+    else:
+        samples = _robust(device, cell, draws, settings, keeper)
     answer: dict[str, Any] = {"tiers": {tier: times for tier, times in samples.items() if times}}
     if isinstance(settings, Robust) and not cell.state.is_reference:
         answer["warnings"] = _check_scaling(device, cell, settings, samples)
@@ -61,50 +66,50 @@ def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper) -
 
 
 class _InputPool:
-    """Values and addresses that timed calls draw from."""
+    """Values that are new in every call, at addresses that calls draw from."""
 
-    def __init__(self, cell: OpenCell, settings: Robust) -> None:
-        self.cell = cell
-        rolled = cell.state.second_weights(cell.variants[-1].experts)
-        self._weights = [cell.weights if variant.experts == 0 else rolled for variant in cell.variants]
-        self._values = [cell.parts, *(cell.variant(variant) for variant in cell.variants[1:])]
-        self._places = [_like(cell.parts) for _ in range(settings.buffers)]
+    def __init__(self, cell: OpenCell, draws: Draws, settings: Robust) -> None:
+        self.cell, self.draws = cell, draws
+        self._weights = {draws.experts: cell.state.second_weights(draws.experts), 0: cell.weights}
+        self._places = [new_values(cell.parts, Variant(cell.seed)) for _ in range(settings.buffers)]
+        self._undo: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.places = len(self._places)
         self.outputs = [cell.output() for _ in range(settings.batch_calls)]
 
-    def inputs(self, variant: int, place: int) -> list[Any]:
-        """The ten inputs of a variant, its activations copied to one of the places."""
-        target = self._places[place]
-        for name, value in self._values[variant].items():
-            if isinstance(value, torch.Tensor):
-                target[name].copy_(value)
-        return in_order(target, self._weights[variant])
+    def inputs(self, number: int, place: int) -> list[Any]:
+        """The ten inputs of a call, its activations at one of the places, its weights with a part rewritten."""
+        variant = self.draws.variant(number)
+        self.restore()
+        weights = self._weights[variant.experts]
+        self._undo = rewrite(weights, variant.part)
+        return in_order(new_values(self.cell.parts, variant, into=self._places[place]), weights)
+
+    def restore(self) -> None:
+        """Give the weights their own values again."""
+        restore(self._undo)
+        self._undo = []
 
 
-def _like(parts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: torch.empty_like(value) if isinstance(value, torch.Tensor) else value for name, value in parts.items()
-    }
-
-
-def _robust(device: Device, cell: OpenCell, settings: Robust, keeper: Keeper) -> Samples:
-    pool, samples = _InputPool(cell, settings), _no_samples()
+def _robust(device: Device, cell: OpenCell, draws: Draws, settings: Robust, keeper: Keeper) -> Samples:
+    pool, samples = _InputPool(cell, draws, settings), _no_samples()
     device.trace(True)
     chance = random.Random(secrets.randbits(64))
-    lead_in_us = _lead_in(_batch(device, pool, chance, settings.warmup_calls, LEAD_IN_MOST_US)[0])
+    warmup = range(-settings.warmup_calls, 0)
+    lead_in_us = _lead_in(_batch(device, pool, chance, warmup, LEAD_IN_MOST_US)[0])
     begun = device.seconds()
     while True:
-        times, variants, digests = _batch(device, pool, chance, settings.batch_calls, lead_in_us)
+        numbers = range(keeper.calls, keeper.calls + settings.batch_calls)
+        times, digests = _batch(device, pool, chance, numbers, lead_in_us)
         for tier in samples:
             samples[tier] += times.get(tier, [])
-        _check_batch(pool, len(variants))
-        picked = keeper.offer(variants)
-        if picked is not None:
-            _keep(cell, keeper, pool.outputs[picked], variants[picked], digests[picked])
+        _check_batch(pool, len(numbers))
+        for call, place in keeper.offer(len(numbers)):
+            _keep(cell, keeper, place, pool.outputs[call], numbers[call], digests[call])
         primary = samples["cupti_span_us"] or samples["event_us"]
         if _is_enough(primary, device.seconds() - begun, settings):
             # Making the next cell's inputs takes thousands of kernels; each would leave a record to be read.
             device.trace(False)
+            pool.restore()
             return samples
 
 
@@ -153,15 +158,13 @@ def _check_scaling(device: Device, cell: OpenCell, settings: Robust, samples: Sa
 
 
 def _batch(
-    device: Device, pool: _InputPool, chance: random.Random, calls: int, lead_in_us: float
-) -> tuple[Samples, list[int], torch.Tensor]:
-    """Enqueue some calls and wait for them; returns their times, which variant each used, and the digest of each
-    output."""
+    device: Device, pool: _InputPool, chance: random.Random, numbers: Sequence[int], lead_in_us: float
+) -> tuple[Samples, torch.Tensor]:
+    """Enqueue the calls of these numbers and wait for them; returns their times and the digest of each output."""
     cell, digests = pool.cell, []
-    variants = _draw(chance, calls, len(cell.variants))
     with cell.watch():
-        for variant, output in zip(variants, pool.outputs, strict=False):
-            inputs = pool.inputs(variant, chance.randrange(pool.places))
+        for number, output in zip(numbers, pool.outputs, strict=False):
+            inputs = pool.inputs(number, chance.randrange(pool.places))
             output.poison()
             given = output.view()
             device.cold()
@@ -177,15 +180,7 @@ def _batch(
                 raise RuleBroken(finding)
         device.synchronize()
     _check_rules(cell)
-    return device.harvest(), variants, torch.stack(digests)
-
-
-def _draw(chance: random.Random, calls: int, variants: int) -> list[int]:
-    """Which values each call gets; the workload's own never all the time, for the supervisor asks for others."""
-    while True:
-        drawn = [chance.randrange(variants) for _ in range(calls)]
-        if any(drawn) or variants == 1:
-            return drawn
+    return device.harvest(), torch.stack(digests)
 
 
 def _check_rules(cell: OpenCell) -> None:
@@ -203,33 +198,32 @@ def _check_batch(pool: _InputPool, calls: int) -> None:
         )
 
 
-def _keep(cell: OpenCell, keeper: Keeper, output: OutputBuffer, variant: int, digest: torch.Tensor) -> None:
+def _keep(cell: OpenCell, keeper: Keeper, place: int, output: OutputBuffer, number: int, digest: torch.Tensor) -> None:
     if int(cell.state.digest.of(output.bits())) != int(digest):
         raise RuleBroken((Outcome.REJECTED, Reason.LATE_OUTPUT, "the output changed after the end of its call"))
-    keeper.keep(output.bits(), variant, output.poison_bits)
+    keeper.keep(place, output.bits(), number, output.poison_bits)
 
 
-def _fib(device: Device, cell: OpenCell, settings: Fib, keeper: Keeper) -> Samples:
+def _fib(device: Device, cell: OpenCell, draws: Draws, settings: Fib, keeper: Keeper) -> Samples:
     """FlashInfer-Bench's own way: other inputs for each trial, all arguments cloned before each call, one wait before
     each."""
     samples = _no_samples()
     device.trace(False)
-    rolled = cell.state.second_weights(cell.variants[-1].experts)
+    pool = _InputPool(cell, draws, Robust(buffers=1, batch_calls=0))
     for trial in range(settings.trials):
-        number = trial % len(cell.variants)
-        variant = cell.variants[number]
-        parts = cell.parts if number == 0 else cell.variant(variant)
         output = torch.empty(
             cell.case.seq_len, cell.state.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name
         )
-        arguments = [*in_order(parts, rolled if variant.experts else cell.weights), output]
+        arguments = [*pool.inputs(trial, 0), output]
         with cell.watch():
             last = _fib_trial(device, cell, settings, arguments)
         _check_rules(cell)
         for tier, times in device.harvest().items():
             samples[tier] += times
-        if keeper.offer([number]) is not None:
-            keeper.keep(last.view(torch.int16).reshape(-1), number, -1)  # not poisoned: no bits stand for "unwritten"
+        for _, place in keeper.offer(1):
+            # Not poisoned: no bits stand for "unwritten".
+            keeper.keep(place, last.view(torch.int16).reshape(-1), trial, -1)
+    pool.restore()
     return samples
 
 
