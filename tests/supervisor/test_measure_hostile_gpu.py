@@ -3,11 +3,13 @@ tests/supervisor/test_measure_hostile_gpu.py."""
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from bakeoff.core.device.cuda import PERSISTING_L2, CudaDevice
 from bakeoff.files import PROJECT_ROOT
 from support.hostile import HOSTILE, facts
 from support.measure_runs import WRAPPER, measure, only, plan_run
@@ -60,3 +62,15 @@ def test_an_attack_on_streams_is_rejected_and_its_neighbour_passes(run: Path, na
     attack, neighbour = only(run, name), only(run, f"{name}_neighbour")
     assert (attack.outcome, attack.reason) == facts(ATTACKS[name])["EXPECTED"], attack.detail
     assert neighbour.outcome == "PASSED", neighbour.detail
+
+
+def test_nothing_that_a_call_made_persist_in_the_cache_outlives_the_flush() -> None:
+    device, held = CudaDevice(trace=False), ctypes.c_size_t()
+    driver = ctypes.CDLL("libcuda.so.1")
+    assert driver.cuCtxSetLimit(PERSISTING_L2, ctypes.c_size_t(8 << 20)) == 0
+    driver.cuCtxGetLimit(ctypes.byref(held), PERSISTING_L2)
+    assert held.value > 0
+    device.cold()
+    device.synchronize()
+    driver.cuCtxGetLimit(ctypes.byref(held), PERSISTING_L2)
+    assert held.value == 0

@@ -21,7 +21,7 @@ from bakeoff.profile import due
 from bakeoff.runs.coverage import gaps
 from bakeoff.schema.outcomes import Outcome, fib_status
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import CellResult, Verification
+from bakeoff.schema.sample import CellResult, Record, Verification
 from bakeoff.traces.models import Trace
 
 SHOWN = 20  # findings that are printed; the rest is counted
@@ -77,6 +77,16 @@ def _trace_flaws(name: str, trace: Trace) -> list[str]:
     return [] if found.outcome == Outcome.PASSED else [f"{name}: {found.outcome}{reason}"]
 
 
+def _wrong_reference(records: Iterable[Record], plan: Plan) -> list[str]:
+    """What all speedups are over has to be right itself."""
+    names = {who.name for who in plan.participants if who.role == "reference"}
+    return [
+        f"block {record.block}: {record.participant} {record.workload}: {record.outcome}"
+        for record in records
+        if record.participant in names and record.outcome != Outcome.PASSED
+    ]
+
+
 def verify_run(run: Path) -> str:
     """Check a run folder; returns one line on success, raises CheckFailed with the findings otherwise."""
     from bakeoff.runs.assemble import contradictions  # these two import pandas, which no --help waits for
@@ -91,6 +101,7 @@ def verify_run(run: Path) -> str:
     journals = Journals.read(run, plan)
     found = [
         *gaps(run, journals),
+        *_wrong_reference(journals.records, plan),
         *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
         *(flaw for name in plan.protocols for flaw in contradictions(journals, name, traces[name])),
         *map(str, due.check(run)),

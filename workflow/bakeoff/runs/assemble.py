@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from bakeoff.config import under_root
+from bakeoff.errors import CheckFailed
 from bakeoff.files import canonical_json, read_json, write_atomic
 from bakeoff.plan import read_plan
+from bakeoff.runs.coverage import tampered
 from bakeoff.runs.samples import printed
 from bakeoff.runs.table import Journals
 from bakeoff.schema.gates import Numerics
@@ -33,6 +35,9 @@ APART = 1e-9  # share by which a trace's figure may be off: it has ten digits
 def assemble_run(run: Path) -> None:
     """Write the run's traces and verifications from its journals."""
     plan = read_plan(run)
+    flaws = tampered(run, plan)
+    if flaws:
+        raise CheckFailed("\n  ".join([f"samples of {run} are not as they were measured", *flaws[:20]]))
     journals = Journals.read(run, plan)
     host = read_json(run / "host.json", Host)
     cases = {case.id: case for case in TraceRoot(under_root(plan.traces_root)).workloads(plan.definition, further=True)}

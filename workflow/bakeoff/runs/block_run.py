@@ -19,7 +19,7 @@ from bakeoff.core.bounds import bounds
 from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
-from bakeoff.files import pretty_json, read_json, remove_tree, write_atomic
+from bakeoff.files import pretty_json, read_bytes, read_json, remove_tree, sha256_bytes, write_atomic
 from bakeoff.plan import block_cells, block_order, packed_solution, read_plan
 from bakeoff.runs.coverage import journal_digest
 from bakeoff.runs.journal import Journal, block_folder, journal_path
@@ -49,6 +49,8 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
         path = block_folder(run, block) / "manifest.json"
         journals = BlockJournals(run, plan, block, cells, again, tell)
         try:
+            if journals.is_open:
+                path.unlink(missing_ok=True)  # of a block that was complete before its inputs changed
             seconds = journals.complete()
             if seconds is None and path.is_file():
                 spent = read_json(path, Manifest).spent  # nothing ran: what was spent stays as it was
@@ -76,6 +78,11 @@ class BlockJournals:
     def _done(self, cell: PlannedCell, again: bool) -> bool:
         last = self.journals[cell.participant].last(cell.key)
         return last is not None and last.outcome not in UNFINISHED and not (again and last.outcome != Outcome.PASSED)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a cell is due."""
+        return bool(self._due)
 
     def complete(self) -> dict[str, float] | None:
         """Run the cells that are due; returns where the time went, or None if no worker had to run."""
@@ -125,6 +132,7 @@ class BlockJournals:
             block=self.block,
             order=block_order(self.plan, self.block),
             journals=digests,
+            samples={name: sha256_bytes(read_bytes(one.path)) for name, one in self.journals.items()},
             outcomes=dict(sorted(outcomes.items())),
             gpu=self._settings.gpu,
             spent=spent,

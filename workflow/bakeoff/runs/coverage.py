@@ -1,7 +1,7 @@
 """Whether a run has the samples that its plan asks for: every block, with its manifest, every participant's journal and
 every record.
 
-Entry points: `gaps`, and `journal_digest`, by which a manifest is tied to the journals beside it.
+Entry points: `gaps`, `tampered`, and `journal_digest`, by which a manifest is tied to the journals beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.files import canonical_json, read_json, sha256_bytes
 from bakeoff.plan import block_cells, block_order
-from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path
+from bakeoff.runs.journal import COMPRESSED, block_folder, journal_bytes, journal_path
 from bakeoff.schema.outcomes import UNFINISHED, Outcome
 from bakeoff.schema.plan import Plan, PlannedCell
 from bakeoff.schema.sample import Manifest
@@ -24,7 +24,27 @@ if TYPE_CHECKING:
 def gaps(run: Path, journals: Journals) -> list[str]:
     """What the run's samples lack, a sentence each."""
     plan, outcomes = journals.plan, {(one.block, one.key): one.outcome for one in journals.records}
-    return [sentence for block in range(plan.blocks) for sentence in _gaps_of_block(run, plan, block, outcomes)]
+    missing = [sentence for block in range(plan.blocks) for sentence in _gaps_of_block(run, plan, block, outcomes)]
+    return missing or tampered(run, plan)
+
+
+def tampered(run: Path, plan: Plan) -> list[str]:
+    """What of the samples is not as `measure` left it, a sentence each: journals that changed after their block was
+    complete, and files of nobody in the plan."""
+    found, names = [], {who.name for who in plan.participants}
+    for block in range(plan.blocks):
+        folder, path = block_folder(run, block), block_folder(run, block) / "manifest.json"
+        place = folder.relative_to(run)
+        for other in sorted(folder.glob("*.jsonl*")):
+            if other.name.partition(".jsonl")[0] not in names:
+                found.append(f"{place}/{other.name}: the journal of nobody in the plan")
+        digests = read_json(path, Manifest).samples if path.is_file() else None
+        for name in sorted(names) if digests is not None else ():
+            data = journal_bytes(journal_path(run, block, name))
+            if data is not None and sha256_bytes(data) != (digests or {}).get(name):
+                why = "changed after the block was complete" if name in (digests or {}) else "no digest of it"
+                found.append(f"{place}/manifest.json: journal of {name}: {why}")
+    return found
 
 
 def journal_digest(cells: Sequence[PlannedCell], outcomes: Mapping[str, Outcome]) -> str:

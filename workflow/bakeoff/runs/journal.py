@@ -77,11 +77,17 @@ class Journal:
 def read_journal(path: Path) -> list[Record]:
     """Every record of a journal that is not being written, compressed or not; any damage is an InputError. No file: no
     records."""
+    data = journal_bytes(path)
+    return [] if data is None else _parse(path, data, repair=False)[0]
+
+
+def journal_bytes(path: Path) -> bytes | None:
+    """A journal as it was written, compressed or not; None if there is none."""
     packed = path.with_name(path.name + COMPRESSED)
     if path.exists() or not packed.exists():
-        return _parse(path, read_bytes(path), repair=False)[0] if path.exists() else []
+        return read_bytes(path) if path.exists() else None
     try:
-        data = gzip.decompress(read_bytes(packed))
+        return gzip.decompress(read_bytes(packed))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
             packed,
@@ -89,7 +95,6 @@ def read_journal(path: Path) -> list[Record]:
             expected="a journal as `bakeoff record` compresses it",
             hint="restore the file from version control",
         ) from error
-    return _parse(packed, data, repair=False)[0]
 
 
 def _parse(path: Path, data: bytes, repair: bool) -> tuple[list[Record], int, int | None]:

@@ -118,6 +118,10 @@ class Manifest(Part):
     """Participants in the order in which they ran."""
     journals: dict[str, str]
     """Participant: sha256 of the keys and outcomes of its cells."""
+    samples: dict[str, str] = Field(default_factory=dict)
+    """Participant: sha256 of its journal's bytes, uncompressed."""
+    added_later: bool = False
+    """Whether `samples` was added to a run that had been recorded without it."""
     outcomes: dict[str, int]
     """How many cells ended how."""
     gpu: str | None = None

@@ -1,0 +1,27 @@
+"""Framed neighbours: processes that fork and end, again and again, each in a session of its own."""
+
+import os
+
+EXPECTED = ("REJECTED", "left_process")
+DEVICE = "cpu"
+
+
+def hostile(honest, *arguments):
+    honest(*arguments)
+    if os.fork() == 0:
+        os.setsid()
+        for _ in range(5000):
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+        os._exit(0)
+
+
+def neighbour(honest, *arguments):
+    """Forks twice and waits."""
+    honest(*arguments)
+    for _ in range(2):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)

@@ -1,0 +1,30 @@
+"""A stalled supervisor: a lease on the plan, for which whoever opens it to write has to wait."""
+
+import fcntl
+from pathlib import Path
+
+EXPECTED = ("PASSED", "")
+DEVICE = "cpu"
+
+
+def plan_of_the_run():
+    return next(path for path in Path(__file__).resolve().parents if path.name == "scratch").parent / "config.json"
+
+
+def attempt():
+    with plan_of_the_run().open() as file:
+        fcntl.fcntl(file, 1024, fcntl.F_RDLCK)
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Asks how a file is open."""
+    with Path(__file__).open() as file:
+        fcntl.fcntl(file, fcntl.F_GETFL)
+    honest(*arguments)

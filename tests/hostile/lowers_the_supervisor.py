@@ -1,0 +1,23 @@
+"""A slowed supervisor: gives the parent process the lowest priority."""
+
+import os
+
+EXPECTED = ("PASSED", "")
+DEVICE = "cpu"
+
+
+def attempt():
+    os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Asks for its own priority."""
+    os.getpriority(os.PRIO_PROCESS, 0)
+    honest(*arguments)

@@ -1,0 +1,23 @@
+"""A slowed supervisor: moves the parent process to one core."""
+
+import os
+
+EXPECTED = ("PASSED", "")
+DEVICE = "cpu"
+
+
+def attempt():
+    os.sched_setaffinity(os.getppid(), {min(os.sched_getaffinity(0))})
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Asks on how many cores it may run."""
+    assert os.sched_getaffinity(0)
+    honest(*arguments)

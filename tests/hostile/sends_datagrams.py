@@ -1,0 +1,28 @@
+"""A way out: datagrams to another host, which may know the answer."""
+
+import socket
+
+EXPECTED = ("PASSED", "")
+DEVICE = "cpu"
+
+
+def attempt():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.sendto(b"x", ("127.0.0.1", 9))
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Sends a datagram to itself, through a pair of sockets."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    one.send(b"x")
+    assert other.recv(1) == b"x"
+    one.close()
+    other.close()
+    honest(*arguments)

@@ -1,0 +1,24 @@
+"""A memory beyond its process: a file in the memory that all processes share."""
+
+import os
+from pathlib import Path
+
+EXPECTED = ("REJECTED", "edited_run")
+DEVICE = "cpu"
+
+
+def attempt():
+    Path("/dev/shm/bakeoff-hostile").write_text("x")
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Makes a file in memory that ends with it."""
+    os.close(os.memfd_create("own"))
+    honest(*arguments)

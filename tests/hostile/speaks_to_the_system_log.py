@@ -1,0 +1,24 @@
+"""A way out: a datagram to a service of the host."""
+
+import socket
+
+EXPECTED = ("PASSED", "")
+DEVICE = "cpu"
+
+
+def attempt():
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.sendto(b"<9>x", "/dev/log")
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Opens a socket and closes it."""
+    socket.socket(socket.AF_UNIX).close()
+    honest(*arguments)

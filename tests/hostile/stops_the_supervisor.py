@@ -1,0 +1,27 @@
+"""A stopped supervisor: a signal to the parent process."""
+
+import os
+import signal
+import subprocess
+
+EXPECTED = ("PASSED", "")
+DEVICE = "cpu"
+
+
+def attempt():
+    os.kill(os.getppid(), signal.SIGSTOP)
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Ends a program of its own."""
+    child = subprocess.Popen(["sleep", "60"])
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    honest(*arguments)

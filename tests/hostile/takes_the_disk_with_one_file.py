@@ -1,0 +1,32 @@
+"""A full disk: one file as large as what is free."""
+
+import os
+import shutil
+from pathlib import Path
+
+EXPECTED = ("PASSED", "")
+DEVICE = "cpu"
+
+
+def attempt():
+    file = os.open(Path(os.environ["TMPDIR"], "fill"), os.O_RDWR | os.O_CREAT)
+    try:
+        os.posix_fallocate(file, 0, shutil.disk_usage(os.environ["TMPDIR"]).free // 2)
+    finally:
+        os.ftruncate(file, 0)
+        os.close(file)
+
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:  # refused: only then is the output written
+        honest(*arguments)
+
+
+def neighbour(honest, *arguments):
+    """Writes a megabyte and removes it."""
+    path = Path(os.environ["TMPDIR"], "some")
+    path.write_bytes(b"x" * (1 << 20))
+    path.unlink()
+    honest(*arguments)
