@@ -127,7 +127,7 @@ def test_rolling_back_restores_the_weights() -> None:
 
 
 def own_inputs(tokens: int) -> tuple[Geometry, Any, dict[str, Any]]:
-    geometry, case = Geometry(512, 256), SimpleNamespace(seq_len=tokens, offset=32, factor=2.5, seed=3)
+    geometry, case = Geometry(512, 256), SimpleNamespace(seq_len=tokens, offset=32, factor=2.5, seed=3, routing=None)
     return geometry, case, activations(geometry, case, "fib", 1, "cpu", make_routing(geometry, case))
 
 
