@@ -44,3 +44,19 @@ def test_time_left_counts_from_the_first_cell_and_minutes_have_sixty_seconds(
         progress.show(record(cell))
     assert [line.split("PASSED")[1].strip() for line in told] == ["", "2:00 left", "1:00 left", "0:00 left"]
     assert [line.split("  ")[2].strip() for line in told] == ["1/4", "2/4", "3/4", "4/4"]
+
+
+def test_on_a_terminal_one_line_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_of(make_run(tmp_path, {"honest": None}, workloads=["T1_o32", "T7_o192", "T14_o0"]))
+    cells = [cell for cell in plan.cells if cell.participant == "honest"]
+    monkeypatch.setattr(ledger.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    progress = Progress(plan, 0, cells, cells, ledger.say)
+    for cell, outcome in zip(cells, (Outcome.PASSED, Outcome.TIMEOUT, Outcome.PASSED), strict=True):
+        update = {} if outcome == Outcome.PASSED else {"outcome": outcome, "gates": {}}
+        progress.show(record(cell).model_copy(update=update))
+    written = capsys.readouterr().err
+    assert [part[-1] for part in written.split("\x1b[2K")[1:]] == ["\r", "\n", "\n"], "a failure and the last one stay"
+    assert max(map(len, written.replace("\r", "\n").splitlines())) < 60 + len("\x1b[2K")

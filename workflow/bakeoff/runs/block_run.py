@@ -6,6 +6,7 @@ holds what workers leave while they run, cache/ what compilers keep for the next
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import Counter, deque
@@ -164,7 +165,8 @@ class BlockJournals:
 
 
 class Progress:
-    """One line per cell: stage, block, how many of all cells are done, the cell, its outcome, time left."""
+    """One line per cell: stage, block, how many of all cells are done, the cell, its outcome, time left. On a terminal
+    a line takes the place of the one before it, unless that cell did not pass."""
 
     def __init__(self, plan: Plan, block: int, cells: list[PlannedCell], due: list[PlannedCell], tell: Say) -> None:
         self._head, self._total = f"measure  block {block + 1}/{plan.blocks}", len(cells)
@@ -182,7 +184,13 @@ class Progress:
         minutes, seconds = divmod(round(left), 60)
         remaining = f"  {minutes}:{seconds:02} left" if self._done > 1 else ""
         complete = self._total - self._due + self._done
-        self._tell(f"{self._head}  {complete:>{len(str(self._total))}}/{self._total}  {cell:<52} {result}{remaining}")
+        text = f"{self._head}  {complete:>{len(str(self._total))}}/{self._total}  {cell:<52} {result}{remaining}"
+        if self._tell is say and sys.stderr.isatty():
+            kept = record.outcome != Outcome.PASSED or self._done == self._due
+            cut = text[: shutil.get_terminal_size().columns - 1]
+            print(f"\x1b[2K{cut}", end="\n" if kept else "\r", file=sys.stderr, flush=True)
+        else:
+            self._tell(text)
 
 
 def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
