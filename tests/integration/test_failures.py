@@ -27,11 +27,11 @@ def copy_of(finished: Checkout, target: Path) -> Checkout:
 
 def test_a_failed_step_is_named_with_the_end_of_its_log(finished: Checkout, tmp_path: Path) -> None:
     checkout = copy_of(finished, tmp_path / "checkout")
-    (checkout.root / RUN / "traces.jsonl").write_text("{}\n")
+    (checkout.root / RUN / "gate_power.json").write_text("{}\n")
     done = checkout.snakemake(f"{RUN}/analysis.json", check=False)
     assert done.returncode == 1
     assert f"bakeoff: the step analyse failed; its log: {RUN}/logs/analyse.log\n" in done.stderr
-    assert "traces.jsonl:1: field definition" in done.stderr and "PYTHONPATH" not in done.stderr
+    assert "gate_power.json: field " in done.stderr and "PYTHONPATH" not in done.stderr
 
 
 def spoil_rule(checkout: Checkout, text: str) -> None:

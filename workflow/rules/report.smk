@@ -1,4 +1,4 @@
-# Traces -> analysis -> report, for this run and for every published and recorded one; and the landing page over all.
+# Samples -> analysis -> report, for this run and for every published and recorded one; and the landing page over all.
 
 
 rule analyse:

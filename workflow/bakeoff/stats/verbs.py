@@ -60,7 +60,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Pat
 
 def analyse_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Turn a run's traces (or a published table) into analysis.json: intervals, verdicts, winners, summaries, "
+        "Turn a run's samples (or a published table) into analysis.json: intervals, verdicts, winners, summaries, "
         "comparisons, audit. "
         "The rules are docs/statistics.md. On the cpu backend only correctness is analysed."
     )
