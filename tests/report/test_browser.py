@@ -6,20 +6,25 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.report.index import Source, render_index
 from bakeoff.report.render import render
+from bakeoff.schema.analysis import Analysis
 from support import browser, constructed
 from support.pages import analysis, files
 
 pytestmark = pytest.mark.browser
 
 PAGES = ("2026-02-26_4way", "cpu", "faulty", "profiled", "index")
+RECORDED = ("2026-11-30_h200",)
 WIDTHS = (360, 390, 768, 1280)
 
 
 def page(name: str) -> bytes:
     if name == "profiled":
         return render(constructed.profiled_run())["report.html"]
+    if name in RECORDED:
+        return render(read_json(PROJECT_ROOT / f"results/recorded/{name}/analysis.json", Analysis))["report.html"]
     if name != "index":
         return files(name)["report.html"]
     return render_index(
@@ -73,6 +78,15 @@ def test_no_page_is_wider_than_its_screen(name: str, tmp_path: Path) -> None:
         }}
         return [view.innerWidth, found];"""
     assert browser.ask(page(name), question, tmp_path, width=WIDTHS[0]) == [WIDTHS[-1], []]
+
+
+@pytest.mark.parametrize("name", [*PAGES, *RECORDED])
+def test_every_table_is_whole_on_a_laptop(name: str, tmp_path: Path) -> None:
+    """Eight solutions and a twin, with every fold open."""
+    question = f"""{OPENED}
+        const cut = e => e.scrollWidth > e.clientWidth + 1;
+        return [...page.querySelectorAll(".scroll")].filter(cut).map(e => [e.id, e.scrollWidth, e.clientWidth]);"""
+    assert browser.ask(page(name), question, tmp_path, width=1280) == []
 
 
 def test_the_row_names_of_a_scrolled_table_stay_in_sight(tmp_path: Path) -> None:
