@@ -36,7 +36,7 @@ def value(expression: str, taken: int = 1):
         ("count(a)", 3.0),
         ("count(a > b)", 2.0),
         ("at(a, 8)", 4.0),
-        ("row(64)", [3.0, 2.0]),
+        ("row(64)", [64.0, 3.0, 2.0]),
         ("winner(8)", "the_a"),
         ("winner(1)", "the_b"),
         ("winner(512)", "the_b"),
