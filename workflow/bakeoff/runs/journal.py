@@ -78,7 +78,8 @@ def read_journal(path: Path) -> list[Record]:
     """Every record of a journal that is not being written, compressed or not; any damage is an InputError. No file: no
     records."""
     data = journal_bytes(path)
-    return [] if data is None else _parse(path, data, repair=False)[0]
+    where = path if path.exists() else path.with_name(path.name + COMPRESSED)
+    return [] if data is None else _parse(where, data, repair=False)[0]
 
 
 def journal_bytes(path: Path) -> bytes | None:
