@@ -146,7 +146,7 @@ def test_reports_are_the_same_bytes_in_every_environment_and_place(finished: Che
 
 
 def test_the_result_of_the_workflow_is_what_the_verbs_make(finished: Checkout, tmp_path: Path) -> None:
-    finished.bakeoff("report", f"{RUN}/analysis.json", "-o", str(tmp_path))
+    finished.bakeoff("report", f"{RUN}/analysis.json", "-o", str(tmp_path), "--home", "../../../index.html")
     assert (tmp_path / "report.html").read_bytes() == (finished.root / RUN / "report/report.html").read_bytes()
 
 
