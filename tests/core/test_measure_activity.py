@@ -60,6 +60,7 @@ class Library:
         self.on: set[int] = set()
         self.waiting: list[list[Any]] = []
         self.status = 0
+        self.dropped = 0
 
         def next_record(buffer: int, size: int, record: Any) -> int:
             place = record._obj.value
@@ -91,9 +92,22 @@ class Library:
             self.completed(None, 0, buffer, size, write(buffer.value, self.waiting.pop(0)))
         return self.status
 
+    def cuptiActivityGetNumDroppedRecords(self, context: Any, stream: Any, dropped: Any) -> int:
+        dropped._obj.value = self.dropped
+        return 0
+
     def cuptiGetResultString(self, status: Any, text: Any) -> int:
         text._obj.value = b"CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"
         return 0
+
+
+def test_dropped_records_are_an_error_and_no_shorter_time() -> None:
+    library = Library()
+    recorder = ActivityRecorder(library, Layout(CUPTI), "spin_kernel")  # type: ignore[arg-type]
+    recorder.enable(True)
+    library.waiting, library.dropped = [RECORDS[:2]], 3
+    with pytest.raises(CuptiError, match="dropped 3 records"):
+        recorder.collect()
 
 
 def test_records_of_all_kinds_are_read_in_order_and_marks_are_known_by_name() -> None:

@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
     "a word where a word or a list may stand": (
         lambda root: edit(root, "config/config.yaml", lambda text: text.replace("workloads: all", "workloads: T1_o32")),
         PLAN,
-        ("config.yaml: field workloads\n", "'all' or a valid list"),
+        ("config.yaml: field workloads\n", "'all' or 'grid' or a valid list"),
     ),
     "a bad entry of a list": (
         lambda root: edit(root, "config/config.yaml", lambda text: text.replace("workloads: all", "workloads: [7]")),

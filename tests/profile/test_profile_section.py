@@ -290,15 +290,18 @@ def test_explain_says_which_design_ran(tmp_path: Path) -> None:
     assert design and f"design:              {design}\n" in explain.explain_solution(FLASHINFER, run, None)
 
 
-def test_the_newest_recorded_run_with_a_profile_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_recorded_run_with_the_solutions_profile_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(explain, "PROJECT_ROOT", tmp_path)
     with pytest.raises(InputError, match="no recorded run"):
-        explain.newest_recorded()
-    for name in ("2026-01-01_a", "2026-02-01_b", "2026-03-01_without"):
-        folder = tmp_path / "results" / "recorded" / name
-        (folder / ("other" if "without" in name else "profile")).mkdir(parents=True)
-        (folder / "config.json").write_bytes(pretty_json({}))
-    assert explain.newest_recorded().name == "2026-02-01_b"
+        explain.newest_recorded(TRITON)
+    recorded = tmp_path / "results/recorded"
+    for name, profiled in (("2026-01-01_a", [TRITON]), ("2026-02-01_b", [FLASHINFER]), ("2026-03-01_without", [])):
+        write_run(recorded / name, [profile(who, [cell("T1_o32")]) for who in profiled])
+    label = next(who.label for who in plan().participants if who.name == TRITON)
+    assert explain.newest_recorded(TRITON).name == explain.newest_recorded(label).name == "2026-01-01_a"
+    assert explain.newest_recorded(FLASHINFER).name == explain.newest_recorded("unknown").name == "2026-02-01_b"
 
 
 def test_all_workloads_of_the_plan_are_known() -> None:

@@ -51,7 +51,8 @@ def test_traces_and_analysis_of_a_recorded_run_follow_from_its_samples(folder: P
 def test_every_planned_cell_of_a_recorded_run_passed_in_every_block(folder: Path) -> None:
     plan = read_plan(folder)
     assert len(plan.workloads) == 19 and plan.backend != "cpu"
-    assert len({who.name for who in plan.participants if who.role == "contestant"}) == 4
+    published = {"flashinfer_moe", "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2"}
+    assert published <= {who.name for who in plan.participants if who.role == "contestant"}
     found = {
         (record.participant, record.workload, record.protocol, record.family, record.seed, block): record
         for block in range(plan.blocks)

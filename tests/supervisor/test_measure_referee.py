@@ -31,7 +31,8 @@ def verdict(published: dict[Variant, bool], strict: dict[Variant, bool]) -> str:
     referee.answer = lambda workload, family, seed, variant: SimpleNamespace(
         variant=variant, reference=torch.full((1, 4), 100.0)
     )
-    referee._read = lambda command, place, shape: torch.ones(1, 4, dtype=torch.bfloat16)
+    # Another output for each variant: equal ones would be remembered ones.
+    referee._read = lambda command, place, shape: torch.full((1, 4), 1.0 + place["variant"]["experts"]).bfloat16()
     referee._compare = compare
     outputs = [{"slot": 0, "poison": 7, "variant": variant.document()} for variant in (OWN, SECRET)]
     command = {"workload": "T1_o32", "family": "fib", "seed": SEED, "rounding": None, "outputs": outputs}

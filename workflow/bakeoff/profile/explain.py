@@ -29,7 +29,7 @@ RECORDED = "results/recorded"
 
 def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str] | None, as_json: bool = False) -> str:
     """The text, or JSON with a cell per line; a run without that solution's profile is an InputError."""
-    run = (folder or newest_recorded()).resolve()
+    run = (folder or newest_recorded(solution)).resolve()
     plan = read_plan(run)
     found, section = due.solutions(plan, [solution]), load(run, plan)
     solution = found[0].name if found else solution
@@ -54,16 +54,22 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
     )
 
 
-def newest_recorded() -> Path:
-    """The recorded run whose name sorts last: names start with the date."""
-    found = sorted(
-        path.parent for path in (PROJECT_ROOT / RECORDED).glob("*/config.json") if (path.parent / "profile").is_dir()
-    )
+def newest_recorded(solution: str) -> Path:
+    """The recorded run whose name sorts last (names start with the date) of those with a profile of the solution, by
+    its name or label; of those with any profile where none has."""
+    found = sorted(path.parent for path in (PROJECT_ROOT / RECORDED).glob("*/config.json") if _profiled(path))
     if not found:
         raise InputError(
             RECORDED, "no recorded run with a profile", "a run with profile/", "name a run folder with --run"
         )
-    return found[-1]
+    return next((run for run in reversed(found) if solution in _profiled(run / "config.json")), found[-1])
+
+
+def _profiled(plan: Path) -> set[str]:
+    """Names and labels of the solutions that a run has profiles of."""
+    there = {path.stem for path in (plan.parent / "profile").glob("*.json")}
+    people = read_plan(plan.parent).participants if there else []
+    return {name for who in people if who.name in there for name in (who.name, who.label)}
 
 
 def _head(who: PlannedParticipant, section: ProfileSection, run: str) -> list[str]:

@@ -56,7 +56,7 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
         dest="folder",
         type=Path,
         metavar="RUN",
-        help="a run folder with profile/ (default: the newest under results/recorded/)",
+        help="a run folder with profile/ (default: the newest under results/recorded/ with the solution's profile)",
     )
     parser.add_argument(
         "--workload",
