@@ -29,7 +29,7 @@ def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path
     assert wrong.returncode == 1 and "1 of 2 cells PASSED" in wrong.stdout
     printed = wrong.stdout.splitlines()
     assert printed[0].startswith("slightly on cpu, moe_fp8_block_scale_ds_routing") and "fib values" in printed[0]
-    assert printed[2].split()[:6] == ["Workload", "Values", "Outcome", "gate", "gate", "(active)"]
+    assert printed[2].split()[:6] == ["Workload", "Outcome", "Values", "gate", "gate", "(active)"]
     assert printed[2].split()[-2:] == ["scale", "Seconds"]
     rows = {line.split()[0]: line for line in printed if re.match(r"T\d+_o\d+  ", line)}
     scales = {name: float(row.split()[-2]) for name, row in rows.items()}

@@ -37,7 +37,7 @@ from bakeoff.traces.models import document
 from bakeoff.traces.store import TraceRoot
 
 COLUMNS = (
-    *("workload", "family", "outcome", "published_gate", "strict_gate"),
+    *("workload", "outcome", "family", "published_gate", "strict_gate"),
     *("matched_ratio_active", "relative_l2", "worst_row_l2", "calc_diff", "scale", "seconds"),
 )
 WIDTHS = {
