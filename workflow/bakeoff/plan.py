@@ -207,7 +207,7 @@ def _workload(case: Case, config: Config, definition: Definition) -> PlannedWork
     source: Workload | None = None
     origin: str | dict[str, Any] = "synthetic" if case.routing else config.dataset
     seed = case.seed
-    if config.dataset == "synthetic" or case.routing:
+    if origin == "synthetic":
         stats = case.stats or _computed_stats(case, definition, None)  # a line added by hand may lack them
     else:
         dataset = PublicDataset(configuration.under_root(config.dataset))

@@ -57,12 +57,13 @@ def explain_solution(solution: str, folder: Path | None, workloads: Sequence[str
 def newest_recorded(solution: str) -> Path:
     """The recorded run whose name sorts last (names start with the date) of those with a profile of the solution, by
     its name or label; of those with any profile where none has."""
-    found = sorted(path.parent for path in (PROJECT_ROOT / RECORDED).glob("*/config.json") if _profiled(path))
+    plans = sorted((PROJECT_ROOT / RECORDED).glob("*/config.json"), reverse=True)
+    found = {path.parent: names for path in plans if (names := _profiled(path))}
     if not found:
         raise InputError(
             RECORDED, "no recorded run with a profile", "a run with profile/", "name a run folder with --run"
         )
-    return next((run for run in reversed(found) if solution in _profiled(run / "config.json")), found[-1])
+    return next((run for run, names in found.items() if solution in names), next(iter(found)))
 
 
 def _profiled(plan: Path) -> set[str]:
