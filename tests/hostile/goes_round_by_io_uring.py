@@ -14,13 +14,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "io_uring_setup")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Reads into two places with one call."""
     reading, writing = os.pipe()

@@ -19,13 +19,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "setxattr")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Asks for attributes."""
     os.listxattr(Path(__file__))

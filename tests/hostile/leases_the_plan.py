@@ -16,13 +16,6 @@ def attempt():
         fcntl.fcntl(file, 1024, fcntl.F_RDLCK)
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Asks how a file is open."""
     with Path(__file__).open() as file:

@@ -13,13 +13,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "msgget")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Uses a queue of its own."""
     one = queue.Queue()

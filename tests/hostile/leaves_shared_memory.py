@@ -13,13 +13,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "shmget")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Maps memory of its own."""
     mmap.mmap(-1, 4096).close()

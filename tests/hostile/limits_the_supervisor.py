@@ -11,13 +11,6 @@ def attempt():
     resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Lowers a limit of its own."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

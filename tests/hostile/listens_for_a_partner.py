@@ -13,13 +13,6 @@ def attempt():
         one.listen()
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Speaks with itself through a pipe."""
     reading, writing = os.pipe()

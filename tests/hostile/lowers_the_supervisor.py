@@ -10,13 +10,6 @@ def attempt():
     os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Asks for its own priority."""
     os.getpriority(os.PRIO_PROCESS, 0)

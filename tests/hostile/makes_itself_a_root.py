@@ -13,13 +13,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "unshare")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Asks who it is."""
     os.getuid()

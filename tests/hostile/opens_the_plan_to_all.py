@@ -19,13 +19,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "chmod")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Makes a file of its own that nobody else may read."""
     os.close(os.open("own", os.O_WRONLY | os.O_CREAT, 0o600))

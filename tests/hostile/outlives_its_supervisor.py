@@ -12,13 +12,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Gives itself a name."""
     ctypes.CDLL(None).prctl(15, b"worker", 0, 0, 0)

@@ -10,13 +10,6 @@ def attempt():
     os.sched_setaffinity(os.getppid(), {min(os.sched_getaffinity(0))})
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Asks on how many cores it may run."""
     assert os.sched_getaffinity(0)

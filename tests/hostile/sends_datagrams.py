@@ -11,13 +11,6 @@ def attempt():
         one.sendto(b"x", ("127.0.0.1", 9))
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Sends a datagram to itself, through a pair of sockets."""
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

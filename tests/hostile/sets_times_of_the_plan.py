@@ -18,13 +18,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "utimensat")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Asks for the plan's times."""
     assert plan_of_the_run().stat().st_mtime

@@ -11,13 +11,6 @@ def attempt():
     Path("/dev/shm/bakeoff-hostile").write_text("x")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Makes a file in memory that ends with it."""
     os.close(os.memfd_create("own"))

@@ -11,13 +11,6 @@ def attempt():
         one.sendto(b"<9>x", "/dev/log")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Opens a socket and closes it."""
     socket.socket(socket.AF_UNIX).close()

@@ -12,13 +12,6 @@ def attempt():
     os.kill(os.getppid(), signal.SIGSTOP)
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Ends a program of its own."""
     child = subprocess.Popen(["sleep", "60"])

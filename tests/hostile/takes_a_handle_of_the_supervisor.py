@@ -10,13 +10,6 @@ def attempt():
     os.pidfd_open(os.getppid())
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Waits for a child by its number."""
     child = os.fork()

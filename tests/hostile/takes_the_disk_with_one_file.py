@@ -17,13 +17,6 @@ def attempt():
         os.close(file)
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Writes a megabyte and removes it."""
     path = Path(os.environ["TMPDIR"], "some")

@@ -14,13 +14,6 @@ def attempt():
         raise OSError(ctypes.get_errno(), "ptrace")
 
 
-def hostile(honest, *arguments):
-    try:
-        attempt()
-    except OSError:  # refused: only then is the output written
-        honest(*arguments)
-
-
 def neighbour(honest, *arguments):
     """Reads about itself."""
     assert Path("/proc/self/status").read_text()

@@ -7,7 +7,22 @@ from typing import Any
 
 from bakeoff.files import PROJECT_ROOT
 
-HOSTILE = {path.stem: path.read_text() for path in sorted((PROJECT_ROOT / "tests/hostile").glob("*.py"))}
+# Of a file that has `attempt` in place of `hostile`: what it tries must be refused, or its output is never written.
+REFUSED = """
+
+def hostile(honest, *arguments):
+    try:
+        attempt()
+    except OSError:
+        honest(*arguments)
+"""
+
+
+def _source(text: str) -> str:
+    return text if "\ndef hostile(" in text else text + REFUSED
+
+
+HOSTILE = {path.stem: _source(path.read_text()) for path in sorted((PROJECT_ROOT / "tests/hostile").glob("*.py"))}
 
 
 def facts(source: str) -> dict[str, Any]:
