@@ -145,6 +145,17 @@ def discover(root: Path) -> list[SolutionSpec]:
     return found
 
 
+def require_backend(spec: SolutionSpec, backend: str, shown: Path) -> None:
+    """InputError unless a solution has the backend. shown: its folder as the user knows it."""
+    if backend not in spec.backends:
+        raise InputError(
+            f"{shown / SPEC_FILE}: field backends",
+            found=", ".join(spec.backends),
+            expected=backend,
+            hint="add the backend, or choose one of those with --backend",
+        )
+
+
 def read_spec(folder: Path) -> SolutionSpec:
     """One solution's description, checked against the files that it names."""
     path = folder / SPEC_FILE

@@ -20,7 +20,7 @@ from typing import Any
 
 from bakeoff.build.names import solution_folder, workload_id
 from bakeoff.build.pack import pack
-from bakeoff.build.spec import COMMON, SPEC_FILE, read_spec
+from bakeoff.build.spec import COMMON, read_spec, require_backend
 from bakeoff.config import Config, resolve, under_root
 from bakeoff.errors import InputError
 from bakeoff.files import validate
@@ -137,13 +137,7 @@ def run_solution(
             validate({**settings, "solutions": [folder.name], "solutions_root": str(root)}, Config, "options")
         )
         spec = read_spec(root / folder.name)
-        if config.backend not in spec.backends:
-            raise InputError(
-                f"{folder / SPEC_FILE}: field backends",
-                found=", ".join(spec.backends),
-                expected=str(config.backend),
-                hint="add the backend, or choose one of those with --backend",
-            )
+        require_backend(spec, config.backend, folder)
         plan = make_plan(config, host_fingerprint="")
         who = next(participant for participant in plan.participants if participant.name == folder.name)
         due = [cell for cell in plan.cells if cell.participant == who.name]

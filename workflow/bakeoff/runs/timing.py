@@ -6,20 +6,19 @@ fresh processes in random order. The few blocks give a range and no verdict; not
 
 import argparse
 import json
-import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import geometric_mean
 
 from bakeoff import host, locks
 from bakeoff.build.names import solution_folder, workload_id
 from bakeoff.build.pack import pack
-from bakeoff.build.spec import read_spec
+from bakeoff.build.spec import read_spec, require_backend
 from bakeoff.config import Config, resolve, under_root
 from bakeoff.core.device.opening import double
 from bakeoff.core.protocols import per_process_latency, primary_tier
-from bakeoff.errors import InputError
 from bakeoff.files import validate
 from bakeoff.plan import block_order, make_plan
 from bakeoff.runs.block_run import say, settings_of
@@ -87,7 +86,11 @@ class Stopwatch:
             **{"solution": one.solution, "workload": self.plan.workloads[0].id, "backend": self.plan.backend},
             **{"outcome": str(one.failed.outcome if one.failed else Outcome.PASSED), "us": list(one.us.values())},
             **{"against": self.against.solution if self.against else None, "blocks": self.plan.blocks},
-            **{"ratio": _mean(ratios), "least": min(ratios, default=None), "most": max(ratios, default=None)},
+            **{
+                "ratio": geometric_mean(ratios) if ratios else None,
+                "least": min(ratios, default=None),
+                "most": max(ratios, default=None),
+            },
         }
 
     def _sentence(self, one: Timed) -> str:
@@ -104,15 +107,11 @@ class Stopwatch:
         ratios = one.over(self.against) if self.against else []
         if self.against is None or not ratios:
             ends = f"{formats.duration(min(one.us.values()))} to {formats.duration(max(one.us.values()))}"
-            return f"{head}: {formats.duration(_mean(list(one.us.values())))}, range {ends}, {blocks}"
+            return f"{head}: {formats.duration(geometric_mean(one.us.values()))}, range {ends}, {blocks}"
         return (
-            f"{one.solution} takes {_mean(ratios):.3f} × the time of {self.against.solution} at {place}, "
+            f"{one.solution} takes {geometric_mean(ratios):.3f} × the time of {self.against.solution} at {place}, "
             f"range {min(ratios):.3f} to {max(ratios):.3f}, {blocks}{few}"
         )
-
-
-def _mean(values: list[float]) -> float | None:
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
 
 
 def time_solutions(args: argparse.Namespace) -> int:
@@ -150,13 +149,7 @@ def _tasks(plan: Plan, block: int, place: Path, timed: bool) -> Iterator[Task]:
     people = {who.name: who for who in plan.participants if who.role != "reference"}
     for name in (one for one in block_order(plan, block) if one in people):
         spec = read_spec(place / "solutions" / name)
-        if plan.backend not in spec.backends:
-            raise InputError(
-                f"{name}: field backends of solution.yaml",
-                found=", ".join(spec.backends),
-                expected=str(plan.backend),
-                hint="add the backend, or choose one of those with --backend",
-            )
+        require_backend(spec, plan.backend, Path(name))
         packed = place / f"{name}.json"
         packed.write_bytes(document(pack(spec, plan.definition)))
         cells = [cell for cell in plan.cells if cell.participant == name and cell.kind == "measure"]

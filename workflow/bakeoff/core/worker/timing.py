@@ -2,8 +2,8 @@
 
 Entry point: `timed_calls`. Between two calls of `robust` everything changes that a solution could have remembered:
 routing, activations and their scales are new, a secret part of the weights is rewritten, addresses change, and the L2
-cache is written over. What the supervisor asks for
-after a batch is kept and verified: nobody knows beforehand which call that will be.
+cache is written over. What the supervisor asks for after a batch is kept and verified: nobody knows beforehand which
+call that will be.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper) -
 class _InputPool:
     """Values that are new in every call, at addresses that calls draw from."""
 
-    def __init__(self, cell: OpenCell, draws: Draws, settings: Robust) -> None:
+    def __init__(self, cell: OpenCell, draws: Draws, places: int, outputs: int) -> None:
         self.cell, self.draws = cell, draws
         self._weights = {draws.experts: cell.state.second_weights(draws.experts), 0: cell.weights}
-        self._places = [new_values(cell.parts, Variant(cell.seed)) for _ in range(settings.buffers)]
+        self._places = [new_values(cell.parts, Variant(cell.seed)) for _ in range(places)]
         self._undo: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.places = len(self._places)
-        self.outputs = [cell.output() for _ in range(settings.batch_calls)]
+        self.places = places
+        self.outputs = [cell.output() for _ in range(outputs)]
 
     def inputs(self, number: int, place: int) -> list[Any]:
         """The ten inputs of a call, its activations at one of the places, its weights with a part rewritten."""
@@ -91,7 +91,7 @@ class _InputPool:
 
 
 def _robust(device: Device, cell: OpenCell, draws: Draws, settings: Robust, keeper: Keeper) -> Samples:
-    pool, samples = _InputPool(cell, draws, settings), _no_samples()
+    pool, samples = _InputPool(cell, draws, settings.buffers, settings.batch_calls), _no_samples()
     device.trace(True)
     chance = random.Random(secrets.randbits(64))
     warmup = range(-settings.warmup_calls, 0)
@@ -209,7 +209,7 @@ def _fib(device: Device, cell: OpenCell, draws: Draws, settings: Fib, keeper: Ke
     each."""
     samples = _no_samples()
     device.trace(False)
-    pool = _InputPool(cell, draws, Robust(buffers=1, batch_calls=0))
+    pool = _InputPool(cell, draws, places=1, outputs=0)
     for trial in range(settings.trials):
         output = torch.empty(
             cell.case.seq_len, cell.state.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name
