@@ -3,8 +3,6 @@
 `load` reads a run as pandas frames. docs/architecture.md has the packages, each importing only those before it.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 
-def load(run: str | Path, protocol: str | None = None) -> SampleTable:
+def load(run: "str | Path", protocol: str | None = None) -> "SampleTable":
     """The sample table of a run's folder or a published one: frames `samples`, `checks` and `cells`.
 
     protocol: whose figures `cells` holds; default the run's first one. A damaged folder is an InputError.

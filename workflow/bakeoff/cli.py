@@ -3,8 +3,6 @@
 A verb's code lives in its package and is imported only when the verb runs, so that help is instant.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import importlib
@@ -128,7 +126,7 @@ def _drop_output() -> bool:
 class _Parser(argparse.ArgumentParser):
     """A parser whose help is an error where it cannot be written; argparse's own passes that over."""
 
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
         if message and (file := file or sys.stderr):
             file.write(message)
 

@@ -4,8 +4,6 @@ Entry points: `closure` and `digest`. Imports are read off the sources, at any d
 imported. Known limit: a module that is imported by a computed name, or started as a process, is not seen: name it too.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 from collections.abc import Iterator

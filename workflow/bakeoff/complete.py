@@ -4,8 +4,6 @@ and PASSED?
 Entry points: `findings` (pure: documents in, sentences out) and the verb. Nothing is measured or judged again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections import Counter

@@ -4,8 +4,6 @@ Entry points: `load(path)` and `resolve(settings)`; `resolve` replaces every `au
 written.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

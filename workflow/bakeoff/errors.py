@@ -5,8 +5,6 @@
 The command line prints these errors without a traceback; any other exception is a bug and keeps its traceback.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

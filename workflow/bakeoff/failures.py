@@ -6,8 +6,6 @@ still says much that is no news, and a failed step counts as a rule and stays hi
 error.) `listen` mends both. Dry runs, and `--quiet host` on the command line, keep Snakemake's own words.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable
 from pathlib import Path

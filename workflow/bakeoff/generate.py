@@ -5,14 +5,18 @@ and picture of the recorded runs, and in traces/ the definitions with their embe
 routing statistics.
 """
 
-from __future__ import annotations
-
 import argparse
+import ast
 import dataclasses
 import importlib
+import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from bakeoff.errors import CheckFailed
 from bakeoff.files import PROJECT_ROOT, pretty_json, replace_marked, write_atomic
@@ -51,7 +55,7 @@ def generate(args: argparse.Namespace) -> int:
 def generated() -> Iterator[tuple[Path, bytes]]:
     """(file, what it must hold) for every generated file."""
     for name, (module, model) in MODELS.items():
-        schema = getattr(importlib.import_module(module), model).model_json_schema(by_alias=True)
+        schema = described(getattr(importlib.import_module(module), model))
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
         yield PROJECT_ROOT / f"workflow/schemas/{name}.schema.json", pretty_json(schema)
     yield _config_page()
@@ -62,6 +66,31 @@ def generated() -> Iterator[tuple[Path, bytes]]:
 
     yield from readme.generated()
     yield from _trace_files()
+
+
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON Schema; the text under a field is its description."""
+    return model.model_json_schema(by_alias=True, schema_generator=_Described)
+
+
+class _Described(GenerateJsonSchema):
+    """Reads the texts off the sources, which every import would pay for if pydantic did it."""
+
+    def model_schema(self, schema: Any) -> dict[str, Any]:
+        made = super().model_schema(schema)
+        for one in schema["cls"].__mro__:
+            if issubclass(one, BaseModel) and one is not BaseModel:
+                for name, text in _texts_under_fields(one):
+                    key = one.model_fields[name].alias or name
+                    made["properties"][key].setdefault("description", text)
+        return made
+
+
+def _texts_under_fields(model: type) -> Iterator[tuple[str, str]]:
+    body = ast.parse(inspect.getsource(model)).body[0].body  # type: ignore[attr-defined]
+    for field, text in pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+            yield field.target.id, inspect.cleandoc(text.value.value)  # type: ignore[attr-defined,union-attr]
 
 
 def _trace_files() -> Iterator[tuple[Path, bytes]]:
@@ -91,7 +120,7 @@ def _config_page() -> tuple[Path, bytes]:
 def _key_table() -> str:
     from bakeoff.config import Config
 
-    schema = Config.model_json_schema()
+    schema = described(Config)
     rows = [
         f"| `{key}` | {_kind(field, schema)} | {_default(key)} | {field.get('description', '')} |"
         for key, field in schema["properties"].items()

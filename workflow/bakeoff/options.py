@@ -1,7 +1,5 @@
 """Types of command-line options that a verb cannot use every number for; what they refuse is an InputError."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections.abc import Callable, Iterable

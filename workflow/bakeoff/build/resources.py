@@ -35,7 +35,7 @@ class Resources(BaseModel):
     """Use of the chip by one kernel. Bytes of stack and spills are per thread, shared memory and tensor memory per
     block."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     registers: int
     """Registers per thread."""

@@ -1,7 +1,5 @@
 """The verbs of this package: build, export, new-solution."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time
@@ -85,7 +83,7 @@ def build(args: argparse.Namespace) -> int:
     return 0
 
 
-def _table(record: BuildRecord) -> list[str]:
+def _table(record: "BuildRecord") -> list[str]:
     """What was built, as lines of text: one line, and one per kernel."""
     lines = [
         f"{record.solution} {record.arch}: {record.status}"
@@ -103,7 +101,7 @@ def _table(record: BuildRecord) -> list[str]:
     return lines
 
 
-def _spec(solution: str) -> SolutionSpec:
+def _spec(solution: str) -> "SolutionSpec":
     from bakeoff.build.names import solution_folder
     from bakeoff.build.spec import read_spec
 

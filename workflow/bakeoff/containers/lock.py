@@ -4,8 +4,6 @@ Entry points: `load`, `Images.image`, `reference` (what a rule's `container:` ho
 written and no registry is asked. `containers/lock.bash` reads the same file on hosts without Python packages.
 """
 
-from __future__ import annotations
-
 import json
 import tarfile
 from pathlib import Path
@@ -25,7 +23,7 @@ Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Component(_Part):
@@ -68,7 +66,7 @@ class Image(_Part):
     components: list[Component]
 
     @model_validator(mode="after")
-    def _one_base(self) -> Image:
+    def _one_base(self) -> "Image":
         registry = [self.base_name, self.base_tag, self.base_index, self.base_digest]
         if registry.count(None) != (len(registry) if self.base_suite else 0):
             raise ValueError("either base_suite alone, or base_name, base_tag, base_index and base_digest")
@@ -78,7 +76,7 @@ class Image(_Part):
 class Images(_Part):
     """The whole lock file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Literal["bakeoff/images/1"] = Field(alias="schema")
     platform: Literal["linux/amd64"]

@@ -4,8 +4,6 @@ fix.
 Nothing is changed. NVML is asked for the driver; no GPU work is done.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

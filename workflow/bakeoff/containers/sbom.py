@@ -5,8 +5,6 @@ The list is taken from the image itself (`podman run`), not from the locks, so t
 along. The same image gives the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import uuid

@@ -1,7 +1,5 @@
 """The verbs `image` (what the lock says of an image) and `preflight` (can it run here?)."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -7,8 +7,6 @@ Resuming: a cell whose key is in the summary is not profiled again. A profile ne
 goes, and no latency is taken from it. Nothing on the host is changed.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -5,8 +5,6 @@ the host. Limits: the matrix rate is that of torch's library call with one scale
 kernels, and power may lower the clock during it as it does in any long kernel.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

@@ -8,8 +8,6 @@ enforced here: `capture` ends the process. Unlike in a measurement the process i
 write files of their own: profile solutions that you would run yourself.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import traceback
@@ -142,7 +140,7 @@ def open_marker(job: Job) -> Marker:
     return NvtxMarker(window=job.tier == "ncu")
 
 
-def prepare(job: Job) -> WorkerState:
+def prepare(job: Job) -> "WorkerState":
     """The worker's bench with the solution in it."""
     from bakeoff.core.worker.sandbox import AuditHook
     from bakeoff.core.worker.state import WorkerState
@@ -151,7 +149,7 @@ def prepare(job: Job) -> WorkerState:
     return WorkerState(description, _device(job), AuditHook([Path(job.scratch), Path(job.cache)]))
 
 
-def _device(job: Job) -> Device:
+def _device(job: Job) -> "Device":
     """The backend's device; on a GPU without tracing of its own, since only one user of CUPTI fits into a process."""
     from bakeoff.core.device.opening import double, open_device
 
@@ -166,7 +164,7 @@ def _device(job: Job) -> Device:
     return CudaDevice(trace=False)
 
 
-def profile(job: Job, bench: WorkerState, marker: Marker, begun: float) -> None:
+def profile(job: Job, bench: "WorkerState", marker: Marker, begun: float) -> None:
     """All workloads of the job, until the deadline; a workload that fails is noted, and the next one is tried."""
     with Path(job.progress).open("w") as progress:
         for workload in job.workloads:
@@ -180,7 +178,7 @@ def profile(job: Job, bench: WorkerState, marker: Marker, begun: float) -> None:
         progress.write(ProfiledCall(workload=None).model_dump_json() + "\n")
 
 
-def _one(job: Job, bench: WorkerState, marker: Marker, workload: str) -> ProfiledCall:
+def _one(job: Job, bench: "WorkerState", marker: Marker, workload: str) -> ProfiledCall:
     """One workload, and what came of it."""
 
     try:

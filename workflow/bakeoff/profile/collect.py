@@ -4,8 +4,6 @@ Entry point: `Collection`. Writes profile/<solution>.json. A cell counts as long
 solution, the workload, the host and the code that captures and reads.
 """
 
-from __future__ import annotations
-
 import functools
 import statistics
 from collections.abc import Sequence

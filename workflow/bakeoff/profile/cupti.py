@@ -7,8 +7,6 @@ that a cut file is seen. Tracing needs no permission. Limits: one recorder per p
 CUPTI (nsys, ncu, torch's profiler).
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 import importlib.metadata

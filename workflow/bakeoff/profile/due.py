@@ -5,8 +5,6 @@ Entry points: `wanted`, `solutions`, `workloads`, `documents`, `coverage`; and w
 profile to have. All that reads or makes profiles asks here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

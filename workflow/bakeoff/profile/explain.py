@@ -3,8 +3,6 @@
 Entry point: `explain_solution`. It words `section.load`'s facts and computes nothing of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

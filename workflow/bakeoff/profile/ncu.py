@@ -6,8 +6,6 @@ tool prints its own reports, so that no library beside it is needed; it is run i
 as the locale does.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterable, Sequence

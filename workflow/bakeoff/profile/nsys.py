@@ -5,8 +5,6 @@ described in the user guide's chapter on the SQLite schema (docs.nvidia.com/nsig
 (Nsight Systems 2022 to 2026).
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing

@@ -4,8 +4,6 @@ Entry points: `make_piece`, `commands` (all command lines of a piece, for a dry 
 effects: the piece's folder with job.json, log and captures.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

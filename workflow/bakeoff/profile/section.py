@@ -9,8 +9,6 @@ of what it writes. Inputs and weights come from memory. The zero rows of tokens 
 stage's floor, because any stage may write them. Counted with `moe.floors`' conventions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +119,7 @@ def _with_floors(
     )
 
 
-def _stage(cell: CellProfile, stage: StageProfile, floor: StageFloor | None, peak: Peak | None) -> StageProfile:
+def _stage(cell: CellProfile, stage: StageProfile, floor: "StageFloor | None", peak: Peak | None) -> StageProfile:
     """The stage beside its floor, and what bounds it: by counters, or without them by the floor."""
     floor_us = floor.us(peak) if floor and peak else None
     floor_share = share(floor_us, stage.run_us)

@@ -7,8 +7,6 @@ streams or programmatic launches. How long a stage runs counts the overlap in fu
 reads early, so only that time can be compared with the stage's floor.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ which every host offers. Side effect of `gather`: one empty trial capture with n
 that lack two system libraries; it is made only if nsys could be used.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import os

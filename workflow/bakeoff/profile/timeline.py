@@ -5,8 +5,6 @@ Entry points: `Timeline`, `calls` (activities by marked call), `mark_name` and `
 functions.
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field

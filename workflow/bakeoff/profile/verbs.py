@@ -1,7 +1,5 @@
 """The verbs profile and explain."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The tables of correctness: conditions, outcomes, gates, numerics, mutants, builds."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import partial

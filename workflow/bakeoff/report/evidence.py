@@ -1,8 +1,6 @@
 """The tables of published figures: the audit of claims, and one run against another; and where everything comes
 from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from bakeoff.report.view import RunView, workload_columns

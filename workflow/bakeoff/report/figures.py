@@ -1,7 +1,5 @@
 """From an analysis to the series that the charts draw."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 
 from markupsafe import Markup

@@ -1,7 +1,5 @@
 """The landing page over several reports."""
 
-from __future__ import annotations
-
 import math
 import posixpath
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The tables of speed: matrix, published form, summaries, timing protocols, latencies and floors."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from bakeoff.report.view import Person, RunView, workload_columns

@@ -1,7 +1,5 @@
 """The tables that set solutions against each other: pairs, verdicts, performance profile, rankings, key findings."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from bakeoff.report.view import RunView

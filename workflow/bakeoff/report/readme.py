@@ -3,8 +3,6 @@
 Entry point: `generated`, the files of the verb `generate`. They are made of the committed analyses alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

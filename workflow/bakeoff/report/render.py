@@ -4,8 +4,6 @@ Entry points: `render` (report.html, report.md, tables/*.csv) and `render_index`
 the templates.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from bakeoff.files import canonical_json, sha256_bytes

@@ -4,8 +4,6 @@ Entry points: `rerun` (the table of every cell's commands), `check_command`, `me
 page shows.
 """
 
-from __future__ import annotations
-
 import shlex
 
 from bakeoff.config import DEFINITIONS, Config

@@ -1,7 +1,5 @@
 """The tables of profiles: where the GPU time goes, what bounds it, and published explanations tested with it."""
 
-from __future__ import annotations
-
 from bakeoff.report.view import RunView, without
 from bakeoff.schema.profile import CellProfile, ProfileSection
 from bakeoff.tables import formats as f

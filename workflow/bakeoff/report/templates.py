@@ -3,8 +3,6 @@
 Every value that comes from data is escaped for the language it is written in; only the templates' own text is markup.
 """
 
-from __future__ import annotations
-
 import functools
 import html
 import re

@@ -1,7 +1,5 @@
 """The verbs report and index: files in, files out; everything between is pure."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -98,7 +96,7 @@ def _analysis_file(source: Path) -> Path:
     return source / "analysis.json" if source.is_dir() else source
 
 
-def _read(source: Path) -> Analysis:
+def _read(source: Path) -> "Analysis":
     from bakeoff.schema.analysis import Analysis
 
     return read_json(source, Analysis)

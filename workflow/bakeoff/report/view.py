@@ -3,8 +3,6 @@
 Nothing is computed here but look-ups and order.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -303,12 +301,12 @@ class RunView:
         return Column(key, heading, self.label, row_mark=mark if marked else None, **rest)
 
     @cached_property
-    def cell_frame(self) -> DataFrame:
+    def cell_frame(self) -> "DataFrame":
         """One row per cell: its fields, and the figures of its output."""
         return frame({**flat(cell.numerics or Numerics()), **flat(cell)} for cell in self.a.cells)
 
     @cached_property
-    def workload_frame(self) -> DataFrame:
+    def workload_frame(self) -> "DataFrame":
         """One row per workload, with its floor."""
         rows = []
         for w in self.a.workloads:
@@ -317,7 +315,7 @@ class RunView:
             rows.append(row | {f"floor_{key}": value for key, value in floor.items()})
         return frame(rows)
 
-    def wide(self, *keys: str) -> DataFrame:
+    def wide(self, *keys: str) -> "DataFrame":
         """The workloads' frame with a column SOLUTION:KEY for each participant and key of the cells' frame."""
         found, names = self.workload_frame, [person.name for person in self.people]
         for key in keys:

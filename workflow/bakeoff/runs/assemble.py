@@ -5,8 +5,6 @@ protocol), traces.<protocol>.jsonl (the others) and verification.jsonl. A cell t
 `bakeoff verify` says which are missing. A damaged journal is an InputError.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterable, Iterator

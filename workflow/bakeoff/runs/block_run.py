@@ -4,8 +4,6 @@ Entry point: `measure_block`. Writes samples/block-KK/: a journal per participan
 holds what workers leave while they run, cache/ what compilers keep for the next block.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time

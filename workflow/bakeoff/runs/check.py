@@ -4,8 +4,6 @@ Entry points: `check_solution` (the verb) and `run_solution`. The solution runs 
 child, judged outside by both gates, with changed values on some cells.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

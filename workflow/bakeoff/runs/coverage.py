@@ -4,8 +4,6 @@ every record.
 Entry points: `gaps`, `tampered`, and `journal_digest`, by which a manifest is tied to the journals beside it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from bakeoff.runs.table import Journals  # imports pandas, for which `measure` does not wait
 
 
-def gaps(run: Path, journals: Journals) -> list[str]:
+def gaps(run: Path, journals: "Journals") -> list[str]:
     """What the run's samples lack, a sentence each."""
     plan, outcomes = journals.plan, {(one.block, one.key): one.outcome for one in journals.records}
     missing = [sentence for block in range(plan.blocks) for sentence in _gaps_of_block(run, plan, block, outcomes)]

@@ -4,8 +4,6 @@ Arrays hold blocks in the last axis and anything before it (cells, pairs); NaN m
 it after it has refused real NaNs. All functions are vectorised over the leading axes and work on logarithms of times.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

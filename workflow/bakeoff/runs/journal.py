@@ -5,8 +5,6 @@ nothing). A crash at any instant loses at most the line that was being written; 
 opened again. Recorded runs hold their journals compressed, `NAME.jsonl.gz`; they are read, never written.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import zlib
@@ -36,7 +34,7 @@ class Journal:
         self.records = records
 
     @classmethod
-    def open(cls, path: Path, notice: Callable[[str], None]) -> Journal:
+    def open(cls, path: Path, notice: Callable[[str], None]) -> "Journal":
         """Open for appending, making the file if it is new. A torn last line is cut off and reported through
         `notice`."""
         try:

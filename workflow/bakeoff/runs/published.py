@@ -4,8 +4,6 @@ Entry points: `read_published`, `published_folder`, `yardstick`. Nothing is writ
 line.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import dataclass

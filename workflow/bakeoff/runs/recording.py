@@ -4,8 +4,6 @@ Entry point: `record_run`. Journals are compressed as they are, seals included; 
 the compressed ones, so that what stands beside the samples is what they give.
 """
 
-from __future__ import annotations
-
 import gzip
 import shutil
 from pathlib import Path

@@ -4,8 +4,6 @@ Entry points: `Samples.of`, which refuses what is no time (NaN, infinity, zero, 
 `CellFigures.of`. Inside, a missing block is NaN in arrays of shape (solutions, workloads, blocks); logs are natural.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +57,7 @@ class Samples:
     @classmethod
     def of(
         cls, times: pd.DataFrame, solutions: Sequence[str], workloads: Sequence[str], *, times_known: bool = True
-    ) -> Samples:
+    ) -> "Samples":
         """Arrange a frame of `COLUMNS`; solutions and workloads without any stay as NaN rows. Flaws are InputErrors."""
         _refuse_flaws(times)
         blocks = sorted(times["block"].unique().tolist()) or [0]
@@ -92,7 +90,7 @@ class CellFigures:
     """How many blocks that is."""
 
     @classmethod
-    def of(cls, samples: Samples) -> CellFigures:
+    def of(cls, samples: Samples) -> "CellFigures":
         timed = ~np.isnan(samples.log_time)
         shared = timed & ~np.isnan(samples.log_reference)
         counted = np.where(shared.any(axis=-1, keepdims=True), shared, timed)

@@ -4,8 +4,6 @@ Entry points: `load` (also `bakeoff.load`), and `Journals`, from which a run is 
 compared. Nothing is written; a damaged file is an InputError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -96,7 +94,7 @@ class Journals:
     processes: pd.DataFrame
 
     @classmethod
-    def read(cls, run: Path, plan: Plan) -> Journals:
+    def read(cls, run: Path, plan: Plan) -> "Journals":
         """From every block that has a journal, by block, then participant in the plan's order."""
         keys = {cell.key for cell in plan.cells}  # other keys belong to inputs that have changed since
         records = [

@@ -1,7 +1,5 @@
 """Verbs of this package: probe, measure, assemble, record, check."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

@@ -8,8 +8,6 @@ Entry point: `Analysis`. Conventions, the same in every part:
 - nothing here holds a time stamp or names the machine that analysed.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Parts of the analysis document: what is decided from the cells."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Parts of the analysis document: the facts under the key findings, without their wording."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Parts of the analysis document: a published report's audit, and comparisons with other runs."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Parts of the analysis document: what was run, where, and what came out of every cell."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -110,7 +108,7 @@ class Check(Part):
     """Further ones that `items` has no room for."""
 
     @classmethod
-    def over(cls, affected: Sequence[str], **fields: Any) -> Check:
+    def over(cls, affected: Sequence[str], **fields: Any) -> "Check":
         """A condition with all that was affected, of which it lists the first."""
         return cls(items=list(affected[:MOST_ITEMS]), more=max(0, len(affected) - MOST_ITEMS), **fields)
 

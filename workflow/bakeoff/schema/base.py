@@ -29,9 +29,7 @@ class Part(BaseModel):
     """Base of all models: unknown fields, NaN and infinity are refused, and nothing changes after it was checked. The
     text under a field is its description in the JSON Schema."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Estimate(Part):

@@ -1,8 +1,6 @@
 """claims.yaml: the figures and conclusions of a published report, as data. A pure data model, the source of
 workflow/schemas/claims."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -36,7 +34,7 @@ class Claim(Part):
     """What a reader must know about this claim."""
 
     @model_validator(mode="after")
-    def _check(self) -> Claim:
+    def _check(self) -> "Claim":
         if (self.expression is None) == (self.needs is None):
             raise ValueError("a claim has either `expression` (it can be recomputed) or `needs` (what would test it)")
         if self.printed is not None and self.expression is None and self.kind == "conclusion":
@@ -66,7 +64,7 @@ class Claims(Part):
     """In the report's order."""
 
     @model_validator(mode="after")
-    def _check(self) -> Claims:
+    def _check(self) -> "Claims":
         ids = [claim.id for claim in self.claims]
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:

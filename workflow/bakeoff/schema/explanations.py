@@ -1,7 +1,5 @@
 """explanations.yaml: what a published report says about causes, as tests on the profile of a run."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
@@ -52,7 +50,7 @@ class ExplanationRule(Part):
     """What would test it where this run's profile cannot, whatever it holds."""
 
     @model_validator(mode="after")
-    def _testable_or_not(self) -> ExplanationRule:
+    def _testable_or_not(self) -> "ExplanationRule":
         if bool(self.figures) != (self.holds is not None):
             raise ValueError("`figures` and `holds` stand together, or neither of them")
         if (self.needs is None) != (self.holds is not None and self.backend is None):
@@ -71,7 +69,7 @@ class Explanations(Part):
     """In the report's order."""
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Explanations:
+    def _names_are_known(self) -> "Explanations":
         unknown = sorted({name for members in self.groups.values() for name in members} - set(self.names))
         if unknown:
             raise ValueError(f"groups hold short names of `names`, not {', '.join(unknown)}")

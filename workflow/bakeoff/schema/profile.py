@@ -5,8 +5,6 @@ Times are microseconds on the GPU's clock under a profiler: they say where time 
 latencies. Shares are ratios; null is "there is none", never zero.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """meta.yaml of a published table: what is known about it."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Literal
 

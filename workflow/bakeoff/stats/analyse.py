@@ -4,8 +4,6 @@ Entry points: `analyse` (pure: the same data give the same document), `protocol_
 (canonical bytes). Comparisons with other runs and the audit are added by the caller, who reads their files (`verbs`).
 """
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

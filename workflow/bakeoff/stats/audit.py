@@ -4,8 +4,6 @@ Entry points: `audit_report` (from files) and `judge` (one claim). The rule is d
 report".
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ scatter by.
 Entry points: `load`, `compared`. Nothing is written.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bakeoff.errors import InputError

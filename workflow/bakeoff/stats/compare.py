@@ -4,8 +4,6 @@ Entry points: `Side.of`, `compare`, `between_runs`. The rules are docs/statistic
 "Between two runs".
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -147,7 +145,7 @@ class Side:
     """Which time it is; of another one neither latency nor speedup is compared."""
 
     @classmethod
-    def of(cls, data: RunData, keys: Sequence[Key]) -> Side:
+    def of(cls, data: RunData, keys: Sequence[Key]) -> "Side":
         place = {key: number for number, key in enumerate(_keys(data))}
         outcomes = {(cell.solution, cell.workload): cell.outcome for cell in data.cells}
         blank = np.full((1, len(data.samples.blocks)), np.nan)
@@ -282,10 +280,10 @@ class _Controls:
     """What shows the GPU's own speed: busy times of the reference and of solutions that did not change."""
 
     names: list[str]
-    sides: tuple[Busy, Busy]
+    sides: "tuple[Busy, Busy]"
 
     @classmethod
-    def of(cls, old: RunData, new: RunData) -> _Controls:
+    def of(cls, old: RunData, new: RunData) -> "_Controls":
         digests = [{who.name: who.digest for who in side.everyone} for side in (old, new)]
         unchanged = [name for name, digest in digests[0].items() if digests[1].get(name) == digest]
         first, second = old.busy(), new.busy()

@@ -3,8 +3,6 @@
 Entry points: `facts`, `plan_facts`, `hardware`, `axes`, `floor`, `read_gate_power`, `published_tolerances`.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from pathlib import Path
 

@@ -12,8 +12,6 @@ schema of the profile lists them), one of a stage behind the stage's name (`gemm
 `at_least(G, H)` (H of the solution that has the least G).
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import math
@@ -80,7 +78,7 @@ def _numbers(part: Any) -> dict[str, float]:
     }
 
 
-def _tested(rule: ExplanationRule, claim: Claim | None, evidence: Evidence, path: Path) -> Explanation:
+def _tested(rule: ExplanationRule, claim: Claim | None, evidence: "Evidence", path: Path) -> Explanation:
     place, text = rule.place or (claim and claim.place), rule.text or (claim and claim.text)
     if place is None or text is None:
         raise _flaw(path, rule, "no place and text of its own, and no claim of this id")
@@ -99,7 +97,7 @@ def _tested(rule: ExplanationRule, claim: Claim | None, evidence: Evidence, path
     )
 
 
-def _run(rule: ExplanationRule, evidence: Evidence) -> tuple[bool, dict[str, float]]:
+def _run(rule: ExplanationRule, evidence: "Evidence") -> tuple[bool, dict[str, float]]:
     """Whether it holds, and the numbers that this rests on."""
     backend = evidence.section.backend
     if rule.holds is None or rule.backend not in (None, backend):

@@ -11,8 +11,6 @@ all, "a = b". Functions: see `_FUNCTIONS` and `Scope.functions`; `std` and `cv` 
 tried.
 """
 
-from __future__ import annotations
-
 import ast
 import operator
 import re

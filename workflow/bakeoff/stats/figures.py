@@ -3,8 +3,6 @@
 Entry point: `Figures.of`. Arrays are (solutions, workloads) and hold logs: of microseconds, or of ratios.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,7 +47,7 @@ class Figures:
         return mean_interval(self.busy)
 
     @classmethod
-    def of(cls, data: RunData) -> Figures:
+    def of(cls, data: RunData) -> "Figures":
         samples, twins = data.samples, {who.name for who in data.participants if who.twin_of}
         contestants = [samples.solutions.index(name) for name in data.contestants]
         everyone = [row for row, name in enumerate(samples.solutions) if name not in twins]

@@ -4,8 +4,6 @@ Entry points: `facts` (of one run) and `against` (beside another run). A finding
 names solutions says which of them the run lacks.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

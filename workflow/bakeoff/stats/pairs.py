@@ -3,8 +3,6 @@
 Entry points: `compare_pairs`, `winners`, `rivals`. The rule is docs/statistics.md.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass

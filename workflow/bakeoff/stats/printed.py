@@ -6,8 +6,6 @@ Half a unit of the last printed digit, one unit after a "~", where the zeros tha
 is 20 to 40. A range holds every value, with the tolerance of its finest digit.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A published table of speedups as the data of an analysis: one block, no times. Entry point: `load_published`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bakeoff.runs.published import read_published

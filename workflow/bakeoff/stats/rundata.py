@@ -4,8 +4,6 @@
 `analyse.analyse`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -3,8 +3,6 @@
 Entry point: `load_run`. Nothing is written. A planned cell that no journal holds is NOT_RUN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 

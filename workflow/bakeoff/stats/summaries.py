@@ -3,8 +3,6 @@
 `speedups` is an array (solutions, workloads) of speedups over the reference, NaN where a cell has none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

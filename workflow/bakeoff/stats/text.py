@@ -1,7 +1,5 @@
 """What the verbs print: a comparison and an audit as lines for a terminal."""
 
-from __future__ import annotations
-
 from bakeoff.schema.analysis_outside import ClaimVerdict, Comparison, ReportAudit
 from bakeoff.tables import shared, text
 from bakeoff.tables.table import Table, flat, frame, frame_of

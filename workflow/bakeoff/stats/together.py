@@ -5,8 +5,6 @@ model, since it holds what differs from GPU to GPU. With fewer the blocks of all
 speak for these GPUs alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -4,8 +4,6 @@
 instant.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 EXIT_CODES = {"OK": 0, "FAILED": 1, "NOTHING COMPARED": 3}
 
 
-def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Path] = ()) -> Analysis:
+def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Path] = ()) -> "Analysis":
     """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on
     request. others: runs of the same GPU model that are analysed together with it."""
     from bakeoff.runs.published import published_folder
@@ -166,18 +164,18 @@ def audit(args: argparse.Namespace) -> int:
     return 0
 
 
-def audit_of(folder: Path, claims: Path) -> ReportAudit:
+def audit_of(folder: Path, claims: Path) -> "ReportAudit":
     """The audit of a published report."""
     from bakeoff.stats.audit import audit_report
 
     return audit_report(folder, claims)
 
 
-def _json(document: Comparison | ReportAudit) -> str:
+def _json(document: "Comparison | ReportAudit") -> str:
     return pretty_json(document.model_dump(mode="json")).decode().rstrip()
 
 
-def _write(path: Path | None, document: Comparison | ReportAudit) -> None:
+def _write(path: Path | None, document: "Comparison | ReportAudit") -> None:
     if path is not None:
         write_atomic(path, pretty_json(document.model_dump(mode="json")))
         print(f"written: {path}", file=sys.stderr)

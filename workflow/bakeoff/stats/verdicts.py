@@ -5,8 +5,6 @@ blocks, NaN where a block is missing; the one before it the rows of one family o
 stand in axes before that. A positive log ratio means that a is faster.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

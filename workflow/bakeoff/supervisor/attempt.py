@@ -1,7 +1,5 @@
 """A cell under way: sent to a worker, or waiting for the referee. Entry point: `Attempt`."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections import Counter
@@ -39,7 +37,7 @@ class Attempt:
     sent: float = 0.0  # when the worker was last asked for something
 
     @classmethod
-    def of(cls, settings: BlockSettings, task: Task, number: int = 0, slots: list[int] | None = None) -> Attempt:
+    def of(cls, settings: BlockSettings, task: Task, number: int = 0, slots: list[int] | None = None) -> "Attempt":
         """An attempt at the task's next cell, which is taken from it."""
         cell, now = task.cells.popleft(), time.monotonic()
         draws = Draws.new(cell.seed, settings.geometry.local_experts) if settings.timed(cell) else None

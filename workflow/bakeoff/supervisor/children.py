@@ -5,8 +5,6 @@ Entry points: `Child.spawn`, `Slots` (shared memory for outputs), `descendants`.
 standard output goes where its standard error goes, and the supervisor keeps the end of that.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import mmap
@@ -51,7 +49,7 @@ class Child:
         folder: Path,
         keep: tuple[int, ...] = (),
         forks: ForkServer | None = None,
-    ) -> Child:
+    ) -> "Child":
         """Start `python -m module PARENT COMMANDS RESULTS keep...` in `folder`; `keep` are descriptors that it
         inherits.
 

@@ -6,8 +6,6 @@ come from one image there. On a GPU each process starts afresh. No foreign code 
 solution is imported after the fork.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import importlib
@@ -37,7 +35,7 @@ class ForkServer:
         self._process, self._socket = process, channel
 
     @classmethod
-    def start(cls, environment: dict[str, str], folder: Path) -> ForkServer:
+    def start(cls, environment: dict[str, str], folder: Path) -> "ForkServer":
         """environment: what libraries read when they are imported, such as the number of threads, must be right here
         already."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -3,8 +3,6 @@
 Entry point: `RefereeClient.start`. The referee is one trusted child for a whole block.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from bakeoff.core.environment import environment
@@ -25,7 +23,7 @@ class RefereeClient:
         self.seconds = 0.0  # that verdicts took
 
     @classmethod
-    def start(cls, settings: BlockSettings, forks: ForkServer | None) -> RefereeClient:
+    def start(cls, settings: BlockSettings, forks: ForkServer | None) -> "RefereeClient":
         """Start a referee. It imports while workers do, and waits for `admit` before it touches the device."""
         folder = settings.scratch / "_referee"
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,6 @@ one place where the supervisor waits; what a worker said goes to whoever listens
 block. Side effects: for each worker a scratch folder, made anew, and a cache folder that outlives it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import selectors
@@ -44,7 +42,7 @@ class Session:
         self._oom_kills = _oom_kills()
 
     @classmethod
-    def start(cls, task: Task, settings: BlockSettings, forks: ForkServer | None) -> Session:
+    def start(cls, task: Task, settings: BlockSettings, forks: ForkServer | None) -> "Session":
         """Start a worker and give it its job."""
         task.starts += 1
         name = task.participant.name

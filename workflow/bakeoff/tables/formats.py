@@ -5,8 +5,6 @@ No locale. Rounding is half-even on the shortest decimal that reads back as the 
 results.
 """
 
-from __future__ import annotations
-
 import math
 from decimal import ROUND_HALF_EVEN, Decimal
 

@@ -4,8 +4,6 @@ Entry points: `numerics` (`check`), `stages` and `kernels` (`explain`), `compari
 solution: how the table names a solution; a page has labels and marks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any

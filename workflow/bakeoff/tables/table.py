@@ -4,8 +4,6 @@ Entry points: `Column`, `number`, `Table`, and `frame` with `flat`, which make a
 imported when the first frame is made, so that a module that only declares columns costs nothing.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -111,7 +109,7 @@ class Table:
     """`id` is its anchor on a page and its CSV's file name. frame: a value for every column's key in every row."""
 
     id: str
-    frame: DataFrame
+    frame: "DataFrame"
     columns: Sequence[Column]
     key: str = ""
     """Column of the frame whose values name the rows, each with an anchor of its own on a page."""
@@ -160,7 +158,7 @@ def _safe(value: object) -> str:
     return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA_STARTS) else text
 
 
-def frame(rows: Iterable[Row]) -> DataFrame:
+def frame(rows: Iterable[Row]) -> "DataFrame":
     """A data frame of rows; values keep their type, and one that a row lacks is None."""
     import pandas
 
@@ -169,12 +167,12 @@ def frame(rows: Iterable[Row]) -> DataFrame:
     return pandas.DataFrame({key: [row.get(key) for row in found] for key in keys}, dtype=object)
 
 
-def frame_of(parts: Iterable[BaseModel]) -> DataFrame:
+def frame_of(parts: Iterable[BaseModel]) -> "DataFrame":
     """A data frame of stored objects, a row each."""
     return frame(map(flat, parts))
 
 
-def without_nan(found: DataFrame) -> DataFrame:
+def without_nan(found: "DataFrame") -> "DataFrame":
     """The same with None for what joining and grouping left open."""
     return found.astype(object).where(found.notna(), None)
 

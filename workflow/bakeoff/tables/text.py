@@ -4,8 +4,6 @@ Entry points: `lines` (a whole table), `Stream` (rows that are printed as they c
 On a terminal a value has the colour of its tone, unless the environment sets NO_COLOR.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import textwrap

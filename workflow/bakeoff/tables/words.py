@@ -1,7 +1,5 @@
 """Words for codes: what pages and terminal call an outcome, a condition, a limit. A code without a word is an error."""
 
-from __future__ import annotations
-
 ROLES = {
     "contestant": "contestant",
     "peer": "peer, not ranked",

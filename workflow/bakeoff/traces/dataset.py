@@ -7,8 +7,6 @@
 Its other tensors are random, as here. Workloads are matched by (seq_len, local_expert_offset). Nothing is written.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path
@@ -40,7 +38,7 @@ class PublicDataset:
         self.path = path
         self._root = TraceRoot(path)
 
-    def routing_inputs(self, definition_name: str, seq_len: int, offset: int) -> tuple[Tensor, Tensor]:
+    def routing_inputs(self, definition_name: str, seq_len: int, offset: int) -> "tuple[Tensor, Tensor]":
         """routing_logits (seq_len, 256) float32 and routing_bias (256,) bfloat16 of one workload, on the CPU."""
         definition = self._root.definition(definition_name)
         where, case = self._find(definition, seq_len, offset)
@@ -67,7 +65,7 @@ class PublicDataset:
             )
         return found[0]
 
-    def _tensor(self, where: str, trace: Trace, definition: Definition, name: str) -> Tensor:
+    def _tensor(self, where: str, trace: Trace, definition: Definition, name: str) -> "Tensor":
         source = trace.workload.inputs.get(name)
         if not isinstance(source, SafetensorsInput):
             raise InputError(
@@ -119,7 +117,7 @@ class PublicDataset:
         return path
 
 
-def _load(path: Path, key: str) -> Tensor:
+def _load(path: Path, key: str) -> "Tensor":
     from safetensors import SafetensorError, safe_open
 
     try:

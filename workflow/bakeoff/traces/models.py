@@ -6,8 +6,6 @@ the fields that were set, and with the order of every mapping kept: the order of
 interface.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import math
@@ -24,7 +22,7 @@ Count = Annotated[StrictInt, Field(ge=0)]
 class Format(BaseModel):
     """Base of all documents. Unknown fields are kept; the text under a field is its description in the JSON Schema."""
 
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
 
 
 class DType(StrEnum):
@@ -108,7 +106,7 @@ class Definition(Format):
     """Python expressions over the axes that hold for every workload."""
 
     @model_validator(mode="after")
-    def _check(self) -> Definition:
+    def _check(self) -> "Definition":
         overlap = self.inputs.keys() & self.outputs.keys()
         if overlap:
             raise ValueError(f"inputs and outputs share the names {sorted(overlap)}")
@@ -256,7 +254,7 @@ class Evaluation(Format):
     """There with PASSED, and only then."""
 
     @model_validator(mode="after")
-    def _check(self) -> Evaluation:
+    def _check(self) -> "Evaluation":
         expected = {
             "correctness": self.status in (Status.PASSED, Status.INCORRECT_NUMERICAL),
             "performance": self.status == Status.PASSED,
@@ -337,7 +335,7 @@ class Solution(Format):
     description: str | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> Solution:
+    def _check(self) -> "Solution":
         paths = [source.path for source in self.sources]
         repeated = sorted({path for path in paths if paths.count(path) > 1})
         if repeated:
@@ -358,7 +356,7 @@ class Solution(Format):
 class RoutingStats(BaseModel):
     """How much work a workload's routing gives the local experts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     local_pairs: Count
     """Number of (token, local expert) pairs: the rows of both grouped GEMMs, without padding."""

@@ -32,7 +32,7 @@ TOP_K = 8  # experts that a token chooses, on all ranks
 class WorkloadNote(BaseModel):
     """The object "bakeoff" of a workload line; every field may be missing."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid")
 
     id: str | None = None
     """`T<seq_len>_o<local_expert_offset>`, and `_<routing>` where that is not drawn; checked when it is there."""

@@ -4,8 +4,6 @@
 the pipeline costs little. Nothing here judges.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +25,7 @@ class Mutant(NamedTuple):
 
     name: str
     mistake: str
-    make: Callable[[Honest], torch.Tensor]
+    make: "Callable[[Honest], torch.Tensor]"
     must_die: bool = True  # False: measured only
 
 

@@ -4,8 +4,6 @@
 are computed only when a judge asks for them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import combinations, islice
 
@@ -43,7 +41,7 @@ class Ambiguity:
         routed: routing.Routing,
         rounding: Rounding = EXACT,
         weights: DequantizedWeights | None = None,
-    ) -> Ambiguity | None:
+    ) -> "Ambiguity | None":
         """The ambiguous tokens of a routing, or None. rounding: of the solution that is judged."""
         if not bool(routed.ambiguous.any()):
             return None

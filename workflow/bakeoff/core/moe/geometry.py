@@ -1,7 +1,5 @@
 """The sizes of one rank's mixture-of-experts layer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +32,7 @@ class Geometry:
     block: int = 128
 
     @classmethod
-    def of(cls, definition: Definition) -> Geometry:
+    def of(cls, definition: "Definition") -> "Geometry":
         """Read the constant axes; an axis that is missing or does not fit is an InputError."""
         sizes = {}
         for field, axis in AXES.items():

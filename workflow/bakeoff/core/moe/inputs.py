@@ -4,8 +4,6 @@ Entry points: `make_inputs`, `make_routing`, `routing_stats`. The same arguments
 what a seed decides is drawn in `values`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,7 +42,7 @@ def make_inputs(
     family: Family,
     seed: int,
     device: torch.device | str = "cpu",
-    dataset: PublicDataset | None = None,
+    dataset: "PublicDataset | None" = None,
     weights: Tensors | None = None,
 ) -> dict[str, torch.Tensor | int | float]:
     """All ten inputs in the definition's order: tensors on `device`, then the offset (int) and the factor (float).
@@ -57,7 +55,7 @@ def make_inputs(
 
 
 def make_routing(
-    geometry: Geometry, case: WorkloadFacts, device: torch.device | str = "cpu", dataset: PublicDataset | None = None
+    geometry: Geometry, case: WorkloadFacts, device: torch.device | str = "cpu", dataset: "PublicDataset | None" = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """routing_logits (T, 256) float32 and routing_bias (256,) bfloat16; they depend on the case alone.
 
@@ -75,7 +73,7 @@ def dataset_name(geometry: Geometry) -> str:
     return replace(geometry, hidden=FULL_HIDDEN, intermediate=FULL_INTERMEDIATE).name
 
 
-def routing_stats(geometry: Geometry, case: WorkloadFacts, dataset: PublicDataset | None = None) -> RoutingStats:
+def routing_stats(geometry: Geometry, case: WorkloadFacts, dataset: "PublicDataset | None" = None) -> "RoutingStats":
     """How much work the case's routing, synthetic or the data set's, gives the local experts."""
     logits, bias = make_routing(geometry, case, dataset=dataset)
     routed = routing.route(logits, bias, case.factor, geometry)

@@ -1,7 +1,5 @@
 """DeepSeek-V3 routing: who goes where, which choices are too close to call, and how much work that is for this rank."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -73,7 +71,7 @@ def active_tokens(pairs: Pairs, tokens: int) -> torch.Tensor:
     return active
 
 
-def stats(routing: Routing, offset: int, geometry: Geometry) -> RoutingStats:
+def stats(routing: Routing, offset: int, geometry: Geometry) -> "RoutingStats":
     """Local pairs, active tokens and active experts of the rank that starts at `offset`."""
     from bakeoff.traces.models import RoutingStats
 

@@ -3,8 +3,6 @@
 Entry point: `choose_seed`. Its answers are stored in the workload lines, so that the generator alone need not search.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -73,7 +71,7 @@ def _typical(geometry: Geometry, probe: _Probe) -> bool:
     return close and abs(found.local_pairs / probe.seq_len - pairs) <= 1 / 4
 
 
-def _stats(geometry: Geometry, probe: _Probe) -> RoutingStats:
+def _stats(geometry: Geometry, probe: _Probe) -> "RoutingStats":
     logits, bias = draw_routing(geometry, probe, probe.seed)
     return routing.stats(routing.route(logits, bias, probe.factor, geometry), probe.offset, geometry)
 

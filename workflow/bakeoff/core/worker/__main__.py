@@ -5,8 +5,6 @@ it imports the solution, takes commands from one pipe, answers on another and pu
 nothing: whether an output is right is decided outside. Side effects: its scratch and cache folder.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import mmap
 import os
@@ -47,7 +45,7 @@ def main(arguments: list[str]) -> None:
             return
 
 
-def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> Commands | None:
+def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> "Commands | None":
     """Import everything, confine the process, load the solution; answers `ready` or `failed`."""
     from bakeoff.core.device.opening import open_device
     from bakeoff.core.worker.commands import Commands
@@ -79,7 +77,7 @@ def map_slots(descriptor: int) -> mmap.mmap:
     return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
 
 
-def _obey(channel: Channel, worker: Commands, command: dict[str, Any]) -> bool:
+def _obey(channel: Channel, worker: "Commands", command: dict[str, Any]) -> bool:
     """Run one command and answer it; returns whether the process is still fit for another."""
     try:
         if command["do"] == "run":

@@ -3,8 +3,6 @@
 Entry point: `AuditHook`. What the kernel refuses stands in `core.confine`; known limit: native code is not seen here.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable
@@ -35,7 +33,7 @@ class AuditHook:
         sys.addaudithook(self._hook)
         sys.meta_path.insert(0, self)  # for importlib.import_module, which raises no audit event
 
-    def __enter__(self) -> AuditHook:
+    def __enter__(self) -> "AuditHook":
         # Hidden, not only blocked: what is in sys.modules is imported without a question.
         # Looked for again only where modules have come since: going through thousands takes longer than most calls
         # under test.

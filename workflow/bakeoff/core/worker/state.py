@@ -5,8 +5,6 @@ Entry points: `load`, from a packed solution or the definition's reference to so
 effect: a solution's sources are written to the worker's scratch folder and imported from there.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -62,7 +60,7 @@ def _reference(definition: Definition) -> Call:
 class OpenCell:
     """One workload with one set of values, its tensors, and the function under test."""
 
-    state: WorkerState
+    state: "WorkerState"
     case: Case
     family: Any
     seed: int

@@ -3,8 +3,6 @@
 A chart gets numbers from Python and every word (title, description, axis labels) from the template that places it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

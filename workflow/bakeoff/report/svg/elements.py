@@ -4,8 +4,6 @@ Coordinates are rounded to a tenth of a unit. Colours are classes (`c0` … `c7`
 dark and print; each participant also has a dash pattern and a marker of its own, so that no figure needs colour.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

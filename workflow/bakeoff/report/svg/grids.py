@@ -1,7 +1,5 @@
 """The grid: one square per solution and workload, readable at a glance and without colour."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup

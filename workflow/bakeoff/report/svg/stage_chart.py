@@ -3,8 +3,6 @@
 Shares make workloads of 70 µs and of 1.4 ms comparable; the span stands above each bar where it fits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
