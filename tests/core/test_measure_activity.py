@@ -24,7 +24,14 @@ RECORDS = [
     (COPY, 3600, 3700, None),
     (KERNEL, 4000, 4001, SPIN),
 ]
-EXPECTED = [(0, 10, True), (1000, 3000, False), (3000, 3500, False), (3600, 3700, False), (4000, 4001, True)]
+STREAMS = {KERNEL: (48, 7), COPY: (40, 8), FILL: (40, 9)}  # where a record has its stream, and which it is here
+EXPECTED = [
+    (0, 10, True, 7),
+    (1000, 3000, False, 7),
+    (3000, 3500, False, 9),
+    (3600, 3700, False, 8),
+    (4000, 4001, True, 7),
+]
 
 
 def dtype(**offsets: int) -> SimpleNamespace:
@@ -33,9 +40,9 @@ def dtype(**offsets: int) -> SimpleNamespace:
 
 CUPTI = SimpleNamespace(
     ActivityKind=SimpleNamespace(CONCURRENT_KERNEL=KERNEL, MEMCPY=COPY, MEMSET=FILL),
-    activity_kernel10_dtype=dtype(kind=0, start=16, end=24, name=104),
-    activity_memcpy6_dtype=dtype(kind=0, start=16, end=24),
-    activity_memset4_dtype=dtype(kind=0, start=16, end=24),
+    activity_kernel10_dtype=dtype(kind=0, start=16, end=24, stream_id=48, name=104),
+    activity_memcpy6_dtype=dtype(kind=0, start=16, end=24, stream_id=40),
+    activity_memset4_dtype=dtype(kind=0, start=16, end=24, stream_id=40),
 )
 
 
@@ -47,6 +54,8 @@ def write(address: int, records: list[Any]) -> int:
         ctypes.c_int32.from_address(place).value = kind
         ctypes.c_uint64.from_address(place + 16).value = start
         ctypes.c_uint64.from_address(place + 24).value = end
+        offset, stream = STREAMS[kind]
+        ctypes.c_uint32.from_address(place + offset).value = stream
         if name is not None:
             ctypes.c_uint64.from_address(place + 104).value = ctypes.addressof(name)
         place += SIZES[kind]

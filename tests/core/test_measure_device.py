@@ -12,7 +12,8 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from bakeoff.core.device.cuda import attribute
+from bakeoff.core.device.activity import CuptiError
+from bakeoff.core.device.cuda import attribute, own_stream, strays
 from bakeoff.core.device.gpu_state import Look, disturbance, locked_clocks, summary
 from bakeoff.core.protocols import PROTOCOLS, Robust, per_process_latency, primary_tier
 from bakeoff.core.worker.timing import (
@@ -33,42 +34,60 @@ from support.measure_runs import bakeoff, fake_device, make_run, measure, only, 
 pytestmark = pytest.mark.timeout(900)
 
 
-def marked(*calls: list[tuple[int, int]]) -> list[tuple[int, int, bool]]:
+def marked(*calls: list[tuple[int, int]]) -> list[tuple[int, int, bool, int]]:
     """Records of calls that start at 100_000 ns intervals, each between its two marks."""
     records = []
     for number, work in enumerate(calls):
         base = 100_000 * (number + 1)
-        records += [(base, base + 5_000, True), (base + 90_000, base + 91_000, True)]
-        records += [(base + start, base + end, False) for start, end in work]
+        records += [(base, base + 5_000, True, 7), (base + 90_000, base + 91_000, True, 7)]
+        records += [(base + start, base + end, False, 7) for start, end in work]
     return records
 
 
 def test_work_counts_for_the_call_between_whose_marks_it_starts() -> None:
     records = marked([(6_000, 8_000), (7_000, 11_000)], [(10_000, 11_000), (14_000, 15_000)])
-    outside = [(50_000, 60_000, False), (195_000, 196_000, False)]  # what the harness does between calls
-    assert attribute([*reversed(records), *outside], 2) == ([5.0, 2.0], [5.0, 5.0])
+    outside = [(50_000, 60_000, False, 7), (195_000, 196_000, False, 7)]  # what the harness does between calls
+    assert attribute([*reversed(records), *outside], 2, 7) == ([5.0, 2.0], [5.0, 5.0])
 
 
 def test_concurrent_kernels_are_busy_once_and_gaps_are_in_the_span_only() -> None:
-    assert attribute(marked([(6_000, 16_000), (8_000, 10_000), (36_000, 37_000)]), 1) == ([11.0], [31.0])
+    assert attribute(marked([(6_000, 16_000), (8_000, 10_000), (36_000, 37_000)]), 1, 7) == ([11.0], [31.0])
 
 
 def test_work_that_runs_ahead_during_the_delay_counts() -> None:
-    assert attribute(marked([(1_000, 2_000), (6_000, 8_000)]), 1) == ([3.0], [7.0])
+    assert attribute(marked([(1_000, 2_000), (6_000, 8_000)]), 1, 7) == ([3.0], [7.0])
+
+
+def test_the_stream_of_the_calls_is_known_from_one_mark_or_not_at_all() -> None:
+    one = [(1_000, 2_000, True, 7), (1_000, 2_000, False, 9)]
+    assert own_stream(one) == 7
+    for unclear in ([], [*one, (3_000, 4_000, True, 9)]):
+        with pytest.raises(CuptiError, match="a mark was seen on"):
+            own_stream(unclear)
 
 
 @pytest.mark.parametrize("times", [(0, 0), (230_000, 0), (230_000, 200_000), (0, 8_000)])
 def test_a_record_without_its_times_makes_the_tier_missing(times: tuple[int, int]) -> None:
     """Dropped or counted as it is, it would make the call's time shorter."""
-    assert attribute([*marked([(6_000, 8_000)]), (*times, False)], 1) is None
+    assert attribute([*marked([(6_000, 8_000)]), (*times, False, 7)], 1, 7) is None
 
 
 def test_marks_that_do_not_fit_or_a_call_without_work_give_no_cupti_tier() -> None:
     records = marked([(6_000, 8_000)])
-    assert attribute(records, 1) == ([2.0], [2.0])
-    assert attribute(records, 2) is None
-    assert attribute([*records, (120_000, 121_000, True)], 1) is None
-    assert attribute(marked([]), 1) is None
+    assert attribute(records, 1, 7) == ([2.0], [2.0])
+    assert attribute(records, 2, 7) is None
+    assert attribute([*records, (120_000, 121_000, True, 7)], 1, 7) is None
+    assert attribute(marked([]), 1, 7) is None
+
+
+def test_work_on_another_stream_counts_as_kept_only_where_it_begins_between_two_calls() -> None:
+    records = marked([(6_000, 8_000)], [(6_000, 8_000)])
+    within = [(110_000, 260_000, False, 9)]
+    assert strays([*records, *within, (195_000, 196_000, False, 7)], 7) is None
+    for start in (50_000, 195_000, 295_000):
+        for delays in (False, True):  # it may be the kernel that marks are made of
+            assert "1 pieces of work" in (strays([*records, *within, (start, start + 1_000, delays, 9)], 7) or "")
+    assert attribute([*records, (107_000, 109_000, True, 9)], 2, 7) == ([3.0, 2.0], [3.0, 2.0])
 
 
 def test_the_interval_of_the_median_narrows_with_calls_and_covers_it() -> None:

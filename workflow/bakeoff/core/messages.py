@@ -87,6 +87,7 @@ FailureReason = Literal[
     Reason.REPLACED_FUNCTION,
     Reason.LEFT_HOOK,
     Reason.LEFT_THREAD,
+    Reason.KEPT_ON_GPU,
     Reason.SKIPPED_CALLS,
     Reason.EDITED_RUN,
     Reason.FORBIDDEN_IMPORT,

@@ -80,6 +80,7 @@ class Reason(StrEnum):
     LEFT_HOOK = "left_hook"
     LEFT_PROCESS = "left_process"
     LEFT_THREAD = "left_thread"
+    KEPT_ON_GPU = "kept_on_gpu"
     FORGED_MESSAGE = "forged_message"
     FORGED_TIME = "forged_time"
     SKIPPED_CALLS = "skipped_calls"
@@ -126,6 +127,8 @@ HINTS = {
     "torch modes, operators",
     Reason.LEFT_PROCESS: "end every process that the solution starts before the call returns",
     Reason.LEFT_THREAD: "end every thread that a call starts before the call returns",
+    Reason.KEPT_ON_GPU: "undo before the call returns what lasts on the GPU: persisting cache lines, access windows, "
+    "another current stream; let the current stream wait for work on others",
     Reason.FORGED_MESSAGE: "only the harness writes to the result channel",
     Reason.FORGED_TIME: "the reported times contradict the clock of the supervising process",
     Reason.SKIPPED_CALLS: "every call must do all its work: twice as many calls must take about twice as long",

@@ -19,7 +19,7 @@ _Requested = ctypes.CFUNCTYPE(
 )
 _Completed = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
 
-DeviceRecord = tuple[int, int, bool]  # device start and end, ns; whether the kernel is a mark
+DeviceRecord = tuple[int, int, bool, int]  # device start and end, ns; whether the kernel is a mark; stream
 
 
 class CuptiError(Exception):
@@ -36,6 +36,7 @@ class Layout:
         self.kernel = int(kinds.CONCURRENT_KERNEL)
         self.kinds = (self.kernel, int(kinds.MEMCPY), int(kinds.MEMSET))
         self.name = kernel.fields["name"][1]
+        self.streams = {kind: dtype.fields["stream_id"][1] for kind, dtype in zip(self.kinds, dtypes, strict=True)}
         # The same in all three, in every version so far; unpacking fails where they are not.
         (self.start,), (self.end,) = ({dtype.fields[field][1] for dtype in dtypes} for field in ("start", "end"))
 
@@ -55,10 +56,10 @@ class Reader:
         record, layout, long = ctypes.c_void_p(), self._layout, ctypes.c_uint64.from_address
         while (status := self._next(buffer, size, ctypes.byref(record))) == 0:
             place = record.value or 0
-            is_kernel = ctypes.c_int32.from_address(place).value == layout.kernel
-            name = long(place + layout.name).value if is_kernel else 0
-            is_mark = self._is_mark(name) if is_kernel else False
-            found.append((long(place + layout.start).value, long(place + layout.end).value, is_mark))
+            kind = ctypes.c_int32.from_address(place).value
+            is_mark = kind == layout.kernel and self._is_mark(long(place + layout.name).value)
+            stream = ctypes.c_uint32.from_address(place + layout.streams[kind]).value
+            found.append((long(place + layout.start).value, long(place + layout.end).value, is_mark, stream))
         if status != END_OF_BUFFER:
             raise CuptiError(f"a buffer of records cannot be read: CUPTI's error {status}")
         return found

@@ -47,8 +47,12 @@ class Device:
     # The rest is for devices that repeat. All but `harvest` only enqueue.
 
     def cold(self) -> None:
-        """Write over the L2 cache."""
+        """Write over the L2 cache, once nothing runs and nothing in it is held."""
         raise RuntimeError(NO_REPEATS)
+
+    def kept(self) -> str | None:
+        """What a timed call since the last question left on the device that a cold call must not find, or None."""
+        return None
 
     def zero_cache(self, size: int) -> None:
         """Zero a buffer of `size` bytes, as FlashInfer-Bench does between calls."""

@@ -23,6 +23,7 @@ CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
 # own clock.
 MARKER = "spin_kernel"
 PERSISTING_L2 = 6  # CU_LIMIT_PERSISTING_L2_CACHE_SIZE: bytes of the cache that a stream's access window may hold on to
+ACCESS_WINDOW = 1  # CU_STREAM_ATTRIBUTE_ACCESS_POLICY_WINDOW: a CUaccessPolicyWindow, in a union of 64 bytes
 
 
 class CudaDevice(Device):
@@ -40,6 +41,9 @@ class CudaDevice(Device):
         self._flush = torch.zeros(2 * properties.L2_cache_size // 4, dtype=torch.int32, device="cuda")
         self._cache: torch.Tensor | None = None
         self._driver = ctypes.CDLL("libcuda.so.1")
+        self._stream = torch.cuda.current_stream()
+        self._kept: str | None = None
+        self._own = 0  # CUPTI's number of that stream
         self._cycles_per_us = _sm_clock_mhz(properties)
         self.missing: dict[str, str] = {}
         self._may_trace = trace
@@ -66,17 +70,47 @@ class CudaDevice(Device):
         self._flush.add_(1)
 
     def _let_go(self) -> None:
-        """Lines of the cache that a call made persist would outlive the flush: they become ordinary ones again."""
+        """What would outlive the flush, or fill the cache again after it: work on any stream comes to its end, lines
+        that a call made persist become ordinary ones, and no later line can persist."""
+        self._sync()
+        self._driver.cuCtxResetPersistingL2Cache()
+        if self._held_lines():
+            self._driver.cuCtxSetLimit(PERSISTING_L2, ctypes.c_size_t(0))
+        if self._window_bytes():
+            self._driver.cuStreamSetAttribute(self._handle(), ACCESS_WINDOW, (ctypes.c_uint64 * 8)())
+
+    def _held_lines(self) -> int:
+        """Bytes of the cache that persisting lines may take."""
         held = ctypes.c_size_t()
         self._driver.cuCtxGetLimit(ctypes.byref(held), PERSISTING_L2)
-        if held.value:
-            self._sync()
-            self._driver.cuCtxResetPersistingL2Cache()
-            self._driver.cuCtxSetLimit(PERSISTING_L2, ctypes.c_size_t(0))
+        return held.value
+
+    def _window_bytes(self) -> int:
+        """Bytes of the access window of the stream that calls are timed on."""
+        window = (ctypes.c_uint64 * 8)()
+        self._driver.cuStreamGetAttribute(self._handle(), ACCESS_WINDOW, window)
+        return int(window[1])
+
+    def _handle(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._stream.cuda_stream)
+
+    def _look(self) -> None:
+        """After a call: what it left set."""
+        if self._held_lines():
+            self._kept = "lines of the L2 cache may persist after the call"
+        elif self._window_bytes():
+            self._kept = "the call's stream has an access window after it"
+        elif torch.cuda.current_stream() != self._stream:
+            self._kept = "another stream is the current one after the call"
+
+    def kept(self) -> str | None:
+        kept, self._kept = self._kept, None
+        return kept
 
     def zero_cache(self, size: int) -> None:
         if self._cache is None or self._cache.numel() * 4 != size:
             self._cache = torch.empty(size // 4, dtype=torch.int32, device="cuda")
+        self._let_go()
         self._cache.zero_()
 
     def lead_in(self, microseconds: float) -> None:
@@ -94,6 +128,9 @@ class CudaDevice(Device):
                     self._calls = []
                     self._sync()
                     self._trace.collect()
+                    self._spin(1)
+                    self._sync()
+                    self._own = own_stream(self._trace.collect())
             except CuptiError as error:
                 self._stop_tracing(str(error))
 
@@ -109,6 +146,7 @@ class CudaDevice(Device):
         call["end"].record()
         if self._trace is not None and self._trace.enabled:
             self._spin(1)
+        self._look()
 
     def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
         start, end = self._event(enable_timing=True), self._event(enable_timing=True)
@@ -129,7 +167,9 @@ class CudaDevice(Device):
         }
         if self._trace is not None and self._trace.enabled:
             try:
-                traced = attribute(self._trace.collect(), len(calls))
+                records = self._trace.collect()
+                self._kept = self._kept or strays(records, self._own)
+                traced = attribute(records, len(calls), self._own)
             except CuptiError as error:
                 self._stop_tracing(str(error))
                 return times
@@ -147,28 +187,49 @@ class CudaDevice(Device):
         self.missing |= dict.fromkeys(CUPTI_TIERS, why)
 
 
-def attribute(records: list[DeviceRecord], calls: int) -> tuple[list[float], list[float]] | None:
+def attribute(records: list[DeviceRecord], calls: int, own: int) -> tuple[list[float], list[float]] | None:
     """Busy time and span, in microseconds, of the device work of each call.
 
-    records: (device start ns, device end ns, whether it is a mark), in any order; each call stands between two marks.
+    records: (device start ns, device end ns, whether it is a mark, stream), in any order; each call stands between two
+    marks on the stream `own`.
     What starts after the first mark has started counts, so work that runs ahead on another stream counts as well. Busy
     is the union of the intervals: concurrent kernels do not count twice. None if the marks do not pair up with the
     calls, a call caused nothing, or a record has no times.
     """
-    if any(start <= 0 or end < start for start, end, _ in records):
+    if any(start <= 0 or end < start for start, end, *_ in records):
         return None  # a kernel without its times could be anywhere: no call's time would be whole
-    marks = sorted(start for start, _, is_mark in records if is_mark)
+    marks = _marks(records, own)
     if len(marks) != 2 * calls:
         return None
     intervals: list[list[tuple[int, int]]] = [[] for _ in range(calls)]
-    for start, end, is_mark in records:
+    for start, end, is_mark, stream in records:
         place = bisect.bisect_right(marks, start) - 1
-        if not is_mark and place >= 0 and place % 2 == 0:
+        if not (is_mark and stream == own) and place >= 0 and place % 2 == 0:
             intervals[place // 2].append((start, end))
     if not all(intervals):
         return None
     spans = [max(end for _, end in each) - min(start for start, _ in each) for each in intervals]
     return [covered(each) / 1000 for each in intervals], [span / 1000 for span in spans]
+
+
+def own_stream(records: list[DeviceRecord]) -> int:
+    """The stream that calls are timed on, from the records of one mark on it. A solution may launch the delay kernel as
+    well, but not on another stream while none of its calls runs."""
+    streams = {stream for _, _, is_mark, stream in records if is_mark}
+    if len(streams) != 1:
+        raise CuptiError(f"a mark was seen on {len(streams)} streams")
+    return streams.pop()
+
+
+def strays(records: list[DeviceRecord], own: int) -> str | None:
+    """A sentence if work began between two calls on another stream than `own`: only the harness works there."""
+    marks = _marks(records, own)
+    found = sum(stream != own and bisect.bisect_right(marks, start) % 2 == 0 for start, _, _, stream in records)
+    return f"{found} pieces of work began on other streams between the calls" if marks and found else None
+
+
+def _marks(records: list[DeviceRecord], own: int) -> list[int]:
+    return sorted(start for start, _, is_mark, stream in records if is_mark and stream == own)
 
 
 def _open_recorder(missing: dict[str, str]) -> ActivityRecorder | None:

@@ -105,6 +105,7 @@ def _robust(device: Device, cell: OpenCell, draws: Draws, settings: Robust, keep
         _check_batch(pool, len(numbers))
         for call, place in keeper.offer(len(numbers)):
             _keep(cell, keeper, place, pool.outputs[call], numbers[call], digests[call])
+        _check_kept(device)
         primary = samples["cupti_span_us"] or samples["event_us"]
         if _is_enough(primary, device.seconds() - begun, settings):
             # Making the next cell's inputs takes thousands of kernels; each would leave a record to be read.
@@ -189,6 +190,12 @@ def _check_rules(cell: OpenCell) -> None:
         raise RuleBroken(finding)
 
 
+def _check_kept(device: Device) -> None:
+    kept = device.kept()
+    if kept:
+        raise RuleBroken((Outcome.REJECTED, Reason.KEPT_ON_GPU, kept))
+
+
 def _check_batch(pool: _InputPool, calls: int) -> None:
     """Fences of all outputs at once: one wait for the device."""
     changed = int(torch.stack([output.fence_sum() for output in pool.outputs[:calls]]).sum())
@@ -223,6 +230,7 @@ def _fib(device: Device, cell: OpenCell, draws: Draws, settings: Fib, keeper: Ke
         for _, place in keeper.offer(1):
             # Not poisoned: no bits stand for "unwritten".
             keeper.keep(place, last.view(torch.int16).reshape(-1), trial, -1)
+        _check_kept(device)
     pool.restore()
     return samples
 
