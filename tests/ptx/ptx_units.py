@@ -230,6 +230,11 @@ def hopper_order(opcode: str, operands: list[str]) -> Act:
     return act
 
 
+def instruction_word(m: int, n: int) -> int:
+    """Instruction descriptor of tcgen05.mma kind::f8f6f4 for float32 sums of e4m3, both operands K-major."""
+    return 1 << 4 | n // 8 << 17 | m // 16 << 24
+
+
 def blackwell_product(opcode: str, operands: list[str]) -> Act:
     require(opcode.startswith("tcgen05.mma.cta_group::1.kind::f8f6f4"), f"{opcode} is not modelled")
     to, x, y = address(operands[0], "u4"), reader(operands[1], "u8"), reader(operands[2], "u8")
@@ -242,7 +247,7 @@ def blackwell_product(opcode: str, operands: list[str]) -> Act:
         block, bits, first = warp.block, one(form(warp), mask), one(to(warp), mask)
         m, n = (bits >> 24 & 31) * 16, (bits >> 17 & 63) * 8
         # float32 sums; both operands e4m3, K-major, not negated, not sparse; no lane switched off.
-        require(bits == 1 << 4 | n // 8 << 17 | m // 16 << 24 and m == 128, f"instruction descriptor {bits:#x}")
+        require(bits == instruction_word(m, n) and m == 128, f"instruction descriptor {bits:#x}")
         require(not any(one(word(warp), mask) for word in off), "lanes of a product are switched off")
         columns = tmem_columns(block, first, n)
         product = Product(warp, one(x(warp), mask), one(y(warp), mask), m, n, "blackwell")

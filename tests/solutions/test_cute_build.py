@@ -9,9 +9,10 @@ import sys
 import pytest
 import torch
 from bakeoff.build.pack import pack
-from bakeoff.build.resources import inspect_cubin
+from bakeoff.build.resources import RESERVED_SHARED_BYTES, inspect_cubin
 from bakeoff.build.spec import read_spec
 from support.cute_support import ROOT, SHAPES, module, workloads
+from support.host_code import arguments, decoded, expected_maps, shared_bytes_of, tensor_maps
 from support.solution_support import record_launches
 
 maps = module("cute_maps")
@@ -20,6 +21,7 @@ checks = module("checks")
 
 pytest.importorskip("cutlass", reason="needs nvidia-cutlass-dsl: make setup")
 ARCHES = ("sm_90a", "sm_100a")
+MULTIPROCESSOR_SHARED_BYTES, REGISTERS = 228 << 10, 64 << 10  # of a multiprocessor, both chips
 BUILT = [(arch, form) for arch in ARCHES for fp8 in (False, True) for form in gemm.forms(arch, fp8).values()]
 
 
@@ -30,13 +32,13 @@ def built_id(value):
 @functools.cache
 def compiled(arch, form):
     built = gemm.compile_gemm("gemm1", arch, form)
-    return built.__cubin__, built.__ptx__
+    return built.__cubin__, built.__ptx__, str(built.ir_module)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arch", "form"), BUILT, ids=built_id)
 def test_a_form_compiles_to_its_matrix_instructions_without_spills(arch, form, tmp_path):
-    cubin, ptx = compiled(arch, form)
+    cubin, ptx, host = compiled(arch, form)
     (tmp_path / "k.cubin").write_bytes(cubin)
     used = inspect_cubin(tmp_path / "k.cubin", ptx)
     assert used.stack_bytes == used.spill_bytes == 0
@@ -45,8 +47,32 @@ def test_a_form_compiles_to_its_matrix_instructions_without_spills(arch, form, t
     passes = max(1, form.tile_y // 128) if arch == "sm_90a" else 1
     assert used.mma == {"wgmma" if arch == "sm_90a" else "tcgen05": 4 * passes}
     assert f".entry {gemm.kernel_name('gemm1', arch, form)}_0" in ptx
+    check_register_pools(gemm._kernel_class(arch)(form), used.registers, ptx)
+    # No two blocks, of this GEMM or of the one that overlaps with it, fit into one multiprocessor.
+    assert 2 * (shared_bytes_of(host) + RESERVED_SHARED_BYTES) > MULTIPROCESSOR_SHARED_BYTES
+    assert shared_bytes_of(host) <= maps.shared_bytes(form)
     # One wait for the kernel before, one word to the kernel after, where kernels overlap.
     assert [ptx.count(f"griddepcontrol.{what}") for what in ("wait", "launch_dependents")] == [int(form.overlap)] * 2
+
+
+def check_register_pools(kernel, registers, ptx):
+    """What warps ask for with setmaxnreg is there: a block that waits for registers that nobody gives back hangs."""
+    warps, results = kernel.threads // 32, kernel.store_warps
+    assert warps * 32 * registers <= REGISTERS
+    asked = {way: int(count) for way, count in re.findall(r"setmaxnreg\.(inc|dec)\S*\s+(\d+)", ptx)}
+    if asked:
+        assert results % 4 == 0 == (warps - results) % 4, "setmaxnreg works on whole warpgroups"
+        assert results * asked["inc"] + (warps - results) * asked["dec"] <= warps * registers
+        assert asked["dec"] <= registers <= asked["inc"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [form for arch, form in BUILT if arch == "sm_100a"], ids=built_id)
+def test_blackwells_tensor_maps_are_those_that_ran_on_hopper(form):
+    """Byte by byte, and with the boxes that the kernel's barriers count on; test_cute_gpu compares with the driver."""
+    made = tensor_maps(compiled("sm_100a", form)[2], arguments(form))
+    assert made == tensor_maps(compiled("sm_90a", form)[2], arguments(form))
+    assert [decoded(one) for one in made] == expected_maps(form)
 
 
 @pytest.mark.slow

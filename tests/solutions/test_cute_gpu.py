@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
 import pytest
 import torch
 from support.cute_support import EDGES, module, starts
+from support.host_code import Map, arguments, expected_maps, tensor_maps
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")
@@ -148,3 +150,46 @@ def test_a_captured_launch_follows_new_values_and_new_row_counts(form):
     graph.replay()
     true = other.true
     assert worst_row(value(form, out, out_scale)[true], other.expected()[true]) < (0.04 if form.fp8_out else 0.004)
+
+
+# --- what the host prepares for Blackwell ---------------------------------------------------------------------------
+
+
+def encoded(expected: Map, promotion: int) -> bytes:
+    """A tensor map of bytes with the 128-byte swizzle, by this host's driver. promotion: of what L2 fetches."""
+    made, rank = (ctypes.c_uint64 * 32)(), len(expected.sizes)
+    place = (ctypes.addressof(made) + 127) // 64 * 64  # a map is aligned to 64 bytes
+    uint8, no_interleave, swizzle_128, zeros_outside = 0, 0, 3, 0
+    status = ctypes.CDLL("libcuda.so.1").cuTensorMapEncodeTiled(
+        ctypes.c_void_p(place),
+        uint8,
+        rank,
+        ctypes.c_void_p(expected.address),
+        (ctypes.c_uint64 * rank)(*expected.sizes),
+        (ctypes.c_uint64 * rank)(*expected.strides),
+        (ctypes.c_uint32 * rank)(*expected.box),
+        (ctypes.c_uint32 * rank)(*[1] * rank),
+        no_interleave,
+        swizzle_128,
+        promotion,
+        zeros_outside,
+    )
+    assert status == 0, f"cuTensorMapEncodeTiled gives {status} for {expected}"
+    return ctypes.string_at(place, 128)
+
+
+BLACKWELL = [form for fp8 in (False, True) for form in gemm.forms("sm_100a", fp8).values()]
+
+
+@pytest.mark.parametrize("form", BLACKWELL, ids=form_id)
+def test_the_tensor_maps_of_blackwells_kernels_are_those_that_the_driver_encodes(form):
+    """Nothing of the sm_100a object is launched: its host code is calculated, the driver encodes what is expected."""
+    torch.cuda.init()
+    host = str(gemm.compile_gemm("gemm1", "sm_100a", form).ir_module)
+    made = tensor_maps(host, arguments(form))
+    found = [
+        {promotion for promotion in range(4) if encoded(expected, promotion) == one}
+        for expected, one in zip(expected_maps(form), made, strict=True)
+    ]
+    drivers = [encoded(expected, 0).hex() for expected in expected_maps(form)]
+    assert all(found), f"{form.name}: {[one.hex() for one in made]}, by the driver {drivers}"

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 from support.cute_support import module, starts
+from support.triton_product import triton_product
 
 maps = module("cute_maps")
 gemm = module("cute_gemm")
 
 pytest.importorskip("cutlass", reason="needs nvidia-cutlass-dsl: make setup")
 from ptx.ptx_machine import E4M3, WAIT, Fault, Memory, TensorMap, parse  # noqa: E402
-from ptx.ptx_units import run_cluster  # noqa: E402
+from ptx.ptx_units import instruction_word, run_cluster  # noqa: E402
 
 ARCHES = ("sm_90a", "sm_100a")
 BUILT = [(arch, form) for arch in ARCHES for fp8 in (False, True) for form in gemm.forms(arch, fp8).values()]
@@ -222,6 +223,19 @@ def test_the_machine_objects_to_a_broken_kernel(name):
     problem.run(ptx, blocks=2)
     with pytest.raises(AssertionError, match="are off"):
         problem.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [16, 256])
+def test_another_compiler_makes_the_same_descriptors(columns):
+    """Triton's products of the same operands: 128 rows of e4m3, K-major in rows of 128 swizzled bytes."""
+    ptx = triton_product(columns)
+    (word,) = set(re.findall(r"tcgen05\.mma\.cta_group::1\.kind::f8f6f4 \[[^]]*\], %rd\d+, %rd\d+, (%r\d+),", ptx))
+    assert re.findall(rf"mov\.b32\s+{word}, (\d+);", ptx) == [str(instruction_word(128, columns))]
+    operands = {int(number) for number in re.findall(r"(?:or\.b64|add\.s64)\s+%rd\d+, %rd\d+, (\d{19});", ptx)}
+    leading = 1 << 16  # leading offset, which counts without a swizzle only: CuTeDSL writes 1, Triton 0
+    assert operands == {BLACKWELL_BITS - leading + 2 * step for step in range(4)}, "32 bytes further for each 32 of K"
+    assert str(BLACKWELL_BITS) in compiled("sm_100a", SWAPPED)
 
 
 def without_ends(ptx, loader_wait, release):
