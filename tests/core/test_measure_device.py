@@ -15,7 +15,7 @@ import pytest
 from bakeoff.core.device.activity import CuptiError
 from bakeoff.core.device.cuda import attribute, own_stream, strays
 from bakeoff.core.device.gpu_state import Look, disturbance, locked_clocks, summary
-from bakeoff.core.protocols import PROTOCOLS, Robust, per_process_latency, primary_tier
+from bakeoff.core.protocols import PROTOCOLS, Calls, per_process_latency, primary_tier
 from bakeoff.core.worker.timing import (
     SCALING_TRIES,
     RuleBroken,
@@ -116,7 +116,7 @@ def test_the_interval_of_the_median_narrows_with_calls_and_covers_it() -> None:
     ],
 )
 def test_calls_end_when_precise_or_when_the_budget_is_spent(times: list[float], spent_s: float, enough: bool) -> None:
-    assert _is_enough(times, spent_s, Robust()) is enough
+    assert _is_enough(times, spent_s, Calls()) is enough
 
 
 def test_latency_is_a_median_under_robust_and_a_mean_under_fib() -> None:
@@ -355,19 +355,19 @@ class _Hiccup:
 @pytest.mark.parametrize(("slow", "tries"), [(0, 1), (2, 3), (4, 5), (6, 7)])
 def test_a_hiccup_of_the_host_is_not_taken_for_skipped_calls(slow: int, tries: int) -> None:
     device = _Hiccup(slow)
-    assert _check_scaling(device, MagicMock(), Robust(), STEADY) == []
+    assert _check_scaling(device, MagicMock(), Calls(), STEADY) == []
     assert device.tries == tries, "calls that look skipped are tried again, others are not"
 
 
 def test_calls_that_wait_for_the_host_are_remarked_on_after_a_few_tries() -> None:
     device = _Hiccup(0, power=0.85)
-    (warning,) = _check_scaling(device, MagicMock(), Robust(), STEADY)
+    (warning,) = _check_scaling(device, MagicMock(), Calls(), STEADY)
     assert "not twice as long" in warning and device.tries == SCALING_TRIES
 
 
 def test_calls_that_scatter_themselves_are_not_remarked_on_when_their_sums_do() -> None:
     device = _Hiccup(0, power=0.9)
-    assert _check_scaling(device, MagicMock(), Robust(), WILD) == [] and device.tries == 1
+    assert _check_scaling(device, MagicMock(), Calls(), WILD) == [] and device.tries == 1
 
 
 def test_the_scatter_of_the_ratio_follows_from_that_of_single_calls() -> None:
@@ -382,7 +382,7 @@ def test_the_scatter_of_the_ratio_follows_from_that_of_single_calls() -> None:
 def test_calls_that_stay_skipped_are_rejected_however_often_they_are_tried(samples: dict[str, list[float]]) -> None:
     device = _Hiccup(1000)
     with pytest.raises(RuleBroken) as broken:
-        _check_scaling(device, MagicMock(), Robust(), samples)
+        _check_scaling(device, MagicMock(), Calls(), samples)
     assert broken.value.finding[1] == Reason.SKIPPED_CALLS and device.tries == 23
 
 
@@ -409,7 +409,7 @@ def test_honest_calls_that_wait_for_the_host_are_never_taken_for_skipped_ones(mo
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     devices = [_HostBound(seed) for seed in range(5000)]
     for device in devices:
-        _check_scaling(device, MagicMock(), Robust(), WILD)
+        _check_scaling(device, MagicMock(), Calls(), WILD)
     assert sum(device.tries > 7 for device in devices) >= 5, "seven tries would have convicted some"
 
 

@@ -230,7 +230,7 @@ def test_the_supervisor_asks_for_outputs_on_values_that_it_draws_itself() -> Non
     """How many calls a batch had is what the worker says, their values are not."""
     cell: Any = SimpleNamespace(key="k")
     draws = Draws.new(1, 32)
-    attempt = Attempt(cell, MagicMock(), [0, 1, 2], [Variant(1)], {}, "", 0.0, 0.0, draws=draws)
+    attempt = Attempt(cell, "robust", MagicMock(), [0, 1, 2], [Variant(1)], {}, "", 0.0, 0.0, draws=draws)
     with pytest.raises(ChannelError, match="changed values"):
         attempt.take(Done.model_validate({"say": "done", "id": 1, "token": "t", "outcome": None, "outputs": []}))
     numbers = []
@@ -248,8 +248,8 @@ def test_a_cell_without_timed_calls_has_no_batch_and_none_has_batches_without_en
     cell: Any = SimpleNamespace(key="k")
     batch = Batch.model_validate({"say": "batch", "id": 1, "token": "t", "calls": 1})
     with pytest.raises(ChannelError, match="no more"):
-        Attempt(cell, MagicMock(), [0], [Variant(1)], {}, "", 0.0, 0.0).pick(batch)
-    endless = Attempt(cell, MagicMock(), [0], [Variant(1)], {}, "", 0.0, 0.0, draws=Draws.new(1, 32))
+        Attempt(cell, "robust", MagicMock(), [0], [Variant(1)], {}, "", 0.0, 0.0).pick(batch)
+    endless = Attempt(cell, "robust", MagicMock(), [0], [Variant(1)], {}, "", 0.0, 0.0, draws=Draws.new(1, 32))
     with pytest.raises(ChannelError, match="no more"):
         for _ in range(policy.BATCHES + 1):
             endless.pick(batch)

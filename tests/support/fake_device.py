@@ -8,7 +8,7 @@ BAKEOFF_FAKE_DEVICE names:
                                                                                     timed call
      "looks": {"3": {"reasons": 8}, ...},                    what the monitor sees at its third look
      "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused",
-     "factor": {"x": 1e9}, "lazy_after": {"x": 4}}
+     "factor": {"x": 1e9}, "lazy_after": {"x": 4}, "not_capturable": ["x"]}
 
 `factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that
 many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bakeoff.core.device.base import Device
+from bakeoff.core.device.base import Device, NotCapturable
 from bakeoff.core.device.gpu_state import Look, Monitor
 
 VARIABLES = ("BAKEOFF_TEST_DOUBLE", "BAKEOFF_FAKE_DEVICE")
@@ -64,6 +64,7 @@ class FakeDevice(Device):
     nothing else."""
 
     repeats = True
+    longest_row = 2
 
     def __init__(self, description: dict[str, Any], participant: str) -> None:
         self._faults = [fault for fault in description.get("faults", []) if fault["participant"] == participant]
@@ -71,6 +72,7 @@ class FakeDevice(Device):
         self._number, self._calls, self._is_poisoned = 0, 0, False
         self._factor = float(description.get("factor", {}).get(participant, 1))
         self._spent_us = 0.0
+        self._not_capturable = description.get("not_capturable", [])
         self._lazy_after = int(description.get("lazy_after", {}).get(participant, 1 << 30))
         self.missing = dict(description.get("missing", {}))
 
@@ -107,6 +109,11 @@ class FakeDevice(Device):
 
     def end(self) -> None:
         self._calls += 1
+
+    def capture(self, call: Callable[[], None]) -> Callable[[], None]:
+        if self._participant in self._not_capturable:
+            raise NotCapturable("operation not permitted when stream is capturing")
+        return call
 
     def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
         for _ in range(count):

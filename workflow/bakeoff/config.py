@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import psutil
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from bakeoff import host
 from bakeoff.core.protocols import PROTOCOLS
@@ -48,6 +48,7 @@ def _protocol(name: str) -> str:
 
 
 ProtocolName = Annotated[str, AfterValidator(_protocol), Field(json_schema_extra={"enum": list(PROTOCOLS)})]
+BlocksOfOne = Annotated[dict[ProtocolName, Annotated[Whole, Field(ge=1, le=100)]], Field(min_length=1, max_length=1)]
 FolderPath = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_nameable)]
 # Streaming multiprocessor architectures that have a backend, by CUDA compute capability.
 ARCH_OF_CAPABILITY: dict[str, Backend] = {"9.0": "sm_90a", "10.0": "sm_100a"}
@@ -81,8 +82,11 @@ class Config(Part):
         description="All 19 published ones; the grid of further ones (even routing between them, and all experts of a "
         "token local); or ids of both (T901_o96, T2048_o96_even, ...).",
     )
-    protocols: list[ProtocolName] = Field(
-        ["robust"], min_length=1, description="Timing protocols; the first is the primary one, which the report shows."
+    protocols: Literal["auto"] | Annotated[list[ProtocolName | BlocksOfOne], Field(min_length=1)] = Field(
+        "auto",
+        description="Timing protocols, each a name, or a name with a number of blocks (`{graph: 3}`); the first is the "
+        "primary one, which the report shows. auto: robust, on a GPU graph, warm and sustained beside it. Unless said, "
+        "graph, warm and realistic are measured in 5 blocks, sustained in 3, the others in all.",
     )
     families: list[Literal["fib", "realistic"]] = Field(
         ["fib", "realistic"],
@@ -138,7 +142,39 @@ class Config(Part):
             return value
         return [int(each) if isinstance(each, str) and each.isascii() and each.isdigit() else each for each in value]
 
-    @field_validator("solutions", "workloads", "protocols", "families", "seeds", "compile", "twins")
+    @field_validator("protocols")
+    @classmethod
+    def _order_of_protocols(cls, value: Any) -> Any:
+        """What counts only after `robust` is measured beside it, and is not what the report is about."""
+        names = (
+            [] if value == "auto" else [name for each in value for name in (each if isinstance(each, dict) else [each])]
+        )
+        if len(set(names)) != len(names):
+            raise ValueError("an entry appears twice")
+        later = [name for name in names if PROTOCOLS[name].after_robust]
+        if later and ("robust" not in names or names[0] in later):
+            raise ValueError(f"{later[0]} counts only where `robust` has passed: name `robust` before it")
+        return value
+
+    @model_validator(mode="after")
+    def _values_of_protocols(self) -> Self:
+        names = [] if self.protocols == "auto" else self.protocol_blocks
+        for name, family in ((name, PROTOCOLS[name].family) for name in names):
+            if family is not None and family not in self.families:
+                raise ValueError(f"protocols: {name} times values of the family {family}: add it to `families`")
+        return self
+
+    @property
+    def protocol_blocks(self) -> dict[str, int]:
+        """The protocols of a resolved configuration, each with the number of its blocks."""
+        found: dict[str, int] = {}
+        for each in self.protocols:
+            name, asked = next(iter(each.items())) if isinstance(each, dict) else (each, PROTOCOLS[each].blocks)
+            most = 100 if self.blocks == "auto" else self.blocks
+            found[name] = min(asked or most, most)
+        return found
+
+    @field_validator("solutions", "workloads", "families", "seeds", "compile", "twins")
     @classmethod
     def _no_duplicates(cls, value: Any) -> Any:
         if isinstance(value, list) and len(set(value)) != len(value):
@@ -177,6 +213,9 @@ def resolve(config: Config, tell: Callable[[str], None] = lambda text: print(tex
             "backend": backend,
             "run": backend if config.run == "auto" else config.run,
             "definition": DEFINITIONS.get(width, width),
+            "protocols": (["robust", "graph", "warm", "sustained"] if on_gpu else ["robust"])
+            if config.protocols == "auto"
+            else config.protocols,
             "blocks": (10 if on_gpu else 1) if config.blocks == "auto" else config.blocks,
             "threads": (1 if on_gpu else len(psutil.Process().cpu_affinity()))
             if config.threads == "auto"

@@ -59,16 +59,18 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         "backend": config.backend,
         "clock_mhz": config.lock_clocks_mhz,
     }
+    blocks = int(config.blocks)
     return Plan(
         run=config.run,
         title=_title(config),
         backend=_backend(config),
         definition=config.definition,
         dataset=config.dataset,
-        protocols=list(config.protocols),
+        protocols=list(config.protocol_blocks),
+        protocol_blocks={name: count for name, count in config.protocol_blocks.items() if count < blocks},
         families=list(config.families),
         seeds=list(config.seeds),
-        blocks=int(config.blocks),
+        blocks=blocks,
         timeout_s=config.timeout_s,
         threads=int(config.threads),
         gpus=config.gpus,
@@ -108,7 +110,12 @@ def cell_key(**inputs: Any) -> str:
 
 
 def _cells(who: PlannedParticipant, what: PlannedWorkload, config: Config, common: dict[str, Any]) -> list[PlannedCell]:
-    timed = [("measure", protocol, config.families[0], config.seeds[0]) for protocol in config.protocols]
+    timings = [(name, protocols.PROTOCOLS[name]) for name in config.protocol_blocks]
+    timed = [
+        ("measure", name, timing.family or config.families[0], config.seeds[0])
+        for name, timing in timings
+        if what.seq_len >= timing.least_tokens and not (timing.after_robust and who.role == "reference")
+    ]
     # The timed values are verified in the measure cell; the other families and seeds get a cell of their own.
     verified = [
         ("verify", None, family, seed)
@@ -321,7 +328,8 @@ def block_cells(plan: Plan, block: int) -> list[PlannedCell]:
         )
     workloads = [workload.id for workload in plan.workloads]
     order = block_order(plan, block)
-    return protocols.cell_order(plan.cells, plan.run, block, order, workloads, plan.families, plan.seeds)
+    cells = [cell for cell in plan.cells if block < plan.blocks_of(cell.protocol)]
+    return protocols.cell_order(cells, plan.run, block, order, workloads, plan.families, plan.seeds)
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:

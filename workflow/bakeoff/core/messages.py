@@ -97,6 +97,7 @@ FailureReason = Literal[
     Reason.POISONED_CONTEXT,
     Reason.NO_BACKEND,
     Reason.MISSING_PACKAGE,
+    Reason.NOT_CAPTURABLE,
 ]
 
 

@@ -6,7 +6,7 @@ Entry points: `PROTOCOLS`, `primary_tier`, `per_process_latency`, `block_order`,
 import random
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 
@@ -33,11 +33,37 @@ C = TypeVar("C", bound=Due)
 
 
 @dataclass(frozen=True)
-class Robust:
-    """Cold L2, inputs at shifting addresses with changed values, adaptive stopping. Times are seconds unless named
-    otherwise."""
+class Timing:
+    """What all protocols have."""
+
+    name: str
+    # Blocks of a run that measure it, unless the configuration says otherwise; none: all.
+    blocks: int | None = None
+    # Whether it keeps fewer guards than `robust`, since inputs stay in their places: a process may be timed so only
+    # after it has passed `robust` on the same cell. The reference, which is nobody's rival, is not.
+    after_robust: bool = False
+    # Calls in a row that share their values.
+    shared: int = 1
+    # The value family that is timed; none: the run's first one.
+    family: str | None = None
+    # Fewest tokens of a workload that is timed so.
+    least_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Calls(Timing):
+    """Calls on inputs that change in secret; by default `robust`: cold L2, inputs at shifting addresses with new values
+    in each call, adaptive stopping. Times are seconds unless named otherwise."""
 
     name: str = "robust"
+    # Whether the L2 cache is written over before each call.
+    flush: bool = True
+    # Whether the call is captured as a CUDA graph, and the graph is what is timed.
+    graph: bool = False
+    # Length of the rows of calls, without a pause, of which one sample is the mean; 0: a sample is a call.
+    row_s: float = 0.0
+    # Whether CUPTI records, behind a lead-in for each call.
+    trace: bool = True
     warmup_calls: int = 3
     batch_calls: int = 8
     min_calls: int = 16
@@ -59,7 +85,7 @@ class Robust:
 
 
 @dataclass(frozen=True)
-class Fib:
+class Fib(Timing):
     """FlashInfer-Bench 0.1.2: warm-up calls, then timed calls of each trial; mean of the trials' means."""
 
     name: str = "fib-0.1.2"
@@ -69,7 +95,30 @@ class Fib:
     cache_bytes: int = 256 * 1024 * 1024
 
 
-PROTOCOLS: dict[str, Robust | Fib] = {"robust": Robust(), "fib-0.1.2": Fib()}
+# The L2 cache stays warm only where calls share their values: the weights' rewritten part alone would fill it.
+# 16 rows of an eighth of a second are the two seconds after which a GPU has found the clock that its power limit
+# leaves.
+_LATER = Calls(blocks=5, after_robust=True, buffers=1, warmup_calls=2, max_calls=16, budget_s=1.0)
+# In the order in which a process goes through them. What `robust` attaches to the process would slow the calls of
+# FlashInfer-Bench's; two seconds of full load warm the GPU for whatever comes after them.
+PROTOCOLS: dict[str, Calls | Fib] = {
+    each.name: each
+    for each in (
+        Fib(),
+        Calls(),
+        Calls(name="realistic", blocks=5, family="realistic"),
+        replace(_LATER, name="graph", graph=True, batch_calls=1),
+        replace(_LATER, name="warm", flush=False, shared=8),
+        replace(
+            _LATER, name="sustained", blocks=3, flush=False, row_s=0.125, trace=False, budget_s=60.0, least_tokens=901
+        ),
+    )
+}
+
+
+def after_robust(protocol: str | None) -> bool:
+    """Whether a process must have passed `robust` on a cell before it is timed under this protocol."""
+    return protocol is not None and PROTOCOLS[protocol].after_robust
 
 
 def primary_tier(protocol: str, available: set[str] | frozenset[str]) -> str:
@@ -79,10 +128,11 @@ def primary_tier(protocol: str, available: set[str] | frozenset[str]) -> str:
 
 
 def per_process_latency(protocol: str, samples: list[float]) -> float:
-    """One process's latency from its calls: the median under `robust`, the mean of trial means under `fib-0.1.2`."""
+    """One process's latency from its calls: their median, over the second half under `sustained`; the mean of trial
+    means under `fib-0.1.2`."""
     if protocol == "fib-0.1.2":
         return sum(samples) / len(samples)  # trials have equal numbers of calls, so the mean of their means is the mean
-    return statistics.median(samples)
+    return statistics.median(samples[len(samples) // 2 :] if protocol == "sustained" else samples)
 
 
 def block_order(run: str, block: int, names: Sequence[str]) -> list[str]:
@@ -103,16 +153,15 @@ def cell_order(
 ) -> list[C]:
     """The cells of a block in the order in which they run: by participant, then protocol, then values, then workload.
 
-    order: the participants, as `block_order` gives them. Cells without a protocol are only verified: they are due in
-    block 0 only, and come first; `robust` comes last, because what it attaches to the process would slow the calls of
-    another protocol. All participants of a block meet the workloads in the same shuffled order.
+    order: the participants, as `block_order` gives them. Cells without a protocol are only verified, and come first.
+    All participants of a block meet the workloads in the same shuffled order.
     """
     shuffled = list(workloads)
     random.Random(f"{run}/{block}/workloads").shuffle(shuffled)
 
     def position(cell: C) -> tuple[int, ...]:
-        protocol = (cell.protocol is not None) + (cell.protocol == "robust")
+        protocol = [None, *PROTOCOLS].index(cell.protocol)
         values = (families.index(cell.family), seeds.index(cell.seed))
         return (order.index(cell.participant), protocol, *values, shuffled.index(cell.workload))
 
-    return sorted((cell for cell in cells if cell.protocol is not None or block == 0), key=position)
+    return sorted(cells, key=position)

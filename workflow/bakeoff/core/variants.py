@@ -54,23 +54,27 @@ class Variant:
 @dataclass(frozen=True)
 class Draws:
     """The variants of a cell's timed calls, each of them new. secret: what they are drawn from; experts: by how many
-    the second set of weights is rolled."""
+    the second set of weights is rolled, 0 if there is none; shared: how many calls in a row have the same variant."""
 
     seed: int
     secret: int
     experts: int
+    shared: int = 1
 
     @classmethod
-    def new(cls, seed: int, experts: int) -> Draws:
-        return cls(seed, _secret(), secrets.randbelow(experts - 1) + 1)
+    def new(cls, seed: int, experts: int, rolled: bool = True, shared: int = 1) -> Draws:
+        """experts: of a rank; rolled: whether there is a second set of weights."""
+        return cls(seed, _secret(), secrets.randbelow(experts - 1) + 1 if rolled else 0, shared)
 
     def repeats(self, number: int) -> bool:
-        """Whether a call has the values of the one before it."""
-        return number > 0 and random.Random(f"{self.secret}/{number}/repeats").randrange(REPEATS) == 0
+        """Whether a call has the values of the one before it, with another part of the weights rewritten."""
+        if self.shared > 1 or number <= 0:
+            return False
+        return random.Random(f"{self.secret}/{number}/repeats").randrange(REPEATS) == 0
 
     def variant(self, number: int) -> Variant:
         """Of the call with this number; calls that are not offered for judging have negative ones."""
-        first = number
+        first = number = number - number % self.shared
         while self.repeats(first):
             first -= 1
         values, part = random.Random(f"{self.secret}/{first}"), random.Random(f"{self.secret}/{number}/part")

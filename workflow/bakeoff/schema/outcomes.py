@@ -36,7 +36,7 @@ SENTENCES = {
     Outcome.OUT_OF_MEMORY: "The solution asked for more memory than there is.",
     Outcome.TIMEOUT: "The solution did not finish within the time limit and was killed.",
     Outcome.COMPILE_ERROR: "The solution could not be imported or compiled.",
-    Outcome.UNSUPPORTED: "The solution has no backend for this device, or a package that it needs is absent.",
+    Outcome.UNSUPPORTED: "The solution has no backend for this device, cannot be run in this way, or lacks a package.",
     Outcome.REJECTED: "The solution broke a rule of the measurement; the reason names the rule.",
     Outcome.DISTURBED: "The host disturbed the measurement more often than the retries allow.",
     Outcome.NOT_RUN: "The cell was not run; the reason says why.",
@@ -98,6 +98,7 @@ class Reason(StrEnum):
     # UNSUPPORTED
     NO_BACKEND = "no_backend"
     MISSING_PACKAGE = "missing_package"
+    NOT_CAPTURABLE = "not_capturable"
     # DISTURBED: what the host did
     FOREIGN_PROCESS = "foreign_process"
     THROTTLED = "throttled"
@@ -145,6 +146,8 @@ HINTS = {
     Reason.POISONED_CONTEXT: "run the cell under `compute-sanitizer` to find the illegal access",
     Reason.NO_BACKEND: "add a backend for this device to solution.yaml, or leave the solution out of `solutions`",
     Reason.MISSING_PACKAGE: "install the package that the detail names",
+    Reason.NOT_CAPTURABLE: "enqueue all work on the current stream, without waiting for the GPU or reading back from "
+    "it; other protocols time the solution as it is",
     Reason.FOREIGN_PROCESS: "stop the other processes on the GPU, then run the same command again",
     Reason.THROTTLED: "improve cooling or raise the power limit, then run the same command again",
     Reason.ECC_ERROR: "reset or replace the GPU (`nvidia-smi -q -d ECC`), then run again",

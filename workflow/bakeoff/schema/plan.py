@@ -56,8 +56,8 @@ class PlannedWorkload(Part):
 
 
 class PlannedCell(Part):
-    """One thing to do. A measure cell is due in every block and also verifies what it timed; a verify cell is due once,
-    in block 0."""
+    """One thing to do. A measure cell is due in all blocks of its protocol and also verifies what it timed; a verify
+    cell is due once, in block 0."""
 
     participant: str
     workload: str
@@ -78,6 +78,9 @@ class Plan(Part):
     definition: str
     dataset: str
     protocols: list[str]
+    protocol_blocks: dict[str, int] = Field(
+        default_factory=dict, description="Blocks that measure a protocol, the first ones, where that is not all."
+    )
     families: list[str]
     seeds: list[int]
     blocks: int
@@ -98,3 +101,7 @@ class Plan(Part):
     def solutions(self) -> list[PlannedParticipant]:
         """All that take part but the reference."""
         return [who for who in self.participants if who.role != "reference"]
+
+    def blocks_of(self, protocol: str | None) -> int:
+        """In how many blocks, the first ones, a protocol's cells are due; those without one are verified in block 0."""
+        return 1 if protocol is None else self.protocol_blocks.get(protocol, self.blocks)

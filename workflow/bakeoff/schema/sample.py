@@ -76,7 +76,8 @@ class Record(Judged):
     missing_tiers: dict[Said, Said] = Field(default_factory=dict)
     """Tiers that this host cannot give, and why."""
     gpu_state: dict[str, Any] | None = None
-    """Clocks, temperature, power and event reasons during the cell; null on the cpu backend."""
+    """Clocks, temperature, power and event reasons, after the first batch of timed calls where that can be seen; null
+    on the cpu backend."""
     discarded: int = 0
     """Calls that were timed and thrown away because the GPU was throttled or disturbed."""
     warnings: list[Said] = Field(default_factory=list)

@@ -3,10 +3,11 @@
 import secrets
 import time
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any
 
-from bakeoff.core import policy
+from bakeoff.core import policy, protocols
 from bakeoff.core.messages import Batch, ChannelError, Done
 from bakeoff.core.variants import Draws, Variant
 from bakeoff.schema.outcomes import HINTS, Outcome, Reason
@@ -14,12 +15,21 @@ from bakeoff.schema.plan import PlannedCell
 from bakeoff.schema.sample import Record
 from bakeoff.supervisor.settings import BlockSettings, Task
 
+Passed = dict[tuple[str, str, int], dict[str, Any]]
+
+
+def place(cell: PlannedCell) -> tuple[str, str, int]:
+    """What a cell's inputs are: workload, values, seed."""
+    return cell.workload, cell.family, cell.seed
+
 
 @dataclass
 class Attempt:
-    """One try at a cell: what the worker was asked, and what it has answered so far."""
+    """One try at a cell: what the worker was asked, and what it has answered so far. protocol: the cell's, or `robust`,
+    which its worker has to pass first."""
 
     cell: PlannedCell
+    protocol: str | None
     task: Task
     slots: list[int]
     variants: list[Variant]
@@ -34,16 +44,44 @@ class Attempt:
     seen: Counter[bool] = field(default_factory=Counter)  # timed calls so far, by kind: whether they repeat values
     gpu_state: dict[str, Any] | None = None
     batches: int = 0
+    # When the first and the last batch of timed calls were over.
+    batch_ends: tuple[float, float] | None = None
     sent: float = 0.0  # when the worker was last asked for something
 
     @classmethod
-    def of(cls, settings: BlockSettings, task: Task, number: int = 0, slots: list[int] | None = None) -> "Attempt":
-        """An attempt at the task's next cell, which is taken from it."""
+    def of(
+        cls,
+        settings: BlockSettings,
+        task: Task,
+        number: int = 0,
+        slots: list[int] | None = None,
+        passed: Container[tuple[str, str, int]] = (),
+    ) -> "Attempt":
+        """An attempt at the task's next cell, which is taken from it. passed: the places that the worker has passed
+        `robust` on."""
         cell, now = task.cells.popleft(), time.monotonic()
-        draws = Draws.new(cell.seed, settings.geometry.local_experts) if settings.timed(cell) else None
+        is_later = settings.timed(cell) and protocols.after_robust(cell.protocol)
+        protocol = "robust" if is_later and place(cell) not in passed else cell.protocol
+        draws = None
+        if settings.timed(cell):
+            timing = protocols.PROTOCOLS[str(protocol)]
+            draws = Draws.new(cell.seed, settings.geometry.local_experts, not timing.after_robust, timing.shared)
         identity = {"id": number, "token": secrets.token_hex(16)}
         limit, own = now + settings.timeout_s, [Variant(cell.seed)]
-        return cls(cell, task, slots or [], own, identity, settings.clock(), now, limit, draws=draws, sent=now)
+        return cls(
+            cell, protocol, task, slots or [], own, identity, settings.clock(), now, limit, draws=draws, sent=now
+        )
+
+    @property
+    def is_guard(self) -> bool:
+        """Whether it only shows that the worker passes `robust` on the cell."""
+        return self.protocol != self.cell.protocol
+
+    @property
+    def has_own(self) -> bool:
+        """Whether the output on the workload's own values is asked for: it was judged when the worker passed
+        `robust`."""
+        return self.draws is None or not protocols.after_robust(self.protocol)
 
     def command(self) -> dict[str, Any]:
         """What the worker is told to do."""
@@ -54,7 +92,8 @@ class Attempt:
             "family": self.cell.family,
             "seed": self.cell.seed,
             "kind": self.cell.kind,
-            "protocol": self.cell.protocol,
+            "protocol": self.protocol,
+            "own": self.has_own,
             "slots": self.slots,
             "draws": self.draws.document() if self.draws else None,
         }
@@ -74,6 +113,7 @@ class Attempt:
     def pick(self, batch: Batch) -> dict[str, Any]:
         """The answer to a batch: which outputs are to be kept; ChannelError if the cell has no such batch."""
         self.batches += 1
+        self.batch_ends = (self.batch_ends or (time.monotonic(), 0.0))[0], time.monotonic()
         if self.draws is None or self.batches > policy.BATCHES:
             raise ChannelError(f"batch {self.batches} of a cell that has no more")
         first = self.seen.total()
@@ -89,7 +129,7 @@ class Attempt:
             raise ChannelError("no timed call had changed values")
         timed = [number + 1 for _, number in sorted(self.kept.items())]
         probed = list(range(1, len(self.variants)))
-        expected = probed if self.outputs else [0, *timed]
+        expected = probed if self.outputs else [*([0] if self.has_own else []), *timed]
         if [output.variant for output in message.outputs] != expected:
             raise ChannelError("the outputs are not those that were asked for")
         for output in message.outputs:
@@ -116,7 +156,7 @@ class Attempt:
             reason=reason,
             detail=detail,
             hint=HINTS.get(reason) if reason else None,
-            tiers=dict(answer.tiers) if answer else {},
+            tiers=dict(answer.tiers) if answer and not self.is_guard else {},
             missing_tiers=answer.missing_tiers if answer else {},
             gates=judged.get("gates", {}),
             numerics=judged.get("numerics"),

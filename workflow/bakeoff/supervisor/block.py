@@ -114,5 +114,5 @@ class Block:
             return
         slots = [free.pop() for _ in range(1 if self._settings.overlaps else len(free))]
         self._sent += 1
-        session.attempt = Attempt.of(self._settings, task, self._sent, slots)
+        session.attempt = Attempt.of(self._settings, task, self._sent, slots, session.passed)
         session.child.send(session.attempt.command())

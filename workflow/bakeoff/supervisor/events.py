@@ -11,9 +11,11 @@ from typing import Any
 
 from bakeoff.core import policy
 from bakeoff.core.messages import Batch, ChannelError, Done, Failed, Message, Ready
+from bakeoff.core.protocols import after_robust
 from bakeoff.core.variants import Variant
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.supervisor.attempt import Attempt
+from bakeoff.schema.sample import Record
+from bakeoff.supervisor.attempt import Attempt, place
 from bakeoff.supervisor.referee import RefereeClient
 from bakeoff.supervisor.settings import BlockSettings, Sink, Task
 from bakeoff.supervisor.surveillance import Surveillance
@@ -193,8 +195,28 @@ class Events:
         tampered = self._sink.tampered()
         if tampered:
             outcome, reason, detail = Outcome.REJECTED, Reason.EDITED_RUN, tampered
+        session.slots.free += attempt.slots
+        task, here = attempt.task, place(attempt.cell)
+        if attempt.protocol == "robust" and outcome == Outcome.PASSED:
+            session.passed[here] = judged
+            if attempt.is_guard:
+                task.cells.appendleft(attempt.cell)
+                return
+        elif judged and not attempt.has_own:
+            judged = {**session.passed[here], **judged}
         record = attempt.record(self._settings.block, outcome, reason, detail, judged)
         missing = {**session.missing_tiers, **record.missing_tiers} if record.kind == "measure" else {}
         warnings = [*session.warnings, *record.warnings]
-        self._sink.add(record.model_copy(update={"missing_tiers": missing, "warnings": warnings}))
-        session.slots.free += attempt.slots
+        record = record.model_copy(update={"missing_tiers": missing, "warnings": warnings})
+        self._sink.add(record)
+        if attempt.protocol == "robust" and outcome != Outcome.PASSED:
+            self._give_up_later(task, here, record)
+
+    def _give_up_later(self, task: Task, here: tuple[str, str, int], failed: Record) -> None:
+        """What did not pass `robust` is not timed in another way either: those cells end as that one did."""
+        if self._settings.overlaps:
+            return
+        for cell in [cell for cell in task.cells if after_robust(cell.protocol) and place(cell) == here]:
+            task.cells.remove(cell)
+            told = f"under robust: {failed.detail or failed.outcome}"
+            self._sink.add(failed.model_copy(update={**cell.model_dump(), "tiers": {}, "detail": told}))

@@ -40,10 +40,13 @@ class Surveillance:
     def disturbance(self, attempt: Attempt, own: set[int], blamed: bool) -> tuple[Reason, str] | None:
         """Look at the device's state since the attempt began; says what disturbed a timed cell, or None.
 
+        What is kept of it is of the timed calls after the first batch, where they took long enough to be seen.
+
         own: ids of the block's processes; blamed: the solution itself failed on the GPU.
         """
         looks = self._monitor.since(attempt.begun)
-        attempt.gpu_state = gpu_state.summary(looks)
+        first, last = attempt.batch_ends or (0.0, 0.0)
+        attempt.gpu_state = gpu_state.summary([look for look in looks if first <= look.moment <= last] or looks)
         if attempt.cell.kind != "measure":
             return None
         return gpu_state.disturbance(looks, own, self._monitor.baseline(), blamed)

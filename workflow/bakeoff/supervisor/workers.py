@@ -18,7 +18,7 @@ from bakeoff.core import policy
 from bakeoff.core.environment import environment, shared_caches
 from bakeoff.core.messages import ChannelError, Message, Ready, understand
 from bakeoff.files import remove_tree
-from bakeoff.supervisor.attempt import Attempt
+from bakeoff.supervisor.attempt import Attempt, Passed
 from bakeoff.supervisor.children import Child, Slots, children_of, descendants, end_below
 from bakeoff.supervisor.disk import Disk
 from bakeoff.supervisor.fork_server import ForkServer
@@ -36,6 +36,7 @@ class Session:
         self.ready, self.frozen, self.retired = False, False, False
         self.warming = False  # it is running once on every workload that it is due on
         self.attempt: Attempt | None = None
+        self.passed: Passed = {}  # what was judged where it passed `robust`
         self.judging = 0  # outputs of this worker that wait for the referee
         self.missing_tiers: dict[str, str] = {}
         self.warnings: list[str] = []

@@ -17,12 +17,18 @@ def now_us() -> float:
     return time.perf_counter_ns() / 1000
 
 
+class NotCapturable(Exception):
+    """A call cannot become a CUDA graph; says why."""
+
+
 class Device:
     """The CPU. Subclasses override what their device does differently."""
 
     torch_name = "cpu"
     # Whether calls are repeated for timing. On the CPU one call proves the algorithm, and its time is never shown.
     repeats = False
+    # The most calls that one sample may be the mean of.
+    longest_row = 1 << 20
 
     def __init__(self) -> None:
         self.missing: dict[str, str] = {tier: "the cpu backend has no GPU" for tier in TIERS if tier != "wall_us"}
@@ -67,11 +73,16 @@ class Device:
         raise RuntimeError(NO_REPEATS)
 
     def begin(self) -> None:
-        """A timed call starts."""
+        """A timed call, or a row of them, starts."""
         raise RuntimeError(NO_REPEATS)
 
     def end(self) -> None:
-        """The timed call has been enqueued."""
+        """It has been enqueued."""
+        raise RuntimeError(NO_REPEATS)
+
+    def capture(self, call: Callable[[], None]) -> Callable[[], None]:
+        """What enqueues the work of `call` again, as one graph; NotCapturable, with the reason, if there is no such
+        graph."""
         raise RuntimeError(NO_REPEATS)
 
     def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
@@ -79,5 +90,5 @@ class Device:
         raise RuntimeError(NO_REPEATS)
 
     def harvest(self) -> dict[str, list[float]]:
-        """Times by tier, in microseconds, of all calls since the last harvest; the device is idle."""
+        """Times by tier, in microseconds, from each `begin` to its `end` since the last harvest; the device is idle."""
         raise RuntimeError(NO_REPEATS)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bakeoff.core.device.activity import ActivityRecorder, CuptiError, DeviceRecord, open_recorder
-from bakeoff.core.device.base import Device, now_us
+from bakeoff.core.device.base import Device, NotCapturable, now_us
 from bakeoff.core.intervals import covered
 
 CUPTI_TIERS = ("cupti_busy_us", "cupti_span_us")
@@ -36,6 +36,7 @@ class CudaDevice(Device):
         """`trace`: CUPTI may be used, which only one user per process can; a profiler may be another one."""
         torch.cuda.init()
         self._event, self._sync, self._spin = torch.cuda.Event, torch.cuda.synchronize, torch.cuda._sleep
+        self._graph, self._stream = torch.cuda.CUDAGraph, torch.cuda.Stream()
         properties = torch.cuda.get_device_properties(0)
         # Twice the cache: the flush must evict everything, whatever the replacement policy.
         self._flush = torch.zeros(2 * properties.L2_cache_size // 4, dtype=torch.int32, device="cuda")
@@ -147,6 +148,28 @@ class CudaDevice(Device):
         if self._trace is not None and self._trace.enabled:
             self._spin(1)
         self._look()
+
+    def capture(self, call: Callable[[], None]) -> Callable[[], None]:
+        graph, pool, refused = self._graph(), torch.cuda.graph_pool_handle(), None
+        self._sync()
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - the same call has returned when nothing was captured
+                refused = error
+            try:
+                graph.capture_end()
+            except RuntimeError as error:
+                refused = refused or error
+        if refused is not None:
+            # torch leaves its allocator in the state of a capture when the driver has called one off.
+            with contextlib.suppress(Exception):
+                torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+        self._sync()  # raises where more than the capture has failed
+        if refused is not None:
+            raise NotCapturable(f"{type(refused).__name__}: {str(refused).splitlines()[0] if str(refused) else ''}")
+        return graph.replay
 
     def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
         start, end = self._event(enable_timing=True), self._event(enable_timing=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bakeoff.core.device.base import NotCapturable
 from bakeoff.core.messages import Channel
 from bakeoff.core.variants import INPUTS, Variant, new_values, restore, rewrite, roll_weights
 from bakeoff.core.worker.guarded import Finding, OutputBuffer, check_threads
@@ -45,42 +46,42 @@ class Commands:
         self._calls = 0  # guarded calls of this process
 
     def run(self, command: dict[str, Any], channel: Channel) -> dict[str, Any]:
-        """One cell: a guarded call, then, where the device repeats, the timed calls. Returns the answer to the
-        supervisor."""
+        """One cell: a guarded call, unless it had one under `robust`, then, where the device repeats, the timed calls.
+        Returns the answer to the supervisor."""
         lap = _Stopwatch()
         cell = self.state.open_cell(command)
-        output = cell.output()
         lap("inputs")
-        finding, wall_us = self._guarded_call(cell, cell.digests, output)
-        if finding:
-            return self._found(finding)
-        lap("checks")
-        outputs = [self._put(command["slots"][0], output.bits(), 0, output.poison_bits)]
-        lap("outputs")
-        answer: dict[str, Any] = {
-            "outcome": None,
-            "tiers": {},
-            "outputs": outputs,
-            "spent_s": lap.seconds,
-        }
-        if command["kind"] == "measure":
-            answer["tiers"] = {"wall_us": [wall_us]}
-        if command["kind"] == "measure" and self.state.device.repeats:
-            finding = self._unstable(cell, output)
+        outputs: list[dict[str, Any]] = []
+        answer: dict[str, Any] = {"outcome": None, "tiers": {}, "outputs": outputs, "spent_s": lap.seconds}
+        repeats = command["kind"] == "measure" and self.state.device.repeats
+        if command["own"]:
+            output = cell.output()
+            finding, wall_us = self._guarded_call(cell, cell.digests, output)
             if finding:
                 return self._found(finding)
             lap("checks")
+            outputs.append(self._put(command["slots"][0], output.bits(), 0, output.poison_bits))
+            lap("outputs")
+            answer["tiers"] = {"wall_us": [wall_us]} if command["kind"] == "measure" else {}
+            finding = self._unstable(cell, output) if repeats else None
+            if finding:
+                return self._found(finding)
+            lap("checks")
+        if repeats:
             keeper = Keeper(channel, {"id": command["id"], "token": command["token"]})
             try:
                 answer |= timed_calls(self.state.device, cell, command["protocol"], keeper)
             except RuleBroken as broken:
                 return self._found(broken.finding)
+            except NotCapturable as error:
+                return self._found((Outcome.UNSUPPORTED, Reason.NOT_CAPTURABLE, str(error)))
             lap("calls")
             finding = self.state.rules_broken() or self._changed(cell.digests, cell.inputs)
             if finding:
                 return self._found(finding)
             lap("checks")
-            for slot, (_, kept) in zip(command["slots"][1:], sorted(keeper.kept.items()), strict=False):
+            places = command["slots"][len(outputs) :]
+            for slot, (_, kept) in zip(places, sorted(keeper.kept.items()), strict=False):
                 outputs.append(self._put(slot, *kept))
             lap("outputs")
         return answer

@@ -136,8 +136,9 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
         "__getitem__",
         "__int__",
     ),
-    torch.cuda: ("Event", "synchronize", "current_stream", "_sleep"),
+    torch.cuda: ("Event", "synchronize", "current_stream", "stream", "_sleep"),
     torch.cuda.Event: ("record", "elapsed_time", "synchronize"),
+    torch.cuda.CUDAGraph: ("capture_begin", "capture_end", "replay"),
 }
 
 

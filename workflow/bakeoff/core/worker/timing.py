@@ -2,8 +2,8 @@
 
 Entry point: `timed_calls`. Between two calls of `robust` everything changes that a solution could have remembered:
 routing, activations and their scales are new, a secret part of the weights is rewritten, addresses change, and the L2
-cache is written over. What the supervisor asks for after a batch is kept and verified: nobody knows beforehand which
-call that will be.
+cache is written over. Under every protocol what the supervisor asks for after a batch is kept and verified: nobody
+knows beforehand which call that will be.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist, quantiles
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bakeoff.core.protocols import PROTOCOLS, Fib, Robust
+from bakeoff.core.protocols import PROTOCOLS, Calls, Fib
 from bakeoff.core.variants import Draws, Variant, in_order, new_values, restore, rewrite
 from bakeoff.core.worker.guarded import Finding, OutputBuffer
 from bakeoff.schema.outcomes import Outcome, Reason
@@ -58,9 +58,9 @@ def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper) -
     if isinstance(settings, Fib):
         samples = _fib(device, cell, draws, settings, keeper)
     else:
-        samples = _robust(device, cell, draws, settings, keeper)
+        samples = _calls(device, cell, draws, settings, keeper)
     answer: dict[str, Any] = {"tiers": {tier: times for tier, times in samples.items() if times}}
-    if isinstance(settings, Robust) and not cell.state.is_reference:
+    if isinstance(settings, Calls) and not (settings.after_robust or cell.state.is_reference):
         answer["warnings"] = _check_scaling(device, cell, settings, samples)
     return {**answer, "missing_tiers": dict(device.missing)}
 
@@ -70,7 +70,9 @@ class _InputPool:
 
     def __init__(self, cell: OpenCell, draws: Draws, places: int, outputs: int) -> None:
         self.cell, self.draws = cell, draws
-        self._weights = {draws.experts: cell.state.second_weights(draws.experts), 0: cell.weights}
+        self._weights = {0: cell.weights}
+        if draws.experts:
+            self._weights[draws.experts] = cell.state.second_weights(draws.experts)
         self._places = [new_values(cell.parts, Variant(cell.seed)) for _ in range(places)]
         self._undo: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.places = places
@@ -90,16 +92,21 @@ class _InputPool:
         self._undo = []
 
 
-def _robust(device: Device, cell: OpenCell, draws: Draws, settings: Robust, keeper: Keeper) -> Samples:
+def _calls(device: Device, cell: OpenCell, draws: Draws, settings: Calls, keeper: Keeper) -> Samples:
     pool, samples = _InputPool(cell, draws, settings.buffers, settings.batch_calls), _no_samples()
-    device.trace(True)
-    chance = random.Random(secrets.randbits(64))
-    warmup = range(-settings.warmup_calls, 0)
-    lead_in_us = _lead_in(_batch(device, pool, chance, warmup, LEAD_IN_MOST_US)[0])
+    device.trace(settings.trace)
+    row = _Row(device, pool, settings)
+    warm_up = row.batch(range(-settings.warmup_calls, 0))[0]
+    row.lead_in_us = _lead_in(warm_up) if settings.trace else 0.0
+    if settings.row_s:
+        row.length = max(2, min(device.longest_row, round(settings.row_s * 1e6 / min(warm_up["event_us"]))))
+    if settings.graph:
+        row.capture()
+        row.batch(range(-1, 0))
     begun = device.seconds()
     while True:
         numbers = range(keeper.calls, keeper.calls + settings.batch_calls)
-        times, digests = _batch(device, pool, chance, numbers, lead_in_us)
+        times, digests = row.batch(numbers)
         for tier in samples:
             samples[tier] += times.get(tier, [])
         _check_batch(pool, len(numbers))
@@ -114,7 +121,7 @@ def _robust(device: Device, cell: OpenCell, draws: Draws, settings: Robust, keep
             return samples
 
 
-def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
+def _is_enough(times: list[float], spent_s: float, settings: Calls) -> bool:
     if spent_s >= settings.budget_s or len(times) >= settings.max_calls:
         return True
     if len(times) < settings.min_calls:
@@ -123,7 +130,7 @@ def _is_enough(times: list[float], spent_s: float, settings: Robust) -> bool:
     return width <= settings.precision or width > settings.hopeless
 
 
-def _check_scaling(device: Device, cell: OpenCell, settings: Robust, samples: Samples) -> list[str]:
+def _check_scaling(device: Device, cell: OpenCell, settings: Calls, samples: Samples) -> list[str]:
     """Twice as many calls in a row must take about twice as long; returns a warning where they do not, and raises where
     they skip.
 
@@ -158,30 +165,73 @@ def _check_scaling(device: Device, cell: OpenCell, settings: Robust, samples: Sa
     return [f"{told}, not twice as long"]
 
 
-def _batch(
-    device: Device, pool: _InputPool, chance: random.Random, numbers: Sequence[int], lead_in_us: float
-) -> tuple[Samples, torch.Tensor]:
-    """Enqueue the calls of these numbers and wait for them; returns their times and the digest of each output."""
-    cell, digests = pool.cell, []
-    with cell.watch():
-        for number, output in zip(numbers, pool.outputs, strict=False):
-            inputs = pool.inputs(number, chance.randrange(pool.places))
-            output.poison()
-            given = output.view()
-            device.cold()
-            device.lead_in(lead_in_us)
-            device.begin()
-            cell.call(inputs, given)
-            device.end()
-            # Enqueued at once: an output that is still being written when the call's end has passed has another digest
-            # later.
-            digests.append(cell.state.digest.of(output.bits()))
-            finding = output.check_tensor(given)
-            if finding:
-                raise RuleBroken(finding)
-        device.synchronize()
-    _check_rules(cell)
-    return device.harvest(), torch.stack(digests)
+class _Row:
+    """Calls one after the other, as a protocol wants them. lead_in_us: how long the GPU is kept busy before each;
+    length: calls, without a pause, that a sample is the mean of, 0 for one call."""
+
+    def __init__(self, device: Device, pool: _InputPool, settings: Calls) -> None:
+        self._device, self._pool, self._settings = device, pool, settings
+        self._chance = random.Random(secrets.randbits(64))
+        self._replay: Callable[[], None] | None = None
+        self._alone = settings.shared == 1  # else nothing runs between two calls of a batch: it would take their cache
+        self.lead_in_us, self.length = LEAD_IN_MOST_US, 0
+
+    def capture(self) -> None:
+        """Time a graph of the call from now on; NotCapturable if there is none."""
+        cell, (output, *_) = self._pool.cell, self._pool.outputs
+        inputs = self._pool.inputs(-1, 0)
+        with cell.watch():
+            self._replay = self._device.capture(lambda: cell.call(inputs, output.view()))
+
+    def batch(self, numbers: Sequence[int]) -> tuple[Samples, torch.Tensor]:
+        """Enqueue the calls of these numbers and wait for them; returns their times and the digest of each output."""
+        cell, pool, device, settings = self._pool.cell, self._pool, self._device, self._settings
+        outputs = [pool.outputs[index % len(pool.outputs)] for index in range(len(numbers))]
+        digest = cell.state.digest
+        inputs: list[Any] = []
+        calls, digests = [], []
+        with cell.watch():
+            for number, output in zip(numbers, outputs, strict=True):
+                given = output.view()
+                if self._alone or not inputs:
+                    inputs = pool.inputs(number, self._chance.randrange(pool.places))
+                    for each in [output] if self._alone else outputs:
+                        each.poison()
+                    if not self._alone:
+                        self._call(inputs, cell.output().view())
+                if settings.flush:
+                    device.cold()
+                if self.lead_in_us:
+                    device.lead_in(self.lead_in_us)
+                calls.append(self._length())
+                device.begin()
+                for _ in range(calls[-1] - 1):
+                    self._call(inputs, given)
+                if calls[-1] > 1:
+                    output.poison()  # nobody knows that the call after this is the last one, whose output may be judged
+                self._call(inputs, given)
+                device.end()
+                # Enqueued at once: an output that is still being written when the call's end has passed has another
+                # digest later.
+                digests += [digest.of(output.bits())] if self._alone else []
+                finding = output.check_tensor(given)
+                if finding:
+                    raise RuleBroken(finding)
+            device.synchronize()
+        _check_rules(cell)
+        times = device.harvest()
+        samples = {tier: [us / n for us, n in zip(times[tier], calls, strict=True)] for tier in times}
+        return samples, torch.stack(digests or [digest.of(output.bits()) for output in outputs])
+
+    def _call(self, inputs: list[Any], given: torch.Tensor) -> None:
+        if self._replay:
+            self._replay()
+        else:
+            self._pool.cell.call(inputs, given)
+
+    def _length(self) -> int:
+        """Calls of the next sample: half as many as wanted at least, half as many again at most."""
+        return self.length // 2 + secrets.randbelow(self.length + 1) if self.length else 1
 
 
 def _check_rules(cell: OpenCell) -> None:
