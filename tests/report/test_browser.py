@@ -110,6 +110,12 @@ def test_the_first_screen_of_a_phone_names_the_leader(tmp_path: Path) -> None:
     assert browser.ask(page("2026-02-26_4way"), question, tmp_path, width=390) is True
 
 
+def test_the_landing_page_is_three_screens_of_a_phone(tmp_path: Path) -> None:
+    question = "return page.documentElement.scrollHeight"
+    height = browser.ask(page("index"), question, tmp_path, width=390)
+    assert isinstance(height, int) and height <= 3 * 844
+
+
 def test_dark_and_light_differ(tmp_path: Path) -> None:
     question = "return view.getComputedStyle(page.body).backgroundColor"
     light, dark = (browser.ask(page("cpu"), question, tmp_path, width=800, dark=dark) for dark in (False, True))
