@@ -36,7 +36,7 @@ class CudaDevice(Device):
         """`trace`: CUPTI may be used, which only one user per process can; a profiler may be another one."""
         torch.cuda.init()
         self._event, self._sync, self._spin = torch.cuda.Event, torch.cuda.synchronize, torch.cuda._sleep
-        self._graph, self._stream = torch.cuda.CUDAGraph, torch.cuda.Stream()
+        self._graph, self._side = torch.cuda.CUDAGraph, torch.cuda.Stream()
         properties = torch.cuda.get_device_properties(0)
         # Twice the cache: the flush must evict everything, whatever the replacement policy.
         self._flush = torch.zeros(2 * properties.L2_cache_size // 4, dtype=torch.int32, device="cuda")
@@ -152,7 +152,7 @@ class CudaDevice(Device):
     def capture(self, call: Callable[[], None]) -> Callable[[], None]:
         graph, pool, refused = self._graph(), torch.cuda.graph_pool_handle(), None
         self._sync()
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._side):
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 call()

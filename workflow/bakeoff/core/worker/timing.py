@@ -189,45 +189,47 @@ class _Row:
         outputs = [pool.outputs[index % len(pool.outputs)] for index in range(len(numbers))]
         digest = cell.state.digest
         inputs: list[Any] = []
-        calls, digests = [], []
+        lengths, digests = [], []
         with cell.watch():
             for number, output in zip(numbers, outputs, strict=True):
-                given = output.view()
                 if self._alone or not inputs:
                     inputs = pool.inputs(number, self._chance.randrange(pool.places))
                     for each in [output] if self._alone else outputs:
                         each.poison()
                     if not self._alone:
-                        self._call(inputs, cell.output().view())
+                        self._sample(inputs, cell.output(), 1)  # fills the cache; its time is dropped
                 if settings.flush:
                     device.cold()
-                if self.lead_in_us:
-                    device.lead_in(self.lead_in_us)
-                calls.append(self._length())
-                device.begin()
-                for _ in range(calls[-1] - 1):
-                    self._call(inputs, given)
-                if calls[-1] > 1:
-                    output.poison()  # nobody knows that the call after this is the last one, whose output may be judged
-                self._call(inputs, given)
-                device.end()
+                lengths.append(self._length())
+                self._sample(inputs, output, lengths[-1])
                 # Enqueued at once: an output that is still being written when the call's end has passed has another
                 # digest later.
                 digests += [digest.of(output.bits())] if self._alone else []
-                finding = output.check_tensor(given)
-                if finding:
-                    raise RuleBroken(finding)
             device.synchronize()
         _check_rules(cell)
-        times = device.harvest()
-        samples = {tier: [us / n for us, n in zip(times[tier], calls, strict=True)] for tier in times}
-        return samples, torch.stack(digests or [digest.of(output.bits()) for output in outputs])
+        harvest = device.harvest()
+        times = {
+            tier: [us / calls for us, calls in zip(found[-len(lengths) :], lengths, strict=True)]
+            for tier, found in harvest.items()
+        }
+        return times, torch.stack(digests or [digest.of(output.bits()) for output in outputs])
 
-    def _call(self, inputs: list[Any], given: torch.Tensor) -> None:
-        if self._replay:
-            self._replay()
-        else:
-            self._pool.cell.call(inputs, given)
+    def _sample(self, inputs: list[Any], output: OutputBuffer, calls: int) -> None:
+        """Enqueue the calls of one sample."""
+        device, given, cell = self._device, output.view(), self._pool.cell
+        call = self._replay or (lambda: cell.call(inputs, given))
+        if self.lead_in_us:
+            device.lead_in(self.lead_in_us)
+        device.begin()
+        for _ in range(calls - 1):
+            call()
+        if calls > 1:
+            output.poison()  # nobody knows that the call after this is the last one, whose output may be judged
+        call()
+        device.end()
+        finding = output.check_tensor(given)
+        if finding:
+            raise RuleBroken(finding)
 
     def _length(self) -> int:
         """Calls of the next sample: half as many as wanted at least, half as many again at most."""
