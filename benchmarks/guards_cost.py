@@ -26,8 +26,8 @@ from support.patched import Edit, environment, patched
 
 CUDA, TIMING, VARIANTS = (f"workflow/bakeoff/core/{name}.py" for name in ("device/cuda", "worker/timing", "variants"))
 SAME_VALUES: tuple[Edit, ...] = (
-    (VARIANTS, "        first = number\n", "        return Variant(self.seed)\n        first = number\n"),
-    (VARIANTS, "return number > 0 and random", "return False and random"),
+    (VARIANTS, "        first = number = number", "        return Variant(self.seed)\n        first = number = number"),
+    (VARIANTS, 'return random.Random(f"{self.secret}/{number}/repeats")', 'return False and random.Random("")'),
     (TIMING, "self._undo = rewrite(weights, variant.part)", "self._undo = []"),
     (TIMING, "new_values(self.cell.parts, variant, into=self._places[place])", "self._places[place]"),
 )
@@ -54,7 +54,7 @@ def prepare(root: Path, solutions: list[str], workloads: list[str] | str, blocks
     run.mkdir(parents=True)
     settings = {
         **{"run": "cost", "backend": "auto", "definition": "auto", "solutions": solutions, "workloads": workloads},
-        **{"blocks": blocks, "families": ["fib"], "image": None},
+        **{"blocks": blocks, "families": ["fib"], "protocols": ["robust"], "image": None},
     }
     bakeoff(root, "probe", "-o", str(run / "host.json"))
     planned = ("--settings", json.dumps(settings), "--host", str(run / "host.json"), "-o", str(run / "config.json"))
