@@ -1,14 +1,16 @@
 """`bakeoff verify RUN`: does the run have every block, journal and cell that its plan asks for, each cell once, typed
 and PASSED?
 
-Entry points: `findings` (pure: documents in, sentences out) and the verb. Nothing is measured or judged again.
+Entry points: `verify_run`, `findings` (pure: documents in, sentences out), `contradicted`. Nothing is measured or
+judged again.
 """
 
-import argparse
-import json
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -21,6 +23,9 @@ from bakeoff.schema.outcomes import Outcome, Reason, fib_status
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import CellResult, Record, Verification
 from bakeoff.traces.models import Trace
+
+if TYPE_CHECKING:
+    from bakeoff.runs.table import Journals
 
 SHOWN = 20  # findings that are printed; the rest is counted
 
@@ -91,17 +96,33 @@ def _wrong_reference(records: Iterable[Record], plan: Plan) -> list[str]:
     ]
 
 
+def _trace_files(run: Path, plan: Plan) -> dict[str, Path]:
+    """Where the traces of each protocol are."""
+    return {
+        protocol: run / ("traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl")
+        for number, protocol in enumerate(plan.protocols)
+    }
+
+
+def contradicted(run: Path, journals: Journals) -> list[str]:
+    """What the run's traces and verifications, where there are any, say against its samples, a sentence each."""
+    from bakeoff.runs.assemble import contradictions, verification
+
+    there = {name: path for name, path in _trace_files(run, journals.plan).items() if path.is_file()}
+    found = [flaw for name, path in there.items() for flaw in contradictions(journals, name, read_jsonl(path, Trace))]
+    path = run / "verification.jsonl"
+    if path.is_file() and read_jsonl(path, Verification) != [verification(one) for one in journals.verifications()]:
+        found.append("verification.jsonl is not what the journals give")
+    return found
+
+
 def verify_run(run: Path) -> str:
     """Check a run folder; returns one line on success, raises CheckFailed with the findings otherwise."""
     from bakeoff.runs.assemble import contradictions  # these two import pandas, which no --help waits for
     from bakeoff.runs.table import Journals
 
     plan = read_plan(run)
-    names = {
-        protocol: "traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl"
-        for number, protocol in enumerate(plan.protocols)
-    }
-    traces = {protocol: read_jsonl(run / name, Trace) for protocol, name in names.items()}
+    traces = {protocol: read_jsonl(path, Trace) for protocol, path in _trace_files(run, plan).items()}
     journals = Journals.read(run, plan)
     found = [
         *gaps(run, journals),
@@ -125,24 +146,3 @@ def verify_run(run: Path) -> str:
     described = due.describe(run)
     profile = f"; {described}" if described else ""
     return f"{cells}/{cells} cells PASSED{extra}{sets}{only}{profile}"
-
-
-def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folder", type=Path, metavar="RUN", help="run folder with config.json, traces.jsonl and verification.jsonl"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="one line of JSON: whether it is complete, and what is said"
-    )
-
-
-def verify(args: argparse.Namespace) -> int:
-    if not args.json:
-        print(verify_run(args.folder))
-        return 0
-    try:
-        said, complete = verify_run(args.folder), True
-    except CheckFailed as error:
-        said, complete = str(error), False
-    print(json.dumps({"complete": complete, "said": said}))
-    return 0 if complete else CheckFailed.exit_code

@@ -33,6 +33,8 @@ MODELS = {
     "explanations": ("bakeoff.schema.explanations", "Explanations"),
     "claims": ("bakeoff.schema.claims", "Claims"),
     "analysis": ("bakeoff.schema.analysis", "Analysis"),
+    "judgement": ("bakeoff.schema.evidence", "SubmissionJudgement"),
+    "statement": ("bakeoff.schema.evidence", "Statement"),
 }
 
 

@@ -51,16 +51,8 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     twins = [_twin(entered[name]) for name in config.twins]
     participants = [_reference(definition), *entered.values(), *twins]
     workloads = [_workload(case, config, definition) for case in cases]
-    common = {
-        "definition": _definition_digest(definition),
-        "host": host_fingerprint,
-        "image": config.image,
-        "harness": harness,
-        "backend": config.backend,
-        "clock_mhz": config.lock_clocks_mhz,
-    }
     blocks = int(config.blocks)
-    return Plan(
+    made = Plan(
         run=config.run,
         title=_title(config),
         backend=_backend(config),
@@ -82,8 +74,22 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         harness=harness,
         participants=participants,
         workloads=workloads,
-        cells=[cell for who in participants for what in workloads for cell in _cells(who, what, config, common)],
+        cells=[],
     )
+    return made.model_copy(update={"cells": planned_cells(made)})
+
+
+def planned_cells(plan: Plan) -> list[PlannedCell]:
+    """The cells that follow from everything else in a plan."""
+    common = {
+        "definition": next((who.digest for who in plan.participants if who.role == "reference"), None),
+        "host": plan.host_fingerprint,
+        "image": plan.image,
+        "harness": plan.harness,
+        "backend": plan.backend,
+        "clock_mhz": plan.lock_clocks_mhz,
+    }
+    return [cell for who in plan.participants for what in plan.workloads for cell in _cells(who, what, plan, common)]
 
 
 def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
@@ -109,19 +115,19 @@ def cell_key(**inputs: Any) -> str:
     return sha256_bytes(canonical_json(inputs))
 
 
-def _cells(who: PlannedParticipant, what: PlannedWorkload, config: Config, common: dict[str, Any]) -> list[PlannedCell]:
-    timings = [(name, protocols.PROTOCOLS[name]) for name in config.protocol_blocks]
+def _cells(who: PlannedParticipant, what: PlannedWorkload, plan: Plan, common: dict[str, Any]) -> list[PlannedCell]:
+    timings = [(name, protocols.PROTOCOLS[name]) for name in plan.protocols]
     timed = [
-        ("measure", name, timing.family or config.families[0], config.seeds[0])
+        ("measure", name, timing.family or plan.families[0], plan.seeds[0])
         for name, timing in timings
         if what.seq_len >= timing.least_tokens and not (timing.after_robust and who.role == "reference")
     ]
     # The timed values are verified in the measure cell; the other families and seeds get a cell of their own.
     verified = [
         ("verify", None, family, seed)
-        for family in config.families
-        for seed in config.seeds
-        if (family, seed) != (config.families[0], config.seeds[0])
+        for family in plan.families
+        for seed in plan.seeds
+        if (family, seed) != (plan.families[0], plan.seeds[0])
     ]
     return [
         PlannedCell(

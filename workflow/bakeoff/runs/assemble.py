@@ -9,7 +9,6 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -44,7 +43,8 @@ def assemble_run(run: Path) -> None:
     for number, protocol in enumerate(plan.protocols):
         lines = [line(trace) for trace in _traces(journals, protocol, workloads, host)]
         write_atomic(run / ("traces.jsonl" if number == 0 else f"traces.{protocol}.jsonl"), b"".join(lines))
-    verified = [canonical_json(_verification(record)) + b"\n" for record in journals.verifications()]
+    made = [verification(record).model_dump(mode="json") for record in journals.verifications()]
+    verified = [canonical_json(one) + b"\n" for one in made]
     write_atomic(run / "verification.jsonl", b"".join(verified))
 
 
@@ -112,7 +112,7 @@ def _hardware(plan: Plan, host: Host) -> str:
     return host.gpus[0].name if plan.backend != "cpu" and host.gpus else host.cpu
 
 
-def _verification(record: Record) -> dict[str, Any]:
+def verification(record: Record) -> Verification:
+    """What one set of values says of a solution, from the record that decides it."""
     judged = ("workload", "family", "seed", "outcome", "reason", "gates", "numerics")
-    found = Verification(solution=record.participant, **{name: getattr(record, name) for name in judged})
-    return found.model_dump(mode="json")
+    return Verification(solution=record.participant, **{name: getattr(record, name) for name in judged})

@@ -1,0 +1,304 @@
+"""A stranger's run: the honest one is accepted, and each way to be wrong is refused with its ground and what to do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from bakeoff.cli import main
+from bakeoff.evidence import layout
+from bakeoff.evidence.disclosure import HEADING, QUESTIONS
+from bakeoff.evidence.submission import judge, worded
+from bakeoff.runs.assemble import assemble_run
+from bakeoff.schema.evidence import Ground
+from support.submissions import VICTIM, edit, edit_line, rekey, reseal, write_honest
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_honest(tmp_path_factory.mktemp("submission") / "stranger")
+
+
+@pytest.fixture
+def run(honest: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(honest, tmp_path / "stranger"))
+
+
+def halve(record: dict) -> None:
+    record["tiers"] = {tier: [time / 2 for time in calls] for tier, calls in record["tiers"].items()}
+
+
+def altered_sample(run: Path) -> None:
+    edit_line(run, halve)
+
+
+def broken_line(run: Path) -> None:
+    edit_line(run, halve, sealed=False)
+
+
+def resealed(run: Path) -> None:
+    edit_line(run, halve)
+    reseal(run)
+
+
+def faster_than_memory(run: Path) -> None:
+    """Everything is made anew, from times that cannot be."""
+    edit_line(run, lambda record: record.update(tiers={name: [1.5] * 8 for name in record["tiers"]}))
+    reseal(run)
+    assemble_run(run)
+
+
+def longer_than_the_cell(run: Path) -> None:
+    edit_line(run, lambda record: record.update(seconds=1e-6))
+    reseal(run)
+
+
+def foreign_line(run: Path) -> None:
+    edit_line(run, lambda record: record.update(key="0" * 64))
+    reseal(run)
+
+
+def line_of_another_block(run: Path) -> None:
+    edit_line(run, lambda record: record.update(block=3))
+    reseal(run)
+
+
+def forged_passed(run: Path) -> None:
+    edit_line(run, lambda record: record.update(gates={}, numerics=None))
+    reseal(run)
+
+
+def passed_by_other_bounds(run: Path) -> None:
+    def loosen(record: dict) -> None:
+        record["numerics"]["matched_ratio"] = 0.5
+        record["gates"]["published"]["checks"]["matched_ratio"] = {"bound": 0.4, "passed": True, "value": 0.5}
+
+    edit_line(run, loosen)
+    reseal(run)
+
+
+def other_gpu(run: Path) -> None:
+    edit(run / "samples/block-03/manifest.json", lambda manifest: manifest.update(gpu="GPU-1234"))
+
+
+def undisclosed_driver(run: Path) -> None:
+    """With a fingerprint and keys that fit."""
+    from bakeoff.files import canonical_json, read_json, sha256_bytes
+    from bakeoff.schema.host import Host
+
+    edit(run / "host.json", lambda host: host.update(driver=None))
+    host = read_json(run / "host.json", Host).model_dump(mode="json", by_alias=True, exclude={"fingerprint"})
+    found = sha256_bytes(canonical_json(host))
+    edit(run / "host.json", lambda host: host.update(fingerprint=found))
+    rekey(run, lambda plan: plan.update(host_fingerprint=found))
+
+
+def wrong_image(run: Path) -> None:
+    rekey(run, lambda plan: plan.update(image="sha256:beef"))
+
+
+def image_after_planning(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan.update(image="sha256:" + "0" * 64))
+
+
+def dropped_cell(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan["cells"].pop())
+
+
+def missing_block(run: Path) -> None:
+    shutil.rmtree(run / "samples/block-04")
+
+
+def missing_journal(run: Path) -> None:
+    (run / f"samples/block-01/{VICTIM}.jsonl.gz").unlink()
+
+
+def digest_missing(run: Path) -> None:
+    edit(run / "samples/block-01/manifest.json", lambda manifest: manifest["samples"].clear())
+
+
+def overlapping_blocks(run: Path) -> None:
+    edit_line(run, lambda record: record.update(seconds=600.0))
+    reseal(run)
+
+
+def other_host(run: Path) -> None:
+    edit(run / "host.json", lambda host: host["gpus"][0].update(name="NVIDIA B200"))
+
+
+def edited_traces(run: Path) -> None:
+    path = run / "verification.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+
+
+def symlink(run: Path) -> None:
+    (run / "gate_power.json").symlink_to("/etc/passwd")
+
+
+def linked_folder(run: Path) -> None:
+    (run / "profile").symlink_to("/etc")
+
+
+def pipe(run: Path) -> None:
+    os.mkfifo(run / "gate_power.json")
+
+
+def script(run: Path) -> None:
+    (run / "run.sh").write_text("exit 1\n")
+
+
+def odd_name(run: Path) -> None:
+    (run / "samples/block-00/..\u202egnp.jsonl").write_text("")
+
+
+def not_utf8(run: Path) -> None:
+    Path(os.fsdecode(os.fsencode(run) + b"/\xff.json")).write_text("")
+
+
+def gigantic(run: Path) -> None:
+    with (run / "analysis.json").open("wb") as stream:
+        stream.truncate(layout.LARGEST + 1)
+
+
+def bomb(run: Path) -> None:
+    with gzip.open(run / f"samples/block-00/{VICTIM}.jsonl.gz", "wb", compresslevel=1) as stream:
+        for _ in range(layout.LARGEST // 1_000_000 + 1):
+            stream.write(bytes(1_000_000))
+
+
+def no_gzip(run: Path) -> None:
+    (run / f"samples/block-00/{VICTIM}.jsonl.gz").write_bytes(b"no")
+
+
+def deep_plan(run: Path) -> None:
+    (run / "config.json").write_text("[" * 200_000 + "]" * 200_000)
+
+
+def deep_manifest(run: Path) -> None:
+    (run / "samples/block-00/manifest.json").write_text('{"spent":' * 100_000 + "1" + "}" * 100_000)
+
+
+def traversal(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan["participants"][1].update(name="../../../../etc/passwd"))
+
+
+def traces_elsewhere(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan.update(traces_root="/etc"))
+
+
+def no_seeds(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan.update(seeds=[]))
+
+
+def countless_blocks(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan.update(blocks=10**9))
+
+
+def other_schema(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan.update(schema="bakeoff/plan/9"))
+
+
+BAD: list[tuple[Callable[[Path], None], Ground, str]] = [
+    (missing_block, Ground.INCOMPLETE, "samples/block-04/manifest.json"),
+    (missing_journal, Ground.INCOMPLETE, f"samples/block-01/{VICTIM}.jsonl"),
+    (digest_missing, Ground.TAMPERED, "samples/block-01/manifest.json: samples"),
+    (altered_sample, Ground.TAMPERED, "samples/block-02/manifest.json"),
+    (broken_line, Ground.UNREADABLE, f"samples/block-02/{VICTIM}.jsonl.gz:1"),
+    (resealed, Ground.TAMPERED, "traces and verifications"),
+    (faster_than_memory, Ground.IMPLAUSIBLE, f"samples/block-02/{VICTIM}.jsonl:1"),
+    (longer_than_the_cell, Ground.IMPLAUSIBLE, f"samples/block-02/{VICTIM}.jsonl:1"),
+    (overlapping_blocks, Ground.IMPLAUSIBLE, "samples/block-"),
+    (edited_traces, Ground.TAMPERED, "traces and verifications"),
+    (foreign_line, Ground.FOREIGN, f"samples/block-02/{VICTIM}.jsonl:1"),
+    (line_of_another_block, Ground.FOREIGN, f"samples/block-02/{VICTIM}.jsonl:1"),
+    (forged_passed, Ground.UNREADABLE, f"samples/block-02/{VICTIM}.jsonl.gz:1"),
+    (passed_by_other_bounds, Ground.GATES, f"samples/block-02/{VICTIM}.jsonl:1"),
+    (other_gpu, Ground.HOST, "samples/block-03/manifest.json: gpu"),
+    (other_host, Ground.HOST, "host.json: fingerprint"),
+    (undisclosed_driver, Ground.DISCLOSURE, "host.json: driver"),
+    (wrong_image, Ground.IMAGE, "config.json: image"),
+    (image_after_planning, Ground.PLAN, "config.json: cells"),
+    (dropped_cell, Ground.PLAN, "config.json: cells"),
+    (traversal, Ground.PLAN, "config.json"),
+    (traces_elsewhere, Ground.PLAN, "config.json"),
+    (no_seeds, Ground.PLAN, "config.json"),
+    (countless_blocks, Ground.PLAN, "config.json: blocks"),
+    (other_schema, Ground.UNREADABLE, "config.json"),
+    (deep_plan, Ground.UNREADABLE, "config.json"),
+    (deep_manifest, Ground.UNREADABLE, "samples/block-00/manifest.json"),
+    (symlink, Ground.FILES, "gate_power.json"),
+    (linked_folder, Ground.FILES, "profile"),
+    (pipe, Ground.FILES, "gate_power.json"),
+    (script, Ground.FILES, "run.sh"),
+    (odd_name, Ground.FILES, "samples/block-00/.."),
+    (not_utf8, Ground.FILES, ""),
+    (gigantic, Ground.FILES, "analysis.json"),
+    (bomb, Ground.FILES, f"samples/block-00/{VICTIM}.jsonl.gz"),
+    (no_gzip, Ground.FILES, f"samples/block-00/{VICTIM}.jsonl.gz"),
+]
+
+
+def test_an_honest_run_is_accepted_and_comparable(honest: Path) -> None:
+    found = judge(honest)
+    assert not found.refusals and found.accepted and found.comparable, worded(found)
+    assert "verdict: ACCEPTED and comparable" in worded(found)
+    assert any("unsigned" in caveat for caveat in found.caveats)
+
+
+@pytest.mark.parametrize(("harm", "ground", "where"), BAD, ids=[harm.__name__ for harm, _, _ in BAD])
+def test_what_is_wrong_is_refused_with_its_ground(
+    harm: Callable[[Path], None], ground: Ground, where: str, run: Path
+) -> None:
+    harm(run)
+    found = judge(run)
+    assert not found.accepted and not found.comparable
+    first = found.refusals[0]
+    assert first.ground == ground and first.where.startswith(where), worded(found)
+    assert first.found and first.expected and first.fix
+    assert "REFUSED" in worded(found)
+
+
+def test_other_sources_are_accepted_and_not_comparable(run: Path) -> None:
+    rekey(run, lambda plan: plan["participants"][1].update(digest="0" * 64))
+    assemble_run(run)
+    found = judge(run)
+    assert found.accepted and not found.comparable, worded(found)
+    assert any(VICTIM in reason or "deepgemm_moe" in reason for reason in found.not_comparable)
+
+
+def test_few_blocks_are_accepted_and_not_comparable(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan.update(blocks=2))
+    for block in (2, 3, 4):
+        shutil.rmtree(run / f"samples/block-{block:02d}")
+    assemble_run(run)
+    found = judge(run)
+    assert found.accepted and found.not_comparable == ["2 blocks; verdicts need 5"], worded(found)
+
+
+def test_the_form_says_what_is_told_and_its_questions_want_answers(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form, words = run / "DISCLOSURE.md", ["verify", "--submission", str(run)]
+    assert main([*words, "--disclosure", str(form)]) == 1, "no question is answered"
+    assert "no answer to" in capsys.readouterr().out
+    made = form.read_text()
+    for told in ("580.159.04", "NVIDIA H100 80GB HBM3", "700.0 W", "2026-11-24T", "PASSED"):
+        assert told in made
+    for question in QUESTIONS:
+        form.write_text(form.read_text().replace(f"**{question}**\n", f"**{question}**\n\nNobody, none, first.\n"))
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accepted"]
+    form.write_text(form.read_text().replace("580.159.04", "580.000.00"))
+    assert judge(run).refusals[0].ground == Ground.DISCLOSURE
+    assert HEADING in made and made == _again(run, form)
+
+
+def _again(run: Path, form: Path) -> str:
+    form.unlink()
+    main(["verify", "--submission", str(run), "--disclosure", str(form)])
+    return form.read_text()
