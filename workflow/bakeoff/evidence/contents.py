@@ -4,8 +4,6 @@ Entry points: `files`, `digests`, `period`, `measured_period`. A journal counts 
 uncompressed name, so that a run and its recorded form have the same digests.
 """
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Iterable
 from pathlib import Path

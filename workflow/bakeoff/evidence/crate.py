@@ -4,8 +4,6 @@ Entry point: `write_crate`. Every time in it is the run's own, so that the same 
 The package `rocrate` writes the metadata, in RO-Crate 1.1, on which the profile Workflow Run Crate 0.5 rests.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

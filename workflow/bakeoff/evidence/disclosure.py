@@ -4,8 +4,6 @@ the questions that only its owner can answer.
 Entry points: `form` and `flaws`. The same run gives the same bytes.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Entry point: `flaws`. Nothing of a submission is opened before this has passed, and a link is never followed.
 """
 
-from __future__ import annotations
-
 import gzip
 import os
 import re

@@ -4,8 +4,6 @@ figures under this checkout's bounds, and can its times be?
 Entry point: `flaws`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,8 +4,6 @@ Entry point: `unsigned`. The package `sigstore` verifies the certificate, its ti
 the trust root that it carries; here stands whom to trust: a workflow of one GitHub repository.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 

@@ -4,8 +4,6 @@ Entry points: `make`, `parts` (what `actions/attest` takes), `read` and `held`, 
 Anybody can write a statement; who signed one is `evidence/signature.py`.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ ground, what was found, what is expected and what to do. No file can show that a
 a signed statement (`evidence/statement.py`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The verbs `verify`, `attest` and `crate`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path
