@@ -31,6 +31,7 @@ def write_honest(target: Path) -> Path:
         definition=DEFINITIONS["full"],
         solutions=[VICTIM, "deepgemm_moe"],
         workloads=["T1_o32", "T901_o96"],
+        protocols=["robust"],
         threads=1,
         blocks=5,
     )

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from bakeoff.core.bounds import Limit, bounds
+from bakeoff.core.protocols import PROTOCOLS
 from bakeoff.errors import InputError
 from bakeoff.evidence.contents import period
 from bakeoff.evidence.layout import AGAIN, refusal
@@ -27,7 +28,7 @@ from bakeoff.traces.models import Definition
 
 _CELL = ("participant", "workload", "kind", "protocol", "family", "seed")
 # Protocols whose calls find nothing in the caches, so that no call beats the memory.
-_COLD = ("robust", "fib-0.1.2", "graph")
+_COLD = [name for name, timing in PROTOCOLS.items() if getattr(timing, "flush", True)]
 
 
 def flaws(folder: Path, plan: Plan, host: Host, definition: Definition | None) -> Iterator[Refusal]:

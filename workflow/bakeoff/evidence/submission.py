@@ -244,7 +244,8 @@ def _inputs(plan: Plan) -> dict[str, str]:
 
 def _settings(plan: Plan, solutions: list[str], workloads: list[str], twins: list[str]) -> Config:
     """The settings that the plan rests on, as far as digests depend on them."""
-    same = {name: getattr(plan, name) for name in ("backend", "definition", "protocols", "families", "seeds", "blocks")}
+    same = {name: getattr(plan, name) for name in ("backend", "definition", "families", "seeds", "blocks")}
+    same["protocols"] = [{name: plan.blocks_of(name)} for name in plan.protocols]
     also = {"run": plan.run, "threads": plan.threads, "solutions": solutions, "workloads": workloads, "twins": twins}
     return Config(**same, **also, image=plan.image, lock_clocks_mhz=plan.lock_clocks_mhz)
 
