@@ -127,6 +127,7 @@ def plan_run(run: Path, root: Path, **settings: Any) -> Path:
         "solutions_root": str(root),
         "workloads": ["T1_o32", "T7_o192"],
         "families": ["fib"],
+        "protocols": ["robust"],
         "threads": 1,
     }
     config = resolve(Config.model_validate({**chosen, **settings}))
