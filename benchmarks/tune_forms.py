@@ -24,6 +24,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "solutions" / "common" / "cute_forms.py"
 EXPERTS = 32
+ARCHES = {(9, 0): "sm_90a", (10, 0): "sm_100a"}
 GEMMS = (("gemm1", 4096, 7168, True), ("gemm2", 7168, 2048, False))  # label, N, K, e4m3 result
 TOKENS = (16, 48, 96, 192, 256, 400, 640, 901, 1100, 1400, 2048, 2700, 3400, 4096, 6000)
 SWAPPED = (16, 64, 128)  # rows of the token tiles to choose from; the plain form follows
@@ -68,7 +69,7 @@ class Operands:
         return [random_fp8(self.rows, k), scale, *self.weights[label], out, out_scale, self.first, self.counts]
 
 
-def measure(gemm: Any) -> dict[int, dict[str, float]]:
+def measure(gemm: Any, arch: str) -> dict[int, dict[str, float]]:
     """Tokens -> form -> microseconds of both GEMMs together."""
     flush = torch.empty(256 << 20, dtype=torch.uint8, device="cuda")
     weights = {
@@ -76,7 +77,7 @@ def measure(gemm: Any) -> dict[int, dict[str, float]]:
         for label, n, k, _ in GEMMS
     }
     built = {
-        (label, form.name): (form, gemm.compile_gemm(label, "sm_90a", form))
+        (label, form.name): (form, gemm.compile_gemm(label, arch, form))
         for label, _, _, fp8 in GEMMS
         for form in gemm.all_forms(fp8)
     }
@@ -127,12 +128,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the line into solutions/common/cute_forms.py")
     write = parser.parse_args().write
-    if torch.cuda.get_device_capability() != (9, 0):
-        raise SystemExit(f"found {torch.cuda.get_device_name()}; expected a GPU of compute capability 9.0")
+    arch = ARCHES.get(torch.cuda.get_device_capability())
+    if arch is None:
+        raise SystemExit(f"found {torch.cuda.get_device_name()}; expected a GPU of compute capability 9.0 or 10.0")
     sys.path.insert(0, str(ROOT / "solutions"))
     from common import cute_gemm
 
-    table = best_limits(measure(cute_gemm), cute_gemm.OVERLAP_LIMIT)
+    table = best_limits(measure(cute_gemm, arch), cute_gemm.OVERLAP_LIMIT)
     chip = torch.cuda.get_device_name()
     print(f'    "{chip}": {table},')
     if write:

@@ -28,6 +28,9 @@ GROUPS = {
         "time": ("bakeoff.runs.verbs", "how long does it take, beside another one? in a minute"),
         "explain": ("bakeoff.profile.verbs", "where does this solution's time go?"),
     },
+    "meet a new GPU": {
+        "first-contact": ("bakeoff.contact.verbs", "climb from one tile to whole layers, each step against float64"),
+    },
     "judge results": {
         "compare": ("bakeoff.stats.verbs", "compare two runs, or a run with a published one"),
         "audit": ("bakeoff.stats.verbs", "test every figure and conclusion of a published report"),
