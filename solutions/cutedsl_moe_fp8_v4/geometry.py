@@ -18,7 +18,7 @@ STAGES = 4  # slots of the ring: 32 KiB of weights and 16 KiB of tokens each
 CLUSTER = 2  # thread blocks that work on neighbouring tiles and send each other shared weights
 STAGED = 32  # tokens that the swapped epilogue turns at a time
 COUNTER_INTS = 32  # int32 between two experts' counters: a 128-byte line each, so that atomics spread
-MOST_PARTS = 4  # parts of K that the last round's tiles are split into where it leaves clusters idle
+MOST_PARTS = 3  # parts of K that the last round's tiles are split into where it leaves clusters idle
 HEAD_BYTES = 8192  # of the scratch: what every call leaves zero
 TICKETS = 4 * 32 * 32  # byte where the tiles' tickets start in it
 PARTIAL_BLOCKS = 256  # parts of tiles that the scratch has room for: at most one for each thread block
@@ -71,7 +71,7 @@ def shared_bytes() -> int:
 
 
 def parts(rest: Int, clusters: Int, k_blocks: Int, choose: Any) -> Int:
-    """Parts of K for each of the last round's `rest` jobs, of few rows each: 1 to 4, so that no cluster gets two.
+    """Parts of K for each of the last round's `rest` jobs, of few rows each: 1 to 3, so that no cluster gets two.
 
     choose: (condition, yes, no) -> one of both.
     """

@@ -21,6 +21,7 @@ I64 = cutlass.Int64
 SLOT_BYTES = 2 * geo.BLOCK * geo.BLOCK  # weights of one slot, which TMA announces
 GATHERERS = 96  # threads that gather: three warps, beside the one that loads by TMA
 ROUNDS = -(-geo.BLOCK * 8 // GATHERERS)  # 16-byte pieces of a K block that each of them copies
+EVICT_NORMAL, EVICT_FIRST = 0x1000000000000000, 0x12F0000000000000  # hints of a TMA copy to the L2 cache
 FEW = 16  # rows of a box where a tile has few
 
 
@@ -252,7 +253,12 @@ class Loads:
             atom, to, source = boxes.alone
             for j in cutlass.range_constexpr(2):
                 box = (None, self.weight_block(tile, j, problem), k, tile.expert)
-                cute.copy(atom, source[box], to[None, 2 * slot + j], tma_bar_ptr=bar)
+                cute.copy(atom, source[box], to[None, 2 * slot + j], tma_bar_ptr=bar, cache_policy=self.hint(place))
+
+    def hint(self, place: Bundle) -> Any:
+        """Where all tiles are split, the few weights that the call reads need not push out what the cache holds."""
+        few = cutlass.Boolean(place.table[0, 3] > 1) & cutlass.Boolean(place.table[1, 3] == 0)
+        return ptx.select(few, I64(EVICT_FIRST), I64(EVICT_NORMAL))
 
     @cute.jit
     def load_rows(self, boxes: Bundle, tile: Bundle, k: Any, slot: Any, place: Bundle, problem: Bundle) -> None:

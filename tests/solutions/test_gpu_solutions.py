@@ -53,10 +53,10 @@ def test_output_passes_both_gates(name, family, tokens):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("family", ["fib", "realistic"])
 def test_every_workload_passes_both_gates(family, seed):
-    """All workloads, all solutions that run here: one set of inputs and one reference for all of them."""
+    """All workloads, those of the grid too, all solutions that run here, from one set of inputs and one reference."""
     runs = runnable()
     values, failed = make_weights(FULL, family, seed, "cuda"), []
-    for case in TraceRoot(PROJECT_ROOT / "traces").workloads(FULL.name):
+    for case in TraceRoot(PROJECT_ROOT / "traces").workloads(FULL.name, further=True):
         inputs = make_inputs(FULL, case, family, seed, "cuda", weights=values)
         wanted, active = reference(*inputs.values()), active_of(inputs)
         for name, run in runs.items():

@@ -10,6 +10,7 @@ import torch
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_inputs, make_weights
 from bakeoff.core.moe.routing import local_pairs, route
+from bakeoff.core.moe.values import Steering
 from support.solution_support import module_of, spec_of
 
 FULL = Geometry(7168, 2048)
@@ -23,6 +24,7 @@ class Case:
     offset: int
     seed: int | None  # of the routing; None takes the first typical one
     factor: float = 2.5
+    routing: Steering | None = None
 
 
 @cache
