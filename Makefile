@@ -8,6 +8,8 @@ PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 CORES ?= all
 BLOCKS ?= 10
+RUN ?= results/runs/$(if $(filter cpu,$(ENVIRONMENT)),cpu,hopper)
+SUBMISSIONS ?= results/submissions
 # Further arguments for Snakemake, say ARGS="--config blocks=2".
 ARGS ?=
 
@@ -46,7 +48,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle test-bundle lock same-locks site check-determinism golden \
+.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
   summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -131,6 +133,17 @@ bundle:  ## pack what set-up fetches, with the sources, for a host without a net
 
 test-bundle: bundle $(TO_DEVELOP)  ## set up and run everything from that bundle, in a namespace without a network; minutes
 	@BAKEOFF_BUNDLE=build/bundle-cpu $(BIN)/python -m pytest -rP tests/containers/test_bundle.py
+
+crates: $(TO_DEVELOP)  ## the recorded runs as RO-Crates in build/crates/, each validated without a network
+	@rm -rf build/crates
+	@for run in results/recorded/*/; do $(BIN)/python -m bakeoff crate "$$run" -o "build/crates/$$(basename "$$run")"; done
+	@$(BIN)/python tests/support/crates.py build/crates/*
+
+attest: $(TO_REPRODUCE)  ## write the statement over the run RUN, to be signed, into build/statement/
+	@$(BIN)/python -m bakeoff attest "$(RUN)" -o build/statement
+
+judge: $(TO_REPRODUCE)  ## judge every run in SUBMISSIONS (results/submissions); runs nothing of them
+	@.ci/judge.sh $(BIN) $(SUBMISSIONS)
 
 lock:  ## renew every lock file from its input (needs uv)
 	@containers/lock.sh

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.schema.evidence import Statement
 
 WORKFLOWS = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted((PROJECT_ROOT / ".github/workflows").glob("*.yml"))
@@ -33,6 +34,7 @@ ALL_STEPS = [
 
 # Beyond reading the repository.
 RIGHTS = {
+    "bench-b200": {("id-token", "write"), ("attestations", "write")},
     "containers": {("packages", "write"), ("id-token", "write"), ("attestations", "write")},
     "nightly-b200": {("contents", "write"), ("issues", "write")},
     "nightly-watch": {("actions", "read"), ("issues", "write")},
@@ -46,7 +48,7 @@ def make_targets() -> set[str]:
 
 
 def test_the_workflows_are_there() -> None:
-    assert set(WORKFLOWS) == {"ci", "containers", "bench-b200", "nightly-b200", "nightly-watch", "pages"}
+    assert set(WORKFLOWS) == {"ci", "containers", "bench-b200", "nightly-b200", "nightly-watch", "pages", "submissions"}
 
 
 def test_every_action_is_pinned_by_commit_and_says_its_version() -> None:
@@ -72,7 +74,7 @@ def test_rights_are_given_job_by_job(name: str) -> None:
             assert [step["run"] for step in job["steps"] if "run" in step] in (
                 ["make nightly-publish"],
                 ["make nightly-watch"],
-                [],  # pages: what another job rendered is published
+                [],  # pages, statements: what another job made is published, or signed
             )
 
 
@@ -86,7 +88,8 @@ def test_every_run_step_is_one_make_target() -> None:
 def test_the_checkout_leaves_no_token_behind() -> None:
     checkouts = [step for _, step in ALL_STEPS if step.get("uses", "").startswith("actions/checkout@")]
     jobs = [job for workflow in WORKFLOWS.values() for job in workflow["jobs"].values()]
-    assert len(checkouts) == sum(any("run" in step for step in job["steps"]) for job in jobs)
+    # One for each job that runs something, and the submissions beside what judges them.
+    assert len(checkouts) == 1 + sum(any("run" in step for step in job["steps"]) for job in jobs)
     assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
@@ -110,6 +113,27 @@ def test_the_gpu_job_never_runs_a_pull_requests_code_and_holds_no_secret(
     assert workflow["concurrency"] == {"group": name, "cancel-in-progress": cancels}
     assert "secrets." not in str(job) and "github.token" not in str(job)
     assert sum("self-hosted" in other["runs-on"] for other in workflow["jobs"].values()) == 1
+
+
+def test_the_job_that_signs_runs_nothing_and_signs_what_a_reading_job_stated() -> None:
+    jobs = WORKFLOWS["bench-b200"]["jobs"]
+    assert jobs["statement"]["permissions"] == {"contents": "read"} and jobs["statement"]["needs"] == "bench"
+    sign = next(step for step in jobs["attest"]["steps"] if "actions/attest@" in step["uses"])
+    parts = {Path(sign["with"][name]).name for name in ("subject-checksums", "predicate-path")}
+    assert parts == {"subjects.sha256", "predicate.json"}
+    assert sign["with"]["predicate-type"] == Statement.model_fields["predicate_type"].default
+
+
+def test_submissions_are_judged_by_the_branch_that_they_go_to_and_nothing_of_them_is_run() -> None:
+    workflow = WORKFLOWS["submissions"]
+    assert workflow[TRIGGERS] == {"pull_request": {"paths": ["results/submissions/**"]}}
+    job = workflow["jobs"]["judge"]
+    judge, submitted = (step["with"] for step in job["steps"] if "actions/checkout@" in step.get("uses", ""))
+    assert judge["ref"] == "${{ github.event.pull_request.base.sha }}" and "path" not in judge
+    assert submitted["sparse-checkout"] == "results/submissions" and submitted["path"] == "submitted"
+    assert job["env"] == {"SUBMISSIONS": "submitted/results/submissions"}
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make setup", "make judge"]
+    assert job["permissions"] == {"contents": "read"} and "secrets." not in str(job)
 
 
 def test_nights_run_from_main_alone() -> None:

@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from bakeoff.cli import main
 from bakeoff.evidence import layout
 from bakeoff.evidence.disclosure import HEADING, QUESTIONS
 from bakeoff.evidence.submission import judge, worded
+from bakeoff.files import PROJECT_ROOT
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.evidence import Ground
 from support.submissions import VICTIM, edit, edit_line, rekey, reseal, write_honest
@@ -302,3 +305,24 @@ def _again(run: Path, form: Path) -> str:
     form.unlink()
     main(["verify", "--submission", str(run), "--disclosure", str(form)])
     return form.read_text()
+
+
+def judged(folder: Path, summary: Path) -> subprocess.CompletedProcess[str]:
+    words = [str(PROJECT_ROOT / ".ci/judge.sh"), str(Path(sys.executable).parent), str(folder)]
+    path = {"GITHUB_STEP_SUMMARY": str(summary), "PYTHONPATH": str(PROJECT_ROOT / "workflow")}
+    return subprocess.run(words, env={**os.environ, **path}, capture_output=True, text=True)
+
+
+def test_a_folder_of_submissions_is_judged_one_by_one(honest: Path, tmp_path: Path) -> None:
+    folder, summary = tmp_path / "submissions", tmp_path / "summary.md"
+    shutil.copytree(honest, folder / "good")
+    (folder / "README.md").write_text("what this is")
+    assert judged(folder, summary).returncode == 0
+    (folder / "b<ad>").symlink_to(honest)
+    done = judged(folder, summary)
+    assert done.returncode == 1 and "REFUSED (FILES) .\n  found:    a link" in done.stdout
+    assert "verdict: ACCEPTED and comparable" in done.stdout
+    assert "### b?ad?\n" in summary.read_text() and "    verdict: REFUSED" in summary.read_text()
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert judged(folder, summary).returncode == 2
