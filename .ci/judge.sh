@@ -10,11 +10,12 @@ case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
 
 refused=0
 while IFS= read -r -d '' entry; do
-    name=$(printf %q "$(basename -- "$entry")")
+    name=${entry##*/}
+    name=${name//[^A-Za-z0-9_.-]/?}
     echo "== $name"
     said=$("$bin/python" -m bakeoff verify --submission "$entry") || refused=1
     printf '%s\n' "$said"
     # Indented, so that nothing of it is taken for Markdown.
-    { printf '### %s\n\n' "${name//[^A-Za-z0-9_.-]/?}"; printf '%s\n' "$said" | sed 's/^/    /'; printf '\n'; } >> "$summary"
+    { printf '### %s\n\n' "$name"; printf '%s\n' "$said" | sed 's/^/    /'; printf '\n'; } >> "$summary"
 done < <(find "$folder" -mindepth 1 -maxdepth 1 ! -name README.md -print0 | sort -z)
 exit "$refused"
