@@ -16,7 +16,8 @@ from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, sha256_bytes
 from bakeoff.plan import read_plan
 from bakeoff.runs.assemble import assemble_run
-from bakeoff.runs.coverage import gaps
+from bakeoff.runs.coverage import gaps, line_digests, stale, tampered
+from bakeoff.runs.journal import journal_bytes
 from bakeoff.runs.recording import record_run
 from bakeoff.runs.table import Journals
 from bakeoff.schema.outcomes import Outcome
@@ -112,6 +113,58 @@ def test_samples_that_changed_are_named_by_verify_and_assemble(
     assert re.search(told, capsys.readouterr().err)
     with pytest.raises((CheckFailed, InputError), match=told):  # nor does assembling heal it
         verify_run(run)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda lines: [lines[0], halve(lines[1])],
+            "changed, sealed again or foreign: line 2; no longer there: line 2",
+        ),
+        (lambda lines: lines[1:], "no longer there: line 1"),
+        (lambda lines: [*lines, ended(lines[0], "CRASHED")], "changed, sealed again or foreign: line 3"),
+    ],
+    ids=["sealed again", "missing", "foreign"],
+)
+def test_a_line_that_the_manifest_did_not_seal_is_named(
+    tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], told: str
+) -> None:
+    run = shutil.copytree(RECORDED, tmp_path / "run")
+    rewrite(run / JOURNAL, lambda lines: lines[:2])
+    data, manifest = journal_bytes(run / JOURNAL.removesuffix(".gz")) or b"", json.loads((run / MANIFEST).read_text())
+    manifest["samples"]["deepgemm_moe"] = sha256_bytes(data)
+    manifest["lines"] = {"deepgemm_moe": line_digests(data)}
+    (run / MANIFEST).write_text(json.dumps(manifest))
+    assert tampered(run, read_plan(run)) == []
+    rewrite(run / JOURNAL, change)
+    (found,) = tampered(run, read_plan(run))
+    assert found.endswith(f"journal of deepgemm_moe: changed after the block was complete; {told}")
+
+
+def test_an_analysis_names_every_input_that_is_no_longer_what_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(RECORDED, tmp_path / "run")
+    assert stale(run) == []
+    (run / "host.json").write_bytes((run / "host.json").read_bytes() + b"\n")
+    (run / "gate_power.json").unlink()
+    foreign = "build/foreign/build.json"
+    (run / foreign).parent.mkdir()
+    shutil.copy(next((run / "build").rglob("build.json")), run / foreign)
+    expected = [
+        "analysis.json: host.json: changed since the analysis",
+        "analysis.json: gate_power.json: missing, the analysis rests on it",
+        f"analysis.json: {foreign}: foreign, the analysis does not know it",
+    ]
+    assert stale(run) == expected
+    with pytest.raises(CheckFailed) as caught:
+        verify_run(run)
+    assert all(sentence in str(caught.value) for sentence in expected)
+    assemble_run(run)
+    assert expected[0] in capsys.readouterr().err
+    (run / "analysis.json").write_text("{}")
+    assert "no digests of its inputs" in stale(run)[0]
 
 
 def test_a_whole_run_lacks_nothing() -> None:

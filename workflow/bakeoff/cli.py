@@ -7,10 +7,8 @@ import argparse
 import contextlib
 import importlib
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff import __version__
@@ -168,10 +166,7 @@ def _command() -> argparse.ArgumentParser:
 
 def _version() -> str:
     """The version, and in a checkout its commit."""
-    here = Path(__file__).resolve().parents[2]
-    asked = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return f"bakeoff {__version__}"
-    return f"bakeoff {__version__}" + (f" ({done.stdout.strip()})" if done.returncode == 0 else "")
+    from bakeoff.closure import commit  # what it imports takes longer than any other help
+
+    here = commit()
+    return f"bakeoff {__version__}" + (f" ({here})" if here else "")

@@ -1,11 +1,13 @@
 """Which files of the package a module rests on: itself, every module that it imports, and data files that these name.
 
-Entry points: `closure` and `digest`. Imports are read off the sources, at any depth and inside functions; nothing is
-imported. Known limit: a module that is imported by a computed name, or started as a process, is not seen: name it too.
+Entry points: `closure`, `digest`, and `commit` of the whole checkout. Imports are read off the sources, at any depth
+and inside functions; nothing is imported. Known limit: a module that is imported by a computed name, or started as a
+process, is not seen: name it too.
 """
 
 import ast
 import functools
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,16 @@ def closure(*modules: str, root: Path | None = None) -> list[Path]:
                 found |= {path, *_data(path)}
                 waiting += _imported(path, path.stat().st_mtime_ns)
     return sorted(found)
+
+
+def commit() -> str | None:
+    """The checkout's commit in twelve digits, `-dirty` where files of it differ; None outside of git."""
+    asked = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
 def digest(*modules: str, root: Path | None = None) -> str:

@@ -18,7 +18,7 @@ from bakeoff.errors import CheckFailed
 from bakeoff.files import read_jsonl
 from bakeoff.plan import read_plan
 from bakeoff.profile import due
-from bakeoff.runs.coverage import gaps
+from bakeoff.runs.coverage import gaps, stale
 from bakeoff.schema.outcomes import Outcome, Reason, fib_status
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import CellResult, Record, Verification
@@ -130,6 +130,7 @@ def verify_run(run: Path) -> str:
         *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
         *(flaw for name in plan.protocols for flaw in contradictions(journals, name, traces[name])),
         *map(str, due.check(run)),
+        *stale(run),
     ]
     if found:
         more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []

@@ -72,6 +72,7 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         traces_root=config.traces_root,
         host_fingerprint=host_fingerprint,
         harness=harness,
+        commit=closure.commit(),
         participants=participants,
         workloads=workloads,
         cells=[],

@@ -15,7 +15,7 @@ import pandas as pd
 from bakeoff.config import under_root
 from bakeoff.files import canonical_json, read_json, write_atomic
 from bakeoff.plan import read_plan
-from bakeoff.runs.coverage import tampered
+from bakeoff.runs.coverage import stale, tampered
 from bakeoff.runs.samples import printed
 from bakeoff.runs.table import Journals
 from bakeoff.schema.gates import Numerics
@@ -30,12 +30,13 @@ APART = 1e-9  # share by which a trace's figure may be off: it has ten digits
 
 
 def assemble_run(run: Path) -> None:
-    """Write the run's traces and verifications from its journals. Samples that are not as they were measured are named
-    on standard error, and `verify` refuses them: what they give is shown even so."""
+    """Write the run's traces and verifications from its journals. Samples that are not as they were measured, and an
+    analysis of others, are named on standard error, and `verify` refuses them: what they give is shown even so."""
     plan = read_plan(run)
-    if flaws := tampered(run, plan):
-        head = f"bakeoff assemble: samples of {run} are not as they were measured"
-        print("\n  ".join([head, *flaws[:20]]), file=sys.stderr)
+    kinds = {"samples are not as they were measured": tampered(run, plan), "the analysis is of others": stale(run)}
+    for what, flaws in kinds.items():
+        if flaws:
+            print("\n  ".join([f"bakeoff assemble: {run}: {what}", *flaws[:20]]), file=sys.stderr)
     journals = Journals.read(run, plan)
     host = read_json(run / "host.json", Host)
     cases = {case.id: case for case in TraceRoot(under_root(plan.traces_root)).workloads(plan.definition, further=True)}

@@ -20,7 +20,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_bytes, read_json, remove_tree, sha256_bytes, write_atomic
 from bakeoff.plan import block_cells, block_order, packed_solution, read_plan
-from bakeoff.runs.coverage import journal_digest
+from bakeoff.runs.coverage import journal_digest, line_digests
 from bakeoff.runs.journal import Journal, block_folder, journal_path
 from bakeoff.schema.outcomes import HINTS, UNFINISHED, Outcome, Reason
 from bakeoff.schema.plan import Plan, PlannedCell
@@ -132,6 +132,7 @@ class BlockJournals:
             order=block_order(self.plan, self.block),
             journals=digests,
             samples={name: sha256_bytes(read_bytes(one.path)) for name, one in self.journals.items()},
+            lines={name: line_digests(read_bytes(one.path)) for name, one in self.journals.items()},
             outcomes=dict(sorted(outcomes.items())),
             gpu=self._settings.gpu,
             spent=spent,

@@ -1,14 +1,18 @@
 """Whether a run has the samples that its plan asks for: every block, with its manifest, every participant's journal and
 every record.
 
-Entry points: `gaps`, `tampered`, and `journal_digest`, by which a manifest is tied to the journals beside it.
+Entry points: `gaps`, `tampered` (samples) and `stale` (the analysis beside them); `journal_digest` and `line_digests`,
+by which a manifest is tied to the journals beside it, and `inputs`, which tie an analysis to what it was made of.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bakeoff.files import canonical_json, read_json, sha256_bytes
+from pydantic import BaseModel
+
+from bakeoff.files import canonical_json, read_bytes, read_json, sha256_bytes
 from bakeoff.plan import block_cells, block_order
 from bakeoff.runs.journal import COMPRESSED, block_folder, journal_bytes, journal_path
 from bakeoff.schema.outcomes import UNFINISHED, Outcome
@@ -17,6 +21,14 @@ from bakeoff.schema.sample import Manifest
 
 if TYPE_CHECKING:
     from bakeoff.runs.table import Journals  # imports pandas, for which `measure` does not wait
+
+
+DIGEST = re.compile(rb'"digest":"([0-9a-f]{64})"')
+# What an analysis reads of a run's folder, or of a published one.
+ANALYSED = (
+    *("config.json", "host.json", "gate_power.json", "profile/*.json", "build/**/build.json"),
+    *("samples/block-*/manifest.json", "samples/block-*/*.jsonl*", "meta.yaml", "claims.yaml", "*.csv"),
+)
 
 
 def gaps(run: Path, journals: "Journals") -> list[str]:
@@ -41,8 +53,56 @@ def tampered(run: Path, plan: Plan) -> list[str]:
             data = journal_bytes(journal_path(run, block, name))
             if data is not None and sha256_bytes(data) != (digests or {}).get(name):
                 why = "changed after the block was complete" if name in (digests or {}) else "no digest of it"
-                found.append(f"{place}/manifest.json: journal of {name}: {why}")
+                lines = _changed_lines(data, read_json(path, Manifest).lines.get(name, []))
+                found.append(f"{place}/manifest.json: journal of {name}: {why}{lines}")
     return found
+
+
+def _changed_lines(data: bytes, sealed: list[str]) -> str:
+    """Which lines of a journal are not those that its manifest sealed."""
+    there = line_digests(data)
+    foreign = [str(number) for number, digest in enumerate(there, 1) if digest not in sealed]
+    missing = [str(number) for number, digest in enumerate(sealed, 1) if digest not in there]
+    told = (("changed, sealed again or foreign: line", foreign), ("no longer there: line", missing))
+    return "".join(f"; {what} {', '.join(numbers)}" for what, numbers in told if sealed and numbers)
+
+
+def line_digests(data: bytes) -> list[str]:
+    """The digest that each line of a journal says it has; of a damaged line, none."""
+    return [next(iter(DIGEST.findall(line)), b"").decode() for line in data.splitlines()]
+
+
+def inputs(folder: Path) -> dict[str, str]:
+    """sha256 of every file in a run's or a published folder that an analysis rests on, by its path there; journals as
+    they were written, compressed or not."""
+    found = {}
+    for path in sorted(path for pattern in ANALYSED for path in folder.glob(pattern)):
+        journal = path.with_name(path.name.removesuffix(COMPRESSED))
+        name = journal.relative_to(folder).as_posix()
+        found[name] = sha256_bytes((journal_bytes(journal) if name.endswith(".jsonl") else read_bytes(path)) or b"")
+    return found
+
+
+def stale(run: Path) -> list[str]:
+    """What the run's analysis.json, if there is one, says of its inputs that does not hold, a sentence each."""
+    path = run / "analysis.json"
+    if not path.is_file():
+        return []
+    said, there = read_json(path, _Inputs).inputs, inputs(run)
+    if not said:
+        return ["analysis.json: no digests of its inputs; run `bakeoff analyse` again"]
+    kinds = {
+        "changed since the analysis": [name for name in said if name in there and said[name] != there[name]],
+        "missing, the analysis rests on it": [name for name in said if name not in there],
+        "foreign, the analysis does not know it": [name for name in there if name not in said],
+    }
+    return [f"analysis.json: {name}: {what}" for what, names in kinds.items() for name in names]
+
+
+class _Inputs(BaseModel):
+    """Of an analysis, what is compared here."""
+
+    inputs: dict[str, str] = {}
 
 
 def journal_digest(cells: Sequence[PlannedCell], outcomes: Mapping[str, Outcome]) -> str:

@@ -35,6 +35,8 @@ class Analysis(Part):
 
     schema_: Literal["bakeoff/analysis/1"] = Field("bakeoff/analysis/1", alias="schema")
     """Format and version of this document."""
+    inputs: dict[str, str] = Field(default_factory=dict)
+    """File of the analysed folder: sha256 of its bytes, a journal's uncompressed; of further runs after RUN/."""
     run: RunHeader
     """What was run."""
     performance_shown: bool

@@ -93,6 +93,11 @@ class Plan(Part):
     traces_root: str
     host_fingerprint: str
     harness: str
+    commit: str | None = Field(
+        None,
+        description="Commit of the checkout that planned the run, with -dirty where files differed; null outside of "
+        "git and in older runs. No cell depends on it.",
+    )
     participants: list[PlannedParticipant]
     workloads: list[PlannedWorkload]
     cells: list[PlannedCell]

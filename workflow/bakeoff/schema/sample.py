@@ -121,6 +121,8 @@ class Manifest(Part):
     """Participant: sha256 of the keys and outcomes of its cells."""
     samples: dict[str, str] = Field(default_factory=dict)
     """Participant: sha256 of its journal's bytes, uncompressed."""
+    lines: dict[str, list[str]] = Field(default_factory=dict)
+    """Participant: the digest in each line of its journal, in order; empty in older runs."""
     added_later: bool = False
     """Whether `samples` was added to a run that had been recorded without it."""
     outcomes: dict[str, int]

@@ -52,6 +52,7 @@ def _gpu_facts(gpu: Gpu, prefix: str) -> list[Fact]:
 def plan_facts(plan: Plan) -> list[Fact]:
     """Digests and settings that decide what the run's results depend on."""
     settings = {
+        **({"commit": plan.commit} if plan.commit else {}),
         "harness sha256": plan.harness,
         "host fingerprint": plan.host_fingerprint,
         "image": plan.image,

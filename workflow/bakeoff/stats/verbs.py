@@ -25,6 +25,7 @@ EXIT_CODES = {"OK": 0, "FAILED": 1, "NOTHING COMPARED": 3}
 def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Path] = ()) -> "Analysis":
     """The analysis of a folder, with the runs that stand beside it: published tables by themselves, `earlier` runs on
     request. others: runs of the same GPU model that are analysed together with it."""
+    from bakeoff.runs.coverage import inputs
     from bakeoff.runs.published import published_folder
     from bakeoff.stats.analyse import analyse, protocol_summary
     from bakeoff.stats.beside import compared, load
@@ -48,6 +49,8 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Pat
     claims = folder / "claims.yaml"
     return analysis.model_copy(
         update={
+            "inputs": inputs(folder)
+            | {f"{other.name}/{name}": digest for other in others for name, digest in inputs(other).items()},
             "other_protocols": [protocol_summary(load_run(folder, name, data.journals)) for name in protocols],
             "comparisons": comparisons,
             "findings": analysis.findings.model_copy(update={"previous": previous}),
