@@ -6,6 +6,7 @@
 #   containers/image.sh archive NAME   .cache/images/NAME-DIGEST.tar (an OCI archive); prints its name and digest
 #   containers/image.sh sif NAME       .cache/images/NAME.sif, with Apptainer from containers/NAME/bakeoff.def
 #   containers/image.sh confirm NAME   that the registry serves the base whose digest stands in images.lock.yaml
+#   containers/image.sh attested NAME  that GitHub built the published image, by its attestation; needs gh, and says so where it is missing
 #   containers/image.sh record NAME    write the archive's digest into images.lock.yaml
 #   containers/image.sh push NAME REPOSITORY   publish the archive, tagged VERSION-LOCKS; prints repository=… and digest=…
 #
@@ -21,7 +22,7 @@ export CONTAINERS_CONF=$PWD/containers/containers.conf
 CACHE=.cache/images
 
 main() {
-    local command=${1:?build, archive, sif, confirm, record or push} name=${2:?an image of containers/images.lock.yaml}
+    local command=${1:?build, archive, sif, confirm, attested, record or push} name=${2:?an image of containers/images.lock.yaml}
     known_image "$name"
     SNAPSHOT=$(field "$name" snapshot)
     SOURCE_DATE_EPOCH=$(date -u -d "$(sed -E 's/(....)(..)(..)T(..)(..)(..)Z/\1-\2-\3 \4:\5:\6/' <<< "$SNAPSHOT")" +%s)
@@ -34,9 +35,10 @@ main() {
         archive) archive "$name" ;;
         sif) sif "$name" ;;
         confirm) confirm "$name" ;;
+        attested) attested "$name" ;;
         record) record "$name" ;;
         push) push "$name" "${3:?a repository, such as ghcr.io/OWNER/bakeoff-$name}" ;;
-        *) fail "$command" "build, archive, sif, confirm, record or push" "see the head of containers/image.sh" ;;
+        *) fail "$command" "build, archive, sif, confirm, attested, record or push" "see the head of containers/image.sh" ;;
     esac
 }
 
@@ -151,6 +153,22 @@ confirm() {
         fi
         say "confirmed $name@$digest"
     done
+}
+
+# What the digest in the lock file stands for: an image that this project's workflow built. One built here needs no word of GitHub.
+attested() {
+    local repository digest owner
+    repository=$(field "$1" repository) digest=$(field "$1" digest)
+    [ -n "$repository" ] || return 0
+    if ! command -v gh > /dev/null; then
+        say "$1: its attestation was not verified: no gh on PATH"
+        return 0
+    fi
+    owner=${repository#*/} owner=${owner%%/*}
+    gh attestation verify "oci://$repository@$digest" --owner "$owner" >&2 ||
+        fail "no valid attestation of $repository@$digest" "one that $owner's workflow containers.yml signed" \
+            "do not run the image; if gh is not logged in or has no network, run gh auth login and try again"
+    say "$1: attested by $owner"
 }
 
 # Registries take lower case alone. The tag names what is inside, so that an older image keeps one beside the newer.

@@ -20,7 +20,8 @@ image: .venv/.reproduce  ## build IMAGE and its archive; prints the digest
 	@containers/image.sh build $(IMAGE) > /dev/null
 	@$(if $(STANDIN),,containers/image.sh archive $(IMAGE))
 
-get-image:  ## IMAGE on this host: pulled by its digest where it is published, else built, with its digest recorded
+get-image:  ## IMAGE on this host: attested and pulled by its digest where it is published, else built, with its digest recorded
+	@containers/image.sh attested $(IMAGE)
 	@GPUS=none containers/run.sh $(IMAGE) true 2> /dev/null || \
 	  { $(MAKE) --no-print-directory container-tools image IMAGE=$(IMAGE) ENVIRONMENT=cpu && containers/image.sh record $(IMAGE) && GPUS=none containers/run.sh $(IMAGE) true; }
 

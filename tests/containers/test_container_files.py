@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -106,6 +107,44 @@ def test_an_image_is_pushed_in_lower_case_under_a_tag_that_says_what_is_inside(t
     with (made / "requirements/dev.lock").open("a") as lock:
         lock.write("# another\n")
     assert push()[1] != first, "an image of other locks has a tag of its own"
+
+
+def test_a_published_image_is_attested_before_it_is_pulled(tmp_path: Path) -> None:
+    made = copy_project(tmp_path / "checkout").root
+    lock_file = made / "containers/images.lock.yaml"
+    digest = "sha256:" + "b" * 64
+    text = re.sub(
+        r"(?ms)^(  cu130:.*?    repository:) null\n    digest: null$",
+        rf"\1 ghcr.io/owner/bakeoff-cu130\n    digest: {digest}",
+        lock_file.read_text(),
+    )
+    gh = tmp_path / "bin/gh"
+    gh.parent.mkdir()
+    gh.write_text('#!/bin/sh\necho "$*" >> "$0.calls"\n[ ! -e "$0.refuses" ]\n')
+    gh.chmod(0o755)
+
+    def attested(path: str = f"{gh.parent}{os.pathsep}{os.environ['PATH']}") -> tuple[int, str]:
+        done = subprocess.run(
+            [made / "containers/image.sh", "attested", "cu130"],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stderr
+
+    assert attested() == (0, ""), "built here: nothing to verify"
+    lock_file.write_text(text)
+    assert attested() == (0, "cu130: attested by owner\n")
+    asked = f"attestation verify oci://ghcr.io/owner/bakeoff-cu130@{digest} --owner owner\n"
+    assert Path(f"{gh}.calls").read_text() == asked
+    Path(f"{gh}.refuses").touch()
+    status, said = attested()
+    assert status == 2 and f"no valid attestation of ghcr.io/owner/bakeoff-cu130@{digest}" in said
+    gh.unlink()
+    if shutil.which("gh") is None:
+        assert attested() == (0, "cu130: its attestation was not verified: no gh on PATH\n")
+    rule = re.search(r"(?m)^get-image:.*\n(.*)\n", (PROJECT_ROOT / "containers/images.mk").read_text())
+    assert rule and rule[1].endswith("image.sh attested $(IMAGE)"), "before anything is pulled"
 
 
 def test_the_way_to_a_b200_is_the_same_three_commands_wherever_it_stands() -> None:

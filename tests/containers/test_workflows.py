@@ -57,6 +57,15 @@ def test_every_action_is_pinned_by_commit_and_says_its_version() -> None:
             assert re.fullmatch(r"uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), f"{path.name}: {line}"
 
 
+def test_an_image_is_pushed_after_its_packages_were_looked_up() -> None:
+    steps = [
+        step.get("uses", step.get("run", "")).split("@")[0]
+        for step in WORKFLOWS["containers"]["jobs"]["image"]["steps"]
+    ]
+    order = ["make sbom", "aquasecurity/trivy-action", "make push-image", "actions/attest"]
+    assert [step for step in dict.fromkeys(steps) if step in order] == order
+
+
 def test_one_action_has_one_commit() -> None:
     pins = {step["uses"].split("@")[0]: step["uses"] for _, step in ALL_STEPS if "uses" in step}
     assert all(step["uses"] == pins[step["uses"].split("@")[0]] for _, step in ALL_STEPS if "uses" in step)

@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from bakeoff.containers import lock
 from bakeoff.containers import preflight as checks
+from bakeoff.files import PROJECT_ROOT
 
 
 def image_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,5 +53,8 @@ def preflight(args: argparse.Namespace) -> int:
         checks.inside(name, gpu=args.gpu or None)
     else:
         checks.before(name, gpu=args.gpu)
+        attested = subprocess.run([PROJECT_ROOT / "containers/image.sh", "attested", name], check=False)
+        if attested.returncode:
+            return attested.returncode
     print(f"preflight: image {name} can run here", file=sys.stderr)
     return 0
