@@ -8,10 +8,12 @@ BAKEOFF_FAKE_DEVICE names:
                                                                                     timed call
      "looks": {"3": {"reasons": 8}, ...},                    what the monitor sees at its third look
      "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused",
-     "factor": {"x": 1e9}, "lazy_after": {"x": 4}, "not_capturable": ["x"]}
+     "factor": {"x": 1e9}, "lazy_after": {"x": 4}, "not_capturable": ["x"], "us": {"x": {"T1_o32": 30.0}},
+     "protocols": {"robust": {"min_calls": 2}}}
 
 `factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that
-many. Kinds: hang (ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
+many; `us` are about the times of a participant by workload; `protocols` replaces settings of protocols. Kinds: hang
+(ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any
 import torch
 from bakeoff.core.device.base import Device, NotCapturable
 from bakeoff.core.device.gpu_state import Look, Monitor
+from bakeoff.core.protocols import PROTOCOLS
 
 VARIABLES = ("BAKEOFF_TEST_DOUBLE", "BAKEOFF_FAKE_DEVICE")
 WAIT_S = 0.02  # what a wait for the device takes: late work has the time to show
@@ -36,7 +39,10 @@ WAIT_S = 0.02  # what a wait for the device takes: late work has the time to sho
 
 def open_device(participant: str) -> FakeDevice:
     """What core.device.opening asks for in a worker."""
-    return FakeDevice(_description(), participant)
+    description = _description()
+    for name, settings in description.get("protocols", {}).items():
+        PROTOCOLS[name] = dataclasses.replace(PROTOCOLS[name], **settings)
+    return FakeDevice(description, participant)
 
 
 def open_monitor() -> FakeMonitor:
@@ -71,6 +77,7 @@ class FakeDevice(Device):
         self._participant, self._workload, self._tokens = participant, "", 0
         self._number, self._calls, self._is_poisoned = 0, 0, False
         self._factor = float(description.get("factor", {}).get(participant, 1))
+        self._us = description.get("us", {}).get(participant, {})
         self._spent_us = 0.0
         self._not_capturable = description.get("not_capturable", [])
         self._lazy_after = int(description.get("lazy_after", {}).get(participant, 1 << 30))
@@ -134,7 +141,8 @@ class FakeDevice(Device):
 
     def _time(self, number: int) -> float:
         digest = hashlib.sha256(f"{self._participant}/{self._workload}/{number}".encode()).digest()
-        base = 20 + self._tokens / 10 + hashlib.sha256(self._participant.encode()).digest()[0] / 16
+        drawn = 20 + self._tokens / 10 + hashlib.sha256(self._participant.encode()).digest()[0] / 16
+        base = self._us.get(self._workload, drawn)
         return round(self._factor * base * (1 + digest[0] / 128000), 3)
 
     def _fail(self, kind: str) -> None:

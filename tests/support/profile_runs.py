@@ -43,6 +43,8 @@ if "--version" in words:
 elif "--query-metrics" in words:
     for metric in metrics.values():
         print(metric.split(".")[0], "Counter")
+elif words[-1] == "true":  # the trial
+    Path(next(word.split("=", 1)[1] for word in words if word.startswith("--output=")) + ".nsys-rep").touch()
 elif words[0] == "export" or words[0].startswith("--import"):
     output = next((word.split("=", 1)[1] for word in words if word.startswith("--output=")), "counters.csv")
     job = json.loads((Path.cwd() / "job.json").read_text())
