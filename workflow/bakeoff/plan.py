@@ -63,6 +63,7 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         families=list(config.families),
         seeds=list(config.seeds),
         blocks=blocks,
+        balanced=True,
         timeout_s=config.timeout_s,
         threads=int(config.threads),
         gpus=config.gpus,
@@ -321,7 +322,7 @@ def read_plan(run: Path) -> Plan:
 
 def block_order(plan: Plan, block: int) -> list[str]:
     """The participants of a block in the order in which they run."""
-    return protocols.block_order(plan.run, block, [who.name for who in plan.participants])
+    return protocols.block_order(plan.run, block, [who.name for who in plan.participants], plan.balanced)
 
 
 def block_cells(plan: Plan, block: int) -> list[PlannedCell]:

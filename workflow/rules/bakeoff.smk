@@ -26,8 +26,10 @@ include: "report.smk"
 
 
 if not IS_MODULE:
-    # One GPU job at a time. A rule's `gpu=1` alone would not serialise anything.
+    # One job at a time on each GPU. A rule's `gpu=1` alone would not serialise anything.
     workflow.global_resources.setdefault("gpu", SETTINGS.gpus)
+    for each in ONE_BLOCK_PER_GPU:
+        workflow.global_resources.setdefault(each, 1)
 
 
 onstart:

@@ -1,6 +1,14 @@
 # One job per block: the supervisor inside keeps the order, the isolation and the journal.
 
 
+ONE_BLOCK_PER_GPU = {
+    f"gpu{number}": lambda wildcards, number=number: int(
+        int(wildcards.block) % SETTINGS.gpus == number
+    )
+    for number in range(SETTINGS.gpus)
+}
+
+
 rule measure:
     input:
         f"{RUN}/config.json",
@@ -10,9 +18,12 @@ rule measure:
         f"{RUN}/samples/block-{{block}}/manifest.json",
     log:
         f"{RUN}/logs/measure.{{block}}.log",
-    threads: 1 if SETTINGS.backend == "cpu" else workflow.cores  # on the cpu backend nothing is timed, so the mutants may run beside it
+    # On the cpu backend nothing is timed, so the mutants may run beside it; on a GPU nothing does but blocks of other GPUs.
+    threads: 1 if SETTINGS.backend == "cpu" else max(1, workflow.cores // SETTINGS.gpus)
     resources:
         gpu=1,
+        # Blocks of one GPU follow each other, however Snakemake orders them.
+        **ONE_BLOCK_PER_GPU,
     params:
         bakeoff=bakeoff,
         run=above(3),
@@ -33,7 +44,7 @@ rule gate_power:
     log:
         f"{RUN}/logs/gate_power.log",
     resources:
-        gpu=0 if SETTINGS.backend == "cpu" else 1,
+        gpu=0 if SETTINGS.backend == "cpu" else SETTINGS.gpus,
     params:
         bakeoff=bakeoff,
         definition=SETTINGS.definition,

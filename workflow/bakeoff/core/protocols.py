@@ -135,11 +135,24 @@ def per_process_latency(protocol: str, samples: list[float]) -> float:
     return statistics.median(samples[len(samples) // 2 :] if protocol == "sustained" else samples)
 
 
-def block_order(run: str, block: int, names: Sequence[str]) -> list[str]:
-    """The participants of a block in its seeded random order."""
-    order = list(names)
-    random.Random(f"{run}/{block}/participants").shuffle(order)
-    return order
+def block_order(run: str, block: int, names: Sequence[str], balanced: bool = True) -> list[str]:
+    """The participants of a block in its order, seeded by the run's name.
+
+    Balanced over blocks (Williams, 1949): in as many blocks as there are participants, each has every place once, and,
+    if their number is even, comes once right after every other; if it is odd, twice in twice as many. Not balanced:
+    each block's order is drawn by itself.
+    """
+    order, count = list(names), len(names)
+    if not balanced:
+        random.Random(f"{run}/{block}/participants").shuffle(order)
+        return order
+    random.Random(f"{run}/participants").shuffle(order)
+    turns = list(range(count))
+    random.Random(f"{run}/turns").shuffle(turns)
+    cycle, turn = divmod(block, count)
+    zigzag = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
+    places = zigzag[::-1] if cycle % 2 else zigzag
+    return [order[(place + turns[turn]) % count] for place in places]
 
 
 def cell_order(

@@ -45,6 +45,8 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
     cells = block_cells(plan, block)
     _check_host(run, plan)
     with locks.hold(block_folder(run, block) / ".lock", f"block {block} of {run}", tell):
+        if plan.backend != "cpu":
+            bind(block_folder(run, block), _gpu_of(plan, block), tell)
         path = block_folder(run, block) / "manifest.json"
         journals = BlockJournals(run, plan, block, cells, again, tell)
         try:
@@ -61,6 +63,19 @@ def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -
         finally:
             journals.close()
     return manifest
+
+
+def bind(folder: Path, gpu: str, tell: Say) -> None:
+    """Give a block to a GPU, by its UUID. What another GPU has measured of it is deleted: a block is of one GPU."""
+    owner, manifest = folder / "gpu.txt", folder / "manifest.json"
+    before = owner.read_text().strip() if owner.is_file() else None
+    if before is None and manifest.is_file():
+        before = read_json(manifest, Manifest).gpu
+    if before not in (None, gpu):
+        tell(f"measure  {folder.name} was begun on GPU {before}; on GPU {gpu} it starts again")
+        for path in (manifest, *folder.glob("*.jsonl")):
+            path.unlink(missing_ok=True)
+    write_atomic(owner, f"{gpu}\n".encode())
 
 
 class BlockJournals:

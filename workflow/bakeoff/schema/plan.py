@@ -84,6 +84,9 @@ class Plan(Part):
     families: list[str]
     seeds: list[int]
     blocks: int
+    balanced: bool = Field(
+        default=False, description="Whether the order of participants is balanced over blocks; older runs drew each."
+    )
     timeout_s: int
     threads: int
     gpus: int
