@@ -11,6 +11,7 @@ The GEMM takes its row count from the host, so the composition copies the 32 cou
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,9 @@ def run_cuda(call: MoeCall, backend: str) -> None:
     """Enqueue one call on the current stream; `backend` is 'sm_90a' or 'sm_100a'."""
     if backend == "sm_100a":
         native = _load("flashinfer.fused_moe", "trtllm_fp8_block_scale_moe")
-        call.output.copy_(native(**native_arguments(call)))
+        arguments = native_arguments(call)
+        _check_names(native, tuple(arguments))
+        call.output.copy_(native(**arguments))
     else:
         _compose(call)
 
@@ -128,6 +131,17 @@ def _load(module: str, name: str) -> Any:
     if not hasattr(package, name):
         raise MissingPackage(f"{module} has no {name}; install flashinfer-python==0.6.13")
     return getattr(package, name)
+
+
+@functools.cache
+def _check_names(function: Any, names: tuple[str, ...]) -> None:
+    """Raise MissingPackage where the installed function does not take these arguments."""
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(names))
+    except TypeError as error:
+        raise MissingPackage(
+            f"the installed FlashInfer's native call: {error}; install flashinfer-python==0.6.13"
+        ) from error
 
 
 def compile_kernels(arch: str, hidden: int = 7168, inner: int = 2048) -> Iterator[dict[str, Any]]:

@@ -63,6 +63,38 @@ def test_the_native_call_binds_by_name(fact):
     assert bound["weight_layout"] == 0, "WeightLayout.MajorK"
 
 
+def test_every_argument_of_the_native_call_is_of_the_kind_that_the_library_takes():
+    """Types by the function's annotations; dtypes and shapes by what its launcher refuses."""
+    (fact,) = (fact for fact in facts_of("trtllm_fp8_block_scale_moe") if "annotations" in fact)
+    arguments = module_of("flashinfer_moe", "cuda").native_arguments(call_of("flashinfer_moe", 16))
+    kinds = {"torch.Tensor": torch.Tensor, "int": int, "float": float, "bool": bool}
+    for name, value in arguments.items():
+        annotation = fact["annotations"][name].removeprefix("Optional[").removesuffix("]")
+        assert type(value) is kinds[annotation], f"{name}: {type(value).__name__}, where {annotation} is taken"
+    sizes = {"T": 16, "H": 512, "I": 256}
+    for name, (dtype, shape) in fact["tensors"]["of"].items():
+        assert str(arguments[name].dtype) == f"torch.{dtype}", name
+        assert list(arguments[name].shape) == [
+            eval(size.replace("/", "//"), {}, sizes) for size in shape.split(", ")
+        ], name
+        assert arguments[name].is_contiguous()
+    assert set(fact["tensors"]["of"]) == {name for name, value in arguments.items() if isinstance(value, torch.Tensor)}
+    # DeepSeek-V3's routing: the rest of what the launcher refuses.
+    groups, kept, k = (arguments[name] for name in ("n_group", "topk_group", "top_k"))
+    assert arguments["num_experts"] % groups == 0 and 0 < kept <= 4 and k < kept * arguments["num_experts"] // groups
+
+
+def test_a_flashinfer_with_other_arguments_is_named_before_it_is_called(monkeypatch):
+    """As a MissingPackage, which is UNSUPPORTED in a run, and not as a TypeError within a measured call."""
+    cuda = module_of("flashinfer_moe", "cuda")
+    monkeypatch.setattr(cuda, "_load", lambda module, name: lambda hidden_states, n_groups=8: None)
+    with pytest.raises(
+        module_of("flashinfer_moe", "common.checks").MissingPackage,
+        match=r"got an unexpected keyword argument .*0\.6\.13",
+    ):
+        cuda.run_cuda(call_of("flashinfer_moe", 3), "sm_100a")
+
+
 @pytest.mark.parametrize("fact", facts_of("fused_topk_deepseek"), ids=lambda fact: fact["version"])
 def test_the_choice_of_experts_binds_by_name(fact):
     values, ids = torch.empty(16, 8), torch.empty(16, 8, dtype=torch.int32)
@@ -332,6 +364,26 @@ def test_the_recorded_signatures_are_those_of_the_wheels(fact):
     names = [argument.arg for argument in found[-1].args.args]
     assert names == fact["parameters"]
     assert names[: len(names) - len(found[-1].args.defaults)] == fact["required"]
+    annotations = {
+        argument.arg: ast.unparse(argument.annotation) for argument in found[-1].args.args if argument.annotation
+    }
+    assert annotations == fact.get("annotations", annotations)
+
+
+@pytest.mark.parametrize("fact", FACTS["enumerations"], ids=lambda fact: f"{fact['file']}-{fact['version']}")
+def test_the_recorded_enumerations_are_those_of_the_wheels(fact):
+    with open_wheel(fact) as wheel:
+        tree = ast.parse(wheel.read(fact["file"]))
+    found = {
+        f"{owner.name}.{each.targets[0].id}": ast.literal_eval(each.value)
+        for owner in tree.body
+        if isinstance(owner, ast.ClassDef)
+        for each in owner.body
+        if isinstance(each, ast.Assign)
+    }
+    cuda = module_of("flashinfer_moe", "cuda")
+    values = [each[0] if isinstance(each, tuple) else each for each in (found[name] for name in fact["members"])]
+    assert values == list(fact["members"].values()) == [cuda.ROUTING_DEEPSEEK_V3, cuda.WEIGHTS_MAJOR_K]
 
 
 @pytest.mark.parametrize("fact", FACTS["schemas"], ids=lambda fact: f"{fact['version']}-{fact['file'].split('/')[1]}")
