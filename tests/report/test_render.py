@@ -16,7 +16,7 @@ from bakeoff.report.index import Source, render_index
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import RunView, marks
 from bakeoff.schema.analysis import Analysis
-from bakeoff.schema.analysis_figures import ProtocolSummary, Ranking
+from bakeoff.schema.analysis_figures import ProtocolSummary, Ranked, Ranking
 from bakeoff.schema.analysis_findings import PreviousFinding
 from bakeoff.schema.analysis_run import AnalysedParticipant, Check, Fact
 from bakeoff.schema.base import Estimate, Verdict
@@ -390,17 +390,25 @@ def test_one_block_that_is_left_of_many_supports_nothing() -> None:
 
 def test_a_run_under_two_protocols_shows_both_and_whether_the_order_holds() -> None:
     a = analysis("with_peer")
-    same = ProtocolSummary(protocol="fib-0.1.2", summaries=a.summaries)
-    first, *rest = a.summaries
-    best = first.model_copy(update={"geometric_mean": Estimate(value=99.0)})
-    other = ProtocolSummary(protocol="fib-0.1.2", summaries=[best, *rest])
+    names = [s.solution for s in a.summaries]
+    order = [Ranked(solution=name, value=1.0 + place, rank=place + 1) for place, name in enumerate(names)]
+    turned = [Ranked(solution=name, value=1.0 + place, rank=place + 1) for place, name in enumerate(reversed(names))]
+    known = {"workloads": [w.id for w in a.workloads], "first_order": order}
+    same = ProtocolSummary(protocol="fib-0.1.2", summaries=a.summaries, order=order, **known)
+    other = ProtocolSummary(protocol="fib-0.1.2", summaries=a.summaries, order=turned, **known)
     header = a.run.model_copy(update={"other_protocols": ["fib-0.1.2"]})
     for one, said in ((same, "stand in the same order"), (other, "change places")):
         written = rendering.render(a.model_copy(update={"run": header, "other_protocols": [one]}))
-        assert said in Page.of(written["report.html"]).text and said in written["report.md"].decode()
+        page = Page.of(written["report.html"])
+        assert said in page.text and said in written["report.md"].decode()
+        assert ("instead of" in page.text) == (one is other) and "fig-orders" in written["report.html"].decode()
         rows = list(csv.DictReader(io.StringIO(written["tables/protocols.csv"].decode())))
         means = {s.solution: s.geometric_mean.value for s in one.summaries if s.geometric_mean}
         assert {row["solution"]: float(row["fib-0.1.2"]) for row in rows} == means
+        places = list(csv.DictReader(io.StringIO(written["tables/orders.csv"].decode())))
+        assert {row["solution"]: int(row["fib-0.1.2_rank"]) for row in places} == {
+            r.solution: r.rank for r in one.order
+        }
     assert "Under each timing protocol" not in Page.of(files("with_peer")["report.html"]).text
 
 

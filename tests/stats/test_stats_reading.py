@@ -344,3 +344,22 @@ def test_a_gate_that_lets_mutants_live_or_kills_the_honest_makes_the_run_invalid
     assert main(["analyse", str(run)]) == 0
     checks = {check["code"]: check for check in json.loads((run / "analysis.json").read_text())["validity"]}
     assert checks["gate_power"]["status"] == status and checks["gate_power"]["of"] == 56
+
+
+def test_protocols_without_a_reference_are_ordered_and_overtakings_named(tmp_path):
+    slowed = {"graph": {"triton_fused_moe_v2": 1.4}, "sustained": {"flashinfer_moe": 2.4}}
+    made = named("with_peer", blocks=5, protocols=["robust", "graph", "sustained"], slowed=slowed)
+    graph, sustained = analysis_of(write(made, tmp_path / "run")).other_protocols
+    assert [s.geometric_mean for s in graph.summaries] == [None] * len(graph.summaries)
+    first = [one.solution for one in graph.first_order]
+    assert first[:2] == ["flashinfer_moe", "triton_fused_moe_v2"] and graph.first_order[0].value == 1.0
+    places = {one.solution: one.rank for one in graph.order}
+    assert places["triton_fused_moe_v2"] == 3 and len(graph.workloads) == 19 and graph.blocks == 5
+    at_one = [one for one in graph.overtakings if one.workload == "T1_o32"]
+    assert {(one.faster, one.slower) for one in at_one} == {
+        ("flashinfer_moe", "triton_fused_moe_v2"),
+        ("deepgemm_moe", "triton_fused_moe_v2"),
+    }
+    assert all(one.ratio.low > 1 > one.first_ratio.high for one in graph.overtakings)
+    cell = sustained.cells[0]
+    assert (cell.sm_mhz, cell.watts, cell.first_sm_mhz) == (1425, 685, 1980)

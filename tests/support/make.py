@@ -281,6 +281,13 @@ def sealed(record: dict) -> bytes:
     return canonical_json({**record, "digest": sha256_bytes(canonical_json(record))}) + b"\n"
 
 
+def _state(protocol: str | None) -> dict:
+    """What a power limit leaves after two seconds, and what a burst has."""
+    mhz, watts = (1425, 685.0) if protocol == "sustained" else (1980, 480.0)
+    seen = {name: {"min": each, "median": each, "max": each} for name, each in (("sm_mhz", mhz), ("watts", watts))}
+    return {"samples": 4, "of_calls": True, **seen, "reasons": []}
+
+
 def _record(made: Made, cell: tuple, block: int, outcome: str, reason: str | None, us: float) -> dict:
     name, seq_len, offset, family, protocol = cell
     passed = outcome == "PASSED"
@@ -303,7 +310,7 @@ def _record(made: Made, cell: tuple, block: int, outcome: str, reason: str | Non
         "numerics": _numerics(outcome, seq_len) or None,
         "tiers": {tier: [us] for tier in tiers} if passed and protocol else {},
         "missing_tiers": {},
-        "gpu_state": None,
+        "gpu_state": _state(protocol) if len(made.protocols) > 1 else None,
         "discarded": 0,
         "warnings": [],
         "started": "2026-01-01T00:00:00Z",

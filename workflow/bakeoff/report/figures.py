@@ -9,6 +9,7 @@ from bakeoff.report.svg import charts
 from bakeoff.report.svg.charts import MOST_LINES, MOST_ROWS, Point, Roof, Series, Words
 from bakeoff.report.svg.grids import grid
 from bakeoff.report.view import Person, RunView
+from bakeoff.schema.analysis_figures import Ranked
 from bakeoff.schema.analysis_run import AnalysedWorkload
 from bakeoff.schema.base import Estimate
 from bakeoff.schema.profile import CellProfile, ProfileSection
@@ -82,6 +83,29 @@ def behind(view: RunView, words: Words, id_: str = "fig-behind", style: str = ""
                 points.append(Point(found.value - 1, number, low, high, f"{person.label}, {w.id}: {_behind(found)}"))
         series.append(Series(person.index, person.label, points))
     return charts.behind(id_, [w.id.replace("_", " ") for w in shown], series, words, style)
+
+
+def orders(view: RunView, words: Words) -> Markup:
+    """How far every solution is behind the fastest under each protocol, each set of workloads below the first protocol
+    on the same ones."""
+    rows: list[tuple[str, list[Ranked]]] = []
+    before: list[str] = []
+    for one in view.a.other_protocols:
+        if one.workloads != before:
+            said = "" if len(one.workloads) == len(view.a.workloads) else f", {len(one.workloads)} workloads"
+            rows.append((f"{view.a.run.protocol}{said}", one.first_order))
+            before = one.workloads
+        rows.append((one.protocol, one.order))
+    series = []
+    for person in _shown(view, {each.solution for _, order in rows for each in order}):
+        points = [
+            Point(each.value - 1, place, title=f"{person.label}, {name}: {f.signed_percent(each.value - 1)}")
+            for place, (name, order) in enumerate(rows)
+            for each in order
+            if each.solution == person.name
+        ]
+        series.append(Series(person.index, person.label, points))
+    return charts.behind("fig-orders", [name for name, _ in rows], series, words)
 
 
 def profile(view: RunView, words: Words) -> Markup:

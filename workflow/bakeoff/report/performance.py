@@ -1,13 +1,16 @@
 """The tables of speed: matrix, published form, summaries, timing protocols, latencies and floors."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from bakeoff.report.view import Person, RunView, workload_columns
-from bakeoff.schema.analysis_figures import ProtocolSummary, Winner
+from bakeoff.schema.analysis_figures import Overtaking, ProtocolSummary, Winner
 from bakeoff.schema.base import Estimate
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number
+
+LARGE = 901  # tokens from which clock and power stand beside a cell
 
 
 def estimate_text(estimate: Estimate | None, digits: int = 2) -> str:
@@ -195,28 +198,113 @@ def summary(view: RunView) -> Table:
 
 
 def protocols(view: RunView) -> Table:
-    """Geometric mean and leads of every solution under each timing protocol; none if the run has one protocol."""
+    """Geometric mean of speedups and leads under each protocol that the reference was timed under, where that is more
+    than one."""
     first = ProtocolSummary(protocol=view.a.run.protocol or "", summaries=view.a.summaries)
-    under = [first, *view.a.other_protocols]
+    others = [one for one in view.a.other_protocols if any(found.geometric_mean for found in one.summaries)]
     rows: dict[str, dict[str, object]] = {person.name: {"solution": person.name} for person in view.people}
     columns = [view.who(head=True)]
-    for one in under:
+    for one in [first, *others]:
         columns += [shared.speedup(one.protocol, one.protocol, interval=True), Column(f"{one.protocol}_leads")]
         for found in one.summaries:
             ends = {key.removeprefix("geometric_mean"): value for key, value in flat(found).items()}
             rows[found.solution] |= {one.protocol + key: ends.get(key) for key in ("", "_low", "_high")}
             rows[found.solution][f"{one.protocol}_leads"] = found.leads
-    return Table("protocols", frame(rows.values() if view.a.other_protocols else ()), columns)
+    return Table("protocols", frame(rows.values() if others else ()), columns)
+
+
+def orders(view: RunView) -> Table:
+    """Every solution's time over the fastest's under each protocol, with its place where that is another one than under
+    the first protocol on the same workloads."""
+
+    def moved(protocol: str) -> Callable[[Row], str]:
+        def note(row: Row) -> str:
+            now, before = row[f"{protocol}_rank"], row[f"{protocol}_first_rank"]
+            return "" if now in (None, before) else f"{now} instead of {before}"
+
+        return note
+
+    rows: dict[str, dict[str, object]] = {}
+    columns = [view.who(head=True)]
+    for one in view.a.other_protocols:
+        name = one.protocol
+        columns.append(number(name, name, f.speedup, note=moved(name)))
+        columns += [Column(f"{name}_{key}") for key in ("rank", "first", "first_rank")]
+        before = {found.solution: found for found in one.first_order}
+        for now in one.order:
+            row = rows.setdefault(now.solution, {"solution": now.solution})
+            then = before[now.solution]
+            row |= {name: now.value, f"{name}_rank": now.rank, f"{name}_first": then.value}
+            row[f"{name}_first_rank"] = then.rank
+    keys = [column.key for column in columns]
+    found = [{key: rows[person.name].get(key) for key in keys} for person in view.people if person.name in rows]
+    return Table("orders", frame(found), columns)
+
+
+def overtakings(view: RunView) -> Table:
+    """Pairs of solutions that change places under another protocol, with the workloads where they do."""
+    found: dict[tuple[str, str, str], list[Overtaking]] = {}
+    for one in view.a.other_protocols:
+        for pair in one.overtakings:
+            found.setdefault((one.protocol, pair.faster, pair.slower), []).append(pair)
+    rows = [
+        {
+            **dict(zip(("protocol", "faster", "slower"), names, strict=True)),
+            "workloads": [pair.workload for pair in pairs],
+            **{end: choose(pair.ratio.value for pair in pairs) for end, choose in (("least", min), ("most", max))},
+        }
+        for names, pairs in found.items()
+    ]
+    columns = [
+        Column("protocol", "Protocol"),
+        view.who("faster", "Faster there"),
+        view.who("slower", f"Faster under {view.a.run.protocol}"),
+        Column("workloads", "Workloads", _some, export=" ".join),
+        number("least", "By, least", _change),
+        number("most", "By, most", _change),
+    ]
+    return Table("overtakings", frame(rows), columns)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def _whole(value: float | None) -> str:
+    return f.fixed(value, 0)
+
+
+def loads(view: RunView) -> Table:
+    """Latency, SM clock and power during the timed calls of large cells, under each protocol that took long enough to
+    see them."""
+    large = {w.id for w in view.a.workloads if w.seq_len >= LARGE}
+    rows = [
+        {"protocol": one.protocol, **flat(cell)}
+        for one in view.a.other_protocols
+        for cell in one.cells
+        if cell.workload in large and cell.watts is not None
+    ]
+    columns = [
+        Column("workload", "Workload"),
+        view.who(),
+        Column("protocol", "Protocol"),
+        shared.duration("latency_us", "Latency", interval=True),
+        number("sm_mhz", "SM clock, MHz", _whole),
+        number("watts", "Power, W", _whole),
+        shared.duration("first_us", f"Latency, {view.a.run.protocol}", interval=True),
+        number("first_sm_mhz", "SM clock, MHz", _whole),
+        number("first_watts", "Power, W", _whole),
+    ]
+    return Table("loads", frame(rows), columns)
 
 
 def protocols_agree(view: RunView) -> bool:
-    """Whether the contestants' geometric means have the same order under every protocol."""
-    names = {person.name for person in view.contestants}
-    orders = set()
-    for summaries in (view.a.summaries, *(one.summaries for one in view.a.other_protocols)):
-        means = {s.solution: s.geometric_mean.value for s in summaries if s.geometric_mean and s.solution in names}
-        orders.add(tuple(sorted(means, key=lambda name: -means[name])))
-    return len(orders) == 1
+    """Whether the solutions stand in the same order under every protocol."""
+    return all(
+        [each.solution for each in one.order] == [each.solution for each in one.first_order]
+        for one in view.a.other_protocols
+    )
 
 
 def latencies(view: RunView) -> Table:

@@ -32,7 +32,16 @@ _JUDGED = ("outcome", "reason", "published_gate", "strict_gate")
 _STATE = ("sm_mhz", "memory_mhz", "celsius", "watts")
 _PROCESS = [
     *("block", "participant", "workload", "protocol", "family", "seed", "outcome", "reason", *TIERS),
-    *("calls", "discarded", *_STATE, "reasons", "started", "seconds", *(f"{what}_s" for what in SPENT)),
+    *(
+        "calls",
+        "discarded",
+        *_STATE,
+        "state_of_calls",
+        "reasons",
+        "started",
+        "seconds",
+        *(f"{what}_s" for what in SPENT),
+    ),
 ]
 
 
@@ -42,8 +51,8 @@ class SampleTable:
 
     samples: pd.DataFrame
     """One row per process and workload: block, participant, workload, seq_len, protocol, outcome, a column per time
-    tier, calls, discarded, the GPU's state during the calls (medians; clock event `reasons`), and the seconds that it
-    took, with the worker's share by what it did."""
+    tier, calls, discarded, the GPU's state (medians; clock event `reasons`; `state_of_calls`: of the timed calls
+    alone), and the seconds that it took, with the worker's share by what it did."""
     checks: pd.DataFrame
     """One row per verification: participant, workload, family, seed, outcome, reason, the answers of both gates and
     the figures that they judge; the worst over blocks where values are verified in each."""
@@ -252,6 +261,7 @@ def _process(record: Record) -> dict[str, Any]:
         **{name: times.get(name, np.nan) for name in TIERS},
         "calls": max(map(len, record.tiers.values()), default=0),
         **{name: (state.get(name) or {}).get("median", np.nan) for name in _STATE},
+        "state_of_calls": bool(state.get("of_calls")),
         "reasons": ", ".join(state.get("reasons", [])),
         **{f"{what}_s": spent_s.get(what, np.nan) for what in SPENT},
     }

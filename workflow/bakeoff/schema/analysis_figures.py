@@ -94,6 +94,54 @@ class Summary(Part):
     """Sum of the latencies of all workloads; null if one is missing or times are not recorded."""
 
 
+class Ranked(Part):
+    """A place in a ranking."""
+
+    solution: str
+    """Name of the solution."""
+    value: float
+    """The aggregate's value (a speedup, a count of leads, or microseconds)."""
+    rank: int
+    """1 is best; equal values share a rank."""
+
+
+class ProtocolCell(Part):
+    """A cell under another protocol, and under the run's first one. Clock and power are means over the processes of
+    medians over their timed calls; null where nobody told."""
+
+    solution: str
+    """Name of the solution."""
+    workload: str
+    """Id of the workload."""
+    latency_us: Estimate
+    """Latency."""
+    first_us: Estimate | None = None
+    """Latency under the first protocol."""
+    sm_mhz: float | None = None
+    """SM clock."""
+    watts: float | None = None
+    """Power."""
+    first_sm_mhz: float | None = None
+    """SM clock under the first protocol."""
+    first_watts: float | None = None
+    """Power under the first protocol."""
+
+
+class Overtaking(Part):
+    """Two solutions that stand the other way round than under the first protocol, beyond 99 % intervals of both."""
+
+    workload: str
+    """Id of the workload."""
+    faster: str
+    """Which is faster here."""
+    slower: str
+    """Which is faster under the first protocol."""
+    ratio: Estimate
+    """Speed of `faster` over that of `slower`."""
+    first_ratio: Estimate
+    """The same under the first protocol, below 1."""
+
+
 class ProtocolSummary(Part):
     """The same run under another timing protocol."""
 
@@ -101,8 +149,20 @@ class ProtocolSummary(Part):
     """Name of the protocol."""
     time_tier: str | None = None
     """Which time its latencies are."""
+    blocks: int = 0
+    """Blocks that were measured so."""
     summaries: list[Summary]
-    """One per solution."""
+    """One per solution; without speedups where the reference was not timed so."""
+    workloads: list[str] = Field(default_factory=list)
+    """Those that all ordered solutions have under both protocols."""
+    order: list[Ranked] = Field(default_factory=list)
+    """Solutions by geometric mean of latencies over `workloads`; value: time over the fastest's. Without twins."""
+    first_order: list[Ranked] = Field(default_factory=list)
+    """The same solutions over the same workloads under the run's first protocol."""
+    cells: list[ProtocolCell] = Field(default_factory=list)
+    """Cells with a time."""
+    overtakings: list[Overtaking] = Field(default_factory=list)
+    """Where the order of two solutions is another one."""
 
 
 class PairVerdict(Part):
@@ -154,17 +214,6 @@ class Pair(Part):
     """Workloads by verdict of a against b."""
     verdicts: list[PairVerdict]
     """One per workload, in the run's order."""
-
-
-class Ranked(Part):
-    """A place in a ranking."""
-
-    solution: str
-    """Name of the solution."""
-    value: float
-    """The aggregate's value (a speedup, a count of leads, or microseconds)."""
-    rank: int
-    """1 is best; equal values share a rank."""
 
 
 class Ranking(Part):

@@ -1,6 +1,6 @@
 """From a run's data to the analysis document.
 
-Entry points: `analyse` (pure: the same data give the same document), `protocol_summary`, and `document_bytes`
+Entry points: `analyse` (pure: the same data give the same document), `other_protocol`, and `document_bytes`
 (canonical bytes). Comparisons with other runs and the audit are added by the caller, who reads their files (`verbs`).
 """
 
@@ -22,6 +22,7 @@ from bakeoff.stats import findings
 from bakeoff.stats.explanations import explanations_of
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.pairs import number, over_shared_blocks, overall_ratio, pair_model, ratio_estimate
+from bakeoff.stats.protocols import protocol_summary
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
 from bakeoff.stats.verdicts import BLOCKS
@@ -53,14 +54,10 @@ def analyse(data: RunData) -> Analysis:
     )
 
 
-def protocol_summary(data: RunData) -> ProtocolSummary:
-    """What stands beside a run's figures from another of its protocols."""
+def other_protocol(first: RunData, data: RunData) -> ProtocolSummary:
+    """What stands beside a run's figures from another of its protocols. first: under the run's first one."""
     figures = Figures.of(data)
-    return ProtocolSummary(
-        protocol=data.header.protocol or "",
-        time_tier=data.header.time_tier,
-        summaries=_summaries(data, figures, figures.won),
-    )
+    return protocol_summary(first, Figures.of(first), data, figures, _summaries(data, figures, figures.won))
 
 
 def _profiles(data: RunData, figures: Figures | None) -> ProfileSection | None:

@@ -27,7 +27,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Pat
     request. others: runs of the same GPU model that are analysed together with it."""
     from bakeoff.runs.coverage import inputs
     from bakeoff.runs.published import published_folder
-    from bakeoff.stats.analyse import analyse, protocol_summary
+    from bakeoff.stats.analyse import analyse, other_protocol
     from bakeoff.stats.beside import compared, load
     from bakeoff.stats.findings import against
     from bakeoff.stats.runs import load_run
@@ -51,7 +51,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Pat
         update={
             "inputs": inputs(folder)
             | {f"{other.name}/{name}": digest for other in others for name, digest in inputs(other).items()},
-            "other_protocols": [protocol_summary(load_run(folder, name, data.journals)) for name in protocols],
+            "other_protocols": [other_protocol(data, load_run(folder, name, data.journals)) for name in protocols],
             "comparisons": comparisons,
             "findings": analysis.findings.model_copy(update={"previous": previous}),
             "audit": audit_of(folder, claims) if claims.is_file() else None,

@@ -46,7 +46,8 @@ class Surveillance:
         """
         looks = self._monitor.since(attempt.begun)
         first, last = attempt.batch_ends or (0.0, 0.0)
-        attempt.gpu_state = gpu_state.summary([look for look in looks if first <= look.moment <= last] or looks)
+        timed = [look for look in looks if first <= look.moment <= last]
+        attempt.gpu_state = gpu_state.summary(timed or looks, of_calls=bool(timed))
         if attempt.cell.kind != "measure":
             return None
         return gpu_state.disturbance(looks, own, self._monitor.baseline(), blamed)

@@ -46,11 +46,11 @@ class Look:
     xids: tuple[int, ...] = ()  # reported since the look before
 
 
-def summary(looks: list[Look]) -> dict[str, Any] | None:
-    """What is kept of a cell's looks; None without looks."""
+def summary(looks: list[Look], of_calls: bool = False) -> dict[str, Any] | None:
+    """What is kept of a cell's looks; None without looks. of_calls: they are of its timed calls alone."""
     if not looks:
         return None
-    seen: dict[str, Any] = {"samples": len(looks)}
+    seen: dict[str, Any] = {"samples": len(looks), "of_calls": of_calls}
     for name in ("sm_mhz", "memory_mhz", "celsius", "watts"):
         values = [value for look in looks if (value := getattr(look, name)) is not None]
         if values:
