@@ -48,7 +48,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev reproduce test test-fast browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
+.PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
   summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -56,6 +56,7 @@ help:  ## list the targets
 
 setup: $(TO_REPRODUCE)  ## make .venv: what the workflow needs
 setup-dev: $(TO_DEVELOP)  ## the same, and what tests and checks need
+setup-slurm: .venv/.slurm  ## make .venv, with what hands jobs to Slurm (docs/cluster.md)
 
 reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
 	@$(BIN)/python -m snakemake --cores $(CORES) $(ARGS) || { rc=$$?; case $$rc in \
@@ -72,6 +73,10 @@ test: $(TO_DEVELOP)  ## all tests
 
 test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds each
 	@$(PYTEST) -m "not slow and not browser"
+
+# Debian's Slurm, four virtual nodes on this machine; needs root. Twice: without accounting, and with it.
+test-slurm: $(TO_DEVELOP) .venv/.slurm  ## ten blocks over a Slurm cluster that starts on this machine; about 15 minutes
+	@for kind in plain accounting; do BAKEOFF_SLURM=$$kind $(BIN)/python -m pytest -x -s tests/slurm; done
 
 browser:  ## install Chromium, which looks at the pages, on Debian or Ubuntu
 	@command -v chromium chromium-browser google-chrome > /dev/null || { $(SUDO) apt-get update -qq && \
@@ -206,6 +211,10 @@ else
 	@$(itself)
 	@touch $@
 endif
+
+.venv/.slurm: .venv/.reproduce requirements/slurm.lock
+	@$(PIP) $(LOCKED) -r requirements/slurm.lock
+	@touch $@
 
 .venv/.develop: .venv/.reproduce requirements/dev.lock requirements/flashinfer-bench.lock
 	@echo "setup: test and check tools"

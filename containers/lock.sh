@@ -25,7 +25,7 @@ lock() {  # lock FILE OPTION...: resolve FILE.in into FILE.lock
 renew() {
     case $1 in
         requirements/dev) lock "$1" --universal --python-version 3.11 ;;
-        requirements/build | requirements/triton | requirements/flashinfer-bench) lock "$1" --universal --python-version 3.11 --no-deps --only-binary :all: ;;
+        requirements/build | requirements/triton | requirements/flashinfer-bench | requirements/slurm) lock "$1" --universal --python-version 3.11 --no-deps --only-binary :all: ;;
         requirements/torch) lock "$1" --python-platform x86_64-manylinux_2_28 --python-version 3.11 --no-deps --only-binary :all: --default-index "$torch_index" ;;
         requirements/cpu) lock "$1" --universal --python-version 3.11 -c requirements/dev.lock ;;
         # The CPU image has Debian 12's Python. Without dependencies: those are in requirements/dev.lock.
@@ -38,6 +38,6 @@ renew() {
 }
 
 if [ $# = 0 ]; then
-    set -- requirements/{dev,cpu,build,torch,triton,flashinfer-bench} containers/cpu/torch containers/{cpu,cu130,published-2026-02}/requirements
+    set -- requirements/{dev,cpu,build,torch,triton,flashinfer-bench,slurm} containers/cpu/torch containers/{cpu,cu130,published-2026-02}/requirements
 fi
 for name in "$@"; do renew "${name%.lock}"; done

@@ -54,7 +54,7 @@ def test_another_users_lock_is_held_and_waited_for() -> None:
     try:
         with locks.hold(path, "the GPU", sys.exit):
             refused = as_nobody("-c", HOLD, str(path))
-        assert f"process {os.getpid()}, which is at work" in refused.stderr, refused.stderr
+        assert f"process {os.getpid()} on " in refused.stderr, refused.stderr
         path.unlink()
         first = as_nobody("-c", HOLD, str(path))
         assert first.stdout == "held\n", first.stderr

@@ -11,9 +11,9 @@ import pytest
 from bakeoff import host
 from bakeoff.core.protocols import block_order
 from bakeoff.errors import InputError
-from bakeoff.runs.block_run import BlockJournals, bind, settings_of
+from bakeoff.runs.block_run import BlockJournals, settings_of
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import Manifest, Spent
+from bakeoff.schema.sample import Spent
 from support.measure_runs import make_run, plan_of
 
 
@@ -49,25 +49,6 @@ def test_the_manifest_says_which_gpu_a_block_had(tmp_path: Path, monkeypatch: py
         journals = BlockJournals(run, plan, block, [], False, print)
         assert journals.manifest(Spent(total=0, lock=0, timed=0, judged=0)).gpu == gpu
         journals.close()
-
-
-def test_a_block_that_another_gpu_has_begun_starts_again(tmp_path: Path) -> None:
-    told: list[str] = []
-    journal = tmp_path / "honest.jsonl"
-    for gpu, kept in (("GPU-a", True), ("GPU-a", True), ("GPU-b", False)):
-        if kept:
-            journal.write_text("cells\n")
-        bind(tmp_path, gpu, told.append)
-        assert journal.exists() == kept and (tmp_path / "gpu.txt").read_text() == f"{gpu}\n"
-    assert len(told) == 1 and "begun on GPU GPU-a; on GPU GPU-b it starts again" in told[0]
-
-
-def test_a_block_measured_before_gpus_were_noted_belongs_to_its_manifests(tmp_path: Path) -> None:
-    spent = Spent(total=0, lock=0, timed=0, judged=0)
-    manifest = Manifest(block=0, order=[], journals={}, outcomes={}, gpu="GPU-a", spent=spent)
-    (tmp_path / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
-    bind(tmp_path, "GPU-b", lambda _: None)
-    assert not (tmp_path / "manifest.json").exists()
 
 
 @pytest.mark.parametrize("participants", [4, 5, 10])

@@ -1,7 +1,7 @@
 """The configuration: one pydantic model, the single source of the JSON Schema and of the table in config/README.md.
 
-Entry points: `load(path)` and `resolve(settings)`; `resolve` replaces every `auto` by what this host has. Nothing is
-written.
+Entry points: `load(path)`, `resolve(settings)`, which replaces every `auto` by what the measuring host has, and
+`resolve_for_jobs`. Nothing is written.
 """
 
 import os
@@ -18,7 +18,7 @@ from bakeoff.core.protocols import PROTOCOLS
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, validate, yaml_mapping
 from bakeoff.schema.base import Part
-from bakeoff.schema.host import Gpu
+from bakeoff.schema.host import Gpu, Host
 from bakeoff.schema.plan import ProfileConfig
 from bakeoff.schema.solution import Backend
 
@@ -123,6 +123,11 @@ class Config(Part):
         description="GPUs of this host to spread whole blocks over; `CUDA_VISIBLE_DEVICES` says which, as for any "
         "CUDA program.",
     )
+    cluster: bool = Field(
+        False,
+        description="Whether steps are jobs of a cluster, which profiles/slurm sets: then the host of Snakemake decides "
+        "nothing, and `backend` has to be named.",
+    )
     lock_clocks_mhz: Annotated[Whole, Field(ge=100, le=10_000)] | None = Field(
         None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
     )
@@ -192,34 +197,52 @@ def parse(document: Any, where: str | Path) -> Config:
     return validate(document, Config, where)
 
 
-def resolve(config: Config, tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> Config:
-    """Replace every `auto` by this host's value; asking for a GPU that is not there is an InputError.
+def resolve(
+    config: Config,
+    tell: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+    measures: Host | None = None,
+) -> Config:
+    """Replace every `auto` by the host's value; asking for a GPU that is not there is an InputError.
 
-    tell: hears of GPUs that `backend: auto` leaves alone.
+    tell: hears of GPUs that `backend: auto` leaves alone; measures: the host, if it is another than this one.
     """
-    backend = _auto(tell) if config.backend == "auto" else config.backend
-    if backend != "cpu" and backend not in (found := [backend_of(gpu) for gpu in _visible_gpus()]):
+    gpus = _visible_gpus if measures is None else lambda: measures.gpus
+    backend = _auto(gpus(), tell) if config.backend == "auto" else config.backend
+    if backend != "cpu" and backend not in (found := [backend_of(gpu) for gpu in gpus()]):
         offered = ", ".join(dict.fromkeys(one for one in found if one)) or "no GPU that is visible and has a backend"
+        where = f"the host {measures.node}" if measures else "this host"
         raise InputError(
             "config: backend",
-            found=f"{backend} is asked for, this host offers {offered}",
+            found=f"{backend} is asked for, {where} offers {offered}",
             expected="a visible NVIDIA GPU of that architecture and its driver",
             hint="set `backend: cpu` (or auto), correct CUDA_VISIBLE_DEVICES, or run where `nvidia-smi` lists the GPU",
         )
-    on_gpu = backend != "cpu"
+    known = resolve_for_jobs(config.model_copy(update={"backend": backend}))
+    cores = measures.cores if measures else len(psutil.Process().cpu_affinity())
+    threads = 1 if backend != "cpu" else cores
+    return known.model_copy(update={"threads": threads if config.threads == "auto" else config.threads})
+
+
+def resolve_for_jobs(config: Config) -> Config:
+    """Replace what the backend decides, where jobs of a cluster measure: whether a node has the backend is checked in
+    its job. `backend: auto` is an InputError."""
+    if config.backend == "auto":
+        raise InputError(
+            "config: backend",
+            found="auto, and jobs of a cluster measure",
+            expected="the backend by name: a login node need not have the nodes' GPUs",
+            hint="set `backend` in profiles/slurm/config.yaml, or give `--config backend=sm_90a`, say",
+        )
+    on_gpu = config.backend != "cpu"
     width = ("full" if on_gpu else "narrow") if config.definition == "auto" else config.definition
     return config.model_copy(
         update={
-            "backend": backend,
-            "run": backend if config.run == "auto" else config.run,
+            "run": config.backend if config.run == "auto" else config.run,
             "definition": DEFINITIONS.get(width, width),
             "protocols": (["robust", "graph", "warm", "sustained"] if on_gpu else ["robust"])
             if config.protocols == "auto"
             else config.protocols,
             "blocks": (10 if on_gpu else 1) if config.blocks == "auto" else config.blocks,
-            "threads": (1 if on_gpu else len(psutil.Process().cpu_affinity()))
-            if config.threads == "auto"
-            else config.threads,
         }
     )
 
@@ -229,9 +252,8 @@ def backend_of(gpu: Gpu) -> Backend | None:
     return ARCH_OF_CAPABILITY.get(gpu.capability)
 
 
-def _auto(tell: Callable[[str], None]) -> Backend:
-    """The backend of the first visible GPU that has one, else cpu."""
-    gpus = _visible_gpus()
+def _auto(gpus: list[Gpu], tell: Callable[[str], None]) -> Backend:
+    """The backend of the first GPU that has one, else cpu."""
     found = next((backend for gpu in gpus if (backend := backend_of(gpu))), None)
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if found is None and gpus:

@@ -1,7 +1,7 @@
 """What this host is: the facts that a result depends on, and their fingerprint.
 
-Entry points: `probe`, `write_host` and `gpus`. Volatile facts (free memory, temperatures, clocks of the moment) are
-left out, so that the file changes exactly when the host does. Nothing is changed on the host.
+Entry points: `probe`, `write_host`, `differences` and `gpus`. Volatile facts (free memory, temperatures, clocks of the
+moment) are left out, so that the file changes exactly when the host does. Nothing is changed on the host.
 """
 
 import importlib.metadata
@@ -47,6 +47,7 @@ def probe() -> Host:
         architecture=platform.machine(),
         system=_system(),
         kernel=platform.release(),
+        node=os.environ.get("SLURMD_NODENAME") or platform.node(),
         python=platform.python_version(),
         gpus=gpus,
         driver=driver,
@@ -54,8 +55,34 @@ def probe() -> Host:
         packages=_packages(),
         fingerprint="",
     )
-    content = host.model_dump(mode="json", by_alias=True, exclude={"fingerprint"})
-    return host.model_copy(update={"fingerprint": sha256_bytes(canonical_json(content))})
+    return host.model_copy(update={"fingerprint": sha256_bytes(canonical_json(host.comparable()))})
+
+
+def differences(here: Host, planned: Host) -> list[str]:
+    """What keeps times of the two from being compared, a phrase for each fact."""
+    sides = here.comparable(), planned.comparable()
+    found: list[str] = []
+    for key in sides[0]:
+        ours, theirs = sides[0][key], sides[1][key]
+        if key == "packages":
+            found += [
+                f"{name} {ours.get(name, 'not installed')} instead of {theirs.get(name, 'none')}"
+                for name in sorted({**ours, **theirs})
+                if ours.get(name) != theirs.get(name)
+            ]
+        elif key == "gpus" and len(ours) == len(theirs):
+            found += [
+                f"GPU {fact.replace('_', ' ')} {one[fact]} instead of {other[fact]}"
+                for one, other in zip(ours, theirs, strict=True)
+                for fact in one
+                if one[fact] != other[fact]
+            ]
+        elif ours != theirs:
+            names = (
+                [", ".join(gpu["name"] for gpu in some) or "none" for some in (ours, theirs)] if key == "gpus" else []
+            )
+            found.append(f"{key} {' instead of '.join(names or map(str, (ours, theirs)))}")
+    return found
 
 
 def write_host(path: Path, host: Host) -> bool:

@@ -1,15 +1,21 @@
 """Locks between processes: one supervisor per block of a run, one measurement per GPU.
 
-Entry point: `hold`. A lock lives as long as the process that holds it, whatever ends that process.
+Entry points: `hold` and `hold_gpu`. A lock lives as long as the process that holds it, whatever ends that
+process. Lock files may lie on a file system that several hosts share, if it has locks.
 """
 
 import contextlib
+import errno
 import os
+import platform
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from bakeoff.errors import InputError
 from bakeoff.files import unwritable
 
 GPU_LOCKS = Path("/tmp/bakeoff-gpu-locks")
@@ -24,7 +30,8 @@ def hold(path: Path, what: str, waiting: Callable[[str], None]) -> Iterator[None
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        owner, lock = _owner(path), FileLock(path, mode=0o666)
+        # A soft lock would outlive a killed process, and stop all runs after it.
+        owner, lock = _owner(path), FileLock(path, mode=0o666, fallback_to_soft=False)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -32,11 +39,43 @@ def hold(path: Path, what: str, waiting: Callable[[str], None]) -> Iterator[None
             lock.acquire()
         _own(path)
     except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise InputError(
+                path,
+                found=f"a file system without locks ({error.strerror})",
+                expected="flock between all hosts that see the folder",
+                hint="mount it with locks (Lustre: `-o flock`; NFS: with its lock service), or run from another folder",
+            ) from error
         raise unwritable(path, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def hold_gpu(uuid: str, what: str, waiting: Callable[[str], None]) -> Iterator[None]:
+    """Hold a GPU, like `hold`: against containers, which share the lock file's folder, and against jobs of a cluster,
+    each of which may have a /tmp of its own and shares the host's abstract sockets."""
+    with hold(gpu_lock(uuid), what, waiting), socket.socket(socket.AF_UNIX) as name:
+        told = False
+        while not _bound(name, f"\0bakeoff-gpu-{uuid}"):
+            if not told:
+                waiting(f"waiting for another job of this host, which is at work on {what}")
+            told = True
+            time.sleep(0.2)
+        yield
+
+
+def _bound(name: socket.socket, address: str) -> bool:
+    """Take an abstract socket's name; whether nobody had it."""
+    try:
+        name.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    return True
 
 
 def _owner(path: Path) -> str:
@@ -46,13 +85,13 @@ def _owner(path: Path) -> str:
     except FileNotFoundError:
         return ""
     with os.fdopen(descriptor, errors="replace") as stream:
-        return stream.read(32).strip()
+        return stream.read(100).strip()
 
 
 def _own(path: Path) -> None:
     """Name this process in the lock file, for those who wait."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_TRUNC), "w") as stream:
-        stream.write(f"{os.getpid()}\n")
+        stream.write(f"{os.getpid()} on {platform.node()}\n")
 
 
 def gpu_lock(uuid: str) -> Path:

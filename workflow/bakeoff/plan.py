@@ -362,7 +362,8 @@ def plan(args: argparse.Namespace) -> int:
         if args.settings is not None
         else configuration.load(args.config)
     )
-    made = make_plan(configuration.resolve(config), read_json(args.host, Host).fingerprint)
+    host = read_json(args.host, Host)
+    made = make_plan(configuration.resolve(config, measures=host), host.fingerprint)
     write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
     solutions = len(made.participants) - 1
     what = f"{solutions} solutions on {len(made.workloads)} workloads, {made.blocks} blocks on {made.backend}"

@@ -23,9 +23,10 @@ include: "build.smk"
 include: "measure.smk"
 include: "profile.smk"
 include: "report.smk"
+include: "cluster.smk"
 
 
-if not IS_MODULE:
+if not IS_MODULE and not JOBS:
     # One job at a time on each GPU. A rule's `gpu=1` alone would not serialise anything.
     workflow.global_resources.setdefault("gpu", SETTINGS.gpus)
     for each in ONE_BLOCK_PER_GPU:
@@ -33,7 +34,9 @@ if not IS_MODULE:
 
 
 onstart:
-    # A verdict that is due again is of a run that is no more, whatever becomes of this one.
+    if not workflow.remote_exec and (JOBS or workflow.non_local_exec):
+        before_jobs(workflow.dag.needrun_jobs())
+        # A verdict that is due again is of a run that is no more, whatever becomes of this one.
     for job in [] if workflow.touch else workflow.dag.needrun_jobs():
         if job.rule.name == "verdict":
             for path in job.output:

@@ -19,16 +19,20 @@ rule probe:
         f"{RUN}/host.json",
     log:
         f"{RUN}/logs/probe.log",
+    threads: MEASURES
+    resources:
+        gpu=GPUS,
     params:
         bakeoff=bakeoff,
-        # Re-runs exactly when the host changes.
-        fingerprint=probe_host().fingerprint,
+        # Re-runs exactly when the host changes; of a cluster's nodes, each block checks its own.
+        fingerprint="" if JOBS else probe_host().fingerprint,
     shell:
         "echo 'probe       this host' >&2; "
         "{params.bakeoff} probe -o {output:q} 2> {log:q}"
 
 
 rule build:
+    localrule: True
     input:
         solution_files,
         harness_files("bakeoff.build.compile", "bakeoff.build.child"),
@@ -72,6 +76,7 @@ rule compile:
 
 
 rule plan:
+    localrule: True
     input:
         expand(f"{RUN}/build/{{solution}}/solution.json", solution=SOLUTIONS),
         trace_files(),

@@ -36,7 +36,13 @@ try:
             hint="move the checkout; blanks, quotes and other signs are fine",
         )
     ASKED = configuration.parse(config, "config/config.yaml and --config")
-    SETTINGS = configuration.resolve(ASKED)
+    # Steps are jobs of a cluster: this process hands them out, or is one of them. The host that it runs on decides nothing.
+    JOBS = ASKED.cluster
+    SETTINGS = (configuration.resolve_for_jobs if JOBS else configuration.resolve)(
+        ASKED
+    )
+    if JOBS:
+        listen(jobs=True)
     for folder in (HERE, SETTINGS.solutions_root, SETTINGS.traces_root):
         if not literal(place(configuration.under_root(folder))):
             raise InputError(
@@ -80,6 +86,10 @@ if SETTINGS.image is None:
     ]
 
 RUN = f"results/runs/{SETTINGS.run}"
+# GPUs and processors of a step that measures. On the cpu backend nothing is timed, so the mutants may run beside it; on a GPU nothing
+# does but blocks of other GPUs. A node's processors are not known here: profiles/slurm says how many a job gets.
+GPUS = 0 if SETTINGS.backend == "cpu" else 1
+MEASURES = 1 if JOBS or not GPUS else max(1, workflow.cores // SETTINGS.gpus)
 SOLUTIONS = sorted(SPECS)
 BLOCKS = [f"{block:02d}" for block in range(SETTINGS.blocks)]
 

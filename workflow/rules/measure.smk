@@ -12,18 +12,20 @@ ONE_BLOCK_PER_GPU = {
 rule measure:
     input:
         f"{RUN}/config.json",
+        f"{RUN}/host.json",
+        # Waited for, since a shared file system may show them late.
+        expand(f"{RUN}/build/{{solution}}/solution.json", solution=SOLUTIONS),
         # Nothing is built beside a measurement that counts.
         COMPILED if SETTINGS.backend != "cpu" else [],
     output:
         f"{RUN}/samples/block-{{block}}/manifest.json",
     log:
         f"{RUN}/logs/measure.{{block}}.log",
-    # On the cpu backend nothing is timed, so the mutants may run beside it; on a GPU nothing does but blocks of other GPUs.
-    threads: 1 if SETTINGS.backend == "cpu" else max(1, workflow.cores // SETTINGS.gpus)
+    threads: MEASURES
     resources:
-        gpu=1,
+        **({} if JOBS else ONE_BLOCK_PER_GPU),
+        gpu=1 if not JOBS else GPUS,
         # Blocks of one GPU follow each other, however Snakemake orders them.
-        **ONE_BLOCK_PER_GPU,
     params:
         bakeoff=bakeoff,
         run=above(3),
@@ -44,7 +46,7 @@ rule gate_power:
     log:
         f"{RUN}/logs/gate_power.log",
     resources:
-        gpu=0 if SETTINGS.backend == "cpu" else SETTINGS.gpus,
+        gpu=GPUS if JOBS else GPUS * SETTINGS.gpus,
     params:
         bakeoff=bakeoff,
         definition=SETTINGS.definition,
@@ -61,6 +63,7 @@ rule gate_power:
 
 
 rule assemble:
+    localrule: True
     input:
         f"{RUN}/config.json",
         expand(f"{RUN}/samples/block-{{block}}/manifest.json", block=BLOCKS),

@@ -29,13 +29,18 @@ def refuse(error):
     sys.exit(error.exit_code)
 
 
-if not IS_MODULE:
-    failures.listen(
-        logger,
-        # None in a remote job, and without a profile that sets it.
-        [str(topic) for topic in workflow.output_settings.quiet or []],
-        dry_run=workflow.output_settings.dryrun,
-    )
+def listen(jobs):
+    if not IS_MODULE:
+        failures.listen(
+            logger,
+            # None in a remote job, and without a profile that sets it.
+            [str(topic) for topic in workflow.output_settings.quiet or []],
+            dry_run=workflow.output_settings.dryrun,
+            jobs=jobs,
+        )
+
+
+listen(jobs=False)
 
 # Read before Snakemake does, which names neither file nor line of a mistake, and lets a second key of a name replace the first.
 # A workflow that uses this one as a module brings its own configuration.

@@ -2,6 +2,7 @@
 
 
 rule analyse:
+    localrule: True
     input:
         f"{RUN}/config.json",
         f"{RUN}/traces.jsonl",
@@ -23,6 +24,7 @@ rule analyse:
 
 
 rule report:
+    localrule: True
     input:
         TEMPLATES,
         harness_files("bakeoff.report.verbs"),
@@ -47,6 +49,7 @@ rule report:
 
 # What all runs show is never removed, only replaced, since another run may be reading it.
 rule analyse_committed:
+    localrule: True
     input:
         committed_run,
         harness_files("bakeoff.stats.verbs"),
@@ -63,6 +66,7 @@ rule analyse_committed:
 
 
 rule report_committed:
+    localrule: True
     input:
         TEMPLATES,
         harness_files("bakeoff.report.verbs"),
@@ -85,6 +89,7 @@ rule report_committed:
 
 
 rule index:
+    localrule: True
     # The landing page twice: the run's own, which no other run overwrites, and that of the checkout.
     input:
         TEMPLATES,
@@ -112,6 +117,7 @@ rule index:
 
 
 rule verdict:
+    localrule: True
     # Last, so that a run with a failed cell still has its report.
     input:
         f"{RUN}/config.json",

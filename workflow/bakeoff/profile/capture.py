@@ -53,7 +53,7 @@ def profile_run(
     left = 0
     with (
         locks.hold(run / "profile" / ".lock", f"the profile of {run}", tell),
-        locks.hold(locks.gpu_lock(facts.gpu_uuid or "none"), f"GPU {facts.gpu}", tell),
+        locks.hold_gpu(facts.gpu_uuid or "none", f"GPU {facts.gpu}", tell),
     ):
         ceilings = _ceilings(run, tell)
         for who in chosen_solutions:

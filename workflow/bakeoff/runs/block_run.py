@@ -1,7 +1,7 @@
 """`bakeoff measure RUN --block K`: what is left of a block, run, journalled, and closed with a manifest.
 
-Entry point: `measure_block`. Writes samples/block-KK/: a journal per participant and, last, manifest.json; scratch/
-holds what workers leave while they run, cache/ what compilers keep for the next block.
+Entry point: `measure_block`. Writes samples/block-KK/: host.json, a journal per participant and, last, manifest.json;
+scratch/ holds what workers leave while they run, cache/ what compilers keep for the next block.
 """
 
 import shutil
@@ -12,14 +12,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bakeoff import host, locks
-from bakeoff.config import backend_of, under_root
+from bakeoff import locks
+from bakeoff.config import under_root
 from bakeoff.core.bounds import bounds
 from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_bytes, read_json, remove_tree, sha256_bytes, write_atomic
 from bakeoff.plan import block_cells, block_order, packed_solution, read_plan
+from bakeoff.runs import block_host
 from bakeoff.runs.coverage import journal_digest, line_digests
 from bakeoff.runs.journal import Journal, block_folder, journal_path
 from bakeoff.schema.outcomes import HINTS, UNFINISHED, Outcome, Reason
@@ -39,43 +40,36 @@ def say(text: str) -> None:
 
 def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -> Manifest:
     """Run what is missing of a block. `again`: cells that did not pass count as missing."""
-    begun = time.monotonic()
+    started = time.monotonic()
     run = run.resolve()
     plan = read_plan(run)
     cells = block_cells(plan, block)
-    _check_host(run, plan)
+    here = block_host.require_alike(run, plan)
     with locks.hold(block_folder(run, block) / ".lock", f"block {block} of {run}", tell):
-        if plan.backend != "cpu":
-            bind(block_folder(run, block), _gpu_of(plan, block), tell)
         path = block_folder(run, block) / "manifest.json"
         journals = BlockJournals(run, plan, block, cells, again, tell)
+        begun = block_host.begun_on(run, block)
+        if journals.is_open and begun and begun != journals.gpu:
+            journals.close()
+            block_host.set_aside(run, block, begun, tell)
+            journals = BlockJournals(run, plan, block, cells, again, tell)
         try:
             if journals.is_open:
                 path.unlink(missing_ok=True)  # of a block that was complete before its inputs changed
+                block_host.write(run, block, here, journals.gpu)
             seconds = journals.complete()
             if seconds is None and path.is_file():
                 spent = read_json(path, Manifest).spent  # nothing ran: what was spent stays as it was
             else:
-                timed = {"total": time.monotonic() - begun, "lock": 0.0, "timed": 0.0, "judged": 0.0} | (seconds or {})
+                timed = {"total": time.monotonic() - started, "lock": 0.0, "timed": 0.0, "judged": 0.0} | (
+                    seconds or {}
+                )
                 spent = Spent(**{what: round(value, 3) for what, value in timed.items()})
             manifest = journals.manifest(spent)
             write_atomic(path, pretty_json(manifest.model_dump(mode="json", by_alias=True)))
         finally:
             journals.close()
     return manifest
-
-
-def bind(folder: Path, gpu: str, tell: Say) -> None:
-    """Give a block to a GPU, by its UUID. What another GPU has measured of it is deleted: a block is of one GPU."""
-    owner, manifest = folder / "gpu.txt", folder / "manifest.json"
-    before = owner.read_text().strip() if owner.is_file() else None
-    if before is None and manifest.is_file():
-        before = read_json(manifest, Manifest).gpu
-    if before not in (None, gpu):
-        tell(f"measure  {folder.name} was begun on GPU {before}; on GPU {gpu} it starts again")
-        for path in (manifest, *folder.glob("*.jsonl")):
-            path.unlink(missing_ok=True)
-    write_atomic(owner, f"{gpu}\n".encode())
 
 
 class BlockJournals:
@@ -97,6 +91,11 @@ class BlockJournals:
     def is_open(self) -> bool:
         """Whether a cell is due."""
         return bool(self._due)
+
+    @property
+    def gpu(self) -> str | None:
+        """UUID of the GPU that the block has to itself; None on the cpu backend."""
+        return self._settings.gpu
 
     def complete(self) -> dict[str, float] | None:
         """Run the cells that are due; returns where the time went, or None if no worker had to run."""
@@ -149,7 +148,7 @@ class BlockJournals:
             samples={name: sha256_bytes(read_bytes(one.path)) for name, one in self.journals.items()},
             lines={name: line_digests(read_bytes(one.path)) for name, one in self.journals.items()},
             outcomes=dict(sorted(outcomes.items())),
-            gpu=self._settings.gpu,
+            gpu=self.gpu,
             spent=spent,
         )
 
@@ -233,36 +232,10 @@ def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
         threads=plan.threads,
         emulates=geometry.hidden < bounds().strict.full_width_from,
         overlaps=plan.backend == "cpu" and stand_in is None,
-        gpu=None if plan.backend == "cpu" else _gpu_of(plan, block),
+        gpu=block_host.gpu_of(run, plan, block),
         clock=stand_in.now if stand_in else utc_now,
         lock_clocks_mhz=plan.lock_clocks_mhz,
     )
-
-
-def _gpu_of(plan: Plan, block: int) -> str:
-    """The GPU that a block has to itself: whole blocks go round the GPUs that the configuration asks for."""
-    gpus = [gpu for gpu in host.probe().gpus if backend_of(gpu) == plan.backend]
-    if plan.gpus > len(gpus):
-        raise InputError(
-            "config: gpus",
-            found=f"{plan.gpus} are asked for, this host has {len(gpus)} for {plan.backend}",
-            expected="no more GPUs than there are",
-            hint="lower `gpus` in the configuration, and plan again",
-        )
-    return gpus[block % plan.gpus].uuid
-
-
-def _check_host(run: Path, plan: Plan) -> None:
-    """A run never mixes hosts: this one must be the one that the plan was made for."""
-    here = host.probe().fingerprint
-    if here != plan.host_fingerprint:
-        raise InputError(
-            run / "config.json",
-            found=f"planned for the host {plan.host_fingerprint[:12]}, this one is {here[:12]}",
-            expected="the same GPU, driver, CPU and packages for all blocks of a run",
-            hint="run `bakeoff probe` and `bakeoff plan` again (Snakemake does): cells of the earlier host are then "
-            "measured anew",
-        )
 
 
 def _outcomes(finals: dict[PlannedCell, Record | None]) -> Counter[str]:

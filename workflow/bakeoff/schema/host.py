@@ -1,10 +1,13 @@
 """host.json: what results depend on outside the checkout."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from bakeoff.schema.base import Part
+
+# What tells hosts of one kind apart. It is recorded, and no part of any key.
+INSTANCE = ("node", "kernel", "cores")
 
 
 class Gpu(Part):
@@ -39,6 +42,8 @@ class Host(Part):
     system: str
     """Distribution."""
     kernel: str
+    node: str | None = None
+    """The host's name; null in files of older runs."""
     python: str
     gpus: list[Gpu]
     driver: str | None
@@ -48,4 +53,11 @@ class Host(Part):
     packages: dict[str, str]
     """Installed versions; a package that is not installed is not listed."""
     fingerprint: str
-    """sha256 of everything above."""
+    """sha256 of `comparable`; in files of older runs, of everything above."""
+
+    def comparable(self) -> dict[str, Any]:
+        """What two hosts must have in common for their times to be compared: everything but which one it is
+        (`INSTANCE`, and the GPUs' UUIDs), each model of GPU once."""
+        known = self.model_dump(mode="json", by_alias=True, exclude={*INSTANCE, "gpus", "fingerprint"})
+        models = [gpu.model_dump(mode="json", exclude={"uuid"}) for gpu in self.gpus]
+        return {**known, "gpus": [model for number, model in enumerate(models) if model not in models[:number]]}

@@ -32,7 +32,7 @@ class Surveillance:
         """Take the device for this block."""
         settings, held = self._settings, self._undone_at_end
         if settings.gpu:
-            held.enter_context(locks.hold(locks.gpu_lock(settings.gpu), f"GPU {settings.gpu}", settings.tell))
+            held.enter_context(locks.hold_gpu(settings.gpu, f"GPU {settings.gpu}", settings.tell))
         self._begun = time.monotonic()
         self._monitor.start()
         self.refused = held.enter_context(gpu_state.locked_clocks(self._monitor, settings.lock_clocks_mhz))

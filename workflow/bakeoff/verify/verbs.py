@@ -100,8 +100,11 @@ def _alone(device: str) -> contextlib.AbstractContextManager[None]:
     import torch
 
     found = torch.cuda.get_device_properties(0)
-    path = locks.gpu_lock(f"GPU-{found.uuid}")
-    return locks.hold(path, f"GPU {found.name}", lambda text: print(f"gate-power  {text}", file=sys.stderr, flush=True))
+    return locks.hold_gpu(
+        f"GPU-{found.uuid}",
+        f"GPU {found.name}",
+        lambda text: print(f"gate-power  {text}", file=sys.stderr, flush=True),
+    )
 
 
 def _check(args: argparse.Namespace) -> None:
