@@ -125,7 +125,7 @@ class Config(Part):
     )
     cluster: bool = Field(
         False,
-        description="Whether steps are jobs of a cluster, which profiles/slurm sets: then the host of Snakemake decides "
+        description="Whether steps are jobs of a cluster, which profiles/slurm sets: then Snakemake's own host decides "
         "nothing, and `backend` has to be named.",
     )
     lock_clocks_mhz: Annotated[Whole, Field(ge=100, le=10_000)] | None = Field(

@@ -30,8 +30,8 @@ def listen(logger: logging.Logger, quiet: Iterable[str], *, dry_run: bool, jobs:
 
     Args:
         logger: Snakemake's logger, set up.
-        quiet: what Snakemake was asked to be quiet about, by name; without "rules" and "host", and "progress" where no jobs are told of, nothing
-            changes.
+        quiet: what Snakemake was asked to be quiet about, by name; without "rules" and "host" nothing changes, nor
+            without "progress" where no jobs are told of.
         dry_run: whether jobs are listed and not run.
         jobs: whether steps are jobs of a cluster, of which this process alone can tell.
     """

@@ -41,7 +41,7 @@ try:
     SETTINGS = (configuration.resolve_for_jobs if JOBS else configuration.resolve)(
         ASKED
     )
-    if JOBS:
+    if JOBS and not workflow.remote_exec:
         listen(jobs=True)
     for folder in (HERE, SETTINGS.solutions_root, SETTINGS.traces_root):
         if not literal(place(configuration.under_root(folder))):

@@ -30,6 +30,13 @@ def refuse(error):
 
 
 def listen(jobs):
+    if jobs and workflow.output_settings.quiet:
+        # A line for each job that ends: profiles/default, which no other profile can overrule, is quiet about progress.
+        workflow.output_settings.quiet = {
+            topic
+            for topic in workflow.output_settings.quiet
+            if str(topic) != "progress"
+        }
     if not IS_MODULE:
         failures.listen(
             logger,
