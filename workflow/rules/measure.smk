@@ -23,9 +23,9 @@ rule measure:
         f"{RUN}/logs/measure.{{block}}.log",
     threads: MEASURES
     resources:
+        # Blocks of one GPU follow each other, however Snakemake orders them.
         **({} if JOBS else ONE_BLOCK_PER_GPU),
         gpu=1 if not JOBS else GPUS,
-        # Blocks of one GPU follow each other, however Snakemake orders them.
     params:
         bakeoff=bakeoff,
         run=above(3),
