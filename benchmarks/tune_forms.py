@@ -11,7 +11,9 @@ cold L2, CUDA events, median of 7. Needs the GPU packages of the CuTeDSL solutio
 from __future__ import annotations
 
 import argparse
+import ast
 import itertools
+import json
 import re
 import statistics
 import sys
@@ -79,7 +81,7 @@ def measure(gemm: Any, arch: str) -> dict[int, dict[str, float]]:
     built = {
         (label, form.name): (form, gemm.compile_gemm(label, arch, form))
         for label, _, _, fp8 in GEMMS
-        for form in gemm.all_forms(fp8)
+        for form in gemm.all_forms(fp8, arch)
     }
     processors = torch.cuda.get_device_properties(0).multi_processor_count
     found: dict[int, dict[str, float]] = {}
@@ -87,13 +89,24 @@ def measure(gemm: Any, arch: str) -> dict[int, dict[str, float]]:
         operands, times = Operands(tokens, weights), {}
         for label, n, k, fp8 in GEMMS:
             arguments = operands.arguments(label, n, k, fp8)
-            for form in gemm.all_forms(fp8):
+            for form in gemm.all_forms(fp8, arch):
                 launch, blocks = built[label, form.name][1], processors // form.cluster * form.cluster
                 took = timed(lambda: launch(*arguments, blocks), flush)  # noqa: B023
                 times[form.name] = times.get(form.name, 0.0) + took
         found[tokens] = times
         print(f"T = {tokens:5d}  " + "  ".join(f"{name} {us:7.1f}" for name, us in times.items()), flush=True)
     return found
+
+
+def choose_plain(times: dict[int, dict[str, float]]) -> int:
+    """Blocks of a cluster of the plain form, by the most tokens; the other plain forms leave the times."""
+    last = times[max(times)]
+    best = min((name for name in last if name.startswith("plain")), key=last.__getitem__)
+    for row in times.values():
+        row["plain"] = row[best]
+        for name in [name for name in row if name.startswith("plain") and name != "plain"]:
+            del row[name]
+    return int(best.removeprefix("plain") or 2)
 
 
 def best_limits(times: dict[int, dict[str, float]], overlap_limit: int) -> dict[int, int]:
@@ -117,6 +130,14 @@ def best_limits(times: dict[int, dict[str, float]], overlap_limit: int) -> dict[
     return table
 
 
+def write_cluster(text: str, chip: str, cluster: int) -> str:
+    """The module's text with the chip's clusters of the plain form, where they are not of two."""
+    head, old, tail = re.split(r"(?m)^PLAIN_CLUSTER: dict\[str, int\] = (.*)$", text)
+    clusters = {**ast.literal_eval(old), chip: cluster}
+    kept = {name: blocks for name, blocks in clusters.items() if blocks != 2}
+    return f"{head}PLAIN_CLUSTER: dict[str, int] = {json.dumps(kept)}{tail}"
+
+
 def write_table(text: str, chip: str, table: dict[int, int]) -> str:
     """The module's text with the chip's line put in or replaced."""
     line = f'    "{chip}": {table},\n'
@@ -134,11 +155,12 @@ def main() -> None:
     sys.path.insert(0, str(ROOT / "solutions"))
     from common import cute_gemm
 
-    table = best_limits(measure(cute_gemm, arch), cute_gemm.OVERLAP_LIMIT)
-    chip = torch.cuda.get_device_name()
-    print(f'    "{chip}": {table},')
+    times = measure(cute_gemm, arch)
+    cluster, chip = choose_plain(times), torch.cuda.get_device_name()
+    table = best_limits(times, cute_gemm.OVERLAP_LIMIT)
+    print(f'    "{chip}": {table},  # the plain form in clusters of {cluster}')
     if write:
-        TABLE.write_text(write_table(TABLE.read_text(), chip, table))
+        TABLE.write_text(write_cluster(write_table(TABLE.read_text(), chip, table), chip, cluster))
 
 
 if __name__ == "__main__":

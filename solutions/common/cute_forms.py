@@ -10,6 +10,8 @@ FORMS: dict[str, dict[int, int]] = {
     "NVIDIA H200": {400: 16, 1100: 64},
 }
 # fmt: on
+# Blocks of a cluster of the plain form where four are faster than two; `benchmarks/tune_forms.py` prints it.
+PLAIN_CLUSTER: dict[str, int] = {}
 DEFAULT = "NVIDIA H100 80GB HBM3"  # for chips without a table
 
 

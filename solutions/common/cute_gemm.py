@@ -55,17 +55,23 @@ def forms(arch: str, fp8_out: bool, chip: str = "") -> dict[int, maps.Form]:
     most experts fill them. chip: the device's name, whose limits `cute_forms` holds; '' takes the default table.
     """
     table = {limit: _form(rows, fp8_out, overlaps(limit)) for limit, rows in cute_forms.limits(chip).items()}
-    return {**table, maps.NO_LIMIT: _form(0, fp8_out, False)}
+    cluster = cute_forms.PLAIN_CLUSTER.get(chip, 2)
+    return {**table, maps.NO_LIMIT: _form(0, fp8_out, False, cluster if cluster in CLUSTERS[arch] else 2)}
 
 
-def all_forms(fp8_out: bool) -> list[maps.Form]:
+# Blocks of a cluster of the plain form. On Blackwell four need less of L2 than it may give two (docs/kernels.md).
+CLUSTERS = {"sm_90a": (2,), "sm_100a": (2, 4)}
+
+
+def all_forms(fp8_out: bool, arch: str = "sm_90a") -> list[maps.Form]:
     """Every form that a chip's table may choose, once, without overlap."""
-    return [_form(rows, fp8_out, False) for rows in (16, 64, 128, 0)]
+    plain = [_form(0, fp8_out, False, cluster) for cluster in CLUSTERS[arch]]
+    return [_form(rows, fp8_out, False) for rows in (16, 64, 128)] + plain
 
 
-def _form(rows: int, fp8_out: bool, overlap: bool) -> maps.Form:
+def _form(rows: int, fp8_out: bool, overlap: bool, cluster: int = 2) -> maps.Form:
     """The swapped form with tiles of so many token rows, or with 0 the plain one."""
-    form = maps.Form("plain", False, 256, 1, fp8_out, cluster=2)
+    form = maps.Form("plain" if cluster == 2 else f"plain{cluster}", False, 256, 1, fp8_out, cluster=cluster)
     if rows:
         form = maps.Form(f"swapped{rows}", True, rows, 1, fp8_out, overlap=overlap)
     return maps.fit_stages(form, ROOM if overlap else 0)
@@ -170,6 +176,8 @@ class GroupedGemm:
         The sizes are those that `check_sizes` accepts.
         """
         form = pick_form(self.arch, self.fp8_out, tokens, _chip(a.device.index))
+        if form.cluster > 2 and b.shape[1] % (form.cluster * form.tile_n):
+            form = _form(0, self.fp8_out, False)
         launch = self._launchers.get(form.name) or self._compile(form)
         launch(
             _bytes(a),

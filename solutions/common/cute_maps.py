@@ -108,8 +108,8 @@ def empty_parity(i: Int, stages: int) -> Int:
 # c + clusters, c + 2 clusters, ... Within an expert the row tiles of one column tile follow each other, so that the
 # thread blocks running at the same time share weight tiles in L2.
 #
-# In a cluster of two the pair shares either a weight tile (two row tiles of one column) or, where the number of row
-# tiles is odd, the token tile (two columns of the last row): no block of the pair is ever without work.
+# The blocks of a cluster share either a weight tile (as many row tiles of one column) or, in the rows that are left, a
+# token tile (as many columns of one row): no block is ever without work.
 
 
 def row_tiles(count: Int, tile_m: int) -> Int:
@@ -132,24 +132,35 @@ def column_tile(job: Int, tiles_m: Int) -> Int:
     return job // tiles_m
 
 
-def row_pair_jobs(tiles_m: Int, tiles_n: Int) -> Int:
-    """Jobs of an expert whose two blocks share a weight tile; they come first."""
-    return tiles_m // 2 * tiles_n
+def row_pair_jobs(tiles_m: Int, tiles_n: Int, cluster: int = 2) -> Int:
+    """Jobs of an expert whose blocks share a weight tile; they come first."""
+    return tiles_m // cluster * tiles_n
 
 
-def paired_row_tile(job: Int, tiles_m: Int, rank: Int) -> Int:
+def paired_row_tile(job: Int, tiles_m: Int, rank: Int, cluster: int = 2) -> Int:
     """Row tile of block `rank` of a job that shares a weight tile."""
-    return 2 * (job % (tiles_m // 2)) + rank
+    return cluster * (job % (tiles_m // cluster)) + rank
 
 
-def paired_column_tile(job: Int, tiles_m: Int) -> Int:
+def paired_column_tile(job: Int, tiles_m: Int, cluster: int = 2) -> Int:
     """Column tile of a job that shares a weight tile."""
-    return job // (tiles_m // 2)
+    return job // (tiles_m // cluster)
 
 
-def lone_column_tile(job: Int, tiles_m: Int, tiles_n: Int, rank: Int) -> Int:
-    """Column tile of block `rank` of a job that shares the token tile of the expert's last row tile."""
-    return 2 * (job - row_pair_jobs(tiles_m, tiles_n)) + rank
+def lone_row_tile(job: Int, tiles_m: Int, tiles_n: Int, cluster: int = 2) -> Int:
+    """Row tile of a job that shares a token tile: one of the expert's last, those that no whole cluster has."""
+    if cluster == 2:
+        return tiles_m - 1
+    lone = (tiles_m - 1) % cluster + 1
+    return tiles_m - lone + (job - row_pair_jobs(tiles_m, tiles_n, cluster)) % lone
+
+
+def lone_column_tile(job: Int, tiles_m: Int, tiles_n: Int, rank: Int, cluster: int = 2) -> Int:
+    """Column tile of block `rank` of a job that shares a token tile."""
+    local = job - row_pair_jobs(tiles_m, tiles_n, cluster)
+    if cluster == 2:
+        return 2 * local + rank
+    return cluster * (local // ((tiles_m - 1) % cluster + 1)) + rank
 
 
 def first_row(indptr: Int, tile: Int, tile_m: int) -> Int:

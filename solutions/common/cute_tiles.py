@@ -233,12 +233,13 @@ class GroupedGemmBase:
             tile_n = maps.column_tile(local, tiles_m)
         else:
             rank = cute.arch.block_idx_in_cluster()
-            tile_m = tiles_m - 1
-            tile_n = maps.lone_column_tile(local, tiles_m, n_tiles, rank)
-            share_weights = local < maps.row_pair_jobs(tiles_m, n_tiles)
+            cluster = self.form.cluster
+            tile_m = maps.lone_row_tile(local, tiles_m, n_tiles, cluster)
+            tile_n = maps.lone_column_tile(local, tiles_m, n_tiles, rank, cluster)
+            share_weights = local < maps.row_pair_jobs(tiles_m, n_tiles, cluster)
             if share_weights:
-                tile_m = maps.paired_row_tile(local, tiles_m, rank)
-                tile_n = maps.paired_column_tile(local, tiles_m)
+                tile_m = maps.paired_row_tile(local, tiles_m, rank, cluster)
+                tile_n = maps.paired_column_tile(local, tiles_m, cluster)
         row = maps.first_row(table[expert, 2], tile_m, self.form.tile_m)
         rows = count - tile_m * self.form.tile_m
         return Bundle(expert=expert, n=tile_n, row=row, rows=rows, share_weights=share_weights)

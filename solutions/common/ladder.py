@@ -1,6 +1,6 @@
 """What a chip that is new to the grouped GEMMs is asked first: one tile and one K block, then more of each.
 
-Entry points: `STEPS`, and `run_step`, which compares one of them with float64. No solution imports this;
+Entry points: `steps`, and `run_step`, which compares one of them with float64. No solution imports this;
 `bakeoff first-contact` does. The operands' padding is not a number, so that a use of it shows.
 """
 
@@ -47,9 +47,16 @@ STEPS = [
     Step("a cluster of two, full K", "plain", 512, FULL_K, (256, 129)),
     Step("clusters, all experts", "plain", 512, 512, EXPERTS),
     Step("clusters, all experts, FP8 results", "plain", 512, 512, EXPERTS, fp8=True),
+    Step("a cluster of four", "plain4", 1024, 512, (513, 129)),
+    Step("clusters of four, all experts, FP8 results", "plain4", 1024, 512, EXPERTS, fp8=True),
     Step("kernels that overlap", "swapped16", 512, 512, EXPERTS, overlap=True, runs=3),
     Step("200 runs, bit by bit the same", "plain", 512, 512, EXPERTS, runs=200),
 ]
+
+
+def steps(arch: str) -> list[Step]:
+    """The steps of a chip, in their order."""
+    return [step for step in STEPS if step.overlap or step.form in [form.name for form in gemm.all_forms(False, arch)]]
 
 
 def run_step(step: Step, arch: str, device: str = "cuda") -> tuple[float, float]:
@@ -75,7 +82,7 @@ UNTOUCHED = 0x55  # in results: no kernel writes it to all of a row by chance
 
 
 def _form(step: Step, arch: str) -> Any:
-    found = gemm.forms(arch, step.fp8).values() if step.overlap else gemm.all_forms(step.fp8)
+    found = gemm.forms(arch, step.fp8).values() if step.overlap else gemm.all_forms(step.fp8, arch)
     return next(form for form in found if form.name == step.form)
 
 

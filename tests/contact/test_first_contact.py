@@ -16,7 +16,7 @@ from support.measure_runs import bakeoff, write_solution
 
 ladder = module("ladder")
 # As on a GPU, but for sizes that only fill one: columns of the fourth step, repetitions.
-STEPS = [step._replace(n=min(step.n, 1024), runs=min(step.runs, 3)) for step in ladder.STEPS]
+STEPS = [step._replace(n=min(step.n, 1024), runs=min(step.runs, 3)) for step in ladder.steps("sm_100a")]
 Fault = Callable[[Any, Any, torch.Tensor], None]
 
 
@@ -76,6 +76,8 @@ FAULTS: list[Fault] = [
     scaled(lambda form, where, result: form.cluster == 2 and where[1] > 512),
     scaled(lambda form, where, result: form.cluster == 2 and where[0] > 1 and not form.fp8_out),
     scaled(lambda form, where, result: form.cluster == 2 and form.fp8_out),
+    scaled(lambda form, where, result: form.cluster == 4),
+    scaled(lambda form, where, result: form.cluster == 4 and form.fp8_out),
     scaled(lambda form, where, result: form.overlap),
     now_and_then,
 ]
@@ -99,6 +101,10 @@ def test_a_fault_is_found_at_the_first_step_that_has_it(monkeypatch: pytest.Monk
     before = STEPS[max(0, place - 1) : place] if place < len(STEPS) - 1 else []  # all before it: the test above
     steps = [*before, STEPS[place]]
     assert first_deviation(monkeypatch, steps, FAULTS[place]) == len(before)
+
+
+def test_hopper_has_no_clusters_of_four() -> None:
+    assert [step.form for step in ladder.STEPS if step not in ladder.steps("sm_90a")] == ["plain4", "plain4"]
 
 
 def test_padding_that_is_written_deviates(monkeypatch: pytest.MonkeyPatch) -> None:

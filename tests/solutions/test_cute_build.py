@@ -23,6 +23,7 @@ pytest.importorskip("cutlass", reason="needs nvidia-cutlass-dsl: make setup")
 ARCHES = ("sm_90a", "sm_100a")
 MULTIPROCESSOR_SHARED_BYTES, REGISTERS = 228 << 10, 64 << 10  # of a multiprocessor, both chips
 BUILT = [(arch, form) for arch in ARCHES for fp8 in (False, True) for form in gemm.forms(arch, fp8).values()]
+FOURS = [("sm_100a", form) for fp8 in (False, True) for form in gemm.all_forms(fp8, "sm_100a") if form.cluster == 4]
 
 
 def built_id(value):
@@ -36,7 +37,7 @@ def compiled(arch, form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arch", "form"), BUILT, ids=built_id)
+@pytest.mark.parametrize(("arch", "form"), BUILT + FOURS, ids=built_id)
 def test_a_form_compiles_to_its_matrix_instructions_without_spills(arch, form, tmp_path):
     cubin, ptx, host = compiled(arch, form)
     (tmp_path / "k.cubin").write_bytes(cubin)

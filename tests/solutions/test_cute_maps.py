@@ -16,6 +16,9 @@ def all_forms():
     return [form for fp8 in (False, True) for form in gemm.forms("sm_90a", fp8).values()]
 
 
+(PLAIN4,) = (form for form in gemm.all_forms(False, "sm_100a") if form.cluster == 4)
+
+
 def form_id(form):
     return f"{form.name}-{'e4m3' if form.fp8_out else 'bf16'}"
 
@@ -50,6 +53,26 @@ def test_every_tile_belongs_to_one_block_at_the_boundaries(counts, form):
         check_schedule(counts, n, form, 132)
 
 
+@pytest.mark.parametrize("counts", [*EDGES.values(), [513, 0, 129] + [0] * 29], ids=[*EDGES, "more than a cluster"])
+def test_every_tile_belongs_to_one_block_of_a_cluster_of_four(counts):
+    for n, _ in SHAPES[:2]:
+        check_schedule(counts, n, PLAIN4, ARCHES["sm_100a"])
+
+
+def test_four_blocks_share_a_weight_tile_or_a_token_tile():
+    for tiles_m in range(1, 10):
+        for local in range(maps.jobs(tiles_m, 16, 4)):
+            rows, columns = zip(*(tile_of(local, tiles_m, 16, rank, PLAIN4) for rank in range(4)), strict=True)
+            shared, parted = (columns, rows) if local < maps.row_pair_jobs(tiles_m, 16, 4) else (rows, columns)
+            assert len(set(shared)) == 1 and list(parted) == list(range(parted[0], parted[0] + 4))
+
+
+def test_a_chip_takes_clusters_of_four_where_its_table_says_so(monkeypatch):
+    monkeypatch.setattr(module("cute_forms"), "PLAIN_CLUSTER", {"a chip": 4})
+    plain = [list(gemm.forms(arch, False, chip).values())[-1].name for arch in ARCHES for chip in ("", "a chip")]
+    assert plain == ["plain", "plain", "plain", "plain4"], "and only on an architecture that has them"
+
+
 def test_blocks_that_run_together_share_a_weight_tile_or_a_token_tile():
     form = gemm.pick_form("sm_90a", False, 14107)
     for tiles_m in range(1, 8):
@@ -73,7 +96,7 @@ def test_forms_cover_every_number_of_tokens_and_change_once_at_each_limit():
     ]
 
 
-@pytest.mark.parametrize("form", all_forms(), ids=form_id)
+@pytest.mark.parametrize("form", [*all_forms(), PLAIN4], ids=form_id)
 def test_a_form_fits_the_chip(form):
     room = maps.SMEM_BYTES - (gemm.ROOM if form.overlap else 0)
     assert maps.shared_bytes(form) <= room < maps.shared_bytes(form) + form.stage_bytes + 16

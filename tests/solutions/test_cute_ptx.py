@@ -26,6 +26,7 @@ from ptx.ptx_units import instruction_word, run_cluster  # noqa: E402
 
 ARCHES = ("sm_90a", "sm_100a")
 BUILT = [(arch, form) for arch in ARCHES for fp8 in (False, True) for form in gemm.forms(arch, fp8).values()]
+(PLAIN4,) = (form for form in gemm.all_forms(False, "sm_100a") if form.cluster == 4)
 N, SEED = 512, 5
 UNTOUCHED = 0x55  # in results: no kernel writes it by chance to a whole row, and it is no number's absence either
 # Rows of each expert, by the rows of Y in a tile: several tiles, a lone last one, an expert without rows, padding in
@@ -45,28 +46,28 @@ def compiled(arch, form):
 class Problem:
     """Random operands of one small grouped GEMM; padding is not a number, so that a use of it shows."""
 
-    def __init__(self, form, k, seed=SEED):
+    def __init__(self, form, k, seed=SEED, counts=None, n=N):
         random = np.random.default_rng(seed)
-        self.form, self.k, self.counts = form, k, COUNTS[form.tile_y]
+        self.form, self.k, self.n, self.counts = form, k, n, counts or COUNTS[form.tile_y]
         self.first = starts(self.counts)
         self.rows, experts = self.first[-1], len(self.counts)
         # Small values of both signs, none of them not a number, so that float32 sums are nearly exact.
         self.a, self.b = (
             random.integers(0, 0x48, shape, np.uint8) | random.integers(0, 2, shape, np.uint8) << 7
-            for shape in ((self.rows, k), (experts, N, k))
+            for shape in ((self.rows, k), (experts, n, k))
         )
         self.a_scale = random.standard_normal((k // 128, self.rows)).astype("f4")
-        self.b_scale = random.standard_normal((experts, N // 128, k // 128)).astype("f4")
+        self.b_scale = random.standard_normal((experts, n // 128, k // 128)).astype("f4")
         self.true = np.zeros(self.rows, dtype=bool)
         for start, count in zip(self.first, self.counts, strict=False):
             self.true[start : start + count] = True
         self.a[~self.true], self.a_scale[:, ~self.true] = 0xFF, np.nan
-        self.out = np.full((self.rows, N), UNTOUCHED, dtype="u1" if form.fp8_out else "i2")
-        self.out_scale = np.full((N // 128, self.rows), UNTOUCHED, dtype="f4")
+        self.out = np.full((self.rows, n), UNTOUCHED, dtype="u1" if form.fp8_out else "i2")
+        self.out_scale = np.full((n // 128, self.rows), UNTOUCHED, dtype="f4")
 
     def expected(self):
         """float64 result of all rows; not a number for padding."""
-        result = np.full((self.rows, N), np.nan)
+        result = np.full((self.rows, self.n), np.nan)
         for e, (start, count) in enumerate(zip(self.first, self.counts, strict=False)):
             rows = slice(start, start + count)
             a = E4M3[self.a[rows]] * np.repeat(self.a_scale[:, rows].T.astype("f8"), 128, 1)
@@ -132,7 +133,7 @@ class Problem:
         # bfloat16 keeps 8 bits, e4m3 4 bits with one scale for 128 columns.
         assert error.max() < (0.04 if self.form.fp8_out else 0.004), f"rows {np.flatnonzero(~(error < 0.04))} are off"
         if self.form.fp8_out:
-            amax = np.abs(want[true]).reshape(-1, N // 128, 128).max(2)
+            amax = np.abs(want[true]).reshape(-1, self.n // 128, 128).max(2)
             np.testing.assert_allclose(self.out_scale.T[true] * maps.FP8_MAX, amax, rtol=1e-5)
         assert (self.out[~true] == UNTOUCHED).all(), "padding was written"
         where = ~true if self.form.fp8_out else slice(None)
@@ -148,6 +149,14 @@ class Problem:
 def test_the_compiled_kernel_computes_the_grouped_product(arch, form, k):
     problem = Problem(form, k)
     problem.run(compiled(arch, form), blocks=2)
+    problem.check()
+
+
+@pytest.mark.slow
+def test_clusters_of_four_share_a_weight_tile_and_what_is_left_a_token_tile():
+    """Five row tiles: a cluster of four that shares weights, one row that four columns share; and rows alone."""
+    problem = Problem(PLAIN4, 128, counts=[513, 0, 129], n=1024)
+    problem.run(compiled("sm_100a", PLAIN4), blocks=4)
     problem.check()
 
 

@@ -49,6 +49,17 @@ def test_a_chips_line_is_put_in_and_replaced(script):
     assert scope["FORMS"] == {**cute_forms.FORMS, "Some GPU": {192: 16, 1100: 64}}
 
 
+def test_the_plain_form_takes_the_clusters_that_are_faster_at_most_tokens(script):
+    times = {16: {"swapped16": 1.0, "plain": 2.0, "plain4": 3.0}, 6000: {"swapped16": 9.0, "plain": 4.0, "plain4": 3.0}}
+    assert script.choose_plain(times) == 4
+    assert times == {16: {"swapped16": 1.0, "plain": 3.0}, 6000: {"swapped16": 9.0, "plain": 3.0}}
+    assert script.choose_plain(times) == 2, "where there is no other"
+    text = script.TABLE.read_text()
+    four = script.write_cluster(text, "a chip", 4)
+    assert 'PLAIN_CLUSTER: dict[str, int] = {"a chip": 4}\n' in four
+    assert script.write_cluster(four, "a chip", 2) == text, "two is what every other chip has"
+
+
 @pytest.mark.parametrize("chip", cute_forms.FORMS)
 def test_every_table_rises_and_changes_where_overlap_ends(chip):
     limits = cute_forms.limits(chip)

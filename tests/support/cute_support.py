@@ -68,9 +68,11 @@ ARCHES = {"sm_90a": 132, "sm_100a": 148}  # multiprocessors of an H100 and a B20
 def tile_of(local, tiles_m, tiles_n, rank, form):
     if form.cluster == 1:
         return maps.row_tile(local, tiles_m), maps.column_tile(local, tiles_m)
-    if local < maps.row_pair_jobs(tiles_m, tiles_n):
-        return maps.paired_row_tile(local, tiles_m, rank), maps.paired_column_tile(local, tiles_m)
-    return tiles_m - 1, maps.lone_column_tile(local, tiles_m, tiles_n, rank)
+    cluster = form.cluster
+    if local < maps.row_pair_jobs(tiles_m, tiles_n, cluster):
+        return maps.paired_row_tile(local, tiles_m, rank, cluster), maps.paired_column_tile(local, tiles_m, cluster)
+    lone = maps.lone_row_tile(local, tiles_m, tiles_n, cluster)
+    return lone, maps.lone_column_tile(local, tiles_m, tiles_n, rank, cluster)
 
 
 def schedule(counts, n, form, processors):

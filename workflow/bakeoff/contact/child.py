@@ -30,7 +30,7 @@ from bakeoff.core.moe.inputs import make_inputs, make_weights
 from bakeoff.schema.base import Part
 from bakeoff.traces.store import Case, TraceRoot
 
-LADDER = "ladder"  # module of the solutions' shared files: STEPS, run_step(step, arch, device)
+LADDER = "ladder"  # module of the solutions' shared files: steps(arch), run_step(step, arch, device)
 Measured = tuple[float, float]
 """Relative error, and its bound."""
 
@@ -56,7 +56,7 @@ def steps(request: Request) -> Iterator[tuple[str, Callable[[], Measured]]]:
         package.__path__ = [str(root / COMMON)]
         sys.modules[package.__name__] = package
         ladder = importlib.import_module(f"{package.__name__}.{LADDER}")
-        for step in ladder.STEPS:
+        for step in ladder.steps(request.backend):
             yield f"GEMM: {step.name}", partial(ladder.run_step, step, request.backend, device)
     layers = _Layers(request, device)
     for spec in discover(root):
