@@ -242,6 +242,19 @@ def test_a_disturbed_cell_runs_again_and_its_calls_are_counted_as_discarded(tmp_
     ) >= 1
 
 
+@pytest.mark.parametrize(("waits", "discarded", "remarks"), [(2, 1, 0), (9, 2, 1)])
+def test_a_cell_in_which_the_gpu_waited_for_the_host_runs_again(
+    tmp_path: Path, waits: int, discarded: int, remarks: int
+) -> None:
+    run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
+    env = fake_device(tmp_path, us={"honest": {"T1_o32": 200.0}}, waits={"honest": waits})
+    assert measure(run, env=env).returncode == 0
+    found = only(run, "honest")
+    assert found.outcome == Outcome.PASSED and found.discarded == discarded * len(found.tiers["event_us"])
+    told = [text for text in found.warnings if "waited for the host" in text]
+    assert len(told) == remarks and (not told or "the GPU worked for 100 of 198 us" in told[0])
+
+
 def test_a_cell_that_is_always_disturbed_ends_typed_and_the_next_run_takes_it_up(tmp_path: Path) -> None:
     """With the driver's errors; the other causes differ in `disturbance` only, which is tested above."""
     run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])

@@ -41,3 +41,20 @@ def test_calls_cannot_have_taken_longer_than_the_cell(seconds: float, more: bool
 def test_a_start_may_take_longer_than_a_cell() -> None:
     assert policy.start_limit_s(5, forked=False) == policy.START_S and policy.start_limit_s(1200, forked=False) == 1200
     assert policy.start_limit_s(5, forked=True) == policy.START_FORKED_S and policy.start_limit_s(60, forked=True) == 60
+
+
+@pytest.mark.parametrize(
+    ("span", "busy", "host", "waited"),
+    [
+        (340.0, 212.0, 640.0, True),  # v3 at T14_o0 on an H100, the one recorded cell of this kind
+        (340.0, 212.0, 2900.0, False),  # the host cannot be hidden: such a solution waits in every call
+        (60.0, 45.0, 170.0, False),  # gaps between the kernels of a short call
+        (900.0, 830.0, 170.0, False),
+    ],
+)
+def test_host_time_in_a_gpu_figure_is_told_from_launch_gaps(
+    span: float, busy: float, host: float, waited: bool
+) -> None:
+    tiers = {"cupti_span_us": [span] * 3, "cupti_busy_us": [busy] * 3, "wall_us": [host] * 3}
+    assert (policy.host_time(tiers) is not None) == waited
+    assert policy.host_time({**tiers, "cupti_busy_us": []}) is None

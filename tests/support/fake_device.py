@@ -9,11 +9,12 @@ BAKEOFF_FAKE_DEVICE names:
      "looks": {"3": {"reasons": 8}, ...},                    what the monitor sees at its third look
      "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused",
      "factor": {"x": 1e9}, "lazy_after": {"x": 4}, "not_capturable": ["x"], "us": {"x": {"T1_o32": 30.0}},
-     "protocols": {"robust": {"min_calls": 2}}}
+     "protocols": {"robust": {"min_calls": 2}}, "waits": {"x": 2}}
 
 `factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that
-many; `us` are about the times of a participant by workload; `protocols` replaces settings of protocols. Kinds: hang
-(ignores SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
+many; `us` are about the times of a participant by workload; `protocols` replaces settings of protocols; in that many of
+the cells that a process begins, a warm-up included, the GPU `waits` for half of each call. Kinds: hang (ignores
+SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
 """
 
 from __future__ import annotations
@@ -79,12 +80,14 @@ class FakeDevice(Device):
         self._factor = float(description.get("factor", {}).get(participant, 1))
         self._us = description.get("us", {}).get(participant, {})
         self._spent_us = 0.0
+        self._waits = int(description.get("waits", {}).get(participant, 0))
         self._not_capturable = description.get("not_capturable", [])
         self._lazy_after = int(description.get("lazy_after", {}).get(participant, 1 << 30))
         self.missing = dict(description.get("missing", {}))
 
     def enter(self, workload: str, tokens: int) -> None:
         self._workload, self._tokens, self._number = workload, tokens, 0
+        self._waits -= 1
 
     def synchronize(self) -> None:
         time.sleep(WAIT_S)
@@ -134,7 +137,7 @@ class FakeDevice(Device):
         times = {
             "event_us": event,
             "cupti_span_us": [value - 2 for value in event],
-            "cupti_busy_us": [value - 3 for value in event],
+            "cupti_busy_us": [value / 2 if self._waits >= 0 else value - 3 for value in event],
         }
         times["wall_us"] = [5.0 for _ in event]
         return {tier: values for tier, values in times.items() if tier not in self.missing}

@@ -144,6 +144,13 @@ class Attempt:
         tiers = self.answer.tiers.values() if self.answer else ()
         return policy.claims_more_than(time.monotonic() - self.begun, tiers)
 
+    def discard(self) -> None:
+        """Throw away what was answered, and count its calls."""
+        tiers = self.answer.tiers if self.answer else {}
+        calls = max((len(times) for times in tiers.values()), default=0)
+        self.task.discarded.setdefault(self.cell.key, []).append(calls)
+        self.answer = None
+
     def record(
         self, block: int, outcome: Outcome, reason: Reason | None, detail: str | None, judged: dict[str, Any]
     ) -> Record:

@@ -76,7 +76,7 @@ class Events:
             told = "the calls' times add up to more than the cell took"
             self._finish(session, attempt, Outcome.REJECTED, Reason.FORGED_TIME, told)
             return
-        if self._disturbed(session, attempt, blamed=False):
+        if self._disturbed(session, attempt, blamed=False) or self._waited(session, attempt, message):
             return
         left = self._workers.left_processes(session)
         if left:
@@ -154,16 +154,30 @@ class Events:
         found = self._device.disturbance(attempt, self._workers.pids, blamed)
         if found is None:
             return False
-        tiers = attempt.answer.tiers if attempt.answer else {}
-        attempts = attempt.task.discarded.setdefault(attempt.cell.key, [])
-        attempts.append(max((len(times) for times in tiers.values()), default=0))
-        if len(attempts) <= policy.RETRIES:
-            session.attempt = None
-            attempt.task.cells.appendleft(attempt.cell)
-            session.slots.free += attempt.slots
-        else:
-            attempt.answer = None
+        if not self._again(session, attempt):
+            attempt.discard()
             self._finish(session, attempt, Outcome.DISTURBED, *found)
+        return True
+
+    def _waited(self, session: Session, attempt: Attempt, message: Done) -> bool:
+        """Whether the GPU waited for the host in a timed cell, which then runs again, a few times; it may be the
+        solution's own doing, so the last try counts, with a remark."""
+        told = policy.host_time(message.tiers) if attempt.draws else None
+        if told is None:
+            return False
+        if self._again(session, attempt):
+            return True
+        message.warnings.append(told)
+        return False
+
+    def _again(self, session: Session, attempt: Attempt) -> bool:
+        """Throw an attempt away and run its cell again, unless that has been done often enough."""
+        if len(attempt.task.discarded.get(attempt.cell.key, [])) >= policy.RETRIES:
+            return False
+        attempt.discard()
+        session.attempt = None
+        attempt.task.cells.appendleft(attempt.cell)
+        session.slots.free += attempt.slots
         return True
 
     def _hear_referee(self) -> None:
