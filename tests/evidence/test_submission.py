@@ -95,8 +95,7 @@ def undisclosed_driver(run: Path) -> None:
     from bakeoff.schema.host import Host
 
     edit(run / "host.json", lambda host: host.update(driver=None))
-    host = read_json(run / "host.json", Host).model_dump(mode="json", by_alias=True, exclude={"fingerprint"})
-    found = sha256_bytes(canonical_json(host))
+    found = sha256_bytes(canonical_json(read_json(run / "host.json", Host).comparable()))
     edit(run / "host.json", lambda host: host.update(fingerprint=found))
     rekey(run, lambda plan: plan.update(host_fingerprint=found))
 
@@ -128,6 +127,11 @@ def digest_missing(run: Path) -> None:
 def overlapping_blocks(run: Path) -> None:
     edit_line(run, lambda record: record.update(seconds=600.0))
     reseal(run)
+
+
+def block_of_another_host(run: Path) -> None:
+    host = json.loads((run / "host.json").read_text())
+    (run / "samples/block-03/host.json").write_text(json.dumps({**host, "driver": "590.00", "node": "n2"}))
 
 
 def other_host(run: Path) -> None:
@@ -222,6 +226,7 @@ BAD: list[tuple[Callable[[Path], None], Ground, str]] = [
     (forged_passed, Ground.UNREADABLE, f"samples/block-02/{VICTIM}.jsonl.gz:1"),
     (passed_by_other_bounds, Ground.GATES, f"samples/block-02/{VICTIM}.jsonl:1"),
     (other_gpu, Ground.HOST, "samples/block-03/manifest.json: gpu"),
+    (block_of_another_host, Ground.HOST, "samples/block-03/host.json"),
     (other_host, Ground.HOST, "host.json: fingerprint"),
     (undisclosed_driver, Ground.DISCLOSURE, "host.json: driver"),
     (wrong_image, Ground.IMAGE, "config.json: image"),

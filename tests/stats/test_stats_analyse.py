@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.generate import described
-from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis import Analysis, document_bytes
 from bakeoff.schema.base import Verdict
-from bakeoff.stats.analyse import analyse, document_bytes
+from bakeoff.stats.analyse import analyse
 from bakeoff.stats.runs import load_run
 from bakeoff.stats.verbs import analysis_of
 from support.make import FOUR, PAIRS, RUNS, Made, analysed, edit, named, write
@@ -443,7 +443,7 @@ SCRIPT = (
     "import sys; sys.path[:0] = [{workflow!r}]\n"
     "from pathlib import Path\n"
     "from bakeoff.stats.verbs import analysis_of\n"
-    "from bakeoff.stats.analyse import document_bytes\n"
+    "from bakeoff.schema.analysis import document_bytes\n"
     "sys.stdout.buffer.write(document_bytes(analysis_of(Path({folder!r}))))\n"
 )
 

@@ -9,41 +9,27 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bakeoff.errors import InputError
-from bakeoff.files import sha256_bytes, sha256_file
-from bakeoff.runs.journal import COMPRESSED, journal_bytes, journal_path, read_journal
+from bakeoff.files import sha256_file
+from bakeoff.runs.coverage import ANALYSED, inputs
+from bakeoff.runs.journal import journal_path, read_journal
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import Record
 
-# What a run is, as patterns of its folder; the rest (pages, logs, caches, binaries) follows from these, or is not kept.
-FILES = (
-    *("config.json", "host.json", "traces*.jsonl", "verification.jsonl", "analysis.json", "gate_power.json"),
-    *("samples/block-*/manifest.json", "samples/block-*/*.jsonl", "samples/block-*/*.jsonl.gz"),
-    *("profile/*.json", "build/**/build.json"),
-)
+# What is part of a run beside the files that an analysis rests on; pages, logs and caches are not.
+BESIDE = ("traces*.jsonl", "verification.jsonl", "analysis.json", "samples/block-*/host.json")
 
 
 def files(run: Path) -> list[Path]:
     """The run's files in the order of their paths."""
-    return sorted({path for pattern in FILES for path in run.glob(pattern) if path.is_file()})
-
-
-def name(run: Path, path: Path) -> str:
-    """The file's path in the run, without what only compression adds."""
-    return path.relative_to(run).as_posix().removesuffix(COMPRESSED)
+    return sorted({path for pattern in (*ANALYSED, *BESIDE) for path in run.glob(pattern) if path.is_file()})
 
 
 def digests(run: Path) -> dict[str, str]:
-    """sha256 by name; an InputError if there is none, or a journal that is no whole gzip file."""
-    found = {name(run, path): _digest(path) for path in files(run)}
-    if "config.json" not in found:
+    """sha256 by path in the run's folder; an InputError if there is none, or a journal that is no whole gzip file."""
+    if not (run / "config.json").is_file():
         raise InputError(run, "no config.json", "a run's folder", "give results/runs/NAME or results/recorded/NAME")
-    return found
-
-
-def _digest(path: Path) -> str:
-    if path.suffix != COMPRESSED:
-        return sha256_file(path)
-    return sha256_bytes(journal_bytes(path.with_suffix("")) or b"")
+    beside = sorted(path for pattern in BESIDE for path in run.glob(pattern))
+    return inputs(run) | {path.relative_to(run).as_posix(): sha256_file(path) for path in beside}
 
 
 def moment(text: str) -> datetime.datetime:

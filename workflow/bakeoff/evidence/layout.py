@@ -16,7 +16,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}"
 _ALLOWED = re.compile(
     r"config\.json|host\.json|traces(\.[a-z0-9.-]{1,40})?\.jsonl|verification\.jsonl|analysis\.json|gate_power\.json"
     r"|DISCLOSURE\.md|attestation\.json"
-    rf"|samples/block-\d\d/(manifest\.json|{_NAME}\.jsonl(\.gz)?)|profile/{_NAME}\.json"
+    rf"|samples/block-\d\d/(manifest\.json|host\.json|{_NAME}\.jsonl(\.gz)?)|profile/{_NAME}\.json"
     rf"|build/{_NAME}(/sm_\d{{2,3}}a)?/build\.json",
     re.ASCII,
 )

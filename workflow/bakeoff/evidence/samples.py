@@ -17,12 +17,13 @@ from bakeoff.core.protocols import PROTOCOLS
 from bakeoff.errors import InputError
 from bakeoff.evidence.contents import period
 from bakeoff.evidence.layout import AGAIN, refusal
-from bakeoff.runs.journal import journal_path, read_journal
+from bakeoff.files import read_json
+from bakeoff.runs.journal import block_folder, journal_path, read_journal
 from bakeoff.schema.evidence import Ground, Refusal
 from bakeoff.schema.host import Host
 from bakeoff.schema.outcomes import UNFINISHED, Outcome
 from bakeoff.schema.plan import Plan
-from bakeoff.schema.sample import Record
+from bakeoff.schema.sample import Manifest, Record
 from bakeoff.stats.environment import floor
 from bakeoff.traces.models import Definition
 
@@ -34,8 +35,8 @@ _COLD = [name for name, timing in PROTOCOLS.items() if getattr(timing, "flush", 
 def flaws(folder: Path, plan: Plan, host: Host, definition: Definition | None) -> Iterator[Refusal]:
     """What is wrong with the lines of the journals that are there: the first fault of each journal. definition: this
     checkout's."""
-    gpu = host.gpus[0].name if host.gpus else None
-    least = {what.id: found.us for what in plan.workloads if (found := floor(definition, what, gpu)) and found.us}
+    model = host.gpus[0].name if host.gpus else None
+    least = {what.id: found.us for what in plan.workloads if (found := floor(definition, what, model)) and found.us}
     cells = {cell.key: tuple(getattr(cell, name) for name in _CELL) for cell in plan.cells}
     spans = []
     for block in range(plan.blocks):
@@ -46,10 +47,11 @@ def flaws(folder: Path, plan: Plan, host: Host, definition: Definition | None) -
             records += (lines := read_journal(path))
             faults = (here.fault(number, line, cells, least) for number, line in enumerate(lines, 1))
             yield from [one for one in faults if one][:1]
-        if records:
-            spans.append((*_period(records), block))
-    for (_, ended, first), (started, _, then) in pairwise(sorted(spans)):
-        if plan.gpus == 1 and started < ended:
+        manifest = block_folder(folder, block) / "manifest.json"
+        if records and manifest.is_file():
+            spans.append((read_json(manifest, Manifest).gpu or "", *_period(records), block))
+    for (gpu, _, ended, first), (same, started, _, then) in pairwise(sorted(spans)):
+        if gpu == same and started < ended:
             text = f"started before block {first} had ended"
             yield refusal(Ground.IMPLAUSIBLE, f"samples/block-{then:02d}", text, "blocks of one GPU after each other")
 

@@ -32,7 +32,7 @@ def make(run: Path) -> Statement:
         predicate=Measurement(
             run=plan.run,
             backend=plan.backend,
-            commit=getattr(plan, "commit", None),
+            commit=plan.commit,
             image=plan.image,
             locks={name: sha256_file(PROJECT_ROOT / name) for name in locks},
             plan=found["config.json"],

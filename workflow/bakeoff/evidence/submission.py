@@ -18,8 +18,10 @@ from bakeoff.errors import InputError
 from bakeoff.evidence import disclosure, layout, samples
 from bakeoff.evidence.layout import refusal
 from bakeoff.files import canonical_json, read_json, sha256_bytes
+from bakeoff.host import differences
 from bakeoff.plan import block_order, make_plan, planned_cells, read_plan
-from bakeoff.runs.coverage import gaps, tampered
+from bakeoff.runs import block_host
+from bakeoff.runs.coverage import gaps, stale, tampered
 from bakeoff.runs.journal import block_folder
 from bakeoff.runs.table import Journals
 from bakeoff.schema.evidence import Ground, Refusal, SubmissionJudgement
@@ -119,9 +121,11 @@ def _plan_flaws(plan: Plan) -> Iterator[Refusal]:
 
 
 def _host_flaws(plan: Plan, host: Host) -> Iterator[Refusal]:
-    said = sha256_bytes(canonical_json(host.model_dump(mode="json", by_alias=True, exclude={"fingerprint"})))
-    if not said == host.fingerprint == plan.host_fingerprint:
-        found = f"content {said[:12]}, says {host.fingerprint[:12]}; planned for {plan.host_fingerprint[:12]}"
+    # Of older runs: everything but the node, which their files did not name.
+    older = host.model_dump(mode="json", by_alias=True, exclude={"fingerprint", "node"})
+    said = {sha256_bytes(canonical_json(content)) for content in (host.comparable(), older)}
+    if host.fingerprint not in said or host.fingerprint != plan.host_fingerprint:
+        found = f"{host.fingerprint[:12]}, which is not of its content; planned for {plan.host_fingerprint[:12]}"
         yield refusal(Ground.HOST, "host.json: fingerprint", found, "one host, as `bakeoff probe` describes it")
     arches = {ARCH_OF_CAPABILITY.get(gpu.capability) for gpu in host.gpus}
     if arches != {plan.backend} or len({gpu.name for gpu in host.gpus}) != 1:
@@ -153,42 +157,31 @@ def _host_flaws(plan: Plan, host: Host) -> Iterator[Refusal]:
 
 
 def _block_flaws(folder: Path, plan: Plan, host: Host) -> Iterator[Refusal]:
-    """Blocks that lack their manifest, and those that ran on another GPU or in another order than the rest."""
-    there, used = {gpu.uuid for gpu in host.gpus}, set()
+    """Blocks that lack their manifest, or ran on another kind of host, another GPU or in another order than is said."""
+    used = set()
     for block in range(plan.blocks):
-        path = block_folder(folder, block) / "manifest.json"
+        path, own = (block_folder(folder, block) / name for name in ("manifest.json", block_host.FILE))
         where = path.relative_to(folder).as_posix()
         if not path.is_file():
-            yield refusal(
-                Ground.INCOMPLETE,
-                where,
-                "missing",
-                f"{plan.blocks} complete blocks",
-                f"`bakeoff measure RUN --block {block}`, which goes on where it stopped; then record again",
-            )
+            fix = f"`bakeoff measure RUN --block {block}`, which goes on where it stopped; then record again"
+            yield refusal(Ground.INCOMPLETE, where, "missing", f"{plan.blocks} complete blocks", fix)
             continue
-        manifest = read_json(path, Manifest)
+        manifest, there = read_json(path, Manifest), read_json(own, Host) if own.is_file() else host
         used.add(manifest.gpu)
-        if manifest.gpu not in there or (plan.gpus == 1 and len(used) > 1):
+        alone = own.is_file() or plan.gpus > 1 or len(used) == 1
+        if manifest.gpu not in {gpu.uuid for gpu in there.gpus} or not alone:
+            expected = "a GPU of the block's host.json, or one and the same of the run's"
             found = f"block {manifest.block} on {manifest.gpu}"
-            yield refusal(
-                Ground.HOST,
-                f"{where}: gpu",
-                found,
-                "the GPU of host.json, the same one for every block",
-                "measure all blocks on one host",
-            )
+            yield refusal(Ground.HOST, f"{where}: gpu", found, expected, "measure all blocks on hosts of one kind")
+        if there.comparable() != host.comparable():
+            found = "; ".join(differences(there, host)) or "another host"
+            yield refusal(Ground.HOST, own.relative_to(folder).as_posix(), found, "hosts of one kind for all blocks")
         if manifest.block != block or manifest.order != block_order(plan, block):
             yield refusal(Ground.FOREIGN, where, f"block {manifest.block}", f"block {block}, in its planned order")
         missing = {who.name for who in plan.participants} - manifest.samples.keys()
         if missing:
-            yield refusal(
-                Ground.TAMPERED,
-                f"{where}: samples",
-                f"no digest of {sorted(missing)[0]}'s journal",
-                "the sha256 of every journal",
-                "measure with this version of bakeoff, which seals its samples",
-            )
+            found, fix = f"no digest of {sorted(missing)[0]}'s journal", "measure with a version that seals its samples"
+            yield refusal(Ground.TAMPERED, f"{where}: samples", found, "the sha256 of every journal", fix)
 
 
 def _incomplete(folder: Path, journals: Journals) -> Iterator[Refusal]:
@@ -198,14 +191,11 @@ def _incomplete(folder: Path, journals: Journals) -> Iterator[Refusal]:
         where, _, found = sentence.partition(": ")
         ground = Ground.TAMPERED if sentence in changed else Ground.INCOMPLETE
         yield refusal(ground, where, found, "every block, journal and cell that config.json plans, as it was measured")
-    for sentence in contradicted(folder, journals):
-        yield refusal(
-            Ground.TAMPERED,
-            "traces and verifications",
-            sentence,
-            "what the samples give",
-            "run `bakeoff assemble` on the folder, if it was not the samples that changed",
-        )
+    again = "run `bakeoff assemble` and `bakeoff analyse` on the folder, if it was not the samples that changed"
+    derived = {"traces and verifications": contradicted(folder, journals), "analysis.json": stale(folder)}
+    for where, sentences in derived.items():
+        for sentence in sentences:
+            yield refusal(Ground.TAMPERED, where, sentence, "what the samples give", again)
 
 
 def _apart(plan: Plan, host: Host) -> list[str]:
@@ -264,6 +254,8 @@ def _caveats(folder: Path, plan: Plan, journals: Journals) -> list[str]:
     manifests = [read_json(block_folder(folder, block) / "manifest.json", Manifest) for block in range(plan.blocks)]
     if any(one.added_later for one in manifests):
         found.append("the digests of the samples were added after the run had been recorded")
+    if len({one.gpu for one in manifests}) > 1:
+        found.append(f"the blocks are from {len({one.gpu for one in manifests})} GPUs")
     if plan.image is None:
         found.append("measured outside of an image; host.json lists the packages")
     elif images.load().image(images.image_for(plan.backend)).digest is None:

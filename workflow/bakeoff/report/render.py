@@ -6,12 +6,12 @@ the templates.
 
 from typing import Any
 
-from bakeoff.files import canonical_json, sha256_bytes
+from bakeoff.files import sha256_bytes
 from bakeoff.report import correctness, evidence, figures, performance, ranking, rerun, stages
 from bakeoff.report.svg import stage_chart
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import RunView
-from bakeoff.schema.analysis import Analysis
+from bakeoff.schema.analysis import Analysis, document_bytes
 from bakeoff.schema.analysis_outside import ClaimVerdict
 from bakeoff.tables import words
 from bakeoff.tables.table import Table
@@ -47,8 +47,8 @@ def render(analysis: Analysis, home: str = "") -> dict[str, bytes]:
 
 
 def analysis_digest(analysis: Analysis) -> str:
-    """sha256 of the analysis in canonical JSON: its content, however its file was laid out."""
-    return sha256_bytes(canonical_json(analysis.model_dump(mode="json", by_alias=True)))
+    """sha256 of the analysis.json that `bakeoff analyse` writes of it."""
+    return sha256_bytes(document_bytes(analysis))
 
 
 def tables(view: RunView) -> dict[str, Table]:

@@ -17,7 +17,7 @@ from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path
 from bakeoff.runs.table import Journals
 
 # What a run may have beside its samples: profile summaries, resource tables of the compiled kernels, the gates' power.
-OPTIONAL = ("profile/*.json", "build/**/build.json", "gate_power.json")
+OPTIONAL = ("profile/*.json", "build/**/build.json", "gate_power.json", "samples/block-*/host.json")
 
 
 def record_run(run: Path, target: Path) -> None:

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from bakeoff.errors import InputError
 from bakeoff.runs.intervals import Floats, Interval, mean_interval, median_interval
+from bakeoff.schema.analysis import DIGITS
 
 # One solution's time on one workload in one block, and the reference's in the same block (missing if it has none), both
 # of the named tier.
 COLUMNS = ["solution", "workload", "block", "latency_us", "reference_us", "tier"]
-# More digits than any clock gives, fewer than differ between mathematics libraries.
-DIGITS = 10
 
 
 def printed(value: float) -> float:

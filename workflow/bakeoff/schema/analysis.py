@@ -8,10 +8,11 @@ Entry point: `Analysis`. Conventions, the same in every part:
 - nothing here holds a time stamp or names the machine that analysed.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
+from bakeoff.files import canonical_json
 from bakeoff.schema.analysis_figures import Pair, ProfileCurve, ProtocolSummary, RankStability, Summary, Winner
 from bakeoff.schema.analysis_findings import Findings
 from bakeoff.schema.analysis_outside import Comparison, ReportAudit
@@ -28,6 +29,9 @@ from bakeoff.schema.analysis_run import (
 from bakeoff.schema.base import Part
 from bakeoff.schema.gates import GatePower
 from bakeoff.schema.profile import ProfileSection
+
+# Of a figure in a document: more than any clock gives, fewer than differ between mathematics libraries.
+DIGITS = 10
 
 
 class Analysis(Part):
@@ -78,3 +82,24 @@ class Analysis(Part):
     """Only for a published report with claims."""
     comparisons: list[Comparison] = Field(default_factory=list)
     """Against the published run and, if given, against earlier runs."""
+
+
+def document_bytes(analysis: Analysis) -> bytes:
+    """analysis.json: sorted keys, one line per list entry of the document, numbers rounded to 10 significant digits."""
+    document = _rounded(analysis.model_dump(mode="json", by_alias=True))
+    return b"{\n" + b",\n".join(_member(key, document[key]) for key in sorted(document)) + b"\n}\n"
+
+
+def _member(key: str, value: Any) -> bytes:
+    name = canonical_json(key) + b": "
+    if not isinstance(value, list) or not value:
+        return name + canonical_json(value)
+    return name + b"[\n" + b",\n".join(map(canonical_json, value)) + b"\n]"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value

@@ -1,18 +1,15 @@
 """From a run's data to the analysis document.
 
-Entry points: `analyse` (pure: the same data give the same document), `other_protocol`, and `document_bytes`
-(canonical bytes). Comparisons with other runs and the audit are added by the caller, who reads their files (`verbs`).
+Entry points: `analyse` (pure: the same data give the same document) and `other_protocol`. Comparisons with other runs
+and the audit are added by the caller, who reads their files (`verbs`).
 """
 
 from itertools import product
-from typing import Any
 
 import numpy as np
 
-from bakeoff.files import canonical_json
 from bakeoff.runs.intervals import Interval
 from bakeoff.runs.published import yardstick
-from bakeoff.runs.samples import DIGITS
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import Pair, ProfileCurve, ProtocolSummary, RankStability, Summary, Winner
 from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, Check
@@ -74,27 +71,6 @@ def _profiles(data: RunData, figures: Figures | None) -> ProfileSection | None:
         found = {key: float(speedup) for key, speedup in cells if not np.isnan(speedup)}
     tested = explanations_of(data.profiles, [who.name for who in data.participants], found, yardstick().folder)
     return data.profiles.model_copy(update={"explanations": tested})
-
-
-def document_bytes(analysis: Analysis) -> bytes:
-    """analysis.json: sorted keys, one line per list entry of the document, numbers rounded to 10 significant digits."""
-    document = _rounded(analysis.model_dump(mode="json", by_alias=True))
-    return b"{\n" + b",\n".join(_member(key, document[key]) for key in sorted(document)) + b"\n}\n"
-
-
-def _member(key: str, value: Any) -> bytes:
-    name = canonical_json(key) + b": "
-    if not isinstance(value, list) or not value:
-        return name + canonical_json(value)
-    return name + b"[\n" + b",\n".join(map(canonical_json, value)) + b"\n]"
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list) else value
 
 
 def _cells(data: RunData, figures: Figures | None) -> list[AnalysedCell]:

@@ -88,7 +88,7 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def analyse(args: argparse.Namespace) -> int:
-    from bakeoff.stats.analyse import document_bytes
+    from bakeoff.schema.analysis import document_bytes
 
     if args.output is None and (args.folder / "meta.yaml").is_file():
         raise InputError(
