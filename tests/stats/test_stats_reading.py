@@ -363,3 +363,14 @@ def test_protocols_without_a_reference_are_ordered_and_overtakings_named(tmp_pat
     assert all(one.ratio.low > 1 > one.first_ratio.high for one in graph.overtakings)
     cell = sustained.cells[0]
     assert (cell.sm_mhz, cell.watts, cell.first_sm_mhz) == (1425, 685, 1980)
+
+
+def test_a_mix_weighs_the_latencies_of_its_workloads(tmp_path):
+    made = named("with_peer", blocks=5, mix={"T1_o32": 3.0, "T901_o96": 1.0})
+    found = analysis_of(write(made, tmp_path / "run"))
+    latency = {(cell.solution, cell.workload): cell.latency_us.value for cell in found.cells}
+    for one in found.summaries:
+        mean = (3 * latency[one.solution, "T1_o32"] + latency[one.solution, "T901_o96"]) / 4
+        assert one.mix_latency_us == pytest.approx(mean)
+    assert any((fact.key, fact.value) == ("mix", "T1_o32 3, T901_o96 1") for fact in found.provenance)
+    assert analysis_of(write(named("with_peer", blocks=5), tmp_path / "other")).summaries[0].mix_latency_us is None

@@ -60,6 +60,7 @@ class Made:
     name: str = "made"
     backend: str = "sm_90a"
     definition: str = FULL
+    mix: dict[str, float] = field(default_factory=dict)
     protocols: list[str] = field(default_factory=lambda: ["robust"])
     slowed: dict[str | None, dict[str, float]] = field(default_factory=dict)
     """protocol -> solution -> what its times are multiplied by there."""
@@ -145,6 +146,7 @@ def _plan(made: Made) -> dict:
         "definition": made.definition,
         "dataset": made.dataset,
         "protocols": made.protocols,
+        "mix": made.mix,
         "families": ["fib", "realistic"],
         "seeds": [0],
         "blocks": made.blocks,

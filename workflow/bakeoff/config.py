@@ -82,6 +82,11 @@ class Config(Part):
         description="All 19 published ones; the grid of further ones (even routing between them, and all experts of a "
         "token local); or ids of both (T901_o96, T2048_o96_even, ...).",
     )
+    mix: dict[Name, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]] = Field(
+        {},
+        description="How often each workload is called where the solutions will run (`{T1_o32: 100, T901_o96: 3}`): a "
+        "mean of latencies with these weights then stands beside geometric mean and sum. Others count nothing.",
+    )
     protocols: Literal["auto"] | Annotated[list[ProtocolName | BlocksOfOne], Field(min_length=1)] = Field(
         "auto",
         description="Timing protocols, each a name, or a name with a number of blocks (`{graph: 3}`); the first is the "

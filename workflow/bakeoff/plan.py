@@ -64,6 +64,7 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         seeds=list(config.seeds),
         blocks=blocks,
         balanced=True,
+        mix=config.mix,
         timeout_s=config.timeout_s,
         threads=int(config.threads),
         gpus=config.gpus,
@@ -108,6 +109,7 @@ def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
     wanted = sets[config.workloads] if isinstance(config.workloads, str) else config.workloads
     workloads = _chosen("workloads", wanted, {case.id: case for case in cases})
     _chosen("twins", config.twins, {spec.name: spec for spec in specs})
+    _chosen("mix", [*config.mix], {case.id: case for case in workloads})
     _chosen("profile.cells", config.profile.cells, {case.id: case for case in workloads})
     return specs, workloads
 

@@ -180,6 +180,7 @@ def summary(view: RunView) -> Table:
         shared.speedup("geometric_mean", "Geometric mean", interval=True),
         shared.speedup("busy_geometric_mean", "By busy time", interval=True),
         shared.duration("total_latency_us", "Sum of latencies"),
+        shared.duration("mix_latency_us", "Mean of the mix" if any(s.mix_latency_us for s in view.a.summaries) else ""),
         shared.speedup("arithmetic_mean", "Arithmetic mean"),
         shared.speedup("median", "Median"),
         shared.speedup("minimum", "Least", note=lambda row: row["minimum_at"] or ""),

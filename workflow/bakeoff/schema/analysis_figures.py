@@ -92,6 +92,8 @@ class Summary(Part):
     """Workloads without a supported winner where it leads or ties with the leader; null for a peer."""
     total_latency_us: float | None = None
     """Sum of the latencies of all workloads; null if one is missing or times are not recorded."""
+    mix_latency_us: float | None = None
+    """Mean of latencies with the weights that the configuration gives; null without them, or if one is missing."""
 
 
 class Ranked(Part):

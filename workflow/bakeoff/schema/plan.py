@@ -87,6 +87,9 @@ class Plan(Part):
     balanced: bool = Field(
         default=False, description="Whether the order of participants is balanced over blocks; older runs drew each."
     )
+    mix: dict[str, float] = Field(
+        default_factory=dict, description="Weights of workloads in a mean of latencies beside the others."
+    )
     timeout_s: int
     threads: int
     gpus: int

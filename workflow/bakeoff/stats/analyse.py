@@ -138,6 +138,12 @@ def _summary(row: int, data: RunData, figures: Figures | None, won: list[Winner]
     summary = summarize(
         who.name, speedups, samples.log_speedup[row], workloads, passed=passed, total_latency_us=number(total)
     )
+    mix = data.journals.plan.mix if data.journals else {}
+    weights = np.array([mix.get(workload, 0.0) for workload in workloads])
+    if weights.any():
+        latencies = np.exp(figures.cells.latency.value[row])
+        mean = np.where(weights > 0, weights * latencies, 0.0).sum() / weights.sum()
+        summary = summary.model_copy(update={"mix_latency_us": number(mean)})
     counts = figures.cells.blocks[row]
     least = int(counts[counts > 0].min(initial=data.header.blocks))
     summary = summary.model_copy(update={"blocks": least, "busy_geometric_mean": overall_ratio(figures.busy[row])})

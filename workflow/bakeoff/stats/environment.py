@@ -59,6 +59,7 @@ def plan_facts(plan: Plan) -> list[Fact]:
         "threads": plan.threads,
         "gpus": plan.gpus,
         "locked SM clock": plan.lock_clocks_mhz,
+        **({"mix": ", ".join(f"{what} {weight:g}" for what, weight in plan.mix.items())} if plan.mix else {}),
     }
     units = {"locked SM clock": "MHz"}
     return [Fact(group="run", key=key, value=value, unit=units.get(key)) for key, value in settings.items()]
