@@ -48,7 +48,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
+.PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm fuzz faults browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
   summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -77,6 +77,12 @@ test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds ea
 # Debian's Slurm, four virtual nodes on this machine; needs root. Twice: without accounting, and with it.
 test-slurm: $(TO_DEVELOP) .venv/.slurm  ## ten blocks over a Slurm cluster that starts on this machine; about 15 minutes
 	@for kind in plain accounting; do BAKEOFF_SLURM=$$kind $(BIN)/python -m pytest -x -s tests/slurm; done
+
+fuzz: $(TO_DEVELOP)  ## 100,000 inputs for each parser and for the channel to the workers
+	@BAKEOFF_FUZZ=100000 $(PYTEST) tests/integration/test_fuzz.py
+
+faults: $(TO_DEVELOP)  ## a block half done without files, memory or disk, and killed at 50 random moments; minutes
+	@BAKEOFF_KILLS=50 $(PYTEST) tests/supervisor/test_faults.py tests/supervisor/test_measure_block.py -k "host_lacks or starts or sigkill or read"
 
 browser:  ## install Chromium, which looks at the pages, on Debian or Ubuntu
 	@command -v chromium chromium-browser google-chrome > /dev/null || { $(SUDO) apt-get update -qq && \

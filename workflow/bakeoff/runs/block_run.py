@@ -39,7 +39,22 @@ def say(text: str) -> None:
 
 
 def measure_block(run: Path, block: int, again: bool = False, tell: Say = say) -> Manifest:
-    """Run what is missing of a block. `again`: cells that did not pass count as missing."""
+    """Run what is missing of a block. `again`: cells that did not pass count as missing. A host that is short of
+    something is an InputError, and finished cells are kept."""
+    try:
+        return _measure_block(run, block, again, tell)
+    except (OSError, MemoryError) as error:
+        place = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        raise InputError(
+            f"block {block} of {run}",
+            found=f"{getattr(error, 'strerror', None) or 'no memory left'}{place}",
+            expected="enough open files, processes, memory and disk for a block",
+            hint="give it what it lacks (`ulimit -a`, `free -h`, `df -h -i`) and run the same command again: finished "
+            "cells are kept",
+        ) from error
+
+
+def _measure_block(run: Path, block: int, again: bool, tell: Say) -> Manifest:
     started = time.monotonic()
     run = run.resolve()
     plan = read_plan(run)

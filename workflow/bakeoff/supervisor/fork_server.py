@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bakeoff.core.messages import tie_to_parent
+from bakeoff.errors import InputError
 
 # What every child of a block imports anyway, and nothing of what only one side may see.
 PRELOADED = ("torch", "bakeoff.core.moe.values", "bakeoff.traces.store", "bakeoff.core.variants")
@@ -53,7 +54,7 @@ class ForkServer:
     def fork(self, module: str, environment: dict[str, str], folder: Path, descriptors: list[int]) -> int:
         """Run `module.main([PARENT, descriptors...])` in a new process, a child of this one; returns its process id.
 
-        descriptors: commands, results, output, then those that the module takes as further arguments. RuntimeError if
+        descriptors: commands, results, output, then those that the module takes as further arguments. InputError if
         the fork server is gone.
         """
         request = {"module": module, "environment": environment, "folder": str(folder)}
@@ -63,7 +64,13 @@ class ForkServer:
         except OSError:
             answer = b""
         if not answer:
-            raise RuntimeError("the process that prepares others has died; what it printed stands above")
+            raise InputError(
+                "the process that prepares others",
+                found="it has died; what it printed stands above",
+                expected="one that lives as long as the block",
+                hint="give the host more memory or processes (`ulimit -a`), then run the same command again: finished "
+                "cells are kept",
+            )
         return int(json.loads(answer)["pid"])
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ Entry point: `RefereeClient.start`. The referee is one trusted child for a whole
 from typing import Any
 
 from bakeoff.core.environment import environment
+from bakeoff.errors import InputError
 from bakeoff.supervisor.attempt import Attempt
 from bakeoff.supervisor.children import Child
 from bakeoff.supervisor.fork_server import ForkServer
@@ -68,7 +69,7 @@ class RefereeClient:
         )
 
     def verdicts(self) -> list[tuple[Session, Attempt, dict[str, Any]]]:
-        """What has arrived since the last call; RuntimeError, with what it printed, if the referee is gone."""
+        """What has arrived since the last call; InputError, with what it printed, if the referee is gone."""
         messages, closed = self.child.messages()
         found = []
         for message in messages:
@@ -80,7 +81,12 @@ class RefereeClient:
                 found.append((session, attempt, message))
         if closed:
             self.child.end()
-            raise RuntimeError(f"the referee died; it printed:\n{self.child.printed()}")
+            raise InputError(
+                "the referee's process",
+                found=f"it has died: {(self.child.printed().splitlines() or ['it said nothing'])[-1]}",
+                expected="one that lives as long as the block",
+                hint="give the host more memory, then run the same command again: finished cells are kept",
+            )
         return found
 
     def close(self) -> None:
