@@ -27,7 +27,7 @@ DIGEST = re.compile(rb'"digest":"([0-9a-f]{64})"')
 # What an analysis reads of a run's folder, or of a published one.
 ANALYSED = (
     *("config.json", "host.json", "gate_power.json", "profile/*.json", "build/**/build.json"),
-    *("samples/block-*/manifest.json", "samples/block-*/*.jsonl*", "meta.yaml", "claims.yaml", "*.csv"),
+    *("samples/block-*/*.json", "samples/block-*/*.jsonl*", "meta.yaml", "claims.yaml", "*.csv"),
 )
 
 
