@@ -412,6 +412,32 @@ def test_a_run_under_two_protocols_shows_both_and_whether_the_order_holds() -> N
     assert "Under each timing protocol" not in Page.of(files("with_peer")["report.html"]).text
 
 
+@pytest.mark.parametrize(("without", "said"), [(1.002, True), (0.99, True), (1.025, False)])
+def test_a_difference_that_rests_on_one_process_says_so(without: float, said: bool) -> None:
+    a = analysis("four")
+    winner = next(one for one in a.winners if one.runner_up)
+    names = {winner.leader, winner.runner_up}
+    (pair,) = (one for one in a.pairs if {one.a, one.b} == names)
+    ratio, rest = (each if pair.a == winner.leader else 1 / each for each in (1.03, without))
+    verdicts = [
+        one.model_copy(update={"ratio": Estimate(value=ratio), "without_outliers": Estimate(value=rest)})
+        if one.workload == winner.workload
+        else one.model_copy(update={"without_outliers": None})
+        for one in pair.verdicts
+    ]
+    pairs = [one.model_copy(update={"verdicts": verdicts}) if one is pair else one for one in a.pairs]
+    cells = [
+        cell.model_copy(
+            update={"outlier_blocks": [1] * ((cell.solution, cell.workload) == (winner.leader, winner.workload))}
+        )
+        for cell in a.cells
+    ]
+    written = rendering.render(a.model_copy(update={"pairs": pairs, "cells": cells}))
+    assert ("rests on one process" in written["report.html"].decode()) == said
+    rows = list(csv.DictReader(io.StringIO(written["tables/matrix.csv"].decode())))
+    assert [row["lead_rests_on"] for row in rows].count("rests on one process") == said
+
+
 def test_a_lead_below_2_percent_is_worded_apart_from_an_undecided_one() -> None:
     a = analysis("four")
     leader, other, third = "triton_fused_moe_v2", "flashinfer_moe", "cutedsl_moe_fp8_v3"

@@ -30,6 +30,7 @@ def matrix(view: RunView) -> Table:
         Column("support"),
         Column("undecided_against", export=" ".join),
         number("lead_blocks"),
+        Column("lead_rests_on"),
         view.who("fastest", "Fastest of all" if peers else "", marked=False),
     ]
     cells = view.wide("speedup", "speedup_low", "speedup_high", "outcome", "reason", "blocks")
@@ -41,7 +42,7 @@ def _lead(view: RunView, winner: Winner | None) -> Row:
     """What the matrix says of a workload's leader."""
     if winner is None or winner.leader is None:
         blank = dict.fromkeys(("leader", "lead", "lead_blocks", "fastest"))
-        return {**blank, "support": "none", "undecided_against": [], "support_text": ""}
+        return {**blank, "support": "none", "undecided_against": [], "support_text": "", "lead_rests_on": ""}
     code = _support(winner)
     rivals = view.labels(
         winner.unmeasured
@@ -52,6 +53,7 @@ def _lead(view: RunView, winner: Winner | None) -> Row:
     text = f"{words.SUPPORT[code]} {names}".rstrip()
     row = flat(winner) | {"support": code, "undecided_against": winner.tied, "support_text": text}
     row["lead_blocks"] = row.pop("blocks")
+    row["lead_rests_on"] = view.rests_on(winner.leader, winner.runner_up or "", winner.workload)
     return {key: value for key, value in row.items() if key != "workload"}
 
 
@@ -75,7 +77,8 @@ def _change(ratio: float) -> str:
 def _change_ends(row: Row) -> str:
     """The interval of a change, "+2.8 … +3.4 %"."""
     low, high = row.get("lead_low"), row.get("lead_high")
-    return "" if low is None or high is None else f"{_change(low).removesuffix('%').rstrip()} … {_change(high)}"
+    ends = "" if low is None or high is None else f"{_change(low).removesuffix('%').rstrip()} … {_change(high)}"
+    return ", ".join(filter(None, (ends, row["lead_rests_on"])))
 
 
 def _value_column(view: RunView, person: Person, *, ranked: bool) -> Column:

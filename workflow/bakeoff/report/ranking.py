@@ -1,5 +1,6 @@
 """The tables that set solutions against each other: pairs, verdicts, performance profile, rankings, key findings."""
 
+from dataclasses import replace
 from functools import partial
 
 from bakeoff.report.view import RunView
@@ -34,13 +35,15 @@ def pairs(view: RunView) -> Table:
 def verdicts(view: RunView) -> Table:
     """Every pair on every workload that has a verdict: ratio, interval, corrected p values, minimum detectable
     effect."""
+    robust = shared.ratio("without_outliers", "Without outlier processes", missing="–", interval=True)
     columns = [
         view.who("a", "First", head=True, marked=False),
         view.who("b", "Second", marked=False),
         Column("workload", "Workload"),
         shared.worded("verdict", "Verdict", words.VERDICTS, tone=lambda row: _TONES[row["verdict"].direction]),
         shared.ratio("ratio", "Ratio", interval=True),
-        shared.ratio("without_outliers", "Without outlier processes", missing="–", interval=True),
+        replace(robust, note=lambda row: ", ".join(filter(None, (robust.ends(row), row["rests_on"])))),
+        Column("rests_on"),
         number("blocks", "Blocks"),
         number("p_difference", "p, difference", partial(f.significant, digits=2)),
         number("p_equivalence", "p, equivalence", partial(f.significant, digits=2)),
@@ -48,7 +51,10 @@ def verdicts(view: RunView) -> Table:
         shared.percent("minimum_detectable_effect", "Detectable"),
     ]
     rows = (
-        {"a": pair.a, "b": pair.b, "minimum_detectable_effect": entry.mde, **flat(entry)}
+        {
+            **{"a": pair.a, "b": pair.b, "minimum_detectable_effect": entry.mde, **flat(entry)},
+            "rests_on": view.rests_on(pair.a, pair.b, entry.workload),
+        }
         for pair in view.a.pairs
         for entry in pair.verdicts
         if entry.verdict is not None

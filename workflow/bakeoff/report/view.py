@@ -3,6 +3,7 @@
 Nothing is computed here but look-ups and order.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 def marks() -> dict[str, int]:
     """Solution -> number of its mark."""
     return dict(yaml_document(PROJECT_ROOT / "report_templates" / "marks.yaml"))
+
+
+# A difference below this share is none that a page would point at.
+RESTING = 0.01
 
 
 @dataclass(frozen=True)
@@ -274,6 +279,20 @@ class RunView:
         """The time of a solution over that of another one; without a workload the geometric mean over those that both
         have."""
         return Estimate(value=1.0) if solution == other else self._ratios.get((other, solution, workload))
+
+    def rests_on(self, a: str, b: str, workload: str) -> str:
+        """ "rests on one process" where most of the difference of two solutions is gone, or turned, without the
+        processes that are outliers; else nothing."""
+        pair = self.pairs.get((a, b)) or self.pairs.get((b, a))
+        entry = next((one for one in pair.verdicts if one.workload == workload), None) if pair else None
+        if entry is None or entry.ratio is None or entry.without_outliers is None:
+            return ""
+        difference, rest = math.log(entry.ratio.value), math.log(entry.without_outliers.value)
+        if abs(difference) < RESTING or rest * math.copysign(1, difference) > abs(difference) / 2:
+            return ""
+        cells = (self.cells.get((name, workload)) for name in (a, b))
+        outliers = sum(len(cell.outlier_blocks) for cell in cells if cell)
+        return "rests on one process" if outliers == 1 else f"rests on {outliers} processes"
 
     def latency_ends(self, solution: str) -> tuple[AnalysedCell, AnalysedCell] | None:
         """A solution's cells of the smallest and the largest workload that has a time; None if it has no two."""
