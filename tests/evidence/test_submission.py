@@ -312,6 +312,27 @@ def _again(run: Path, form: Path) -> str:
     return form.read_text()
 
 
+def test_a_run_is_submitted_by_the_commands_of_contributing(
+    honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured, new = tmp_path / "measured", tmp_path / "new"
+    shutil.copytree(honest, measured, ignore=shutil.ignore_patterns("*.gz"))
+    for path in honest.rglob("*.jsonl.gz"):
+        (measured / path.relative_to(honest)).with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+    page = (PROJECT_ROOT / "CONTRIBUTING.md").read_text()
+    block = page.split("**A run of yours**")[1].split("```sh\n")[1].split("```")[0]
+    said = []
+    for line in block.splitlines():
+        if line.startswith("bakeoff "):
+            words = line.partition("  #")[0].replace("results/runs/b200", str(measured)).replace("$NEW", str(new))
+            said.append((main(words.split()[1:]), capsys.readouterr().out))
+            form = new / "DISCLOSURE.md"
+            if form.is_file():
+                form.write_text(form.read_text().replace("?**\n", "?**\n\nNo.\n"))
+    assert [code for code, _ in said] == [0, 0, 1, 0], said
+    assert "no answer to" in said[2][1] and "verdict: ACCEPTED and comparable" in said[3][1]
+
+
 def judged(folder: Path, summary: Path) -> subprocess.CompletedProcess[str]:
     words = [str(PROJECT_ROOT / ".ci/judge.sh"), str(Path(sys.executable).parent), str(folder)]
     path = {"GITHUB_STEP_SUMMARY": str(summary), "PYTHONPATH": str(PROJECT_ROOT / "workflow")}
