@@ -100,7 +100,7 @@ def test_a_number_is_read_as_the_locale_c_prints_it(printed: str, value: float |
     assert ncu.read_csv(path, METRICS)[0].metrics["dram_read_bytes"] == value
 
 
-@pytest.mark.parametrize("printed", ["12.345,67", "45,5", "1,23", "1.000.000", "0x10", "1_000", "(1)"])
+@pytest.mark.parametrize("printed", ["١٢", "12.345,67", "45,5", "1,23", "1.000.000", "0x10", "1_000", "(1)"])
 def test_a_number_of_another_locale_is_refused_and_never_another_number(printed: str, tmp_path: Path) -> None:
     path = write_ncu(tmp_path / "a.csv", METRICS, [("T1_o32", "k", {**FAST, "dram_read_bytes": printed})])
     assert repr(printed) in refused(path).found

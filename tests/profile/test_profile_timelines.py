@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import ctypes
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,10 @@ class FakeCupti:
     def __init__(self, denied: bool = False) -> None:
         self.denied, self.now, self.pending = denied, 0, []
         self.enabled: list[int] = []
+        self.lost = 0
+
+    def activity_get_num_dropped_records(self, context: int, stream: int, dropped: int) -> None:
+        ctypes.c_size_t.from_address(dropped).value = self.lost
 
     def get_timestamp(self) -> int:
         self.now += 1000
@@ -292,6 +297,21 @@ def test_the_recorder_writes_what_its_reader_reads(fake_cupti: FakeCupti, tmp_pa
     )
     assert found[0].launches[0].name == "cuCall7"
     assert fake_cupti.enabled == []
+
+
+def test_dropped_records_and_records_without_times_are_refused(fake_cupti: FakeCupti, tmp_path: Path) -> None:
+    for name, lost, start in (("dropped", 3, None), ("untimed", 0, 0)):
+        recorder, fake_cupti.lost = cupti.TimelineRecorder(tmp_path / name, "GPU"), lost
+        with recorder.mark("T1_o32", 0):
+            fake_cupti.launch("route_tokens", 2)
+        if start is not None:
+            fake_cupti.pending[-1].start = start
+        recorder.finish("T1_o32")
+        recorder.close()
+    with pytest.raises(InputError, match="3 records were dropped"):
+        cupti.read(tmp_path / "dropped")
+    with pytest.raises(InputError, match="1 records without their times, route_tokens"):
+        cupti.read(tmp_path / "untimed")
 
 
 def test_a_denied_recorder_leaves_the_reason_in_its_file(fake_cupti: FakeCupti, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ CUPTI (nsys, ncu, torch's profiler).
 import ctypes
 import functools
 import importlib.metadata
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, fields
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.errors import InputError
-from bakeoff.files import canonical_json, read_bytes
+from bakeoff.files import canonical_json, read_bytes, strict_json
 from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, calls, copy_name
 
 SCHEMA = "bakeoff/cupti/1"
@@ -57,6 +56,8 @@ class TimelineRecorder:
     def finish(self, workload: str) -> None:
         """Write what the marked calls since the last `finish` did; the GPU must be idle."""
         self._cupti.activity_flush_all(1)
+        if dropped := self._dropped():
+            self._write({"error": f"{dropped} records were dropped"})
         found = calls(self._recorded)
         self._write(
             {
@@ -68,6 +69,12 @@ class TimelineRecorder:
         )
         self._lines += 1
         self._forget()
+
+    def _dropped(self) -> int:
+        """How many records CUPTI had no room for since the last question."""
+        count = ctypes.c_size_t()
+        self._cupti.activity_get_num_dropped_records(0, 0, ctypes.addressof(count))
+        return count.value
 
     def drop(self) -> None:
         """Forget what was recorded since the last `finish`: the cell failed."""
@@ -167,7 +174,7 @@ def _timeline(cells: list[dict[str, Any]], path: Path) -> Timeline:
     except (KeyError, TypeError, ValueError) as error:
         found = f"a line without what it must have ({type(error).__name__}: {error})"
         raise InputError(path, found, "marks, launches and activities", "profile the solution again") from error
-    return Timeline("cupti", marks, launches, activities)
+    return Timeline("cupti", marks, launches, activities).timed(path)
 
 
 def _activity(values: list[Any]) -> Activity:
@@ -180,8 +187,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any] | None:
     if not line.strip():
         return None
     try:
-        value = json.loads(line)
-    except ValueError as error:
+        value = strict_json(line)
+    except (ValueError, RecursionError) as error:
         raise InputError(where, f"not JSON: {line[:60]!r}", "one JSON object per line", AGAIN) from error
     return value if isinstance(value, dict) else {}
 

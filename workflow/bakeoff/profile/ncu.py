@@ -6,14 +6,13 @@ tool prints its own reports, so that no library beside it is needed; it is run i
 as the locale does.
 """
 
-import csv
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bakeoff.errors import InputError
-from bakeoff.files import read_bytes
+from bakeoff.files import csv_rows, read_bytes
 from bakeoff.profile.timeline import parse_mark
 
 # Nsight Compute's names of the chips.
@@ -42,7 +41,7 @@ LOCALE = {"LC_ALL": "C"}
 NAME, ID = "Kernel Name", "ID"
 RANGES = "Push/Pop_Range"  # part of the name of the column with the NVTX ranges, which also names its fields
 # A number of the locale C: a comma stands before three digits, a point before the fraction.
-NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?(e[-+]?\d+)?", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?(e[-+]?\d+)?", re.IGNORECASE | re.ASCII)
 UNKNOWN = ("", "n/a", "nan", "inf", "-nan", "-inf")
 
 
@@ -151,7 +150,10 @@ def read_csv(path: Path, metrics: dict[str, str]) -> list[Counted]:
             "NVreg_RestrictProfilingToAdminUsers=0",
         )
     # ncu may print its own messages around the table.
-    header, *rows = list(csv.reader(line for line in text.splitlines() if line.startswith('"'))) or [[]]
+    header, *rows = csv_rows("\n".join(line for line in text.splitlines() if line.startswith('"')), path) or [[]]
+    repeated = [name for place, name in enumerate(header) if name in header[:place]]
+    if repeated:
+        raise _broken(path, f"the column {repeated[0][:60]} twice")
     ranges = next((name for name in header if RANGES in name), None)
     if ID not in header or NAME not in header or ranges is None:
         raise _broken(path, f"columns {', '.join(header[:6])}, ..." if header else "no table of a raw page")

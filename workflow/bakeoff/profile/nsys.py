@@ -48,7 +48,7 @@ def read(path: Path) -> Timeline:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             _check_version(path, database, tables)
             _check_content(path, database, tables)
-            return _timeline(database, tables)
+            return _timeline(database, tables).timed(path)
     except (sqlite3.Error, OSError) as error:
         # Among them is a table or column that a query did not find, by name.
         raise _broken(path, f"not readable as SQLite ({error})") from error

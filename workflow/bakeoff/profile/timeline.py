@@ -8,7 +8,10 @@ functions.
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+from bakeoff.errors import InputError
 
 # A mark's name survives as an NVTX message, a column of a CSV and a JSON string: no colon, quote, comma or space in it.
 MARK = "bakeoff"
@@ -63,6 +66,19 @@ class Timeline:
     marks: list[Mark]
     launches: list[Launch]
     activities: list[Activity]
+
+    def timed(self, path: Path) -> "Timeline":
+        """Itself; InputError for work without its times, which could be anywhere: no figure of a cell would be
+        whole."""
+        lost = [one for one in self.activities if not 0 < one.start_ns <= one.end_ns]
+        if lost:
+            raise InputError(
+                path,
+                found=f"{len(lost)} records without their times, {lost[0].name[:60]} the first",
+                expected="start and end of everything that ran on the GPU",
+                hint="profile the solution again; with `--tier`, by another tool",
+            )
+        return self
 
 
 @dataclass(frozen=True)
