@@ -23,7 +23,7 @@ def samples(times: dict[str, dict[int, float]], reference: dict[int, float]) -> 
 
 def decided(made: Samples):
     """The order of all solutions, and the winner."""
-    duels, everyone = Duels(compare_pairs(made)), list(range(len(made.solutions)))
+    duels, everyone = Duels(made, compare_pairs(made)), list(range(len(made.solutions)))
     order = [made.solutions[row] for row in rivals(made, everyone, duels)[0]]
     return order, winners(made, everyone, everyone, duels, set())[0]
 
@@ -57,7 +57,7 @@ def test_pairs_that_contradict_each_other_leave_nobody_behind_the_next():
     }
     made = samples(times, dict.fromkeys(range(6), 1000.0))
     order, winner = decided(made)
-    duels, rows = Duels(compare_pairs(made)), [made.solutions.index(name) for name in order]
+    duels, rows = Duels(made, compare_pairs(made)), [made.solutions.index(name) for name in order]
     assert all(duels.lead(first, second, 0) > 0 for first, second in pairwise(rows))
     assert winner.lead.value > 1
 

@@ -217,7 +217,7 @@ def test_the_winners_of_a_run_are_corrected_over_rivals_and_workloads():
     names, workloads = list("abcd"), [str(number) for number in range(WORKLOADS)]
     tier = np.full((4, WORKLOADS), "event_us")
     samples = Samples(names, workloads, list(range(10)), -speeds, np.zeros_like(speeds), tier, times_known=True)
-    found = winners(samples, [0, 1, 2, 3], [0, 1, 2, 3], Duels(compare_pairs(samples)), set())
+    found = winners(samples, [0, 1, 2, 3], [0, 1, 2, 3], Duels(samples, compare_pairs(samples)), set())
     leads = [(0 if one.leader is None else names.index(one.leader), names.index(str(one.runner_up))) for one in found]
     logs = np.array([speeds[a, at] - speeds[b, at] for at, (a, b) in enumerate(leads)])
     rest = np.array(

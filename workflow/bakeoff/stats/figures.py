@@ -52,8 +52,10 @@ class Figures:
         contestants = [samples.solutions.index(name) for name in data.contestants]
         everyone = [row for row, name in enumerate(samples.solutions) if name not in twins]
         unmeasured = {(cell.solution, cell.workload) for cell in data.cells if cell.outcome in UNFINISHED}
-        pairs = compare_pairs(samples)
-        duels = Duels(pairs)
+        place = samples.solutions.index
+        copies = {frozenset((place(who.name), place(who.twin_of))) for who in data.participants if who.twin_of}
+        pairs = compare_pairs(samples, contestants, copies)
+        duels = Duels(samples, pairs)
         return cls(
             samples=samples,
             seq_lens=np.array([workload.seq_len for workload in data.workloads]),

@@ -4,7 +4,7 @@ Entry points: `compare_pairs`, `winners`, `rivals`. The rule is docs/statistics.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -21,6 +21,8 @@ from bakeoff.stats.verdicts import Decision, paired
 
 # Speedups that agree to this share are one value: they come from the same printed or measured numbers.
 EQUAL = 1e-9
+# Solutions up to which all are compared with each other. Of more, the fastest ones are, and every one with the anchors.
+MOST, LEADING, ANCHORS = 20, 10, 5
 # What a lead is shown to be, from least to most; a winner's is the least over its rivals.
 _SURENESS = [Verdict.FASTER_BELOW_2_PERCENT, Verdict.FASTER_OPEN, Verdict.FASTER_2_PERCENT]
 
@@ -35,11 +37,32 @@ class PairDecision:
     decision: Decision
 
 
-def compare_pairs(samples: Samples) -> list[PairDecision]:
-    """All pairs in the run's order; positive log ratios mean that a is faster."""
-    pairs = combinations(range(len(samples.solutions)), 2)
+def compare_pairs(
+    samples: Samples, contestants: Collection[int] = (), twins: Collection[frozenset[int]] = ()
+) -> list[PairDecision]:
+    """Pairs in the run's order; positive log ratios mean that a is faster.
+
+    All pairs of at most `MOST` solutions. Of more, whose pairs grow with their square, those that hold an anchor, of
+    two of the `LEADING` fastest, and of a solution and its twin (`twins`). Anchors are the contestants, if they are
+    few, else the fastest solution.
+    """
+    pairs: Iterable[tuple[int, int]] = combinations(range(len(samples.solutions)), 2)
+    if len(samples.solutions) > MOST:
+        lead = leading(samples)
+        anchors = set(contestants) if 0 < len(contestants) <= ANCHORS else {lead[0]}
+        kept = set(lead[:LEADING])
+        pairs = (
+            pair for pair in pairs if not anchors.isdisjoint(pair) or kept.issuperset(pair) or frozenset(pair) in twins
+        )
     ratios = ((a, b, log_ratios(samples, a, b)) for a, b in pairs)
     return [PairDecision(a, b, logs, paired(logs)) for a, b, logs in ratios]
+
+
+def leading(samples: Samples) -> list[int]:
+    """All solutions, those with a speedup at most workloads first, and of these the fastest by geometric mean."""
+    speedups = block_means(samples.log_speedup).mean
+    over_workloads = block_means(speedups)
+    return list(np.lexsort((-np.nan_to_num(over_workloads.mean, nan=-np.inf), -over_workloads.count)))
 
 
 def log_ratios(samples: Samples, a: int, b: int) -> Floats:
@@ -154,23 +177,27 @@ def _pair_verdict(workload: str, decision: Decision, row: int, robust: Estimate 
 
 
 class Duels:
-    """Look-up of decisions in either direction."""
+    """Look-up of ratios and decisions of any two solutions, in either direction."""
 
-    def __init__(self, pairs: list[PairDecision]) -> None:
-        self._pairs = {(pair.a, pair.b): pair for pair in pairs}
+    def __init__(self, samples: Samples, pairs: list[PairDecision]) -> None:
+        self._samples = samples
+        self._decisions = {(pair.a, pair.b): pair.decision for pair in pairs}
 
-    def logs(self, a: int, b: int, workload: int) -> Floats:
-        """Block log ratios of a's speed to b's; NaN where a block does not hold both."""
-        straight = (a, b) in self._pairs
-        found = self._pairs[(a, b) if straight else (b, a)].log_ratios[workload]
-        return found if straight else -found
+    def logs(self, a: int, b: int | list[int], workload: int) -> Floats:
+        """Block log ratios of a's speed to b's; NaN where a block does not hold both. A row for each of several b."""
+        samples = self._samples
+        alike = np.asarray(samples.tier[a, workload] == samples.tier[b, workload])[..., None]
+        return np.where(alike, samples.log_time[b, workload] - samples.log_time[a, workload], np.nan)
 
-    def lead(self, a: int, b: int, workload: int) -> float:
+    def lead(self, a: int, b: int | list[int], workload: int) -> Floats:
         """Mean log ratio of a's speed to b's over the blocks that hold both; NaN where there is none."""
-        return float(block_means(self.logs(a, b, workload)).mean)
+        return block_means(self.logs(a, b, workload)).mean
 
     def mde(self, a: int, b: int, workload: int) -> float | None:
-        return number(self._pairs[(min(a, b), max(a, b))].decision.mde[workload])
+        pair = min(a, b), max(a, b)
+        if pair not in self._decisions:
+            self._decisions[pair] = paired(log_ratios(self._samples, *pair))
+        return number(self._decisions[pair].mde[workload])
 
 
 def over_shared_blocks(samples: Samples, rows: list[int], logs: Floats) -> Floats:
@@ -202,8 +229,8 @@ def rivals(samples: Samples, rows: list[int], duels: Duels) -> list[list[int]]:
         values = next(kind[:, workload] for kind in kinds if not np.isnan(kind[present, workload]).any())
         order: list[int] = []
         for row in sorted(present, key=lambda row: -values[row]):
-            ahead = (place for place, other in enumerate(order) if duels.lead(row, other, workload) > EQUAL)
-            order.insert(next(ahead, len(order)), row)
+            ahead = np.flatnonzero(duels.lead(row, order, workload) > EQUAL)
+            order.insert(int(ahead[0]) if len(ahead) else len(order), row)
         orders.append(order)
     return orders
 
