@@ -64,6 +64,8 @@ class Made:
     protocols: list[str] = field(default_factory=lambda: ["robust"])
     slowed: dict[str | None, dict[str, float]] = field(default_factory=dict)
     """protocol -> solution -> what its times are multiplied by there."""
+    rigid: list[tuple[str, str, int]] = field(default_factory=list)
+    """(protocol, solution, seq_len) that cannot be timed so."""
     dataset: str = "synthetic"
     gpu: str = "NVIDIA H100 80GB HBM3"
     blocks: int = 10
@@ -272,8 +274,12 @@ def _journals(made: Made) -> dict[str, bytes]:
                 for protocol in made.protocols if timed else [None]:
                     if name == "reference" and after_robust(protocol):
                         continue
+                    if (protocol, name, seq_len) in made.rigid:
+                        told = ("UNSUPPORTED", "not_capturable")
+                    else:
+                        told = (outcome, reason)
                     us = latency[name, seq_len, offset][block] * made.slowed.get(protocol, {}).get(name, 1.0)
-                    record = _record(made, (name, seq_len, offset, family, protocol), block, outcome, reason, us)
+                    record = _record(made, (name, seq_len, offset, family, protocol), block, *told, us)
                     lines[path].append(sealed(record))
     return {path: b"".join(found) for path, found in lines.items()}
 

@@ -96,9 +96,10 @@ class Fib(Timing):
 
 
 # The L2 cache stays warm only where calls share their values: the weights' rewritten part alone would fill it.
+_LATER = Calls(blocks=5, after_robust=True, buffers=1, warmup_calls=2, min_calls=8, max_calls=8, budget_s=1.0)
 # 16 rows of an eighth of a second are the two seconds after which a GPU has found the clock that its power limit
 # leaves.
-_LATER = Calls(blocks=5, after_robust=True, buffers=1, warmup_calls=2, max_calls=16, budget_s=1.0)
+_ROWS = replace(_LATER, row_s=0.125, trace=False, min_calls=16, max_calls=16, budget_s=60.0)
 # In the order in which a process goes through them. What `robust` attaches to the process would slow the calls of
 # FlashInfer-Bench's; two seconds of full load warm the GPU for whatever comes after them.
 PROTOCOLS: dict[str, Calls | Fib] = {
@@ -109,9 +110,7 @@ PROTOCOLS: dict[str, Calls | Fib] = {
         Calls(name="realistic", blocks=5, family="realistic"),
         replace(_LATER, name="graph", graph=True, batch_calls=1),
         replace(_LATER, name="warm", flush=False, shared=8),
-        replace(
-            _LATER, name="sustained", blocks=3, flush=False, row_s=0.125, trace=False, budget_s=60.0, least_tokens=901
-        ),
+        replace(_ROWS, name="sustained", blocks=3, flush=False, least_tokens=901),
     )
 }
 

@@ -153,6 +153,8 @@ class CudaDevice(Device):
         graph, pool, refused = self._graph(), torch.cuda.graph_pool_handle(), None
         self._sync()
         with torch.cuda.stream(self._side):
+            call()  # scratch buffers of a stream are made in its first call, which no graph can hold
+            self._sync()
             graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
                 call()
@@ -167,9 +169,17 @@ class CudaDevice(Device):
             with contextlib.suppress(Exception):
                 torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
         self._sync()  # raises where more than the capture has failed
+        self._drop_records()  # of what ran on the other stream
         if refused is not None:
             raise NotCapturable(f"{type(refused).__name__}: {str(refused).splitlines()[0] if str(refused) else ''}")
         return graph.replay
+
+    def _drop_records(self) -> None:
+        if self._trace is not None and self._trace.enabled:
+            try:
+                self._trace.collect()
+            except CuptiError as error:
+                self._stop_tracing(str(error))
 
     def batch_us(self, call: Callable[[], None], count: int, lead_in_us: float) -> float:
         start, end = self._event(enable_timing=True), self._event(enable_timing=True)
