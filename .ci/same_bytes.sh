@@ -11,7 +11,9 @@ for analysis in results/runs/*/analysis.json results/rendered/*/analysis.json; d
     [ -f "$analysis" ] || continue
     folder=$(dirname "$analysis") home=../../index.html
     [ -d "$folder/report" ] && folder=$folder/report home=../../../index.html
-    TZ=Pacific/Chatham LC_ALL=C PYTHONHASHSEED=$RANDOM "$1/bakeoff" report "$analysis" -o "$again" --home $home > /dev/null
+    # The reports beside this one are no part of the analysis: the page says which it was given.
+    read -ra beside <<< "$(sed -nE 's/.*href="([^"]+)" rel="(prev|next)".*/--\2 \1/p' "$folder/report.html" | sed 's/^--prev /--previous /' | tr '\n' ' ')"
+    TZ=Pacific/Chatham LC_ALL=C PYTHONHASHSEED=$RANDOM "$1/bakeoff" report "$analysis" -o "$again" --home $home "${beside[@]}" > /dev/null
     for file in report.html report.md; do
         cmp "$folder/$file" "$again/$file" || { echo "same_bytes: $folder/$file is not a function of $analysis alone" >&2; exit 1; }
         count=$((count + 1))

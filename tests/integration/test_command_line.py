@@ -1,5 +1,6 @@
 """The command itself: its help, its version, and what it says of a verb or a name that is none."""
 
+import argparse
 import subprocess
 
 import pytest
@@ -69,3 +70,17 @@ def test_a_workload_that_is_none_or_several_is_refused(given: str, said: str) ->
     with pytest.raises(InputError) as refused:
         workload_id(given, IDS)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(("verb", "words"), [("check", "nothing is kept"), ("measure", "run the same command again")])
+def test_an_interrupted_verb_says_what_is_kept(
+    verb: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(args: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    module, _ = VERBS[verb]
+    monkeypatch.setattr(f"{module}.{verb}", interrupted)
+    assert main([verb, *{"check": ["any"], "measure": ["run", "--block", "0"]}[verb]]) == 130
+    said = capsys.readouterr().err
+    assert said.startswith(f"bakeoff {verb}: interrupted; ") and words in said

@@ -60,3 +60,15 @@ def test_on_a_terminal_one_line_takes_the_place_of_another(
     written = capsys.readouterr().err
     assert [part[-1] for part in written.split("\x1b[2K")[1:]] == ["\r", "\n", "\n"], "a failure and the last one stay"
     assert max(map(len, written.replace("\r", "\n").splitlines())) < 60 + len("\x1b[2K")
+
+
+def test_a_log_gets_a_line_for_each_tenth_of_the_work_and_for_what_did_not_pass(tmp_path: Path) -> None:
+    plan = plan_of(make_run(tmp_path, {"honest": None}))
+    cell = next(cell for cell in plan.cells if cell.participant == "honest")
+    told: list[str] = []
+    progress = Progress(plan, 0, [cell] * 200, [cell] * 200, told.append)
+    for number in range(200):
+        failed = {"outcome": Outcome.TIMEOUT, "gates": {}} if number == 33 else {}
+        progress.show(record(cell).model_copy(update=failed))
+    assert [line.split("  ")[2].strip() for line in told] == [f"{n}/200" for n in sorted([34, *range(20, 201, 20)])]
+    assert all("left" in line for line in told)

@@ -2,6 +2,7 @@
 import os
 from contextlib import suppress
 from shlex import quote
+from urllib.parse import quote as link
 
 from bakeoff import config as configuration
 from bakeoff.closure import DECIDES_A_SAMPLE, closure
@@ -140,6 +141,19 @@ SHOWN = sorted(
     COMMITTED.keys() - LEFT_OUT,
     key=lambda name: (Path(COMMITTED[name]).parent.name == "published", name),
 )
+
+
+def beside(wildcards):
+    """Links to the reports before and after a committed one, by their names, which begin with the date."""
+    names = sorted({*SHOWN, wildcards.id})
+    place = names.index(wildcards.id)
+    near = {"--previous": names[:place][-1:], "--next": names[place + 1 :][:1]}
+    return [
+        word
+        for flag, found in near.items()
+        for name in found
+        for word in (flag, f"../{link(name)}/report.html")
+    ]
 
 
 def neighbours():

@@ -83,9 +83,10 @@ rule report_committed:
     params:
         bakeoff=bakeoff,
         out=above(1),
+        beside=beside,
     shell:
         "echo 'report      '{params.out:q} >&2; "
-        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} --home ../../index.html 2> {log:q}"
+        "{params.bakeoff} report {input.analysis:q} -o {params.out:q} --home ../../index.html {params.beside:q} 2> {log:q}"
 
 
 rule index:

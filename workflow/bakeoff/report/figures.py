@@ -108,6 +108,21 @@ def orders(view: RunView, words: Words) -> Markup:
     return charts.behind("fig-orders", [name for name, _ in rows], series, words)
 
 
+def samples(view: RunView, workload: str, words: Words) -> Markup:
+    """The time of every process at a workload, a line per solution, as its share above the fastest one's median; empty
+    where there are not several."""
+    people = _shown(view, {c.solution for c in view.a.cells if c.workload == workload and c.median_us})
+    cells = [view.cells[person.name, workload] for person in people]
+    if max((len(c.block_us) for c in cells), default=0) < 2:
+        return Markup("")
+    least = min(c.median_us.value for c in cells if c.median_us)
+    series = [
+        Series(who.index, who.label, [Point(us / least - 1, row) for us in c.block_us])
+        for row, (who, c) in enumerate(zip(people, cells, strict=True))
+    ]
+    return charts.behind(f"fig-samples-{workload}", [who.label for who in people], series, words, small=True)
+
+
 def profile(view: RunView, words: Words) -> Markup:
     """The performance profile, one step line per participant."""
     series = []

@@ -35,12 +35,15 @@ SECTIONS = (
 _OF_SPEED = ("summary", "plots", "findings", "stability")
 
 
-def render(analysis: Analysis, home: str = "") -> dict[str, bytes]:
-    """Every file of a report by its name relative to the report's folder. home: link to the landing page."""
+def render(analysis: Analysis, home: str = "", previous: str = "", following: str = "") -> dict[str, bytes]:
+    """Every file of a report by its name relative to the report's folder. home, previous, following: links to the
+    landing page and to the reports beside this one."""
     pages, markdown = html_environment(), markdown_environment()
     view = RunView(analysis)
     context = _context(view)
-    html = pages.get_template("report.html.j2").render(parts="html.j2", home=home, **context)
+    html = pages.get_template("report.html.j2").render(
+        parts="html.j2", home=home, previous=previous, following=following, **context
+    )
     text = markdown.get_template("report.md.j2").render(parts="markdown.j2", **context)
     files = {"report.html": tidy_html(html).encode("utf-8"), "report.md": tidy_markdown(text).encode("utf-8")}
     return files | {f"tables/{name}.csv": table.csv() for name, table in context["tables"].items() if len(table)}

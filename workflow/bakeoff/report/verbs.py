@@ -29,14 +29,15 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to write (default: the folder report/ beside the analysis); tables/*.csv of an earlier report "
         "there are removed",
     )
-    parser.add_argument("--home", default="", metavar="HREF", help="link to the landing page (default: none)")
+    for name, what in (("home", "the landing page"), ("previous", "the report before"), ("next", "the report after")):
+        parser.add_argument(f"--{name}", default="", metavar="HREF", help=f"link to {what} (default: none)")
 
 
 def report(args: argparse.Namespace) -> int:
     from bakeoff.report.render import render
 
     source = _analysis_file(args.source)
-    files = render(_read(source), args.home)
+    files = render(_read(source), args.home, args.previous, args.next)
     target: Path = args.output or source.parent / "report"
     for name, content in files.items():
         write_atomic(target / name, content)

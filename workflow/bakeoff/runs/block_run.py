@@ -193,8 +193,8 @@ class BlockJournals:
 
 
 class Progress:
-    """One line per cell: stage, block, how many of all cells are done, the cell, its outcome, time left. On a terminal
-    a line takes the place of the one before it, unless that cell did not pass."""
+    """A line for a cell: stage, block, how many of all cells are done, the cell, its outcome, time left. On a terminal
+    it takes the place of the one before it; elsewhere each tenth of the work gets one. What did not pass stays."""
 
     def __init__(self, plan: Plan, block: int, cells: list[PlannedCell], due: list[PlannedCell], tell: Say) -> None:
         self._head, self._total = f"measure  block {block + 1}/{plan.blocks}", len(cells)
@@ -213,11 +213,11 @@ class Progress:
         remaining = f"  {minutes}:{seconds:02} left" if self._done > 1 else ""
         complete = self._total - self._due + self._done
         text = f"{self._head}  {complete:>{len(str(self._total))}}/{self._total}  {cell:<52} {result}{remaining}"
+        kept = record.outcome != Outcome.PASSED or self._done == self._due
         if self._tell is say and sys.stderr.isatty():
-            kept = record.outcome != Outcome.PASSED or self._done == self._due
             cut = text[: shutil.get_terminal_size().columns - 1]
             print(f"\x1b[2K{cut}", end="\n" if kept else "\r", file=sys.stderr, flush=True)
-        else:
+        elif kept or self._done * 10 // self._due > (self._done - 1) * 10 // self._due:
             self._tell(text)
 
 

@@ -200,6 +200,8 @@ class AnalysedCell(Part):
     did not pass or performance is not shown."""
     median_us: Estimate | None = None
     """Median of the same values: a lone slow process does not move it."""
+    block_us: list[float] = Field(default_factory=list)
+    """The latency in each block's process, in their order; empty where performance is not shown."""
     speedup: Estimate | None = None
     """The reference's latency over the solution's, over the same blocks. A published value has no interval."""
     busy_speedup: Estimate | None = None

@@ -97,6 +97,7 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
         update={
             "latency_us": latency,
             "median_us": _estimate_at(figures.cells.median, row, column) if samples.times_known else None,
+            "block_us": np.exp(samples.log_time[row, column][present]).tolist() if samples.times_known else [],
             "speedup": _estimate_at(figures.cells.speedup, row, column),
             "busy_speedup": _estimate_at(figures.busy_speedup, row, column),
             "host_us": number(np.exp(figures.host[row, column])),

@@ -275,15 +275,18 @@ def _stretched(share: float) -> float:
     return math.asinh(share / 0.01)
 
 
-def behind(id_: str, rows: Sequence[str], series: Sequence[Series], words: Words, style: str = "") -> Markup:
+def behind(
+    id_: str, rows: Sequence[str], series: Sequence[Series], words: Words, style: str = "", *, small: bool = False
+) -> Markup:
     """One line per workload (`rows`), one mark per participant with its interval; x is a point's share above the
-    fastest (0.02: 2 % more time), y its row number. style: draw a picture of its own instead, with this style sheet."""
+    fastest (0.02: 2 % more time), y its row number. style: draw a picture of its own instead, with this style sheet;
+    small: the narrow drawing for every width."""
     xs = [v for s in series for p in s.points for v in (p.x, p.low, p.high) if v is not None]
     least, most = min(xs, default=0.0), max(xs, default=0.0)
     places = [Series(s.index, s.label, [_on_stretched(p) for p in s.points]) for s in series]
 
     def draw(wide: bool) -> Canvas:
-        left, step = (120.0, 22) if wide else (84.0, 20)
+        left, step = (120.0, 22) if wide else (max(84.0, 10 + 7.2 * max(map(len, rows), default=0)), 20)
         canvas = sized(id_, words, wide, 62.0 + step * len(rows))
         area = (left, 12, canvas.width - 16, canvas.height - 46)
         x = (min(_stretched(least), 0.0) - 0.2, _stretched(most) + 0.3)
@@ -304,6 +307,8 @@ def behind(id_: str, rows: Sequence[str], series: Sequence[Series], words: Words
             plot.marks(s, s.points, across=True)
         return canvas
 
+    if small:
+        return draw(False).svg("small")
     return picture(draw(True), series, style) if style else both_widths(draw, series, named=False)
 
 
