@@ -66,7 +66,7 @@ reproduce: $(TO_REPRODUCE)  ## run the bake-off and render every report
 
 # More processes than cores: many tests wait for what hangs to be ended. One thread each: threads of several processes that wait for each
 # other by spinning took most of the machine. Neighbours share what a module sets up, so they stay together.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal --durations=25
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 5 --dist worksteal --durations=25
 
 test: $(TO_DEVELOP)  ## all tests
 	@$(PYTEST)

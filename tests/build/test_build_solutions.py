@@ -7,18 +7,15 @@ own.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from bakeoff.build.compile import build_solution
 from bakeoff.build.spec import discover
-from bakeoff.files import PROJECT_ROOT
 from bakeoff.schema.build import BuildRecord
 from support.build_solutions import SOLUTIONS
+from support.kernels import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-FULL = PROJECT_ROOT / "traces/definitions/moe/moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048.json"
 SPECS = {spec.name: spec for spec in discover(SOLUTIONS)}
 # (solution, architecture), for each backend that compiles something.
 BUILDS = [(name, arch) for name, spec in SPECS.items() for arch, backend in spec.backends.items() if backend.compile]
@@ -30,10 +27,8 @@ TMEM_COLUMNS = 512
 
 
 @pytest.fixture(scope="module", params=BUILDS, ids=lambda build: "-".join(build))
-def record(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BuildRecord:
-    name, arch = request.param
-    into: Path = tmp_path_factory.mktemp(f"{name}-{arch}")
-    return build_solution(SPECS[name], arch, FULL, into)[0]
+def record(request: pytest.FixtureRequest) -> BuildRecord:
+    return build(*request.param)[0]
 
 
 def test_it_builds(record: BuildRecord) -> None:

@@ -62,6 +62,7 @@ def test_every_verb_is_used_rightly_and_twice_wrongly() -> None:
     assert [verb for verb, found in codes.items() if 0 not in found] == ["preflight"]
 
 
+@pytest.mark.slow
 def test_every_verb_ends_with_its_frozen_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "results").mkdir()
     for kind in ("recorded", "published"):

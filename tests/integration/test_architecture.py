@@ -96,6 +96,7 @@ def test_what_is_asked_for_is_where_the_page_says(question: str) -> None:
         assert set(names) <= {name for pair in defined for name in pair}, f"{file}: {names}"
 
 
+@pytest.mark.slow
 def test_the_pipeline_runs_without_snakemake_as_the_page_says(checkout: Checkout) -> None:
     """The page's commands, on two solutions and two workloads, and mutants on one of them."""
     for spec in discover(checkout.root / "solutions"):

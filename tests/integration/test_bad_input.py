@@ -17,7 +17,7 @@ from bakeoff.build.spec import read_spec
 from bakeoff.cli import main
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, require_room
-from support.checkout import Checkout
+from support.checkout import Checkout, copy_of
 
 RUN = "results/runs/cpu"
 DEFINITION = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
@@ -231,7 +231,7 @@ def lay_out_dataset_without_blobs(root: Path) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_bad_input_is_refused_with_the_place_and_the_remedy(finished: Checkout, tmp_path: Path, name: str) -> None:
     spoil, command, words = CASES[name]
-    checkout = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
+    checkout = copy_of(finished, tmp_path / "checkout")
     spoil(checkout.root)
     done = checkout.bakeoff(*command, check=False)
     assert done.returncode == 2, done.stdout + done.stderr

@@ -15,25 +15,22 @@ from urllib.parse import unquote
 
 import pytest
 from bakeoff.files import PROJECT_ROOT
-from support.checkout import Checkout, copy_project
+from support.checkout import Checkout, copy_of, copy_project
 
 # Signs that mean something to a shell, to make, to Snakemake or in a link.
 ODD = "a b (c) & 'd' {e} ü"
 ONE = ["solutions=[triton_fused_moe_v2]", "workloads=[T1_o32]", "families=[fib]", "compile=[]"]
 RECORDED = "2026 #1 & 'x' (ü)"
-NEWEST = sorted((PROJECT_ROOT / "results/recorded").iterdir())[-1]
+SMALLEST = PROJECT_ROOT / "results/recorded/2026-11-23_h200_2"
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def odd(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A finished run in a folder with an odd name, beside: a recorded run with one, runs of another version, and the
     verdict of an earlier run."""
-    made = copy_project(tmp_path_factory.mktemp("odd") / ODD, recorded=True)
+    made = copy_of(finished, tmp_path_factory.mktemp("odd") / ODD, runs=False)
     results = made.root / "results"
-    for folder in (results / "recorded").iterdir():
-        if folder.name != NEWEST.name:
-            shutil.rmtree(folder)
-    (results / "recorded" / NEWEST.name).rename(results / "recorded" / RECORDED)
+    shutil.copytree(SMALLEST, results / "recorded" / RECORDED)
     shutil.copytree(results / "recorded" / RECORDED, results / "recorded/of_old")
     spoil_schema(results / "recorded/of_old/config.json")
     (results / "recorded/{wild}").mkdir()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 import pytest
 from bakeoff.failures import Wording, listen
-from support.checkout import Checkout
+from support.checkout import Checkout, copy_of
 
 RUN = "results/runs/cpu"
 # Snakemake says this before it reads a profile's `quiet`.
@@ -19,10 +18,6 @@ def record(message: str, level: int = logging.ERROR, **fields: object) -> loggin
     made = logging.LogRecord("snakemake", level, __file__, 1, message, None, None)
     made.__dict__.update(fields)
     return made
-
-
-def copy_of(finished: Checkout, target: Path) -> Checkout:
-    return Checkout(Path(shutil.copytree(finished.root, target, copy_function=shutil.copy2)))
 
 
 def test_a_failed_step_is_named_with_the_end_of_its_log(finished: Checkout, tmp_path: Path) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bakeoff.config import DEFINITIONS
-from support.checkout import SMALL, Checkout
+from support.checkout import SMALL, Checkout, copy_of
 
 RUN = "results/runs/cpu"
+PUBLISHED = ("2026-02-04_4way", "2026-02-26_2way", "2026-02-26_4way")
 
 
 def journal_lines(checkout: Checkout) -> list[dict]:
@@ -74,6 +75,13 @@ def test_every_cell_passes_and_the_verdict_says_so(finished: Checkout) -> None:
     assert {cell["status"] for cell in cells(finished).values()} == {"PASSED"}
 
 
+def test_a_published_report_links_to_those_beside_it(finished: Checkout) -> None:
+    pages = [(finished.root / f"results/rendered/{name}/report.html").read_text() for name in PUBLISHED]
+    near = [re.findall(r'href="\.\./([^/]+)/report\.html" rel="(prev|next)"', page) for page in pages]
+    first, second, third = PUBLISHED
+    assert near == [[(second, "next")], [(first, "prev"), (third, "next")], [(second, "prev")]]
+
+
 def test_an_unchanged_run_does_nothing(finished: Checkout) -> None:
     before = finished.files("results/**/*.*")
     again = finished.snakemake("-n")
@@ -82,7 +90,7 @@ def test_an_unchanged_run_does_nothing(finished: Checkout) -> None:
 
 
 def test_one_changed_byte_in_a_solution_re_measures_its_cells_and_no_others(finished: Checkout, tmp_path: Path) -> None:
-    changed = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
+    changed = copy_of(finished, tmp_path / "checkout")
     before = Counter((line["participant"], line["key"]) for line in journal_lines(changed))
     source = changed.root / "solutions/triton_fused_moe_v2/cpu.py"
     source.write_text(source.read_text() + "#\n")
@@ -96,10 +104,10 @@ def test_one_changed_byte_in_a_solution_re_measures_its_cells_and_no_others(fini
 
 @pytest.mark.slow
 def test_killed_at_any_moment_and_started_again_it_ends_as_an_undisturbed_run(
-    finished: Checkout, make_checkout: Callable[[str], Checkout]
+    finished: Checkout, tmp_path: Path
 ) -> None:
     """Snakemake alone, then everything, and both again."""
-    killed = make_checkout("killed")
+    killed = copy_of(finished, tmp_path / "checkout", runs=False)
     moments = random.Random(5)
     for whole_group in (False, True, False, True):
         child = subprocess.Popen(
@@ -110,7 +118,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_an_undisturbed_run(
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(moments.uniform(2, 14))
+        time.sleep(moments.uniform(2, 10))
         if whole_group:
             os.killpg(child.pid, signal.SIGKILL)
         else:
@@ -124,9 +132,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_an_undisturbed_run(
 
 def test_reports_are_the_same_bytes_in_every_environment_and_place(finished: Checkout, tmp_path: Path) -> None:
     """Analysis and report of the run and of the published table, under 4 environments and on a second path."""
-    moved = Checkout(
-        Path(shutil.copytree(finished.root, tmp_path / "elsewhere" / "deeper", copy_function=shutil.copy2))
-    )
+    moved = copy_of(finished, tmp_path / "elsewhere" / "deeper")
     made = set()
     for number in range(4):
         env = {
@@ -151,14 +157,15 @@ def test_the_result_of_the_workflow_is_what_the_verbs_make(finished: Checkout, t
 
 
 def test_a_new_solution_is_one_row_more_without_touching_code(finished: Checkout, tmp_path: Path) -> None:
-    changed = Checkout(Path(shutil.copytree(finished.root, tmp_path / "checkout", copy_function=shutil.copy2)))
+    changed = copy_of(finished, tmp_path / "checkout")
     changed.bakeoff("new-solution", "my_moe")
     changed.snakemake(config=["solutions=[cutedsl_moe_fp8_v3,triton_fused_moe_v2,my_moe]", *SMALL[1:]])
     assert "3/3 of peers" in (changed.root / "results/verdict.txt").read_text()
     assert "my_moe" in (changed.root / RUN / "report/report.md").read_text()
 
 
-def test_a_new_workload_is_one_line(checkout: Checkout) -> None:
+def test_a_new_workload_is_one_line(finished: Checkout, tmp_path: Path) -> None:
+    checkout = copy_of(finished, tmp_path / "checkout", runs=False)
     for path in (checkout.root / "traces/workloads/moe").glob("*.jsonl"):
         lines = path.read_text().splitlines()
         added = json.loads(lines[0])

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import triton
+from support.kernels import Kernel, kernels
 from support.solution_support import module_of, spec_of
 
 TESTS = Path(__file__).parents[1]
@@ -121,58 +121,51 @@ def test_more_tokens_than_scratch_was_laid_out_for_are_refused(planned):
         planned(stages.MAX_TOKENS + 1)
 
 
-@cache
-def compiled(name: str, arch: str):
-    return {kernel["name"]: kernel for kernel in module_of(name, "cuda").compile_kernels(arch)}
-
-
-def cuobjdump(option: str, cubin: bytes, folder: Path) -> str:
-    file = folder / "kernel.cubin"
-    file.write_bytes(cubin)
+def cuobjdump(option: str, cubin: Path) -> str:
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    return subprocess.run([str(tool), option, str(file)], capture_output=True, text=True, check=True).stdout
+    return subprocess.run([str(tool), option, str(cubin)], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("name", LIBRARY_SOLUTIONS)
-def test_every_kernel_compiles_without_a_gpu_and_spills_nothing(name, arch, tmp_path):
-    kernels = compiled(name, arch)
+def test_every_kernel_compiles_without_a_gpu_and_spills_nothing(name, arch):
+    found = kernels(name, arch)
     routing = "route_pairs" if name == "flashinfer_moe" else "route_tokens"
     native = (name, arch) == ("flashinfer_moe", "sm_100a")
-    assert set(kernels) == (set() if native else {routing, "permute_rows", "swiglu_rows", "combine_rows"})
-    check_kernels(kernels, arch, tmp_path)
+    assert set(found) == (set() if native else {routing, "permute_rows", "swiglu_rows", "combine_rows"})
+    check_kernels(found, arch)
 
 
 @pytest.mark.parametrize("name", HOPPER_SOLUTIONS)
-def test_every_kernel_of_a_hopper_peer_compiles_without_a_gpu_and_spills_nothing(name, tmp_path):
-    kernels = compiled(name, "sm_90a")
-    check_kernels(kernels, "sm_90a", tmp_path)
+def test_every_kernel_of_a_hopper_peer_compiles_without_a_gpu_and_spills_nothing(name):
+    found = kernels(name, "sm_90a")
+    check_kernels(found, "sm_90a")
     if name == "humming_moe":
         own = {"index_pairs", "swiglu_pairs", "combine_pairs"}
-        assert set(kernels) == OWN_STAGES | own | {"flatten_weights_4096x7168", "flatten_weights_7168x2048"}
+        assert set(found) == OWN_STAGES | own | {"flatten_weights_4096x7168", "flatten_weights_7168x2048"}
         return
-    gemms = {one for one in kernels if one.startswith("grouped_gemm")}
+    gemms = {one for one in found if one.startswith("grouped_gemm")}
     around = OWN_STAGES - {"permute_rows"} | {"index_rows"}
-    assert set(kernels) - gemms == {f"{one}_overlap" for one in around}
+    assert set(found) - gemms == {f"{one}_overlap" for one in around}
     forms = module_of(name, "common.triton_gemm").FORMS
     assert len(gemms) == sum(len({row[1 + which] for row in forms}) for which in (0, 1))
     for one in gemms:  # the tensor core's FP8 instruction of Hopper, not the older one that small tiles fall back to
-        sass = cuobjdump("-sass", kernels[one]["cubin"], tmp_path)
+        sass = cuobjdump("-sass", found[one].cubin)
         assert "QGMMA" in sass and "HMMA" not in sass and "QMMA" not in sass, one
 
 
-def check_kernels(kernels: dict[str, Any], arch: str, folder: Path) -> None:
-    for kernel in kernels.values():
-        assert f".target {arch.rstrip('a')}" in kernel["ptx"]
-        usage = cuobjdump("-res-usage", kernel["cubin"], folder)
-        assert re.search(r"STACK:0 .*LOCAL:0 ", usage), f"{kernel['name']}: {usage}"
-        assert kernel["meta"]["threads"] in (32, 128, 256)
+def check_kernels(found: dict[str, Kernel], arch: str) -> None:
+    for name, kernel in found.items():
+        assert f".target {arch.rstrip('a')}" in kernel.ptx
+        usage = cuobjdump("-res-usage", kernel.cubin)
+        assert re.search(r"STACK:0 .*LOCAL:0 ", usage), f"{name}: {usage}"
+        assert kernel.record.meta["threads"] in (32, 128, 256)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("name", ["permute_rows", "swiglu_rows", "combine_rows"])
-def test_rows_move_sixteen_bytes_at_a_time(name, arch, tmp_path):
-    sass = cuobjdump("-sass", compiled("triton_fused_moe_v2", arch)[name]["cubin"], tmp_path)
+def test_rows_move_sixteen_bytes_at_a_time(name, arch):
+    sass = cuobjdump("-sass", kernels("triton_fused_moe_v2", arch)[name].cubin)
     assert re.search(r"LDG\.E[.\w]*\.128", sass), "no 16-byte load"
     assert re.search(r"STG\.E[.\w]*\.128", sass), "no 16-byte store"
 
@@ -182,10 +175,10 @@ def test_rows_move_sixteen_bytes_at_a_time(name, arch, tmp_path):
     [(name, arch) for name in LIBRARY_SOLUTIONS for arch in ARCHS] + [(name, "sm_90a") for name in HOPPER_SOLUTIONS],
 )
 def test_each_kernel_falls_into_its_stage_by_its_name(name, arch):
-    for kernel in compiled(name, arch).values():
-        stages = [rule.stage for rule in spec_of(name).stages if re.search(rule.kernel, kernel["name"])]
-        assert kernel["stage"] in stages, kernel["name"]
-        assert len(stages) == 1 or stages == ["gemm1", "gemm2"], kernel["name"]
+    for kernel in (one.record for one in kernels(name, arch).values()):
+        stages = [rule.stage for rule in spec_of(name).stages if re.search(rule.kernel, kernel.name)]
+        assert kernel.stage in stages, kernel.name
+        assert len(stages) == 1 or stages == ["gemm1", "gemm2"], kernel.name
 
 
 def test_launches_and_compilation_agree_on_the_arguments():

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from bakeoff.build.resources import inspect_cubin
 from support.cute_support import workloads
+from support.kernels import kernels
 from support.solution_support import active_rows, make_inputs, module_of, reference, relative_l2, send_to
 
 NAME = "cutedsl_moe_fp8_v4"
@@ -179,22 +179,19 @@ ARCHES = [name for name in module_of(NAME, "solution").BACKENDS if name != "cpu"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHES)
-def test_the_kernels_compile_without_spills_to_the_products_of_every_path(arch, tmp_path):
+def test_the_kernels_compile_without_spills_to_the_products_of_every_path(arch):
     pytest.importorskip("cutlass", reason="needs nvidia-cutlass-dsl: make setup")
-    for kernel in cuda.compile_kernels(arch):
-        (tmp_path / "k.cubin").write_bytes(kernel["cubin"])
-        used = inspect_cubin(tmp_path / "k.cubin", kernel["ptx"])
-        assert used.stack_bytes == used.spill_bytes == 0, kernel["name"]
+    for name, kernel in kernels(NAME, arch).items():
+        used = kernel.record
+        assert used.stack_bytes == used.spill_bytes == 0, name
         # A K block is four instructions of K = 32; each path takes two passes over it, Blackwell's plain path one.
         products = {"wgmma": 32} if arch == "sm_90a" else {"tcgen05": 28}
-        expected = products if kernel["stage"] in ("gemm1", "gemm2") else {}
-        assert used.mma == expected, kernel["name"]
-        waits, starts = (kernel["ptx"].count(f"griddepcontrol.{what}") for what in ("wait", "launch_dependents"))
+        expected = products if used.stage in ("gemm1", "gemm2") else {}
+        assert used.mma == expected, name
+        waits, starts = (kernel.ptx.count(f"griddepcontrol.{what}") for what in ("wait", "launch_dependents"))
         # GEMM1 lets GEMM2 start at one place or the other, by the number of its rounds.
-        assert (waits, starts) == {"routing": (0, 1), "gemm1": (1, 2), "gemm2": (1, 1), "combine": (1, 0)}[
-            kernel["stage"]
-        ]
-        assert kernel["meta"]["dynamic_shared_bytes"] <= 232448
+        assert (waits, starts) == {"routing": (0, 1), "gemm1": (1, 2), "gemm2": (1, 1), "combine": (1, 0)}[used.stage]
+        assert used.dynamic_shared_bytes <= 232448
 
 
 # --- the whole layer on the machine -----------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import pytest
 from bakeoff.build.spec import discover
 from bakeoff.files import PROJECT_ROOT
 from support.hostile import HOSTILE, facts
-from support.measure_runs import fake_device, measure, once, only, plan_run, records, write_solution
+from support.measure_runs import fake_device, measure, only, plan_run, records, write_solution
+from support.once import once
 
 # Each neighbour runs on one of these; a workload with two runs them one after the other.
 WORKLOADS = [

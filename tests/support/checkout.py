@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bakeoff.build.compile import DEFAULT_CACHE
 from bakeoff.files import PROJECT_ROOT
 
 # Small enough for a test: two solutions that round differently, three workloads on both sides of the padding.
@@ -48,10 +49,11 @@ class Checkout:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
 
 
-def copy_project(target: Path, recorded: bool = False) -> Checkout:
+def copy_project(target: Path, builds: bool = False) -> Checkout:
     """The files that git tracks, and new ones that it does not ignore, as they are in the working tree.
 
-    Recorded runs are left out unless asked for: each is analysed and rendered anew in every copy."""
+    Recorded runs are left out: each is analysed and rendered anew in every copy. builds: what was built from the same
+    sources is not built again."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=PROJECT_ROOT,
@@ -60,7 +62,22 @@ def copy_project(target: Path, recorded: bool = False) -> Checkout:
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         source = PROJECT_ROOT / name
-        if source.is_file() and (recorded or not name.startswith("results/recorded/")):
+        if source.is_file() and not name.startswith("results/recorded/"):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
+    if builds:
+        DEFAULT_CACHE.mkdir(parents=True, exist_ok=True)
+        (target / ".cache").mkdir()
+        (target / ".cache" / DEFAULT_CACHE.name).symlink_to(DEFAULT_CACHE)
     return Checkout(target)
+
+
+def copy_of(there: Checkout, target: Path, runs: bool = True) -> Checkout:
+    """A copy of a checkout with all that it made, or without its runs: the pages of published tables are done then."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        made = set() if runs or Path(folder) != there.root / "results" else {"runs", "index.html", "verdict.txt"}
+        return made & set(names)
+
+    copied = shutil.copytree(there.root, target, symlinks=True, ignore=left_out, copy_function=shutil.copy2)
+    return Checkout(Path(copied))

@@ -15,6 +15,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_routing
 from bakeoff.core.moe.routing import local_pairs, route
 from bakeoff.traces.store import TraceRoot
+from support.kernels import Kernel, kernels
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "cute_common"
@@ -61,6 +62,14 @@ def starts(counts: list[int]) -> list[int]:
 
 
 maps = module("cute_maps")
+gemm = module("cute_gemm")
+
+
+def built_form(arch: str, form: Any) -> Kernel:
+    """GEMM1 in one of its forms, as the solution that has it builds it."""
+    name = "cutedsl_moe_fp8_v3_2" if form.fp8_out else "cutedsl_moe_fp8_v3"
+    return kernels(name, arch)[gemm.kernel_name("gemm1", arch, form)]
+
 
 ARCHES = {"sm_90a": 132, "sm_100a": 148}  # multiprocessors of an H100 and a B200
 

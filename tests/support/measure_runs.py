@@ -7,13 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-from bakeoff import locks
 from bakeoff.build.pack import pack
 from bakeoff.build.spec import read_spec
 from bakeoff.config import DEFINITIONS, Config, resolve
@@ -73,20 +70,6 @@ def write_solution(root: Path, name: str, attack: str | None = None, files: dict
         (folder / "solution.py").write_text(WRAPPER)
     for stem, source in (files or {}).items():
         (folder / f"{stem}.py").write_text(source)
-    return folder
-
-
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that `make` fills once, whichever of a test run's processes needs it first."""
-    base = factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = base / name
-    with locks.hold(base / f"{name}.lock", name, lambda _: None):
-        if not (folder / "made").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            (folder / "made").touch()
     return folder
 
 

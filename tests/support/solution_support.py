@@ -43,7 +43,7 @@ STAGE_TYPES = {
     "i32": int,
     "fp32": float,
 }
-_folder = tempfile.TemporaryDirectory(prefix="packed_solutions_")  # removed when the tests end
+_folder = tempfile.TemporaryDirectory(prefix="packed_solutions_")
 
 
 @cache
@@ -51,9 +51,14 @@ def spec_of(name: str) -> SolutionSpec:
     return next(spec for spec in discover(PROJECT_ROOT / "solutions") if spec.name == name)
 
 
+def made_folder() -> Path:
+    """A folder that goes when the tests end."""
+    return Path(_folder.name)
+
+
 @cache
 def package_of(name: str) -> Path:
-    return loader.stage(pack.pack(spec_of(name), NARROW), Path(_folder.name))
+    return loader.stage(pack.pack(spec_of(name), NARROW), made_folder())
 
 
 def module_of(name: str, module: str) -> ModuleType:
