@@ -235,6 +235,19 @@ def test_a_page_links_home_and_to_each_of_its_rows_and_charts() -> None:
     assert "All runs" not in Page.of(files("four")["report.html"]).text
 
 
+def test_a_page_names_its_commit_and_shows_the_time_of_every_process() -> None:
+    page = Page.of(files("five_blocks")["report.html"])
+    kicker = next(e.text for e in page.all("p") if e.attributes.get("class") == "kicker")
+    assert "commit c0ffeec0ffee" in kicker
+    content = files("five_blocks")["report.html"].decode()
+    for workload in analysis("five_blocks").workloads:
+        drawing = content.split(f'id="samples-{workload.id}"')[1].split("</figure>")[0]
+        assert drawing.count("<use ") == 5 * len(analysis("five_blocks").participants)
+    assert 'id="samples-' not in files("one_block")["report.html"].decode(), "one process has no distribution"
+    recorded = read_json(PROJECT_ROOT / "results/recorded/2026-11-30_h200/analysis.json", Analysis)
+    assert len(rendering.render(recorded)["report.html"]) <= 1 << 20, "eight solutions, ten blocks, a profile"
+
+
 def test_a_run_of_peers_alone_counts_the_peers() -> None:
     run = analysis("cpu")
     peers = [p.model_copy(update={"role": "peer"}) for p in run.participants]

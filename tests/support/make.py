@@ -160,6 +160,7 @@ def _plan(made: Made) -> dict:
         "traces_root": "traces",
         "host_fingerprint": sha256_bytes(made.gpu.encode()),
         "harness": sha256_bytes(b"harness"),
+        "commit": "c0ffee" * 6,
         "participants": participants,
         "workloads": [_workload(*pair) for pair in made.workloads],
         "cells": cells,
