@@ -3,6 +3,7 @@ device."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import statistics
@@ -12,8 +13,9 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+import torch
 from bakeoff.core.device.activity import CuptiError
-from bakeoff.core.device.cuda import attribute, own_stream, strays
+from bakeoff.core.device.cuda import CudaDevice, attribute, own_stream, strays
 from bakeoff.core.device.gpu_state import Look, disturbance, locked_clocks, summary
 from bakeoff.core.protocols import PROTOCOLS, Calls, per_process_latency, primary_tier
 from bakeoff.core.worker.timing import (
@@ -64,6 +66,15 @@ def test_the_stream_of_the_calls_is_known_from_one_mark_or_not_at_all() -> None:
     for unclear in ([], [*one, (3_000, 4_000, True, 9)]):
         with pytest.raises(CuptiError, match="a mark was seen on"):
             own_stream(unclear)
+
+
+def test_what_a_capture_puts_on_its_own_stream_is_no_work_between_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    device, trace = object.__new__(CudaDevice), MagicMock(enabled=True)
+    device._graph, device._side, device._sync, device._trace = MagicMock, None, lambda: None, trace
+    device.capture(lambda: trace.collect.assert_not_called())
+    trace.collect.assert_called_once_with()
 
 
 @pytest.mark.parametrize("times", [(0, 0), (230_000, 0), (230_000, 200_000), (0, 8_000)])

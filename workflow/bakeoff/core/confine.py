@@ -4,8 +4,8 @@ comes.
 Entry points: `confine`, `limit_memory`, `prefer_for_oom_killer`, `adopt_orphans`. Two walls: Landlock (writing below
 the process's own folders only, no TCP, no signals to and no memory of processes outside) and seccomp, for what Landlock
 has no right for: limits, priority and cores of processes, metadata of files, sockets of other kinds, shared memory of
-the system, and everything that changes the host. `confine` says which wall is missing. Known limit: the table of system
-calls is that of x86-64.
+the system, namespaces, and everything that changes the host. `confine` says which wall is missing. Known limit: the
+tables of system calls are those of x86-64 and arm64.
 """
 
 import contextlib
@@ -19,6 +19,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
+
+from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, Calls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 38, 36, 1
@@ -34,42 +36,11 @@ SCOPES_SIGNALS = 6  # Landlock's first version that keeps signals inside
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "nvidia*", "nvidia-caps/*", "dri/*")
 FILE_SHARE, FILE_MOST = 4, 8 << 30  # a file may take this part of the free space, and so many bytes at the most
 
-# System calls of x86-64 that are refused whatever their arguments are. A solution needs none of them.
-REFUSED = {
-    "processes": (101, 310, 311, 312, 434, 424, 438, 440, 256, 279),  # ptrace, process_vm_*, kcmp, pidfd_*, move_pages
-    "priority": (141, 142, 144, 203, 251, 314),  # setpriority, sched_set*, ioprio_set
-    "metadata": (90, 91, 92, 93, 94, 132, 188, 189, 190, 197, 198, 199, 235, 260, 261, 268, 280, 452, 463, 466, 469),
-    "network": (42, 49, 50),  # connect, bind, listen
-    "shared memory": (29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 220, 240, 241),  # of System V, and message queues
-    "ways around": (
-        425,
-        426,
-        427,
-        272,
-        308,
-        304,
-        321,
-        298,
-        323,
-        300,
-    ),  # io_uring, unshare, setns, bpf, perf
-    "the host": (
-        *(155, 161, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173, 175, 176, 179, 103, 153, 159, 227, 305, 246),
-        *(248, 249, 250, 313, 320, 428, 429, 430, 431, 432, 433, 442),
-    ),
-}
-KILL, TKILL, TGKILL, QUEUE, TGQUEUE, PRLIMIT, SOCKET, PRCTL, IOCTL, FCNTL = 62, 200, 234, 129, 297, 302, 41, 157, 16, 72
-# (system call, argument, mask, values, whether these values are refused, or all others)
-BY_ARGUMENT = (
-    (SOCKET, 0, 0xFFFFFFFF, (1,), False),  # AF_UNIX
-    (SOCKET, 1, 0xF, (1,), False),  # SOCK_STREAM: without `connect` it reaches nobody
-    (PRCTL, 0, 0xFFFFFFFF, (_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER), True),
-    (IOCTL, 1, 0xFFFFFFFF, (0x5412, 0x541C, 0x40086602, 0x401C5820), True),  # typing into terminals, immutable files
-    (FCNTL, 1, 0xFFFFFFFF, (1024,), True),  # F_SETLEASE: others would wait to open the file
-)
+# Flags of clone that make a namespace: of users, mounts, processes, the network and so on.
+NAMESPACES = 0x7E020000
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050001, 0x80000000  # SECCOMP_RET_*; refused with EPERM
-_X86_64, _X32 = 0xC000003E, 0x40000000
-_SECCOMP, _SET_MODE_FILTER, _TSYNC = 317, 1, 1
+_NOT_THERE = 0x00050026  # ENOSYS: the C library takes `clone` in place of `clone3`, whose flags no filter can see
+_SET_MODE_FILTER, _TSYNC = 1, 1
 
 
 def confine(writable: Iterable[Path]) -> list[str]:
@@ -163,30 +134,44 @@ def _allow(ruleset: int, path: Path, rights: int) -> None:
 
 
 def filter_calls(scoped: bool) -> str | None:
-    """Refuse the system calls above with EPERM, in all threads; signals to other processes too unless Landlock keeps
-    them inside (`scoped`). Returns None if the kernel does, else the reason why not. Irreversible."""
-    if platform.machine() != "x86_64":
-        return f"the rules are written for x86-64, this is {platform.machine()}"
-    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _program(os.getpid(), scoped))
+    """Refuse the system calls of `syscalls` with EPERM, in all threads; signals to other processes too unless Landlock
+    keeps them inside (`scoped`). Returns None if the kernel does, else the reason why not. Irreversible."""
+    calls = ARCHITECTURES.get(platform.machine())
+    if calls is None:
+        return f"the rules are written for {' and '.join(ARCHITECTURES)}, this is {platform.machine()}"
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _program(calls, os.getpid(), scoped))
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if _libc.syscall(_SECCOMP, _SET_MODE_FILTER, _TSYNC, header) != 0:
+    if _libc.syscall(calls.seccomp, _SET_MODE_FILTER, _TSYNC, header) != 0:
         return f"seccomp refused the filter: {_error()}"
     return None
 
 
-def _program(own: int, scoped: bool) -> Iterator[tuple[int, int, int, int]]:
+def _program(calls: Calls, own: int, scoped: bool) -> Iterator[tuple[int, int, int, int]]:
     """The filter in instructions of BPF (code, jump if true, jump if false, constant); own: this process's id."""
     load, jump, equal, at_least, and_, give = 0x20, 0x05, 0x15, 0x35, 0x54, 0x06
     number, architecture, arguments = 0, 4, 16  # offsets in struct seccomp_data
-    yield from ((load, 0, 0, architecture), (equal, 1, 0, _X86_64), (give, 0, 0, _KILL))
-    yield from ((load, 0, 0, number), (at_least, 0, 1, _X32), (give, 0, 0, _REFUSE))
-    for refused in (call for group in REFUSED.values() for call in group):
+    yield from ((load, 0, 0, architecture), (equal, 1, 0, calls.audit), (give, 0, 0, _KILL))
+    yield (load, 0, 0, number)
+    if calls.wide is not None:
+        yield from ((at_least, 0, 1, calls.wide), (give, 0, 0, _REFUSE))
+    yield from ((equal, 0, 1, CLONE3), (give, 0, 0, _NOT_THERE))
+    for refused in (call for group in calls.refused.values() for call in group):
         yield from ((equal, 0, 1, refused), (give, 0, 0, _REFUSE))
-    others = () if scoped else (KILL, TKILL, TGKILL, QUEUE, TGQUEUE)
-    own_only = tuple((call, 0, 0xFFFFFFFF, (0, own), False) for call in (PRLIMIT, *others))
-    for call, argument, mask, values, refuses in (*BY_ARGUMENT, *own_only):
+    # (system call, argument, mask, values, whether these values are refused, or all others)
+    by_argument = (
+        (calls.socket, 0, 0xFFFFFFFF, (1,), False),  # AF_UNIX
+        (calls.socket, 1, 0xF, (1,), False),  # SOCK_STREAM: without `connect` it reaches nobody
+        (calls.prctl, 0, 0xFFFFFFFF, (_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER), True),
+        # typing into terminals, immutable files
+        (calls.ioctl, 1, 0xFFFFFFFF, (0x5412, 0x541C, 0x40086602, 0x401C5820), True),
+        (calls.fcntl, 1, 0xFFFFFFFF, (1024,), True),  # F_SETLEASE: others would wait to open the file
+        (calls.clone, 0, NAMESPACES, (0,), False),
+    )
+    others = () if scoped else calls.signals
+    own_only = tuple((call, 0, 0xFFFFFFFF, (0, own), False) for call in (calls.prlimit, *others))
+    for call, argument, mask, values, refuses in (*by_argument, *own_only):
         count, end = len(values), ((jump, 0, 0, 1), (give, 0, 0, _REFUSE))[0 if refuses else 1 :]
         yield from ((load, 0, 0, number), (equal, 0, 2 + count + len(end), call))
         yield from ((load, 0, 0, arguments + 8 * argument), (and_, 0, 0, mask))

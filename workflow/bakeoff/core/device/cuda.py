@@ -172,6 +172,8 @@ class CudaDevice(Device):
         self._drop_records()  # of what ran on the other stream
         if refused is not None:
             raise NotCapturable(f"{type(refused).__name__}: {str(refused).splitlines()[0] if str(refused) else ''}")
+        if self._trace is not None and self._trace.enabled:
+            self._trace.collect()  # what a capture puts on its stream by itself belongs to no call
         return graph.replay
 
     def _drop_records(self) -> None:
