@@ -16,7 +16,8 @@ from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.schema.sample import Record
 from pydantic import ValidationError
-from support.measure_runs import bakeoff, fake_device, make_run, measure, once, plan_of, records
+from support.measure_runs import bakeoff, fake_device, make_run, measure, plan_of, records
+from support.once import once
 
 pytestmark = pytest.mark.timeout(900)
 LATER = ("graph", "warm", "sustained")
