@@ -161,6 +161,20 @@ def cells(samples: pd.DataFrame) -> list[str]:
     return table([*head, "calls", "ms a call"], rows)
 
 
+def protocols(run: Run) -> list[str]:
+    """What each timing protocol costs; nothing of a run that has one."""
+    groups = run.samples.groupby("protocol", sort=False)["seconds"]
+    costs = pd.DataFrame({"cells": groups.size(), "mean": groups.mean(), "sum": groups.sum()})
+    rows = [
+        [name, f"{blocks}", f"{row['cells'] / blocks:.0f}", f"{row['mean']:.3f}", f"{row['sum'] / blocks:.1f}"]
+        for name, row in costs.iterrows()
+        for blocks in [run.plan.blocks_of(str(name))]
+    ]
+    if len(rows) < 2:
+        return []
+    return table(["protocol", "blocks", "cells a block", "s a cell", "s a block"], rows)
+
+
 def pairs(analysis: dict[str, Any]) -> list[str]:
     """How small an effect each pair could show, medians over the workloads."""
     rows = [
@@ -204,7 +218,8 @@ def page(folders: Sequence[Path]) -> str:
         *decisions(runs),
         f"Of `{one[0].name}`, by participant and by pair:",
         "",
-        *cells(one[0].samples),
+        *cells(one[0].samples[one[0].samples["protocol"] == one[0].plan.protocols[0]]),
+        *protocols(one[0]),
         *pairs(one[0].analysis),
     ]
     return "\n".join(lines).rstrip("\n")

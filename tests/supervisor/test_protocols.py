@@ -15,6 +15,7 @@ from bakeoff.plan import block_cells
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.schema.sample import Record
+from bakeoff.tables import words
 from pydantic import ValidationError
 from support.measure_runs import bakeoff, fake_device, make_run, measure, plan_of, records
 from support.once import once
@@ -150,6 +151,10 @@ def test_calls_that_share_values_change_them_from_batch_to_batch() -> None:
     draws = Draws(1, 12345, 0, PROTOCOLS["warm"].shared)
     assert len({draws.variant(number) for number in range(24)}) == 3 and not any(map(draws.repeats, range(24)))
     assert draws.variant(0) == draws.variant(7) != draws.variant(8) and draws.variant(-1) == draws.variant(-8)
+
+
+def test_every_protocol_has_words() -> None:
+    assert set(words.PROTOCOLS) == set(PROTOCOLS)
 
 
 def test_a_sustained_latency_is_that_of_the_second_second() -> None:

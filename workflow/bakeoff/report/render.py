@@ -109,6 +109,7 @@ def _context(view: RunView) -> dict[str, Any]:
         "header": dict(facts),
         "header_pairs": [(words.HEADER[code], text) for code, text in facts],
         "protocols_agree": performance.protocols_agree(view),
+        "protocol_words": [words.PROTOCOLS[name] for name in view.a.run.other_protocols],
         "has_values": any(cell.speedup for cell in view.a.cells),
         "has_latencies": any(cell.latency_us for cell in view.a.cells),
         "has_routing": any(workload.local_pairs is not None for workload in view.a.workloads),

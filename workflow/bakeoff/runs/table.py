@@ -261,7 +261,8 @@ def _process(record: Record) -> dict[str, Any]:
         **{name: times.get(name, np.nan) for name in TIERS},
         "calls": max(map(len, record.tiers.values()), default=0),
         **{name: (state.get(name) or {}).get("median", np.nan) for name in _STATE},
-        "state_of_calls": bool(state.get("of_calls")),
+        # Of `sustained`, whose calls are nearly all of its cell, it always was.
+        "state_of_calls": bool(state.get("of_calls", protocol == "sustained")),
         "reasons": ", ".join(state.get("reasons", [])),
         **{f"{what}_s": spent_s.get(what, np.nan) for what in SPENT},
     }

@@ -14,6 +14,14 @@ SUPPORT = {
     "alone": "highest value",
     "none": "no value",
 }
+PROTOCOLS = {
+    "robust": "robust has a cold cache and new inputs in every call",
+    "fib-0.1.2": "fib-0.1.2 times as FlashInfer-Bench does",
+    "realistic": "realistic is robust on other values",
+    "graph": "graph replays a CUDA graph",
+    "warm": "warm leaves the cache as the call before left it",
+    "sustained": "sustained calls for two seconds without a pause",
+}
 VERDICTS = {
     "FASTER_2_PERCENT": "faster by ≥ 2 %",
     "FASTER_OPEN": "faster, by how much is open",
