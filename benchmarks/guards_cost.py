@@ -39,7 +39,7 @@ NO_WAIT: tuple[Edit, ...] = (
 WITHOUT: dict[str, tuple[Edit, ...]] = {
     "all guards": (),
     "without new values and rewriting": SAME_VALUES,
-    "without the wait and the look at the cache": NO_WAIT,
+    "without the look after the call and the wait": NO_WAIT,
     "without both": (*SAME_VALUES, *NO_WAIT),
 }
 

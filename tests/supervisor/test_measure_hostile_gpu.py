@@ -76,6 +76,8 @@ def test_nothing_that_a_call_made_persist_in_the_cache_outlives_the_flush() -> N
     device.begin()
     device.end()
     assert "may persist" in (device.kept() or "") and device.kept() is None
+    device.synchronize()
+    device.harvest()
     device.cold()
     device.synchronize()
     driver.cuCtxGetLimit(ctypes.byref(held), PERSISTING_L2)
@@ -92,6 +94,8 @@ def test_a_window_and_another_stream_are_seen_after_the_call() -> None:
         device.begin()
         device.end()
         assert "access window" in (device.kept() or "")
+        device.synchronize()
+        device.harvest()
         device.cold()
         device.begin()
         device.end()

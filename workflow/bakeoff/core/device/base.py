@@ -53,7 +53,7 @@ class Device:
     # The rest is for devices that repeat. All but `harvest` only enqueue.
 
     def cold(self) -> None:
-        """Write over the L2 cache, once nothing runs and nothing in it is held."""
+        """Write over the L2 cache; before the first call of a batch once nothing runs and nothing in it is held."""
         raise RuntimeError(NO_REPEATS)
 
     def kept(self) -> str | None:
