@@ -48,7 +48,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm fuzz faults browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
+.PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm fuzz faults guards browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
   summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -83,6 +83,9 @@ fuzz: $(TO_DEVELOP)  ## 100,000 inputs for each parser and for the channel to th
 
 faults: $(TO_DEVELOP)  ## a block half done without files, memory or disk, and killed at 50 random moments; minutes
 	@BAKEOFF_KILLS=50 $(PYTEST) tests/supervisor/test_faults.py tests/supervisor/test_measure_block.py -k "host_lacks or starts or sigkill or read"
+
+guards: $(TO_DEVELOP)  ## take each guard out of a copy once: its tests must fail; an hour
+	@PYTHONPATH=workflow:tests $(BIN)/python tests/support/guards.py
 
 browser:  ## install Chromium, which looks at the pages, on Debian or Ubuntu
 	@command -v chromium chromium-browser google-chrome > /dev/null || { $(SUDO) apt-get update -qq && \
