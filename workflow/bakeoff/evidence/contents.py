@@ -16,7 +16,7 @@ from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import Record
 
 # What is part of a run beside the files that an analysis rests on; pages, logs and caches are not.
-BESIDE = ("traces*.jsonl", "verification.jsonl", "analysis.json", "samples/block-*/host.json")
+BESIDE = ("traces*.jsonl", "verification.jsonl", "analysis.json")
 
 
 def files(run: Path) -> list[Path]:
