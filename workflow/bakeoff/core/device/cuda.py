@@ -171,11 +171,9 @@ class CudaDevice(Device):
             with contextlib.suppress(Exception):
                 torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
         self._sync()  # raises where more than the capture has failed
-        self._drop_records()  # of what ran on the other stream
+        self._drop_records()  # of what ran, or a capture put by itself, on the other stream: it belongs to no call
         if refused is not None:
             raise NotCapturable(f"{type(refused).__name__}: {str(refused).splitlines()[0] if str(refused) else ''}")
-        if self._trace is not None and self._trace.enabled:
-            self._trace.collect()  # what a capture puts on its stream by itself belongs to no call
         return graph.replay
 
     def _drop_records(self) -> None:
