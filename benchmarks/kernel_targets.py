@@ -3,7 +3,7 @@ are met.
 
     python benchmarks/kernel_targets.py RUN/analysis.json            prints Markdown
     python benchmarks/kernel_targets.py RUN/analysis.json --write    puts it between the marks in docs/kernels.md
-    python benchmarks/kernel_targets.py RUN/analysis.json --v4       the same of v4 against the others [--write]
+    python benchmarks/kernel_targets.py RUN/analysis.json --v4       of v4: latencies and stages [--write]
 
 Latencies and verdicts are those of `bakeoff measure`; GEMM times and shares are those of `bakeoff profile`, where the
 run has one. A target over workloads that the run lacks, or without a profile, is left out.
@@ -23,7 +23,7 @@ from bakeoff.files import replace_marked
 DOCUMENT = Path(__file__).parents[1] / "docs" / "kernels.md"
 MARK = "kernel_targets"
 V3, V3_2, TRITON, DEEPGEMM = "cutedsl_moe_fp8_v3", "cutedsl_moe_fp8_v3_2", "triton_fused_moe_v2", "deepgemm_moe"
-V4, V4_MARK = "cutedsl_moe_fp8_v4", "v4_targets"
+V4, V4_MARK, V4_STAGES_MARK = "cutedsl_moe_fp8_v4", "v4_targets", "v4_stages"
 V4_MUST = ((6, 0.95), (16, 0.96), (80, 0.98), (4096, 0.95), (1 << 17, 0.90))  # up to T: v4 / best other
 SHOWN_STAGES = (1, 7, 80, 901, 11948, 14107)  # tokens
 GEMMS = ("gemm1", "gemm2")
@@ -188,8 +188,8 @@ def targets(run: Run) -> list[str]:
     return [f"- {one}" for one in lines]
 
 
-def v4_tables(run: Run) -> list[str]:
-    """v4 beside the fastest of the others, and where its time is."""
+def v4_latencies(run: Run) -> list[str]:
+    """v4 beside the fastest of the others."""
     names = [name for name in run.solutions if name != "flashinfer_moe"]  # which takes milliseconds
     header = ["T", *names, "v4 / best other", "at most"]
     rows = [header, ["---"] * len(header)]
@@ -199,18 +199,25 @@ def v4_tables(run: Run) -> list[str]:
         must = next(bound for limit, bound in V4_MUST if tokens <= limit)
         times = [f"{run.latency[one, name]:.1f}" for one in names]
         rows.append([str(tokens), *times, f"{ratio:.3f}", f"{must:.2f}, {met(ratio <= must)}"])
-    lines = ["Latency, µs:", "", *map(line, rows), "", "Time of v4's kernels, and what they read and write, µs:", ""]
+    return ["Latency, µs:", "", *map(line, rows)]
+
+
+def v4_stages(run: Run) -> list[str]:
+    """Where v4's time is; nothing of a run whose profile counted for none of the workloads shown."""
     stages = ("routing", "gemm1", "gemm2", "combine")
     header = ["T", *stages, "sum", "floor", "sum / floor", "DRAM of GEMM1, GEMM2", "tensor core busy"]
-    rows = [header, ["---"] * len(header)]
-    for name in (one for one in run.workloads if run.tokens[one] in SHOWN_STAGES):
+    rows = []
+    for name in (one for one in run.workloads if run.tokens[one] in SHOWN_STAGES and (V4, one) in run.profile):
         cell = run.profile[V4, name]
         found = {stage["stage"]: stage for stage in cell["stages"]}
+        if any(found[stage]["dram_share"] is None for stage in GEMMS):
+            continue
         shares = [", ".join(f"{found[stage][what]:.0%}" for stage in GEMMS) for what in ("dram_share", "tensor_share")]
         times = [f"{found[stage]['us']:.1f}" for stage in stages]
         floor = f"{cell['floor_us']:.1f}", f"{cell['busy_us'] / cell['floor_us']:.2f}"
         rows.append([str(run.tokens[name]), *times, f"{cell['busy_us']:.1f}", *floor, *shares])
-    return [*lines, *map(line, rows)]
+    title = "Time of v4's kernels, and what they read and write, µs:"
+    return [title, "", *map(line, [header, ["---"] * len(header), *rows])] if rows else []
 
 
 def text(value: float | None, form: str) -> str:
@@ -230,13 +237,18 @@ def main() -> None:
     parser.add_argument("analysis", type=Path, help="analysis.json of a GPU run, as `bakeoff analyse` writes it")
     parser.add_argument("--write", action="store_true", help="rewrite the table in docs/kernels.md")
     parser.add_argument("--v4", action="store_true", help="v4 against the others, instead of the four")
+    parser.add_argument("--only", choices=(V4_MARK, V4_STAGES_MARK), help="of --v4: latencies or stages alone")
     args = parser.parse_args()
     run = Run(json.loads(args.analysis.read_bytes()))
-    made = "\n".join(v4_tables(run) if args.v4 else [*tables(run), "", *targets(run)])
+    made = {MARK: [*tables(run), "", *targets(run)]}
+    if args.v4:
+        made = {V4_MARK: v4_latencies(run), V4_STAGES_MARK: v4_stages(run)}
+    chosen = {mark: "\n".join(some) for mark, some in made.items() if some and args.only in (None, mark)}
     if not args.write:
-        print(made)
+        print("\n\n".join(chosen.values()))
         return
-    DOCUMENT.write_text(replace_marked(DOCUMENT.read_text(), V4_MARK if args.v4 else MARK, made, DOCUMENT))
+    for mark, some in chosen.items():
+        DOCUMENT.write_text(replace_marked(DOCUMENT.read_text(), mark, some, DOCUMENT))
 
 
 if __name__ == "__main__":
