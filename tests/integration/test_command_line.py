@@ -84,3 +84,10 @@ def test_an_interrupted_verb_says_what_is_kept(
     assert main([verb, *{"check": ["any"], "measure": ["run", "--block", "0"]}[verb]]) == 130
     said = capsys.readouterr().err
     assert said.startswith(f"bakeoff {verb}: interrupted; ") and words in said
+
+
+def test_an_option_that_is_none_names_the_nearest_and_other_wrong_uses_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "arguments: --bakend cpu; did you mean --backend?" in printed(capsys, "check", "any", "--bakend", "cpu")[2]
+    assert "required: RUN, --block; see `bakeoff measure --help`" in printed(capsys, "measure")[2]

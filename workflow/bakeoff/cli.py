@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from bakeoff import __version__
 from bakeoff.errors import BakeoffError, InputError
@@ -127,7 +127,15 @@ def _drop_output() -> bool:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose help is an error where it cannot be written; argparse's own passes that over."""
+    """A parser whose help is an error where it cannot be written, which argparse's own passes over; of a wrong use it
+    says what to do as well."""
+
+    def error(self, message: str) -> NoReturn:
+        given = message.partition("unrecognized arguments: --")[2]
+        hint = f"see `{self.prog} --help`"
+        if given:
+            hint = closest(f"--{given.split()[0].split('=')[0]}", self._option_string_actions, hint)
+        super().error(f"{message}; {hint}")
 
     def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
         if message and (file := file or sys.stderr):
