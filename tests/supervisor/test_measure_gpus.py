@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
-from bakeoff import host
+from bakeoff import host, locks
 from bakeoff.core.protocols import block_order
 from bakeoff.errors import InputError
 from bakeoff.runs.block_run import BlockJournals, settings_of
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import Spent
+from bakeoff.supervisor.surveillance import Surveillance
 from support.measure_runs import make_run, plan_of
 
 
@@ -61,3 +66,18 @@ def test_the_order_is_balanced_over_blocks(participants: int) -> None:
     assert len(places) == participants**2 and set(places.values()) == {1}
     assert len(neighbours) == participants * (participants - 1) and len(set(neighbours.values())) == 1
     assert orders[0] == block_order("run", 0, names) != names and block_order("other", 0, names) != orders[0]
+
+
+HOLDS = "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], 0), 2); print(flush=True); time.sleep(60)"
+
+
+def test_a_worker_that_holds_the_lock_of_the_gpu_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "GPU_LOCKS", tmp_path)
+    path, told = locks.gpu_lock("GPU-0"), list[str]()
+    path.touch()
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS, str(path)], stdout=subprocess.PIPE)
+    assert holder.stdout and holder.stdout.readline()
+    device = Surveillance(MagicMock(gpu="GPU-0", lock_clocks_mhz=None, tell=told.append), MagicMock())
+    device.take()
+    device.close()
+    assert holder.wait(10) == -signal.SIGKILL and "ended for holding its lock: " in told[0]

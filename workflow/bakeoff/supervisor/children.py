@@ -216,6 +216,17 @@ def end_below(root: int, spared: Collection[int] = ()) -> list[str]:
     return list(seen.values())
 
 
+def end_holders(path: Path) -> list[str]:
+    """End the descendants of this process that have a file open; returns who they were."""
+    ended = []
+    for process in descendants(os.getpid()):
+        with contextlib.suppress(OSError):
+            if any(os.path.realpath(one) == str(path.resolve()) for one in Path(f"/proc/{process}/fd").iterdir()):
+                ended.append(_name_of(process))
+                os.kill(process, signal.SIGKILL)
+    return ended
+
+
 def _name_of(process: int) -> str:
     """The process with the name that it gave itself; bytes of it that are no text are made visible."""
     try:

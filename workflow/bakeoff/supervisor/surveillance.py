@@ -11,6 +11,7 @@ from bakeoff.core.device import gpu_state
 from bakeoff.core.device.gpu_state import Monitor
 from bakeoff.schema.outcomes import Reason
 from bakeoff.supervisor.attempt import Attempt
+from bakeoff.supervisor.children import end_holders
 from bakeoff.supervisor.settings import BlockSettings
 
 
@@ -32,10 +33,16 @@ class Surveillance:
         """Take the device for this block."""
         settings, held = self._settings, self._undone_at_end
         if settings.gpu:
-            held.enter_context(locks.hold_gpu(settings.gpu, f"GPU {settings.gpu}", settings.tell))
+            held.enter_context(locks.hold_gpu(settings.gpu, f"GPU {settings.gpu}", self._waiting))
         self._begun = time.monotonic()
         self._monitor.start()
         self.refused = held.enter_context(gpu_state.locked_clocks(self._monitor, settings.lock_clocks_mhz))
+
+    def _waiting(self, text: str) -> None:
+        """Somebody has the lock. A worker of this block may not: it can open the file for reading, which is enough."""
+        assert self._settings.gpu
+        ended = end_holders(locks.gpu_lock(self._settings.gpu))
+        self._settings.tell(f"{text}; ended for holding its lock: {', '.join(ended)}" if ended else text)
 
     def disturbance(self, attempt: Attempt, own: set[int], blamed: bool) -> tuple[Reason, str] | None:
         """Look at the device's state since the attempt began; says what disturbed a timed cell, or None.
