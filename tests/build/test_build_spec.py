@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from bakeoff.build.spec import discover, read_spec
+from bakeoff.config import Config, resolve
 from bakeoff.errors import InputError
+from bakeoff.plan import chosen
 from support.build_solutions import description, spec, with_common, write
 
 
@@ -154,6 +156,18 @@ def test_a_folder_without_a_description_is_refused_and_told_how_to_make_one(tmp_
 def test_a_reserved_name_is_refused(tmp_path: Path, reserved: str) -> None:
     with pytest.raises(InputError, match="field name"):
         spec(tmp_path, description(reserved))
+
+
+def test_solutions_come_from_several_roots_each_name_once(tmp_path: Path) -> None:
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for root, name in zip(roots, ("beta", "alpha"), strict=True):
+        write(root, description(name))
+    assert [(one.name, one.folder.parent) for one in discover(*roots)] == [("alpha", roots[1]), ("beta", roots[0])]
+    config = Config(backend="cpu", solutions_root=[str(root) for root in roots], workloads=["T1_o32"])
+    assert [one.name for one in chosen(resolve(config))[0]] == ["alpha", "beta"]
+    write(roots[1], description("beta"))
+    with pytest.raises(InputError, match=r"a second solution beta, beside .*one/beta"):
+        discover(*roots)
 
 
 def test_a_root_without_solutions_is_refused(tmp_path: Path) -> None:

@@ -139,10 +139,17 @@ class Config(Part):
     image: str | None = Field(
         None, description="Digest of the container image that the run is made in. null: no container."
     )
-    solutions_root: FolderPath = Field("solutions", description="Folder of the solutions.")
+    solutions_root: FolderPath | Annotated[list[FolderPath], Field(min_length=1)] = Field(
+        "solutions", description="Folder of the solutions, or a list of such folders."
+    )
     traces_root: FolderPath = Field(
         "traces", description="Folder of definitions and workloads, in flashinfer-trace layout."
     )
+
+    @property
+    def solution_roots(self) -> list[str]:
+        """The folders of the solutions, as they are configured."""
+        return [self.solutions_root] if isinstance(self.solutions_root, str) else self.solutions_root
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -184,7 +191,7 @@ class Config(Part):
             found[name] = min(asked or most, most)
         return found
 
-    @field_validator("solutions", "workloads", "families", "seeds", "compile", "twins")
+    @field_validator("solutions", "workloads", "families", "seeds", "compile", "twins", "solutions_root")
     @classmethod
     def _no_duplicates(cls, value: Any) -> Any:
         if isinstance(value, list) and len(set(value)) != len(value):

@@ -100,7 +100,7 @@ def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
     Imports no torch."""
     if config.dataset != "synthetic":
         PublicDataset(configuration.under_root(config.dataset))
-    there = {spec.name: spec for spec in discover(configuration.under_root(config.solutions_root))}
+    there = {spec.name: spec for spec in discover(*map(configuration.under_root, config.solution_roots))}
     root = TraceRoot(configuration.under_root(config.traces_root))
     check_implemented(root.definition(config.definition), root.definition_path(config.definition))
     cases = root.workloads(config.definition, further=True)

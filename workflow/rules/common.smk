@@ -44,7 +44,7 @@ try:
     )
     if JOBS and not workflow.remote_exec:
         listen(jobs=True)
-    for folder in (HERE, SETTINGS.solutions_root, SETTINGS.traces_root):
+    for folder in (HERE, *SETTINGS.solution_roots, SETTINGS.traces_root):
         if not literal(place(configuration.under_root(folder))):
             raise InputError(
                 folder,

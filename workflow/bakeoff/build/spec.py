@@ -131,18 +131,30 @@ def _hidden(relative: Path) -> bool:
     return any(part.startswith(".") or part == "__pycache__" for part in relative.parts)
 
 
-def discover(root: Path) -> list[SolutionSpec]:
-    """All solutions under `root`, sorted by name. Folders that start with `_` or `.`, and common/, are no solutions."""
-    folders = sorted(path for path in root.glob("*") if path.is_dir() and path.name[0] not in "._")
-    found = [read_spec(path) for path in folders if path.name != COMMON]
-    if not found:
-        raise InputError(
-            root,
-            found="no solution",
-            expected="a folder per solution",
-            hint="correct the path, or make one with `bakeoff new-solution NAME`",
-        )
-    return found
+def discover(*roots: Path) -> list[SolutionSpec]:
+    """All solutions under `roots`, sorted by name. Folders that start with `_` or `.`, and common/, are no solutions. A
+    root without one, or a name that two roots have, is an InputError."""
+    found: dict[str, SolutionSpec] = {}
+    for root in roots:
+        folders = (path for path in root.glob("*") if path.is_dir() and path.name[0] not in "._")
+        specs = [read_spec(path) for path in sorted(folders) if path.name != COMMON]
+        if not specs:
+            raise InputError(
+                root,
+                found="no solution",
+                expected="a folder per solution",
+                hint="correct the path, or make one with `bakeoff new-solution NAME`",
+            )
+        for spec in specs:
+            if spec.name in found:
+                raise InputError(
+                    spec.folder,
+                    found=f"a second solution {spec.name}, beside {found[spec.name].folder}",
+                    expected="each name once in all of `solutions_root`",
+                    hint="rename one of the two folders, and the `name` in its solution.yaml",
+                )
+            found[spec.name] = spec
+    return [found[name] for name in sorted(found)]
 
 
 def require_backend(spec: SolutionSpec, backend: str, shown: Path) -> None:
