@@ -62,7 +62,7 @@ def longer_than_the_cell(run: Path) -> None:
 
 
 def foreign_line(run: Path) -> None:
-    edit_line(run, lambda record: record.update(key="0" * 64))
+    edit_line(run, lambda record: record.update(seed=7))
     reseal(run)
 
 
@@ -277,6 +277,15 @@ def test_other_sources_are_accepted_and_not_comparable(run: Path) -> None:
     found = judge(run)
     assert found.accepted and not found.comparable, worded(found)
     assert any(VICTIM in reason or "deepgemm_moe" in reason for reason in found.not_comparable)
+
+
+def test_lines_of_an_earlier_plan_count_for_nothing_and_are_told(run: Path) -> None:
+    edit(run / "config.json", lambda plan: plan["workloads"].pop())
+    rekey(run, lambda plan: plan.update(cells=[one for one in plan["cells"] if one["workload"] == "T1_o32"]), keep=True)
+    assemble_run(run)
+    found = judge(run)
+    assert found.accepted, worded(found)
+    assert any("are of no planned cell" in caveat for caveat in found.caveats)
 
 
 def test_few_blocks_are_accepted_and_not_comparable(run: Path) -> None:

@@ -101,8 +101,9 @@ def reseal(run: Path, block: int = 2) -> None:
     edit(block_folder(run, block) / "manifest.json", lambda m: m["samples"].update({VICTIM: sha256_bytes(data)}))
 
 
-def rekey(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    """Change config.json and give its cells, and the records, the keys that follow: a forger who knows the harness."""
+def rekey(run: Path, change: Callable[[dict[str, Any]], Any], *, keep: bool = False) -> None:
+    """Change config.json and give its cells, and the records, the keys that follow: a forger who knows the harness.
+    keep: leave records of cells that are no longer planned as they are."""
     from bakeoff.plan import planned_cells
 
     before = {tuple(getattr(cell, name) for name in ONE): cell.key for cell in read_plan(run).cells}
@@ -115,7 +116,7 @@ def rekey(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         outcomes, samples = {}, {}
         for who in plan.participants:
             records: list[Record] = read_journal(journal_path(run, block, who.name))
-            records = [one.model_copy(update={"key": new[one.key]}) for one in records]
+            records = [one.model_copy(update={"key": new.get(one.key, one.key if keep else "")}) for one in records]
             outcomes |= {one.key: one.outcome for one in records}
             samples[who.name] = write_journal(run, block, who.name, b"".join(map(seal, records)))
         cells = block_cells(plan, block)

@@ -1,9 +1,10 @@
 """The journals of a submission, line by line: is each line of the cell that it says, does PASSED follow from its
 figures under this checkout's bounds, and can its times be?
 
-Entry point: `flaws`.
+Entry points: `flaws`, `unplanned`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from bakeoff.errors import InputError
 from bakeoff.evidence.contents import period
 from bakeoff.evidence.layout import AGAIN, refusal
 from bakeoff.files import read_json
-from bakeoff.runs.journal import block_folder, journal_path, read_journal
+from bakeoff.runs.journal import block_folder, journal_bytes, journal_path, read_journal
 from bakeoff.schema.evidence import Ground, Refusal
 from bakeoff.schema.host import Host
 from bakeoff.schema.outcomes import UNFINISHED, Outcome
@@ -28,6 +29,7 @@ from bakeoff.stats.environment import floor
 from bakeoff.traces.models import Definition
 
 _CELL = ("participant", "workload", "kind", "protocol", "family", "seed")
+_KEY = re.compile(rb'"key":"([0-9a-f]*)"')
 # Protocols whose calls find nothing in the caches, so that no call beats the memory.
 _COLD = [name for name, timing in PROTOCOLS.items() if getattr(timing, "flush", True)]
 
@@ -56,6 +58,13 @@ def flaws(folder: Path, plan: Plan, host: Host, definition: Definition | None) -
             yield refusal(Ground.IMPLAUSIBLE, f"samples/block-{then:02d}", text, "blocks of one GPU after each other")
 
 
+def unplanned(folder: Path, plan: Plan) -> int:
+    """How many lines of the journals are of no planned cell, as those that a changed plan leaves behind."""
+    planned = {cell.key.encode() for cell in plan.cells}
+    paths = [journal_path(folder, block, who.name) for block in range(plan.blocks) for who in plan.participants]
+    return sum(key not in planned for path in paths for key in _KEY.findall(journal_bytes(path) or b""))
+
+
 def _period(records: list[Record]) -> tuple[datetime, datetime]:
     try:
         return period(records)
@@ -76,10 +85,12 @@ class _Place:
     ) -> Refusal | None:
         """The first thing that is wrong with a line. cells: by key; least: microseconds by workload."""
         where, own = f"{self.path}:{number}", tuple(getattr(record, name) for name in _CELL)
-        if (record.participant, record.block) != (self.who, self.block) or cells.get(record.key) != own:
+        if (record.participant, record.block) != (self.who, self.block) or cells.get(record.key, own) != own:
             found = f"a line of {record.participant} {record.workload}, block {record.block}, key {record.key[:12]}"
-            wanted = f"lines of {self.who} in block {self.block}, each of a planned cell"
+            wanted = f"lines of {self.who} in block {self.block}, each of the cell that its key is planned for"
             return refusal(Ground.FOREIGN, where, found, wanted, "measure into a folder of its own, and record that")
+        if record.key not in cells:
+            return None  # of an earlier plan; nothing counts it (`unplanned`)
         if self.who == "reference" and record.outcome not in (Outcome.PASSED, *UNFINISHED):
             found = f"reference {record.workload}: {record.outcome}"
             return refusal(Ground.GATES, where, found, "a reference that passes")

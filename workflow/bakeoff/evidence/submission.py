@@ -251,6 +251,8 @@ def _caveats(folder: Path, plan: Plan, journals: Journals) -> list[str]:
     unsupported = sorted({one.participant for one in journals.records if one.outcome == Outcome.UNSUPPORTED})
     if unsupported:
         found.append(f"not supported there: {', '.join(unsupported)}")
+    if left := samples.unplanned(folder, plan):
+        found.append(f"{left} lines of the journals are of no planned cell, and count for nothing")
     manifests = [read_json(block_folder(folder, block) / "manifest.json", Manifest) for block in range(plan.blocks)]
     if any(one.added_later for one in manifests):
         found.append("the digests of the samples were added after the run had been recorded")
