@@ -1,10 +1,12 @@
 """What the guards of `robust` cost: whole blocks on this host's GPU, with all guards and in copies without some.
 
     PYTHONPATH=workflow:tests python benchmarks/guards_cost.py FILE.json [--blocks 3] [--solutions NAME,...]
+    PYTHONPATH=workflow:tests python benchmarks/guards_cost.py --recorded results/recorded/*_h200   # no GPU
 
 The variants take turns, block by block; the first block of each compiles and is left out of the summary. Per block:
 {variant, block, total_s, lock_s, timed_s, judged_s: of the manifest; calls_s, calls, ms_a_call: of its timed cells;
-outcomes}. It also times single calls of the driver that the guards make. Printed as Markdown, written as JSON.
+outcomes}. `--recorded` prints what `robust` cost in recorded runs, for the participants that all of them have. It also
+times single calls of the driver that the guards make. Printed as Markdown, written as JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bakeoff.plan import read_plan
+from bakeoff.runs.table import Journals
 from support.patched import Edit, environment, patched
 
 CUDA, TIMING, VARIANTS = (f"workflow/bakeoff/core/{name}.py" for name in ("device/cuda", "worker/timing", "variants"))
@@ -123,13 +127,39 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def recorded(folders: list[Path]) -> str:
+    """A Markdown table: a run's mean seconds of a `robust` cell and milliseconds of a call, and a block's sum."""
+    rows = {folder.name: Journals.read(folder, read_plan(folder)).records for folder in folders}
+    robust = {
+        run: [one for one in found if one.protocol == "robust" and one.outcome == "PASSED"]
+        for run, found in rows.items()
+    }
+    names = sorted(set.intersection(*({one.participant for one in found} for found in robust.values())))
+    lines = [f"| run | {' | '.join(names)} | a block's sum, s |", f"| --- {'| --- ' * len(names)}| --- |"]
+    for run, found in robust.items():
+        cells, total = [], 0.0
+        for name in names:
+            own = [one for one in found if one.participant == name]
+            calls = sum(len(one.tiers["event_us"]) for one in own)
+            mean_s = statistics.mean(one.seconds for one in own)
+            each_ms = 1000 * sum(one.spent_s["calls"] for one in own) / calls
+            total += mean_s * len({one.workload for one in own})
+            cells.append(f"{mean_s:.3f} s, {each_ms:.2f} ms")
+        lines.append(f"| `{run}` | {' | '.join(cells)} | {total:.1f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("output", type=Path, nargs="?", default=Path("guards_cost.json"))
+    parser.add_argument("--recorded", type=Path, nargs="+", default=[], metavar="RUN")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--solutions", default="cutedsl_moe_fp8_v4,cutedsl_moe_fp8_v3_2,triton_grouped_moe")
     parser.add_argument("--workloads", default="all")
     given = parser.parse_args()
+    if given.recorded:
+        print(recorded(given.recorded))
+        return
     workloads = given.workloads if given.workloads == "all" else given.workloads.split(",")
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
