@@ -192,6 +192,15 @@ def test_the_kernels_compile_without_spills_to_the_products_of_every_path(arch):
         # GEMM1 lets GEMM2 start at one place or the other, by the number of its rounds.
         assert (waits, starts) == {"routing": (0, 1), "gemm1": (1, 2), "gemm2": (1, 1), "combine": (1, 0)}[used.stage]
         assert used.dynamic_shared_bytes <= 232448
+        if expected:  # no two of its blocks, or of the other GEMM's, fit into a multiprocessor; register pools add up
+            assert 2 * (used.dynamic_shared_bytes + 1024) > 228 << 10
+            groups = int(re.findall(r"\.reqntid (\d+)", kernel.ptx)[0]) // 128
+            asked = {
+                way: [int(n) for n in re.findall(rf"setmaxnreg\.{way}\S*\s+(\d+)", kernel.ptx)]
+                for way in ("inc", "dec")
+            }
+            (more,), fewer = set(asked["inc"]), asked["dec"]
+            assert (groups - len(fewer)) * more + sum(fewer) <= groups * used.registers <= (64 << 10) // 128
 
 
 # --- the whole layer on the machine -----------------------------------------------------------------------------------
