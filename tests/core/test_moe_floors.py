@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from bakeoff.core.moe.floors import PEAKS, floor, floor_us
+from bakeoff.core.moe.floors import PEAKS, floor
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
@@ -41,7 +41,7 @@ class Expected:
 def test_floors_of_uniform_routing_are_the_known_ones(tokens):
     least = floor(FULL, tokens, Expected.uniform(tokens))
     for name, known in zip((B200, H200, H100), KNOWN[tokens], strict=True):
-        assert floor_us(least, PEAKS[name]) == pytest.approx(known, rel=0.03)
+        assert least.us(PEAKS[name]) == pytest.approx(known, rel=0.03)
 
 
 def test_three_tokens_of_which_one_has_two_local_experts_counted_by_hand():
@@ -60,8 +60,8 @@ def test_three_tokens_of_which_one_has_two_local_experts_counted_by_hand():
 def test_the_larger_of_memory_and_arithmetic_counts():
     memory, arithmetic = floor(FULL, 901, Expected.uniform(901)), floor(FULL, 14107, Expected.uniform(14107))
     peak = PEAKS[H100]
-    assert floor_us(memory, peak) == pytest.approx(memory.bytes / 3.35e6)
-    assert floor_us(arithmetic, peak) == pytest.approx(arithmetic.flops / 1979e6)
+    assert memory.us(peak) == pytest.approx(memory.bytes / 3.35e6)
+    assert arithmetic.us(peak) == pytest.approx(arithmetic.flops / 1979e6)
 
 
 def test_every_workload_has_a_floor_from_its_own_routing():

@@ -166,7 +166,7 @@ def _gates(cell: Any) -> dict[str, Any]:
 
 
 def _floor(workload: Any) -> dict[str, Any]:
-    return {"floor_us": workload["floor"] and workload["floor"]["us"]}
+    return {"floor_us": workload["floor_us"]}
 
 
 def _findings(findings: Any) -> Table:
@@ -179,10 +179,11 @@ def _findings(findings: Any) -> Table:
         found["ranking"] = {"undecided": _text(ranking["undecided"])}
     if version := findings.get("version"):
         found["version"] = _rows([version], ("new",), tuple(version))[version["new"]]
-    for name, columns in (("consistency", SPREAD), ("large_batch", ("small", "large", "kept"))):
-        if finding := findings.get(name):
-            found |= {f"{name} {who}": row for who, row in _rows(finding["rows"], ("solution",), columns).items()}
+    spread = _rows(findings.get("consistency") or [], ("solution",), SPREAD)
+    found |= {f"consistency {who}": row for who, row in spread.items()}
     if large := findings.get("large_batch"):
+        kept = _rows(large["rows"], ("solution",), ("small", "large", "kept"))
+        found |= {f"large_batch {who}": row for who, row in kept.items()}
         found["large_batch"] = {name: _text(large[name]) for name in ("leader_small", "leader_large", "small", "large")}
     for previous in findings.get("previous") or []:
         name = f"previous {previous['id']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,7 @@ def test_what_fits_into_the_cache_need_not_go_through_memory() -> None:
 def test_a_stage_is_bound_by_what_takes_longer() -> None:
     floors = stage_floors(FULL, 14107, stats(14000, 7000), ROUNDING, NO_CACHE)
     peak = Peak(3e12, 2e15, "made")
-    assert floors["gemm1"].limit(peak) == "tensor" and floors["combine"].limit(peak) == "memory"
+    assert not floors["gemm1"].at_memory(peak) and floors["combine"].at_memory(peak)
     assert floors["gemm1"].us(peak) == pytest.approx(2 * 14000 * 4096 * 7168 / 2e15 * 1e6)
 
 
@@ -172,7 +173,7 @@ def test_every_flaw_of_a_profile_is_found(tmp_path: Path) -> None:
     assert codes() == ["not_profiled"]
     assert codes(failures={"T1_o32": "why"}) == ["failed"]
     assert codes(good.model_copy(update={"mapped_share": 0.979, "unmapped": ["k"]})) == ["unmapped"]
-    stray = [kernel.model_copy(update={"mapped": kernel.stage != "combine"}) for kernel in good.kernels]
+    stray = [replace(kernel, mapped=kernel.stage != "combine") for kernel in good.kernels]
     assert codes(good.model_copy(update={"kernels": stray})) == ["unmapped"], "the share is not taken on trust"
     assert codes(good.model_copy(update={"mapped_share": 0.98})) == []
     assert codes(good.model_copy(update={"stages": stages({**PLAIN, "other": 1.2})})) == []

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,7 @@ def test_the_layout_of_the_json_does_not_matter_but_every_fact_does(tmp_path: Pa
     a = constructed.cpu_run()
     again = Analysis.model_validate_json(canonical_json(a.model_dump(mode="json", by_alias=True)))
     assert render(a) == render(again)
-    changed = a.model_copy(
-        update={"provenance": [a.provenance[0].model_copy(update={"value": "2.13.1"}), *a.provenance[1:]]}
-    )
+    changed = a.model_copy(update={"provenance": [replace(a.provenance[0], value="2.13.1"), *a.provenance[1:]]})
     assert render(a)["report.html"] != render(changed)["report.html"]
 
 

@@ -7,7 +7,7 @@ import io
 import itertools
 import re
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_type_hints
 
 import pytest
 from bakeoff.files import PROJECT_ROOT, read_json
@@ -18,7 +18,7 @@ from bakeoff.report.view import RunView, marks
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import ProtocolSummary, Ranked, Ranking
 from bakeoff.schema.analysis_findings import PreviousFinding
-from bakeoff.schema.analysis_run import AnalysedParticipant, Check, Fact
+from bakeoff.schema.analysis_run import Check, Fact
 from bakeoff.schema.base import Estimate, Verdict
 from bakeoff.tables import formats
 from bakeoff.tables import words as word_lists
@@ -522,10 +522,10 @@ def test_what_a_solution_says_cannot_become_markup() -> None:
         ("checks", get_args(Check.model_fields["code"].annotation)),
         ("verdicts", tuple(Verdict)),
         ("statuses", get_args(Check.model_fields["status"].annotation)),
-        ("aggregates", get_args(Ranking.model_fields["aggregate"].annotation)),
-        ("groups", get_args(Fact.model_fields["group"].annotation)),
-        ("roles", get_args(AnalysedParticipant.model_fields["role"].annotation)),
-        ("relations", get_args(PreviousFinding.model_fields["relation"].annotation)),
+        ("aggregates", get_args(get_type_hints(Ranking)["aggregate"])),
+        ("groups", get_args(get_type_hints(Fact)["group"])),
+        ("roles", ("contestant", "peer")),
+        ("relations", get_args(get_type_hints(PreviousFinding)["relation"])),
         ("bounds", ("memory", "compute")),
         ("reasons", ("device", "protocol", "inputs", "performance", "missing", "failed", "few_blocks", "host")),
         ("sections", rendering.SECTIONS),

@@ -12,7 +12,9 @@ from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.profile import section
 from bakeoff.runs.published import yardstick
-from bakeoff.schema.profile import CellProfile, Explanation, SolutionProfile
+from bakeoff.schema.analysis_outside import ClaimResult
+from bakeoff.schema.plan import Plan
+from bakeoff.schema.profile import CellProfile, SolutionProfile
 from bakeoff.stats.explanations import explanations_of
 from support.profile_documents import PLAIN, WORKLOADS, cell, counters, everyone, plan, write_run
 
@@ -26,17 +28,21 @@ SPEEDUPS = {
 }
 
 
+def sizes(made: Plan) -> dict[str, dict[str, int]]:
+    return {one.id: {"seq_len": one.seq_len, "local_pairs": one.stats.local_pairs} for one in made.workloads}
+
+
 def judged(
     folder: Path,
     profiles: list[SolutionProfile],
     speedups: dict[tuple[str, str], float] | None = None,
     solutions: list[str] | None = None,
     published: Path = PUBLISHED,
-) -> dict[str, Explanation]:
+) -> dict[str, ClaimResult]:
     loaded = section.load(write_run(folder, profiles), plan())
     assert loaded is not None
     names = solutions or [who.name for who in plan().participants]
-    return {one.id: one for one in explanations_of(loaded, names, speedups or {}, published)}
+    return {one.id: one for one in explanations_of(loaded, sizes(plan()), names, speedups or {}, published)}
 
 
 def each(make: Callable[[str], CellProfile]) -> list[CellProfile]:
@@ -238,7 +244,7 @@ def test_without_large_workloads_their_explanations_ask_for_them(tmp_path: Path)
     loaded = section.load(write_run(tmp_path, everyone(), small), small)
     assert loaded is not None
     names = [who.name for who in made.participants]
-    found = {one.id: one for one in explanations_of(loaded, names, SPEEDUPS, PUBLISHED)}
+    found = {one.id: one for one in explanations_of(loaded, sizes(small), names, SPEEDUPS, PUBLISHED)}
     assert found["large.why-stages"].needs == "a run with workloads of seq_len >= 10000"
     assert found["v32.why"].verdict == "CONTRADICTED"
 

@@ -17,7 +17,6 @@ from bakeoff.schema.analysis_figures import (
     Winner,
 )
 from bakeoff.schema.analysis_findings import (
-    ConsistencyFinding,
     ConsistencyRow,
     Findings,
     LargeBatchFinding,
@@ -37,7 +36,6 @@ from bakeoff.schema.analysis_outside import (
 )
 from bakeoff.schema.analysis_run import (
     AnalysedCell,
-    AnalysedParticipant,
     AnalysedWorkload,
     Build,
     Check,
@@ -47,6 +45,7 @@ from bakeoff.schema.analysis_run import (
 )
 from bakeoff.schema.base import Estimate, Verdict
 from bakeoff.schema.gates import Gate, GateCheck, GatePower, MutantPower, Numerics, Rounding
+from bakeoff.schema.plan import Participant
 from bakeoff.schema.profile import ProfileSection
 
 LENGTHS = (1, 7, 14, 15, 16, 32, 52, 53, 54, 55, 56, 57, 58, 59, 62, 80, 901, 11948, 14107)
@@ -73,14 +72,14 @@ def workloads(number: int, *, routed: bool = True) -> list[AnalysedWorkload]:
     ]
 
 
-def people(number: int) -> list[AnalysedParticipant]:
+def people(number: int) -> list[Participant]:
     names = [
         *FOUR,
         *((f"another_long_solution_name_{k}", f"another_long_solution_name_{k}") for k in range(number - 4)),
     ][:number]
     casts = Rounding(gemm1_output=["bfloat16"], intermediate=["fp8_block128"], gemm2_output=["bfloat16"])
     return [
-        AnalysedParticipant(
+        Participant(
             name=name,
             role="contestant",
             label=label,
@@ -141,7 +140,7 @@ def failed_cell(solution: str, workload: str, outcome: str = "CRASHED", reason: 
 
 
 def summaries(
-    a_people: list[AnalysedParticipant], loads: list[AnalysedWorkload], cells: list[AnalysedCell], shown: bool
+    a_people: list[Participant], loads: list[AnalysedWorkload], cells: list[AnalysedCell], shown: bool
 ) -> list[Summary]:
     result = []
     for p in a_people:
@@ -325,7 +324,7 @@ def winner(workload: str, cells: list[AnalysedCell], blocks: int) -> Winner:
     )
 
 
-def pairs(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload], blocks: int) -> list[Pair]:
+def pairs(everyone: list[Participant], loads: list[AnalysedWorkload], blocks: int) -> list[Pair]:
     result = []
     for i, a in enumerate(everyone):
         for b in everyone[i + 1 :]:
@@ -356,18 +355,18 @@ def pairs(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload], bl
     return result
 
 
-def curves(everyone: list[AnalysedParticipant]) -> list[ProfileCurve]:
+def curves(everyone: list[Participant]) -> list[ProfileCurve]:
     return [
         ProfileCurve(solution=p.name, factors=[1.0, 1.5 + k / 10, 4.0], shares=[0.2, 0.7, 1.0])
         for k, p in enumerate(everyone)
     ]
 
 
-def ranked(everyone: list[AnalysedParticipant]) -> list[Ranked]:
+def ranked(everyone: list[Participant]) -> list[Ranked]:
     return [Ranked(solution=p.name, value=30.0 - k, rank=k + 1) for k, p in enumerate(everyone)]
 
 
-def stability(everyone: list[AnalysedParticipant]) -> RankStability | None:
+def stability(everyone: list[Participant]) -> RankStability | None:
     if len(everyone) < 2:
         return None
     orders = [Ranking(aggregate="geometric_mean", baseline="reference", order=ranked(everyone))]
@@ -377,7 +376,7 @@ def stability(everyone: list[AnalysedParticipant]) -> RankStability | None:
     )
 
 
-def findings(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload], blocks: int) -> Findings:
+def findings(everyone: list[Participant], loads: list[AnalysedWorkload], blocks: int) -> Findings:
     step = Estimate(value=1.031, low=1.02, high=1.042) if blocks > 1 else Estimate(value=1.031)
     names = [p.name for p in everyone]
     version = None
@@ -415,9 +414,7 @@ def findings(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload],
         ),
         large_batch=large,
         version=version,
-        consistency=ConsistencyFinding(
-            rows=[ConsistencyRow(solution=n, cv_sample=0.1, cv_population=0.09, spread=3.2) for n in names]
-        ),
+        consistency=[ConsistencyRow(solution=n, cv_sample=0.1, cv_population=0.09, spread=3.2) for n in names],
         previous=[
             PreviousFinding(
                 id="2026-02-26_2way",
@@ -432,7 +429,7 @@ def findings(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload],
     )
 
 
-def comparison(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload]) -> Comparison:
+def comparison(everyone: list[Participant], loads: list[AnalysedWorkload]) -> Comparison:
     cells = [
         CellComparison(solution=p.name, workload=w.id, verdict="NOT COMPARABLE", reasons=["device", "inputs"], old=30.0)
         for p in everyone
@@ -527,7 +524,7 @@ def published_run(solutions: int = 4, number: int = 19) -> Analysis:
     )
 
 
-def profiles(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload]) -> ProfileSection:
+def profiles(everyone: list[Participant], loads: list[AnalysedWorkload]) -> ProfileSection:
     """A profile of every solution's last workload, with counters for the first solution only."""
     load, names = loads[-1], ("routing", "permute", "gemm1", "activation_quant", "gemm2", "combine", "other")
     found = []
@@ -586,12 +583,16 @@ def profiles(everyone: list[AnalysedParticipant], loads: list[AnalysedWorkload])
                 kernels=[dict(name="route_<k>", stage="routing", mapped=True, launches=1, us=10.0)],
             )
         )
-    claim = {"place": "Key Findings", "text": "Triton scatter dominates", "test": "share of permute against gemm1"}
+    claim = {
+        "place": "Key Findings",
+        "text": "Triton scatter dominates",
+        "expression": "share of permute against gemm1",
+        "kind": "explanation",
+    }
     return ProfileSection.model_validate(
         dict(
             gpu="NVIDIA H100",
             backend="sm_90a",
-            workloads=[dict(id=w.id, seq_len=w.seq_len, local_pairs=w.seq_len) for w in loads],
             stages=list(names),
             peak_gbs=3350.0,
             peak_tflops=1979.0,

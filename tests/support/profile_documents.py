@@ -36,6 +36,7 @@ def plan(backend: str = "sm_90a") -> Plan:
         "blocks": 1,
         "threads": 1,
         "run": "made",
+        "protocols": ["robust"],
         "families": ["fib"],
     }
     made = make_plan(Config.model_validate(settings), "0" * 64)

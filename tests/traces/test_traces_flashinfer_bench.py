@@ -62,7 +62,7 @@ def test_a_definition_saved_without_its_default_types_is_loaded(tmp_path: Path) 
     fib.save_json_file(definition, tmp_path / "definition.json")
     assert "type" not in json.loads((tmp_path / "definition.json").read_text())["axes"]["columns"]
     ours = Definition.model_validate_json((tmp_path / "definition.json").read_bytes())
-    assert (ours.axes["columns"].type, ours.axes["rows"].type) == ("const", "var")
+    assert (ours.axes["columns"].value, ours.axes["rows"].value) == (4, None)
 
 
 def test_a_trace_set_of_files_written_here_is_loaded_whole(tmp_path: Path) -> None:

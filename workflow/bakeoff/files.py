@@ -290,10 +290,19 @@ def validate(value: Any, model: type[Model], where: str | Path) -> Model:
         raise _worded(error, value, where, model) from error
 
 
+# A dataclass's failures, in the words for a model's.
+_OF_ROWS = {
+    "unexpected_keyword_argument": "extra_forbidden",
+    "missing_argument": "missing",
+    "missing_keyword_only_argument": "missing",
+    "dataclass_type": "model_type",
+}
+
+
 def _worded(error: ValidationError, value: Any, where: str | Path, model: type[BaseModel]) -> InputError:
     """The first field at fault, an unknown one before a missing one: a misspelt key makes both. What fits none of
     several types has one failure per type: together they say what is expected."""
-    found = error.errors()
+    found = [{**flaw, "type": _OF_ROWS.get(flaw["type"], flaw["type"])} for flaw in error.errors()]
     unknown = [flaw for flaw in found if flaw["type"] == "extra_forbidden"]
     flaws = [(_field(flaw, value), flaw) for flaw in unknown + [flaw for flaw in found if flaw not in unknown]]
     # A list with a bad entry also "is not 'all'": the entry is what is wrong.

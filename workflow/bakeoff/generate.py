@@ -79,13 +79,19 @@ class _Described(GenerateJsonSchema):
     """Reads the texts off the sources, which every import would pay for if pydantic did it."""
 
     def model_schema(self, schema: Any) -> dict[str, Any]:
-        made = super().model_schema(schema)
-        for one in schema["cls"].__mro__:
-            if issubclass(one, BaseModel) and one is not BaseModel:
-                for name, text in _texts_under_fields(one):
-                    key = one.model_fields[name].alias or name
-                    made["properties"][key].setdefault("description", text)
-        return made
+        return _with_texts(schema["cls"], super().model_schema(schema))
+
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+        return _with_texts(schema["cls"], super().dataclass_schema(schema)) | {"additionalProperties": False}
+
+
+def _with_texts(row: type, made: dict[str, Any]) -> dict[str, Any]:
+    aliases = {name: field.alias for name, field in getattr(row, "model_fields", {}).items()}
+    for one in row.__mro__:
+        if one.__module__.startswith("bakeoff."):
+            for name, text in _texts_under_fields(one):
+                made["properties"][aliases.get(name) or name].setdefault("description", text)
+    return made
 
 
 def _texts_under_fields(model: type) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ of the GPU during a measurement.
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ from bakeoff.files import (
     write_atomic,
 )
 from bakeoff.schema.host import Host
-from bakeoff.schema.plan import Plan, PlannedCell, PlannedParticipant, PlannedWorkload
+from bakeoff.schema.plan import Participant, Plan, PlannedCell, PlannedWorkload
 from bakeoff.schema.solution import Backend
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.definitions import check_implemented
@@ -119,7 +120,7 @@ def cell_key(**inputs: Any) -> str:
     return sha256_bytes(canonical_json(inputs))
 
 
-def _cells(who: PlannedParticipant, what: PlannedWorkload, plan: Plan, common: dict[str, Any]) -> list[PlannedCell]:
+def _cells(who: Participant, what: PlannedWorkload, plan: Plan, common: dict[str, Any]) -> list[PlannedCell]:
     timings = [(name, protocols.PROTOCOLS[name]) for name in plan.protocols]
     timed = [
         ("measure", name, timing.family or plan.families[0], plan.seeds[0])
@@ -155,23 +156,19 @@ def _cells(who: PlannedParticipant, what: PlannedWorkload, plan: Plan, common: d
     ]
 
 
-def _reference(definition: Definition) -> PlannedParticipant:
-    return PlannedParticipant(
+def _reference(definition: Definition) -> Participant:
+    return Participant(
         name="reference",
         role="reference",
         label="reference",
         description="The definition's own PyTorch reference, in float32.",
         digest=_definition_digest(definition),
-        build=None,
-        supported=True,
-        rounding=None,
-        stages=[],
     )
 
 
-def _participant(spec: SolutionSpec, config: Config) -> PlannedParticipant:
+def _participant(spec: SolutionSpec, config: Config) -> Participant:
     backend = spec.backends.get(_backend(config))
-    return PlannedParticipant(
+    return Participant(
         name=spec.name,
         role=spec.role,
         label=spec.label or spec.name,
@@ -185,7 +182,7 @@ def _participant(spec: SolutionSpec, config: Config) -> PlannedParticipant:
     )
 
 
-def packed_solution(run: Path, plan: Plan, who: PlannedParticipant) -> Path:
+def packed_solution(run: Path, plan: Plan, who: Participant) -> Path:
     """The packed solution that a process runs; InputError unless it is the one that the plan names by its digest."""
     path = run / str(who.build)
     again = f"run `bakeoff build {who.twin_of or who.name} --arch {plan.backend} -o {path.parent}`"
@@ -197,7 +194,7 @@ def packed_solution(run: Path, plan: Plan, who: PlannedParticipant) -> Path:
         raise InputError(
             path,
             found=f"a packed solution with the digest {found[:12]}",
-            expected=f"{who.digest[:12]}, which config.json plans: what is planned is what runs",
+            expected=f"{str(who.digest)[:12]}, which config.json plans: what is planned is what runs",
             hint=f"{again}, then `bakeoff plan`; or run Snakemake, which does both",
         )
     return path
@@ -207,7 +204,7 @@ def _twin_digest(packed: str) -> str:
     return sha256_bytes(canonical_json({"twin": packed}))
 
 
-def _twin(who: PlannedParticipant) -> PlannedParticipant:
+def _twin(who: Participant) -> Participant:
     """The same packed solution under a second name; it is no contestant, since it cannot win against itself."""
     return who.model_copy(
         update={
@@ -215,7 +212,7 @@ def _twin(who: PlannedParticipant) -> PlannedParticipant:
             "label": f"{who.label} (twin)",
             "role": "peer",
             "twin_of": who.name,
-            "digest": _twin_digest(who.digest),
+            "digest": _twin_digest(str(who.digest)),
         }
     )
 
@@ -230,7 +227,7 @@ def _workload(case: Case, config: Config, definition: Definition) -> PlannedWork
         dataset = PublicDataset(configuration.under_root(config.dataset))
         source, origin = _sourced(case, definition, dataset)
         seed, stats = None, _computed_stats(case, definition, dataset)
-    identity = {"trace": case.trace.model_dump(mode="json"), "dataset": origin, "stats": stats.model_dump(mode="json")}
+    identity = {"trace": case.trace.model_dump(mode="json"), "dataset": origin, "stats": asdict(stats)}
     return PlannedWorkload(
         id=case.id,
         seq_len=case.seq_len,

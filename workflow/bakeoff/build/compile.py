@@ -235,10 +235,11 @@ def _kernel_record(folder: Path, kernel: dict[str, Any]) -> KernelRecord:
     name, meta = kernel["name"], kernel["meta"]
     used = inspect_cubin(folder / f"{name}.cubin", (folder / f"{name}.ptx").read_text())
     expected, dynamic = meta.get("mma"), meta.get("dynamic_shared_bytes")
-    _check_mma(name, expected, used.mma)
-    columns = used.tmem_columns if used.tmem_columns is not None else meta.get("tmem_columns")
-    fields = used.model_dump() | {"tmem_columns": columns} | {key: kernel[key] for key in ("name", "stage", "meta")}
-    shared = None if dynamic is None else dynamic + used.static_shared_bytes
+    _check_mma(name, expected, used["mma"])
+    if used["tmem_columns"] is None:
+        used["tmem_columns"] = meta.get("tmem_columns")
+    fields = used | {key: kernel[key] for key in ("name", "stage", "meta")}
+    shared = None if dynamic is None else dynamic + used["static_shared_bytes"]
     fields |= {"cubin": f"{name}.cubin", "ptx": f"{name}.ptx", "mma_expected": expected}
     return validate(fields | {"dynamic_shared_bytes": dynamic, "shared_bytes": shared}, KernelRecord, f"kernel {name}")
 

@@ -13,6 +13,7 @@ import dataclasses
 import re
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def export(
     for case in cases:
         trace, blob = _workload(geometry, _seeded(geometry, case, seed), group)
         lines.append(line(trace))
-        write_atomic(into / trace.workload.inputs[ROUTING_INPUTS[0]].path, blob)  # type: ignore[union-attr]
+        write_atomic(into / str(trace.workload.inputs[ROUTING_INPUTS[0]].path), blob)
     files[into / f"workloads/{group}.jsonl"] = b"".join(lines)
     for path, content in files.items():
         write_atomic(path, content)
@@ -75,7 +76,7 @@ def _workload(geometry: Geometry, case: Case, group: str) -> tuple[Trace, bytes]
     for name in ROUTING_INPUTS:
         made["workload"]["inputs"][name] = {"type": "safetensors", "path": path, "tensor_key": name}
     stats = case.stats or routing_stats(geometry, case)
-    made["bakeoff"] = {"id": case.id, "seed": case.seed, **stats.model_dump()}
+    made["bakeoff"] = {"id": case.id, "seed": case.seed, **asdict(stats)}
     return Trace.model_validate(made), blob
 
 

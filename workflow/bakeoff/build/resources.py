@@ -9,9 +9,9 @@ import importlib.util
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any
 
 from bakeoff.errors import CheckFailed, InputError
 
@@ -31,28 +31,7 @@ _LOCAL = re.compile(r"(LDL|STL)((?:\.[A-Z0-9_]+)*)$")
 _TMEM = re.compile(r"tcgen05\.alloc\S*\s+\[[^\]]*\],\s*(\d+|%\w+)\s*;")
 
 
-class Resources(BaseModel):
-    """Use of the chip by one kernel. Bytes of stack and spills are per thread, shared memory and tensor memory per
-    block."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    registers: int
-    """Registers per thread."""
-    static_shared_bytes: int
-    """Shared memory that the code itself declares, without the KB that the driver reserves."""
-    stack_bytes: int
-    """Stack frame per thread."""
-    spill_bytes: int
-    """Bytes per thread that instructions store to and load from local memory, each instruction counted once."""
-    tmem_columns: int | None
-    """Columns of tensor memory that are allocated; null where the number is no constant in the PTX. 0 if there is
-    none."""
-    mma: dict[str, int]
-    """Matrix instructions in the machine code by family, only those that occur."""
-
-
-def inspect_cubin(cubin: Path, ptx: str) -> Resources:
+def inspect_cubin(cubin: Path, ptx: str) -> dict[str, Any]:
     """Run `cuobjdump` on a cubin file; `ptx` is the kernel's PTX. CheckFailed if the tool does not take the file."""
     command = [str(find_tool("cuobjdump")), "-res-usage", "-sass", str(cubin)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -63,30 +42,25 @@ def inspect_cubin(cubin: Path, ptx: str) -> Resources:
     return parse_listing(done.stdout, ptx)
 
 
-def parse_listing(listing: str, ptx: str = "") -> Resources:
-    """Resources from what `cuobjdump -res-usage -sass` prints. Of several functions, the largest use and the sum of
-    counts."""
+def parse_listing(listing: str, ptx: str = "") -> dict[str, Any]:
+    """Fields of a `KernelRecord`, from what `cuobjdump -res-usage -sass` prints. Of several functions, the largest use
+    and the sum of counts."""
     usages = [tuple(map(int, found)) for found in _USAGE.findall(listing)]
     registers, stack, shared = (max(usage[i] for usage in usages) for i in range(3))
     names = _INSTRUCTION.findall(listing)
-    return Resources(
-        registers=registers,
-        static_shared_bytes=max(0, shared - RESERVED_SHARED_BYTES),
-        stack_bytes=stack,
-        spill_bytes=sum(_local_bytes(name) for name in names),
-        tmem_columns=_tmem_columns(ptx),
-        mma=_count_mma(names),
-    )
+    return {
+        "registers": registers,
+        "static_shared_bytes": max(0, shared - RESERVED_SHARED_BYTES),  # the driver's own KB is no part of the code's
+        "stack_bytes": stack,
+        "spill_bytes": sum(_local_bytes(name) for name in names),
+        "tmem_columns": _tmem_columns(ptx),  # None where the number is no constant in the PTX
+        "mma": dict(Counter(family for name in names if (family := _mma_family(name)))),
+    }
 
 
-def _count_mma(names: list[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        base = name.split(".")[0]
-        family = next((family for family, pattern in MMA_FAMILIES.items() if pattern.fullmatch(base)), None)
-        if family:
-            counts[family] = counts.get(family, 0) + 1
-    return counts
+def _mma_family(name: str) -> str | None:
+    base = name.split(".")[0]
+    return next((family for family, pattern in MMA_FAMILIES.items() if pattern.fullmatch(base)), None)
 
 
 def _local_bytes(name: str) -> int:

@@ -6,14 +6,16 @@ written and no registry is asked. `containers/lock.bash` reads the same file on 
 
 import json
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes, validate
+from bakeoff.schema.base import Part
 
 LOCK_FILE = PROJECT_ROOT / "containers/images.lock.yaml"
 ARCHIVES = PROJECT_ROOT / ".cache/images"
@@ -22,11 +24,8 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Component(_Part):
+@dataclass(frozen=True)
+class Component:
     """A part of an image and what was done with it."""
 
     name: str
@@ -36,7 +35,7 @@ class Component(_Part):
     """On what it was executed, imported or built."""
 
 
-class Image(_Part):
+class Image(Part):
     """One image: what it is made of and where it is."""
 
     purpose: str
@@ -73,10 +72,8 @@ class Image(_Part):
         return self
 
 
-class Images(_Part):
+class Images(Part):
     """The whole lock file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Literal["bakeoff/images/1"] = Field(alias="schema")
     platform: Literal["linux/amd64"]

@@ -3,9 +3,10 @@
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from bakeoff.files import read_bytes, validate
 from bakeoff.schema.base import Part
@@ -31,6 +32,13 @@ class Limit:
     max: float | None = None
 
 
+def _figures(limits: dict[str, Limit]) -> dict[str, Limit]:
+    unknown = sorted(limits.keys() - Numerics.model_fields.keys())
+    if unknown:
+        raise ValueError(f"figures of an output, such as relative_l2; {unknown[0]} is none")
+    return limits
+
+
 @dataclass(frozen=True)
 class StrictNarrow:
     """Strict gate at a narrow width."""
@@ -41,21 +49,14 @@ class StrictNarrow:
     reference_rows: int
 
 
-class StrictGate(Part):
+@dataclass(frozen=True)
+class StrictGate:
     """Strict gate, by width."""
 
     full_width_from: int
-    full: dict[str, Limit]
+    full: Annotated[dict[str, Limit], AfterValidator(_figures)]
     """By name of a figure of schema.gates.Numerics; each is a condition of the gate."""
     narrow: StrictNarrow
-
-    @field_validator("full")
-    @classmethod
-    def _figures(cls, value: dict[str, Limit]) -> dict[str, Limit]:
-        unknown = sorted(value.keys() - Numerics.model_fields.keys())
-        if unknown:
-            raise ValueError(f"figures of an output, such as relative_l2; {unknown[0]} is none")
-        return value
 
 
 class Bounds(Part):

@@ -13,11 +13,12 @@ import json
 import os
 import select
 import signal
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from bakeoff.schema.base import Said
+from bakeoff.schema.base import Part, Said
 from bakeoff.schema.outcomes import Outcome, Reason
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -101,11 +102,7 @@ FailureReason = Literal[
 ]
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Ready(_Message):
+class Ready(Part):
     """The solution is imported; the worker waits for its first cell."""
 
     say: Literal["ready"]
@@ -113,7 +110,7 @@ class Ready(_Message):
     missing_tiers: Missing
 
 
-class Failed(_Message):
+class Failed(Part):
     """The solution could not be imported; the worker ends."""
 
     say: Literal["failed"]
@@ -122,7 +119,7 @@ class Failed(_Message):
     detail: Said
 
 
-class Batch(_Message):
+class Batch(Part):
     """A batch of timed calls is over; the supervisor may ask for one of their outputs."""
 
     say: Literal["batch"]
@@ -131,7 +128,8 @@ class Batch(_Message):
     calls: Annotated[int, Field(ge=1, le=1000)]
 
 
-class Output(_Message):
+@dataclass(frozen=True)
+class Output:
     """Where an output lies, and whose it is: of the first call 0, else of the n-th timed call, or of a probe's n-th."""
 
     slot: int
@@ -139,7 +137,7 @@ class Output(_Message):
     poison: int
 
 
-class Done(_Message):
+class Done(Part):
     """The end of a cell. With an outcome the worker itself found a failure; without one the outputs are to be
     judged."""
 
@@ -149,11 +147,11 @@ class Done(_Message):
     outcome: Failure | None
     reason: FailureReason | None = None
     detail: Said | None = None
-    outputs: Annotated[list[Output], Field(max_length=10)] = []
-    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], Samples] = {}
-    missing_tiers: Missing = {}
-    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], Amount] = {}
-    warnings: Texts = []
+    outputs: Annotated[list[Output], Field(max_length=10)] = Field(default_factory=list)
+    tiers: dict[Literal["wall_us", "event_us", "cupti_busy_us", "cupti_span_us"], Samples] = Field(default_factory=dict)
+    missing_tiers: Missing = Field(default_factory=dict)
+    spent_s: dict[Literal["inputs", "checks", "calls", "outputs"], Amount] = Field(default_factory=dict)
+    warnings: Texts = Field(default_factory=list)
 
 
 Message = Ready | Failed | Batch | Done

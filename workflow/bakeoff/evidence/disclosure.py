@@ -40,7 +40,7 @@ def form(run: Path) -> str:
     journals = Journals.read(run, plan)
     facts = [*environment.facts(host), *environment.plan_facts(plan)]
     told = [(f"{one.group}: {one.key}", _value(one.value, one.unit)) for one in facts]
-    sources = [(who.name, who.role, who.digest) for who in plan.participants]
+    sources = [(who.name, who.role, str(who.digest)) for who in plan.participants]
     return "\n".join(
         [
             f"# Disclosure: {plan.title}",

@@ -38,7 +38,7 @@ def flaws(folder: Path, plan: Plan, host: Host, definition: Definition | None) -
     """What is wrong with the lines of the journals that are there: the first fault of each journal. definition: this
     checkout's."""
     model = host.gpus[0].name if host.gpus else None
-    least = {what.id: found.us for what in plan.workloads if (found := floor(definition, what, model)) and found.us}
+    least = {what.id: us for what in plan.workloads if (us := floor(definition, what, model).get("floor_us"))}
     cells = {cell.key: tuple(getattr(cell, name) for name in _CELL) for cell in plan.cells}
     spans = []
     for block in range(plan.blocks):

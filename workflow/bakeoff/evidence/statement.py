@@ -15,7 +15,7 @@ from bakeoff.errors import InputError
 from bakeoff.evidence.contents import digests, measured_period
 from bakeoff.files import PROJECT_ROOT, json_document, pretty_json, read_bytes, read_json, sha256_file, validate
 from bakeoff.plan import read_plan
-from bakeoff.schema.evidence import Digests, Measurement, Statement, Subject
+from bakeoff.schema.evidence import Measurement, Statement, Subject
 from bakeoff.schema.host import Host
 from bakeoff.stats.environment import hardware
 
@@ -28,7 +28,7 @@ def make(run: Path) -> Statement:
     started, ended = measured_period(run, plan)
     locks = images.load().image(images.image_for(plan.backend)).locks
     return Statement(
-        subject=[Subject(name=name, digest=Digests(sha256=digest)) for name, digest in sorted(found.items())],
+        subject=[Subject(name=name, digest={"sha256": digest}) for name, digest in sorted(found.items())],
         predicate=Measurement(
             run=plan.run,
             backend=plan.backend,
@@ -49,7 +49,7 @@ def make(run: Path) -> Statement:
 def parts(statement: Statement) -> dict[str, bytes]:
     """Files by name: the whole statement, and its predicate and subjects apart, as `actions/attest` takes them."""
     whole = statement.model_dump(mode="json", by_alias=True)
-    sums = "".join(f"{one.digest.sha256}  {one.name}\n" for one in statement.subject)
+    sums = "".join(f"{one.digest['sha256']}  {one.name}\n" for one in statement.subject)
     return {
         "statement.json": pretty_json(whole),
         "predicate.json": pretty_json(whole["predicate"]),
@@ -84,7 +84,7 @@ def read(path: Path) -> Attestation:
 
 def held(statement: Statement, run: Path) -> list[str]:
     """What of the run is not as the statement says, a sentence each."""
-    there, said = digests(run), {one.name: one.digest.sha256 for one in statement.subject}
+    there, said = digests(run), {one.name: one.digest["sha256"] for one in statement.subject}
     found = [f"{name}: missing" for name in sorted(said.keys() - there.keys())]
     found += [f"{name}: in no subject of the statement" for name in sorted(there.keys() - said.keys())]
     found += [f"{name}: changed since" for name in sorted(said.keys() & there.keys()) if said[name] != there[name]]

@@ -225,7 +225,7 @@ def _apart(plan: Plan, host: Host) -> list[str]:
 
 
 def _sources(plan: Plan) -> dict[str, str]:
-    return {who.name: who.digest for who in plan.participants}
+    return {who.name: str(who.digest) for who in plan.participants}
 
 
 def _inputs(plan: Plan) -> dict[str, str]:

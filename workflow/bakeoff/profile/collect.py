@@ -17,7 +17,7 @@ from bakeoff.profile.process import Piece, progress
 from bakeoff.profile.stages import cell_profile, keep_counters, with_counters
 from bakeoff.profile.tiers import Facts, Name, Tier
 from bakeoff.profile.timeline import calls
-from bakeoff.schema.plan import Plan, PlannedParticipant
+from bakeoff.schema.plan import Participant, Plan
 from bakeoff.schema.profile import Ceilings, HostTime, SolutionProfile
 
 # What decides what a cell's profile says: the profiled process, and what reads the captures.
@@ -33,7 +33,7 @@ class Collection:
         self,
         run: Path,
         plan: Plan,
-        who: PlannedParticipant,
+        who: Participant,
         facts: Facts,
         tiers: dict[Name, Tier],
         ceilings: Ceilings | None,
@@ -156,7 +156,7 @@ def _profiler_digest() -> str:
     return closure.digest(*DECIDES_A_PROFILE)
 
 
-def _key(plan: Plan, who: PlannedParticipant, workload_digest: str) -> str:
+def _key(plan: Plan, who: Participant, workload_digest: str) -> str:
     return sha256_bytes(
         canonical_json(
             {

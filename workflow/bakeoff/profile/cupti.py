@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bakeoff.errors import InputError
-from bakeoff.files import canonical_json, read_bytes, strict_json
+from bakeoff.files import canonical_json, json_document, read_bytes
 from bakeoff.profile.timeline import Activity, Launch, Mark, Timeline, calls, copy_name
 
 SCHEMA = "bakeoff/cupti/1"
@@ -35,7 +35,7 @@ class TimelineRecorder:
 
         self._cupti, self._stream, self._lines = cupti, path.open("wb"), 0
         self._forget()
-        self._write({"schema": SCHEMA, "device": device, "cupti": _version()})
+        self._write({"schema": SCHEMA, "device": device, "cupti": version() or "unknown"})
         kinds = cupti.ActivityKind
         self._kinds = [kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMSET, kinds.RUNTIME, kinds.DRIVER]
         try:
@@ -116,6 +116,14 @@ class TimelineRecorder:
                 activities.append(Activity("kernel", demangle(one.name), *place, grid, block, **launch))
 
 
+def version() -> str | None:
+    """Of cupti-python; None where it is not installed."""
+    try:
+        return importlib.metadata.version("cupti-python")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 @functools.cache
 def demangle(name: str) -> str:
     """A C++ symbol in source form, as Nsight shows it; any other name unchanged."""
@@ -140,8 +148,9 @@ def read(path: Path, whole: bool = True) -> Timeline:
     whole: False takes what a process that died has written, up to its last whole line.
     """
     lines = read_bytes(path).split(b"\n")
-    documents = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines if whole else lines[:-1], 1)]
-    header, *cells = [document for document in documents if document is not None] or [{}]
+    numbered = enumerate(lines if whole else lines[:-1], 1)
+    documents = [json_document(line, f"{path}:{number}") for number, line in numbered if line.strip()]
+    header, *cells = [document if isinstance(document, dict) else {} for document in documents] or [{}]
     if header.get("schema") != SCHEMA:
         raise InputError(
             f"{path}: field schema",
@@ -180,21 +189,3 @@ def _timeline(cells: list[dict[str, Any]], path: Path) -> Timeline:
 def _activity(values: list[Any]) -> Activity:
     known = dict(zip(ACTIVITY_FIELDS, values, strict=True))
     return Activity(**known | {name: known[name] and tuple(known[name]) for name in ("grid", "block")})
-
-
-def _parse(line: bytes, where: str) -> dict[str, Any] | None:
-    """The document of a line; None of an empty one."""
-    if not line.strip():
-        return None
-    try:
-        value = strict_json(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(where, f"not JSON: {line[:60]!r}", "one JSON object per line", AGAIN) from error
-    return value if isinstance(value, dict) else {}
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("cupti-python")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

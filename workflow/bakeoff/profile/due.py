@@ -15,7 +15,7 @@ from bakeoff.files import read_json
 from bakeoff.options import closest
 from bakeoff.plan import read_plan
 from bakeoff.schema.host import Host
-from bakeoff.schema.plan import Plan, PlannedParticipant
+from bakeoff.schema.plan import Participant, Plan
 from bakeoff.schema.profile import CellProfile, Coverage, SolutionProfile
 
 Code = Literal["no_profile", "stale", "other_gpu", "not_profiled", "failed", "unmapped", "stage_sum", "span"]
@@ -28,7 +28,7 @@ def wanted(plan: Plan, tier: str | None = None) -> bool:
     return plan.backend != "cpu" and (tier or plan.profile.tier) != "none"
 
 
-def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[PlannedParticipant]:
+def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[Participant]:
     """The solutions to profile, in the run's order: those whose name or label is given, else what the configuration
     says; a name of none is an InputError.
 

@@ -12,7 +12,7 @@ from bakeoff.files import PROJECT_ROOT
 from bakeoff.plan import read_plan
 from bakeoff.profile import due
 from bakeoff.profile.section import load
-from bakeoff.schema.plan import PlannedParticipant
+from bakeoff.schema.plan import Participant
 from bakeoff.schema.profile import CellProfile, ProfileSection
 from bakeoff.tables import shared, text
 from bakeoff.tables.table import Table, frame
@@ -71,7 +71,7 @@ def _profiled(plan: Path) -> set[str]:
     return {name for who in people if who.name in there for name in (who.name, who.label)}
 
 
-def _head(who: PlannedParticipant, section: ProfileSection, run: str) -> list[str]:
+def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
     lines = [f"{who.name} on {section.gpu}, run {run}"]
     if who.design:
         lines.append(f"design:              {who.design}")

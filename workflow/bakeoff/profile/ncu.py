@@ -7,9 +7,12 @@ as the locale does.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bakeoff.errors import InputError
 from bakeoff.files import csv_rows, read_bytes
@@ -82,27 +85,17 @@ def translate(raw: dict[str, float | None], metrics: dict[str, str]) -> dict[str
 def summarize(kernels: Sequence[Counted]) -> dict[str, float | None]:
     """The fields of `Counters` over some kernels of one call: bytes and accesses are sums, shares are means weighted by
     the kernels' durations. A sum with an unknown part is unknown: a partial sum would look like less traffic."""
-    sums = {
-        ours: _sum(kernel.metrics.get(name) for kernel in kernels for name in names) for ours, names in SUMS.items()
-    }
-    return {
-        **{ours: None if value is None else float(round(value)) for ours, value in sums.items()},
-        **{ours: _weighted(kernels, ours) for ours in PERCENT},
-    }
 
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([kernel.metrics.get(name) for kernel in kernels], dtype=float)
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if not known or None in known else sum(value for value in known if value is not None)
-
-
-def _weighted(kernels: Sequence[Counted], name: str) -> float | None:
-    """Mean of a share, weighted by duration; None if a part is unknown."""
-    pairs = [(kernel.metrics.get(name), kernel.metrics.get("duration_ns")) for kernel in kernels]
-    total = _sum(duration for _, duration in pairs)
-    products = [None if share is None or duration is None else share * duration for share, duration in pairs]
-    weighted = _sum(products)
-    return None if not total or weighted is None else round(weighted / total, 6)
+    if not kernels:
+        return dict.fromkeys([*SUMS, *PERCENT])
+    duration = column("duration_ns")
+    found = {ours: np.round(sum(column(name).sum() for name in names)) for ours, names in SUMS.items()}
+    if duration.sum():
+        found |= {ours: np.round((column(ours) * duration).sum() / duration.sum(), 6) for ours in PERCENT}
+    return {ours: None if np.isnan(value := found.get(ours, np.nan)) else float(value) for ours in (*SUMS, *PERCENT)}
 
 
 def query_command(ncu: str, chip: str) -> list[str]:

@@ -22,7 +22,7 @@ from bakeoff.plan import packed_solution
 from bakeoff.profile import ncu, nsys
 from bakeoff.profile.child import MARKED, WARMUPS, Job, ProfiledCall
 from bakeoff.profile.tiers import Facts, Tier
-from bakeoff.schema.plan import Plan, PlannedParticipant
+from bakeoff.schema.plan import Participant, Plan
 from bakeoff.traces.store import TraceRoot
 
 GRACE_S = 120  # for starting, and for a profiler to write its report after the last call
@@ -82,7 +82,7 @@ class PieceProgress:
 def make_piece(
     run: Path,
     plan: Plan,
-    who: PlannedParticipant,
+    who: Participant,
     facts: Facts,
     tier: Tier,
     workloads: Sequence[str],

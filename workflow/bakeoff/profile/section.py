@@ -9,23 +9,21 @@ of what it writes. Inputs and weights come from memory. The zero rows of tokens 
 stage's floor, because any stage may write them. Counted with `moe.floors`' conventions.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bakeoff.config import under_root
 from bakeoff.core.moe import floors
-from bakeoff.core.moe.floors import PEAKS, Peak, Work
+from bakeoff.core.moe.floors import PEAKS, LowerBound, Peak, Work
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.profile import due
 from bakeoff.profile.stages import STAGES, bound, share
 from bakeoff.schema.gates import Rounding
-from bakeoff.schema.plan import Plan, PlannedParticipant, PlannedWorkload
+from bakeoff.schema.plan import Participant, Plan, PlannedWorkload
 from bakeoff.schema.profile import (
     Ceilings,
     CellProfile,
     Limit,
-    ProfiledWorkload,
     ProfileSection,
     SolutionProfile,
     StageProfile,
@@ -59,10 +57,6 @@ def load(run: Path, plan: Plan) -> ProfileSection | None:
     return ProfileSection(
         gpu=gpu,
         backend=plan.backend,
-        workloads=[
-            ProfiledWorkload(id=one.id, seq_len=one.seq_len, local_pairs=one.stats.local_pairs)
-            for one in plan.workloads
-        ],
         stages=list(STAGES),
         peak_gbs=peak.bandwidth / 1e9 if peak else None,
         peak_tflops=peak.fp8 / 1e12 if peak else None,
@@ -85,7 +79,7 @@ def _with_host(cell: CellProfile, profile: SolutionProfile) -> CellProfile:
 
 def _with_floors(
     cell: CellProfile,
-    who: PlannedParticipant,
+    who: Participant,
     workload: PlannedWorkload,
     geometry: Geometry,
     l2_bytes: int,
@@ -94,7 +88,7 @@ def _with_floors(
 ) -> CellProfile:
     """The cell beside the least that its workload costs, at the sourced peaks and at the rates measured on the host."""
     least = floors.floor(geometry, workload.seq_len, workload.stats)
-    floor_us, ceiling_us = floors.floor_us(least, peak) if peak else None, _ceiling_us(least, cell.launches, ceilings)
+    floor_us, ceiling_us = least.us(peak) if peak else None, _ceiling_us(least, cell.launches, ceilings)
     gbs = None if cell.dram_bytes is None or not cell.busy_us else cell.dram_bytes / cell.busy_us / 1e3
     tflops = least.flops / cell.busy_us / 1e6 if cell.busy_us else 0.0
     found = stage_floors(geometry, workload.seq_len, workload.stats, who.rounding, l2_bytes) if who.rounding else {}
@@ -119,7 +113,7 @@ def _with_floors(
     )
 
 
-def _stage(cell: CellProfile, stage: StageProfile, floor: "StageFloor | None", peak: Peak | None) -> StageProfile:
+def _stage(cell: CellProfile, stage: StageProfile, floor: LowerBound | None, peak: Peak | None) -> StageProfile:
     """The stage beside its floor, and what bounds it: by counters, or without them by the floor."""
     floor_us = floor.us(peak) if floor and peak else None
     floor_share = share(floor_us, stage.run_us)
@@ -127,8 +121,7 @@ def _stage(cell: CellProfile, stage: StageProfile, floor: "StageFloor | None", p
     if stage.us and stage.dram_share is not None and stage.tensor_share is not None:
         limit = {"limit": _limit(stage.dram_share, stage.tensor_share), "limit_from": "counters"}
     elif stage.us and floor and peak and floor_share is not None:
-        at_memory = floor.limit(peak) == "memory"
-        shares = (floor_share, 0.0) if at_memory else (0.0, floor_share)
+        shares = (floor_share, 0.0) if floor.at_memory(peak) else (0.0, floor_share)
         limit = {"limit": _limit(*shares), "limit_from": "floor"}
     return stage.model_copy(update={"floor_us": _round(floor_us), "floor_share": floor_share, **limit})
 
@@ -139,7 +132,7 @@ def _limit(memory: float, tensor: float) -> Limit:
     return "memory" if memory >= tensor else "tensor"
 
 
-def _ceiling_us(least: floors.LowerBound, launches: int, ceilings: Ceilings | None) -> float | None:
+def _ceiling_us(least: LowerBound, launches: int, ceilings: Ceilings | None) -> float | None:
     if ceilings is None:
         return None
     arithmetic = least.flops / ceilings.fp8_tflops / 1e6 if ceilings.fp8_tflops else 0.0
@@ -150,25 +143,9 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-@dataclass(frozen=True)
-class StageFloor:
-    """bytes: to or from memory; flops: 0 where a stage multiplies no matrices."""
-
-    bytes: float
-    flops: float
-
-    def us(self, peak: Peak) -> float:
-        """Microseconds at the given rates; traffic and arithmetic overlap perfectly."""
-        return max(self.bytes / peak.bandwidth, self.flops / peak.fp8) * 1e6
-
-    def limit(self, peak: Peak) -> str:
-        """Which of the two takes longer: `memory` or `tensor`."""
-        return "memory" if self.bytes / peak.bandwidth >= self.flops / peak.fp8 else "tensor"
-
-
 def stage_floors(
     geometry: Geometry, seq_len: int, stats: Work, rounding: Rounding, l2_bytes: int
-) -> dict[str, StageFloor]:
+) -> dict[str, LowerBound]:
     """Floors of the six named stages; `other` has none."""
     g, pairs, experts = geometry, stats.local_pairs, stats.active_experts
     hidden, inner = pairs * g.hidden, pairs * g.intermediate
@@ -185,12 +162,12 @@ def stage_floors(
     last = moved(hidden, rounding.gemm2_output[-1])
     summed = moved(stats.active_tokens * g.hidden, "bfloat16")
     return {
-        "routing": StageFloor(seq_len * g.experts * 4 + g.experts * 2, 0),
-        "permute": StageFloor(stats.active_tokens * (g.hidden + 4 * g.hidden_blocks) + rows, 0),
-        "gemm1": StageFloor(rows + experts * w1 * (1 + scale_bytes) + first, 2 * pairs * w1),
-        "activation_quant": StageFloor(first + sum(2 * size for size in further) + middle, 0),
-        "gemm2": StageFloor(middle + experts * w2 * (1 + scale_bytes) + last, 2 * pairs * w2),
-        "combine": StageFloor(last + summed, 0),
+        "routing": LowerBound(seq_len * g.experts * 4 + g.experts * 2, 0),
+        "permute": LowerBound(stats.active_tokens * (g.hidden + 4 * g.hidden_blocks) + rows, 0),
+        "gemm1": LowerBound(rows + experts * w1 * (1 + scale_bytes) + first, 2 * pairs * w1),
+        "activation_quant": LowerBound(first + sum(2 * size for size in further) + middle, 0),
+        "gemm2": LowerBound(middle + experts * w2 * (1 + scale_bytes) + last, 2 * pairs * w2),
+        "combine": LowerBound(last + summed, 0),
     }
 
 

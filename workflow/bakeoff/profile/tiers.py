@@ -6,8 +6,6 @@ which every host offers. Side effect of `gather`: one empty trial capture with n
 that lack two system libraries; it is made only if nsys could be used.
 """
 
-import importlib.metadata
-import importlib.util
 import os
 import re
 import shutil
@@ -19,6 +17,7 @@ from typing import Literal
 
 from bakeoff import host
 from bakeoff.errors import InputError
+from bakeoff.profile import cupti
 from bakeoff.profile.ncu import PERMISSION_CODE
 from bakeoff.profile.nsys import capture_command
 
@@ -90,7 +89,7 @@ def gather(trial: bool = True) -> Facts:
         nsys_trial=_trial(nsys) if trial and nsys and gpu else None,
         ncu=ncu,
         ncu_version=_version(ncu),
-        cupti_version=_cupti_version(),
+        cupti_version=cupti.version(),
         admin_only=_admin_only(),
         privileged=_privileged(),
         container=Path("/.dockerenv").exists() or bool(os.environ.get("APPTAINER_CONTAINER")),
@@ -176,13 +175,6 @@ def _said(*command: str) -> tuple[int | None, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"{type(error).__name__}: {error}"
     return done.returncode, done.stderr + done.stdout
-
-
-def _cupti_version() -> str | None:
-    try:
-        return importlib.metadata.version("cupti-python") if importlib.util.find_spec("cupti") else None
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _admin_only() -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 
 from bakeoff.report.view import RunView, workload_columns
 from bakeoff.schema.analysis_outside import ClaimVerdict, Comparison
-from bakeoff.schema.analysis_run import AnalysedParticipant, RunHeader
+from bakeoff.schema.analysis_run import RunHeader
+from bakeoff.schema.plan import Participant
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
 from bakeoff.tables.table import Column, Table, flat, frame, frame_of
@@ -30,7 +31,7 @@ def comparison(view: RunView, c: Comparison) -> Table:
 
 def workloads(view: RunView) -> Table:
     """What every workload asks for, from its own routing."""
-    floors = any(w.floor for w in view.a.workloads)
+    floors = any(w.floor_bytes for w in view.a.workloads)
     columns = [
         *workload_columns(),
         shared.count("local_pairs", "Local pairs"),
@@ -60,7 +61,7 @@ def participants(view: RunView) -> Table:
     return Table("participants", frame(rows), columns)
 
 
-def _rounding(p: AnalysedParticipant) -> str | None:
+def _rounding(p: Participant) -> str | None:
     """The casts at the three points, "bfloat16 | fp8_block128 | –"."""
     casts = p.rounding
     points = [casts.gemm1_output, casts.intermediate, casts.gemm2_output] if casts else []

@@ -63,7 +63,7 @@ def latencies(view: RunView, words: Words, id_: str = "fig-latency") -> Markup:
     the host where it was profiled."""
     people = _shown(view, {c.solution for c in view.a.cells if c.latency_us})
     lines = _series(people, view.a.workloads, view.latency, lambda found: f.duration(found.value))
-    floor = [Point(w.seq_len, w.floor.us) for w in view.a.workloads if w.floor and w.floor.us]
+    floor = [Point(w.seq_len, w.floor_us) for w in view.a.workloads if w.floor_us]
     sizes = {w.id: w.seq_len for w in view.a.workloads}
     host = [Point(sizes[c.workload], c.host_us) for c in view.host_cells if c.workload in sizes]
     lines += [Series(None, "floor", floor)] * bool(floor) + [Series(None, "host time", host, "1 3")] * bool(host)

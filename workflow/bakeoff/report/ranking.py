@@ -120,14 +120,13 @@ def large_batch(view: RunView) -> Table:
 
 def consistency(view: RunView) -> Table:
     """Coefficient of variation and spread, most consistent first."""
-    found = view.a.findings.consistency
     columns = [
         view.who(head=True),
         shared.percent("cv_sample", "CV (sample)"),
         shared.percent("cv_population", "CV (population)"),
         shared.speedup("spread", "Greatest over least"),
     ]
-    return Table("consistency", frame_of(found.rows if found else ()), columns)
+    return Table("consistency", frame_of(view.a.findings.consistency), columns)
 
 
 def previous(view: RunView, place: int, finding: PreviousFinding) -> Table:

@@ -28,7 +28,8 @@ def tables(view: RunView) -> list[Table]:
     section = view.a.profiles
     if section is None:
         return []
-    ordered = _by_workload(section)
+    order = {workload.id: place for place, workload in enumerate(view.a.workloads)}
+    ordered = sorted(section.cells, key=lambda one: order.get(one.workload, len(order)))
     return [
         profiled(view, section, ordered),
         Table("stages", frame(shared.stage_rows(ordered)), without(shared.stages(view.who()), "share", "dram_bytes")),
@@ -37,11 +38,6 @@ def tables(view: RunView) -> list[Table]:
         Table("kernels", frame(shared.kernel_rows(ordered)), shared.kernels(view.who())),
         ceilings(section),
     ]
-
-
-def _by_workload(section: ProfileSection) -> list[CellProfile]:
-    order = {workload.id: place for place, workload in enumerate(section.workloads)}
-    return sorted(section.cells, key=lambda one: order.get(one.workload, len(order)))
 
 
 def profiled(view: RunView, section: ProfileSection, cells: list[CellProfile]) -> Table:
@@ -103,7 +99,7 @@ def explanations(section: ProfileSection) -> Table:
         Column("explanation", "Explanation", head=True),
         Column("place"),
         Column("verdict", "Verdict", tone=lambda row: _TONES[row["verdict"]]),
-        Column("test", "Test"),
+        Column("test", "Test", source="expression"),
         Column("numbers", "Numbers", _numbers, export=_exact),
         Column("needs", "What would test it", style="ticked", missing="–"),
     ]

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, Undefined, pass_context
+from jinja2.bccache import Bucket
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from bakeoff.files import PROJECT_ROOT
@@ -26,28 +28,45 @@ _MARKDOWN_SIGNS = re.compile(r"[\\`*\[\]|~#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
 @functools.cache
 def html_environment(folder: Path = TEMPLATES) -> Environment:
     """For pages: data is escaped as HTML."""
-    return _environment(folder, finalize=_refuse_none, plain=escape)
+    return _environment(folder, finalize=lambda _, value: _refuse_none(value), plain=escape)
 
 
 @functools.cache
 def markdown_environment(folder: Path = TEMPLATES) -> Environment:
     """For GitHub Markdown: data is escaped as Markdown and as the HTML that Markdown lets through."""
 
-    def finalize(value: Any) -> Any:
+    def finalize(_: Context, value: Any) -> Any:
         return _refuse_none(value) if isinstance(value, Markup) else markdown_text(value)
 
     return _environment(folder, finalize=finalize, plain=markdown_text)
 
 
-def _environment(folder: Path, finalize: Callable[[Any], Any], plain: Callable[[Any], Any]) -> Environment:
+class _Compiled(BytecodeCache):
+    """Compiled templates, which both languages share: `finalize`, in which they differ, acts as a template runs."""
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._code[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _Compiled()
+
+
+def _environment(folder: Path, finalize: Callable[[Context, Any], Any], plain: Callable[[Any], Any]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
+        bytecode_cache=_COMPILED,
         optimized=False,  # each template runs once: compiling costs more than it saves
         undefined=StrictUndefined,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=finalize,
+        finalize=pass_context(finalize),
     )
     environment.filters.update(
         {name: getattr(formats, name) for name in _FORMATS}, squeeze=squeeze, verbatim=verbatim, breakable=breakable

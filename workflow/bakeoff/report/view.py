@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bakeoff.files import PROJECT_ROOT, yaml_document
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import Pair, ProfileCurve, Summary, Winner
-from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, WorkloadFloor
+from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload
 from bakeoff.schema.base import Estimate, Verdict
 from bakeoff.schema.gates import Numerics
 from bakeoff.schema.profile import CellProfile
@@ -327,12 +327,7 @@ class RunView:
     @cached_property
     def workload_frame(self) -> "DataFrame":
         """One row per workload, with its floor."""
-        rows = []
-        for w in self.a.workloads:
-            floor = dict(w.floor) if w.floor else dict.fromkeys(WorkloadFloor.model_fields)
-            row = {**flat(w), "workload": w.id, "expert_offset": w.offset}
-            rows.append(row | {f"floor_{key}": value for key, value in floor.items()})
-        return frame(rows)
+        return frame({**flat(w), "workload": w.id, "expert_offset": w.offset} for w in self.a.workloads)
 
     def wide(self, *keys: str) -> "DataFrame":
         """The workloads' frame with a column SOLUTION:KEY for each participant and key of the cells' frame."""

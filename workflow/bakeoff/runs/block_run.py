@@ -79,7 +79,7 @@ def _measure_block(run: Path, block: int, again: bool, tell: Say) -> Manifest:
                 timed = {"total": time.monotonic() - started, "lock": 0.0, "timed": 0.0, "judged": 0.0} | (
                     seconds or {}
                 )
-                spent = Spent(**{what: round(value, 3) for what, value in timed.items()})
+                spent = {what: round(value, 3) for what, value in timed.items()}
             manifest = journals.manifest(spent)
             write_atomic(path, pretty_json(manifest.model_dump(mode="json", by_alias=True)))
         finally:

@@ -18,7 +18,6 @@ from bakeoff.schema.analysis_findings import Findings
 from bakeoff.schema.analysis_outside import Comparison, ReportAudit
 from bakeoff.schema.analysis_run import (
     AnalysedCell,
-    AnalysedParticipant,
     AnalysedWorkload,
     Build,
     Check,
@@ -28,6 +27,7 @@ from bakeoff.schema.analysis_run import (
 )
 from bakeoff.schema.base import Part
 from bakeoff.schema.gates import GatePower
+from bakeoff.schema.plan import Participant
 from bakeoff.schema.profile import ProfileSection
 
 # Of a figure in a document: more than any clock gives, fewer than differ between mathematics libraries.
@@ -50,7 +50,7 @@ class Analysis(Part):
     """What makes this run valid or not."""
     provenance: list[Fact]
     """Recorded facts about host, GPU, software and inputs."""
-    participants: list[AnalysedParticipant]
+    participants: list[Participant]
     """Solutions in the run's order."""
     workloads: list[AnalysedWorkload]
     """In ascending seq_len."""

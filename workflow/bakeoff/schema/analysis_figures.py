@@ -1,5 +1,6 @@
 """Parts of the analysis document: what is decided from the cells."""
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import Field
@@ -96,7 +97,11 @@ class Summary(Part):
     """Mean of latencies with the weights that the configuration gives; null without them, or if one is missing."""
 
 
-class Ranked(Part):
+Aggregate = Literal["geometric_mean", "arithmetic_mean", "harmonic_mean", "median", "leads", "total_latency"]
+
+
+@dataclass(frozen=True)
+class Ranked:
     """A place in a ranking."""
 
     solution: str
@@ -107,7 +112,8 @@ class Ranked(Part):
     """1 is best; equal values share a rank."""
 
 
-class ProtocolCell(Part):
+@dataclass(frozen=True, kw_only=True)
+class ProtocolCell:
     """A cell under another protocol, and under the run's first one. Clock and power are means over the processes of
     medians over their timed calls; null where nobody told."""
 
@@ -129,7 +135,8 @@ class ProtocolCell(Part):
     """Power under the first protocol."""
 
 
-class Overtaking(Part):
+@dataclass(frozen=True, kw_only=True)
+class Overtaking:
     """Two solutions that stand the other way round than under the first protocol, beyond 99 % intervals of both."""
 
     workload: str
@@ -144,7 +151,8 @@ class Overtaking(Part):
     """The same under the first protocol, below 1."""
 
 
-class ProtocolSummary(Part):
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSummary:
     """The same run under another timing protocol."""
 
     protocol: str
@@ -155,19 +163,20 @@ class ProtocolSummary(Part):
     """Blocks that were measured so."""
     summaries: list[Summary]
     """One per solution; without speedups where the reference was not timed so."""
-    workloads: list[str] = Field(default_factory=list)
+    workloads: list[str] = field(default_factory=list)
     """Those that all ordered solutions have under both protocols."""
-    order: list[Ranked] = Field(default_factory=list)
+    order: list[Ranked] = field(default_factory=list)
     """Solutions by geometric mean of latencies over `workloads`; value: time over the fastest's. Without twins."""
-    first_order: list[Ranked] = Field(default_factory=list)
+    first_order: list[Ranked] = field(default_factory=list)
     """The same solutions over the same workloads under the run's first protocol."""
-    cells: list[ProtocolCell] = Field(default_factory=list)
+    cells: list[ProtocolCell] = field(default_factory=list)
     """Cells with a time."""
-    overtakings: list[Overtaking] = Field(default_factory=list)
+    overtakings: list[Overtaking] = field(default_factory=list)
     """Where the order of two solutions is another one."""
 
 
-class PairVerdict(Part):
+@dataclass(frozen=True, kw_only=True)
+class PairVerdict:
     """a against b at one workload."""
 
     workload: str
@@ -197,7 +206,8 @@ class PairVerdict(Part):
     below a factor of 1000."""
 
 
-class Pair(Part):
+@dataclass(frozen=True, kw_only=True)
+class Pair:
     """Two solutions over all workloads, a before b in the run's order."""
 
     a: str
@@ -212,16 +222,17 @@ class Pair(Part):
     """Workloads where a's value is higher, whatever the noise."""
     b_ahead: int
     """Workloads where b's value is higher."""
-    counts: dict[Verdict, int] = Field(default_factory=dict)
+    counts: dict[Verdict, int] = field(default_factory=dict)
     """Workloads by verdict of a against b."""
     verdicts: list[PairVerdict]
     """One per workload, in the run's order."""
 
 
-class Ranking(Part):
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
     """Contestants ordered by one aggregate over one baseline, over the workloads that all of them have."""
 
-    aggregate: Literal["geometric_mean", "arithmetic_mean", "harmonic_mean", "median", "leads", "total_latency"]
+    aggregate: Aggregate
     """How the workloads' speedups are put together."""
     baseline: str
     """What the speedups are over: `reference` or a contestant."""
@@ -229,7 +240,8 @@ class Ranking(Part):
     """Best first."""
 
 
-class RankStability(Part):
+@dataclass(frozen=True, kw_only=True)
+class RankStability:
     """Whether the order depends on the choice of aggregate or baseline."""
 
     workloads: int
@@ -244,7 +256,8 @@ class RankStability(Part):
     """Pairs whose order is not the same in all rankings."""
 
 
-class ProfileCurve(Part):
+@dataclass(frozen=True)
+class ProfileCurve:
     """Performance profile (Dolan and Moré): the share of workloads on which a solution is within a factor of the
     best."""
 

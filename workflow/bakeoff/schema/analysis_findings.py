@@ -1,5 +1,6 @@
 """Parts of the analysis document: the facts under the key findings, without their wording."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -8,7 +9,8 @@ from bakeoff.schema.analysis_figures import Ranked
 from bakeoff.schema.base import Estimate, Part
 
 
-class RankingFinding(Part):
+@dataclass(frozen=True)
+class RankingFinding:
     """Who is ahead over all workloads."""
 
     order: list[Ranked]
@@ -24,7 +26,8 @@ class RankingFinding(Part):
     """Workloads without a supported winner."""
 
 
-class LargeBatchRow(Part):
+@dataclass(frozen=True)
+class LargeBatchRow:
     """One solution on small and large workloads."""
 
     solution: str
@@ -37,7 +40,8 @@ class LargeBatchRow(Part):
     """large over small: 1 keeps its speedup, 0.2 loses four fifths."""
 
 
-class LargeBatchFinding(Part):
+@dataclass(frozen=True)
+class LargeBatchFinding:
     """What becomes of the speedup when seq_len grows."""
 
     small: list[str]
@@ -56,7 +60,8 @@ class LargeBatchFinding(Part):
     """Highest geometric mean over the large workloads."""
 
 
-class Versions(Part):
+@dataclass(frozen=True)
+class Versions:
     """Two solutions, the earlier and the later version of one design."""
 
     new: str
@@ -65,7 +70,8 @@ class Versions(Part):
     """Name of the earlier one."""
 
 
-class VersionFinding(Part):
+@dataclass(frozen=True)
+class VersionFinding:
     """The later version of a design against the earlier one."""
 
     new: str
@@ -94,7 +100,8 @@ class VersionFinding(Part):
     """Sample standard deviation of the old one's speedups."""
 
 
-class ConsistencyRow(Part):
+@dataclass(frozen=True)
+class ConsistencyRow:
     """How much one solution's speedup varies over workloads."""
 
     solution: str
@@ -107,14 +114,8 @@ class ConsistencyRow(Part):
     """Greatest speedup over least."""
 
 
-class ConsistencyFinding(Part):
-    """Which solution's speedup depends least on the workload."""
-
-    rows: list[ConsistencyRow]
-    """Most consistent first (by cv_sample)."""
-
-
-class PreviousRow(Part):
+@dataclass(frozen=True)
+class PreviousRow:
     """One solution against its values in the previous run."""
 
     solution: str
@@ -133,12 +134,16 @@ class PreviousRow(Part):
     """Cells with the verdict DIFFERS, FASTER or SLOWER."""
 
 
-class PreviousFinding(Part):
+Relation = Literal["previous", "repeat", "published"]
+
+
+@dataclass(frozen=True)
+class PreviousFinding:
     """Against an earlier, repeated or published run."""
 
     id: str
     """Id of the other run."""
-    relation: Literal["previous", "repeat", "published"]
+    relation: Relation
     """`previous`: an earlier run; `repeat`: the same measurement of the same day; `published`: the published run."""
     comparable: bool
     """False if device, protocol or inputs differ; the rows are then empty."""
@@ -150,15 +155,6 @@ class PreviousFinding(Part):
     """Workloads with another leader among the contestants that both runs have."""
 
 
-class NotTestable(Part):
-    """A finding about named solutions that this run cannot give."""
-
-    finding: str
-    """Name of the field that is null."""
-    needs: str
-    """What the run lacks."""
-
-
 class Findings(Part):
     """Facts for the key findings; null where the run has not what a finding needs."""
 
@@ -168,9 +164,9 @@ class Findings(Part):
     """Behaviour at large seq_len; null without small or large workloads."""
     version: VersionFinding | None = None
     """Two versions of a design; null without both."""
-    not_testable: list[NotTestable] = Field(default_factory=list)
-    """Findings about named solutions for which the run lacks something."""
-    consistency: ConsistencyFinding | None = None
-    """Dependence on the workload; null with fewer than two workloads."""
+    not_testable: dict[str, str] = Field(default_factory=dict)
+    """Findings about named solutions that this run cannot give: field that is null, what the run lacks."""
+    consistency: list[ConsistencyRow] = Field(default_factory=list)
+    """Whose speedup depends least on the workload, most consistent first; empty with fewer than two workloads."""
     previous: list[PreviousFinding] = Field(default_factory=list)
     """Against other runs; empty if none was given."""

@@ -1,5 +1,6 @@
 """Parts of the analysis document: a published report's audit, and comparisons with other runs."""
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -24,18 +25,20 @@ class ClaimResult(Part):
     """Unique within the report."""
     place: str
     """Section of the report."""
-    kind: Literal["figure", "conclusion"]
-    """A printed number or name, or a statement."""
+    kind: Literal["figure", "conclusion", "explanation"]
+    """A printed number or name, a statement, or one about causes, which a profile tests."""
     text: str
     """The claim in the report's words."""
     printed: str | None = None
     """The printed value; null for a conclusion without one."""
     expression: str | None = None
-    """How it is recomputed from the published values; null if it cannot be."""
+    """How it is recomputed from the published values, or what is compared with what; null if it cannot be."""
     verdict: ClaimVerdict
     """What the values say."""
     computed: list[str] = Field(default_factory=list)
     """The recomputed value, one entry per admissible reading, with two digits more than printed."""
+    numbers: dict[str, float] = Field(default_factory=dict)
+    """What the verdict on an explanation rests on, by name; empty if nothing could be computed."""
     tolerance: str | None = None
     """The tolerance that the printed form gives itself, e.g. `0.005` or `text`."""
     needs: str | None = None
@@ -76,7 +79,8 @@ class ReportAudit(Part):
 CompareVerdict = Literal["REPRODUCED", "DIFFERS", "NOT COMPARABLE", "FASTER", "SLOWER", "SAME", "AMBIGUOUS"]
 
 
-class CellComparison(Part):
+@dataclass(frozen=True, kw_only=True)
+class CellComparison:
     """One cell of a run against the same cell of another."""
 
     solution: str
@@ -86,7 +90,7 @@ class CellComparison(Part):
     verdict: CompareVerdict
     """The first two against a published run. Between runs, new against old: SAME is less than 2 % apart, FASTER and
     SLOWER beyond the noise, that between two GPUs included, and not shown to be less."""
-    reasons: list[str] = Field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     """Why not comparable: `device`, `protocol`, `inputs`, `clock` (another time tier), `missing`, `failed`,
     `few_blocks`, `host` (another host, whose time shows in the latency)."""
     old: float | None = None
@@ -101,7 +105,8 @@ class CellComparison(Part):
     solution; null against a published run."""
 
 
-class RunScatter(Part):
+@dataclass(frozen=True)
+class RunScatter:
     """How much published cells move between two runs of one day."""
 
     seq_lens: str

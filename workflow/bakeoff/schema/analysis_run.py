@@ -1,13 +1,14 @@
 """Parts of the analysis document: what was run, where, and what came out of every cell."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import Field
 
 from bakeoff.schema.base import Estimate, Part
 from bakeoff.schema.build import KernelRecord
-from bakeoff.schema.gates import Gate, Numerics, Rounding
+from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome
 
 Scalar = str | int | float | bool | None
@@ -66,7 +67,8 @@ class RunHeader(Part):
     """Which time the latencies are (`cupti_span_us`, `event_us`, `wall_us`); null if it was not recorded."""
 
 
-class Fact(Part):
+@dataclass(frozen=True)
+class Fact:
     """One recorded fact about the environment."""
 
     group: Literal["host", "gpu", "software", "inputs", "run"]
@@ -113,42 +115,6 @@ class Check(Part):
         return cls(items=list(affected[:MOST_ITEMS]), more=max(0, len(affected) - MOST_ITEMS), **fields)
 
 
-class AnalysedParticipant(Part):
-    """A solution (the reference is not listed)."""
-
-    name: str
-    """Folder name; the key in all other parts."""
-    role: Literal["contestant", "peer"]
-    """Winners, claims and the published form count contestants only."""
-    label: str
-    """Name in headings; short in published tables (`triton_v2`)."""
-    description: str | None = None
-    """One sentence on the design."""
-    design: str | None = None
-    """What runs on this run's backend, where the solution says so."""
-    digest: str | None = None
-    """sha256 of the packed solution; null in published tables."""
-    supported: bool = True
-    """False where the solution declares no backend for this run."""
-    twin_of: str | None = None
-    """The solution that this one is again, under another name: what the two show against each other is noise."""
-    rounding: Rounding | None = None
-    """Declared casts; null if unknown."""
-
-
-class WorkloadFloor(Part):
-    """The least that a workload can cost, from its own routing."""
-
-    bytes: int
-    """Bytes that must be moved at least."""
-    flops: int
-    """Floating point operations that must be done at least."""
-    us: float | None = None
-    """Time at the sourced peaks of this GPU; null if its peaks are not listed."""
-    bound: Literal["memory", "compute"] | None = None
-    """Which peak sets `us`."""
-
-
 class AnalysedWorkload(Part):
     """One (seq_len, local_expert_offset) pair."""
 
@@ -168,8 +134,14 @@ class AnalysedWorkload(Part):
     """Tokens with at least one local expert."""
     active_experts: int | None = None
     """Local experts with at least one token."""
-    floor: WorkloadFloor | None = None
-    """Null where the routing is unknown, and on the cpu backend."""
+    floor_bytes: int | None = None
+    """Bytes that must be moved at least, by its own routing; null where that is unknown, and on the cpu backend."""
+    floor_flops: int | None = None
+    """Floating point operations that must be done at least."""
+    floor_us: float | None = None
+    """Time of the two at the sourced peaks of this GPU; null if its peaks are not listed."""
+    floor_bound: Literal["memory", "compute"] | None = None
+    """Which peak sets `floor_us`."""
     reference_us: Estimate | None = None
     """Latency of the reference: geometric mean over blocks; null if performance is not shown."""
 
@@ -255,7 +227,8 @@ class VerificationSummary(Part):
     """Best-fit scale farthest from 1."""
 
 
-class Build(Part):
+@dataclass(frozen=True)
+class Build:
     """One solution compiled for one architecture."""
 
     solution: str
@@ -268,5 +241,5 @@ class Build(Part):
     """sha256 of the packed solution."""
     executed: bool = False
     """Whether this run ran it; otherwise it is compiled, never executed here."""
-    kernels: list[KernelRecord] = Field(default_factory=list)
+    kernels: list[KernelRecord] = field(default_factory=list)
     """Every compiled kernel; empty on the cpu backend."""

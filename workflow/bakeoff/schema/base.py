@@ -1,6 +1,7 @@
 """What all stored documents are made of."""
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -26,13 +27,15 @@ Said = Annotated[str, BeforeValidator(_visible)]
 
 
 class Part(BaseModel):
-    """Base of all models: unknown fields, NaN and infinity are refused, and nothing changes after it was checked. The
+    """Base of all models; a row of plain values inside one is a frozen dataclass, which pydantic checks with the
+    document that holds it. Unknown fields, NaN and infinity are refused, and nothing changes after it was checked. The
     text under a field is its description in the JSON Schema."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
 
 
-class Estimate(Part):
+@dataclass(frozen=True)
+class Estimate:
     """A figure, and how sure it is."""
 
     value: float

@@ -1,6 +1,7 @@
 """What is said about a run from outside: a judgement of a run that somebody else made, and the in-toto statement that
 binds a run's bytes to what they were made with."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -56,18 +57,13 @@ class SubmissionJudgement(Part):
     """What was measured, in a line; null where nothing could be read."""
 
 
-class Digests(Part):
-    """The digests of a subject, by algorithm."""
-
-    sha256: Sha256
-
-
-class Subject(Part):
+@dataclass(frozen=True)
+class Subject:
     """A file of the run."""
 
     name: str
     """Path in the run's folder; a journal's without `.gz`, since its bytes are the uncompressed ones."""
-    digest: Digests
+    digest: dict[Literal["sha256"], Sha256]
 
 
 class Measurement(Part):

@@ -101,18 +101,8 @@ class Judgement:
     """The figures that both judge."""
 
 
-class Survivor(Part):
-    """A mutant that must die and did not."""
-
-    mutant: str
-    """Name of the mutant."""
-    workload: str
-    """Id of the workload."""
-    family: str
-    """Value family."""
-
-
-class MutantPower(Part):
+@dataclass(frozen=True, kw_only=True)
+class MutantPower:
     """One mutant over all workloads and families."""
 
     name: str
@@ -155,8 +145,8 @@ class GatePower(Part):
     """Of the counted, rejected by the published gate."""
     killed_strict: int
     """Of the counted, rejected by the strict gate."""
-    survivors: list[Survivor] = Field(default_factory=list)
-    """Counted cells that the strict gate passed."""
+    survivors: list[dict[str, str]] = Field(default_factory=list)
+    """Counted cells that the strict gate passed: mutant, workload, family."""
     honest_cells: int
     """Cells of the honest solution that the mutants derive from."""
     honest_rejected_published: int

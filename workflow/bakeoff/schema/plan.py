@@ -23,20 +23,31 @@ class ProfileConfig(Part):
     solutions: Literal["all"] | list[str] = Field("all", description="Solutions to profile, or all.")
 
 
-class PlannedParticipant(Part):
-    """A solution that takes part, or the reference."""
+class Participant(Part):
+    """A solution that takes part in a run or stands in a published table, or the reference."""
 
     name: str
-    role: Literal["contestant", "peer", "reference"]
-    label: str = Field(description="Short name for headings and charts.")
-    description: str
-    design: str | None = Field(None, description="What runs on this backend; null for the reference.")
-    digest: str = Field(description="sha256 of the packed solution, or of the definition for the reference.")
-    build: str | None = Field(description="Packed solution, relative to the run's folder; null for the reference.")
-    supported: bool = Field(description="False where the solution declares no such backend: its cells are UNSUPPORTED.")
-    rounding: Rounding | None = Field(description="The casts that the backend declares; null for the reference.")
-    stages: list[StageRule] = Field(description="Kernel name pattern -> stage, first match wins.")
-    twin_of: str | None = Field(None, description="The solution that this one is again, under another name.")
+    """Folder name, or the published column's; the key in all other parts."""
+    role: Literal["contestant", "peer", "reference"] = "contestant"
+    """Winners, claims and the published form count contestants only; a published table has no others."""
+    label: str
+    """Short name for headings and charts."""
+    description: str | None = None
+    """One sentence on the design."""
+    design: str | None = None
+    """What runs on this run's backend; null for the reference."""
+    digest: str | None = None
+    """sha256 of the packed solution, or of the definition for the reference; null in published tables."""
+    build: str | None = None
+    """Packed solution, relative to the run's folder; null for the reference."""
+    supported: bool = True
+    """False where the solution declares no such backend: its cells are UNSUPPORTED."""
+    rounding: Rounding | None = None
+    """The casts that the backend declares; null for the reference and where they are unknown."""
+    stages: list[StageRule] = Field(default_factory=list)
+    """Kernel name pattern -> stage, first match wins."""
+    twin_of: str | None = None
+    """The solution that this one is again, under another name: what the two show against each other is noise."""
 
 
 class PlannedWorkload(Part):
@@ -104,12 +115,12 @@ class Plan(Part):
         description="Commit of the checkout that planned the run, with -dirty where files differed; null outside of "
         "git and in older runs. No cell depends on it.",
     )
-    participants: list[PlannedParticipant]
+    participants: list[Participant]
     workloads: list[PlannedWorkload]
     cells: list[PlannedCell]
 
     @property
-    def solutions(self) -> list[PlannedParticipant]:
+    def solutions(self) -> list[Participant]:
         """All that take part but the reference."""
         return [who for who in self.participants if who.role != "reference"]
 

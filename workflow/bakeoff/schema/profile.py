@@ -5,10 +5,12 @@ Times are microseconds on the GPU's clock under a profiler: they say where time 
 latencies. Shares are ratios; null is "there is none", never zero.
 """
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bakeoff.schema.analysis_outside import ClaimResult
 from bakeoff.schema.base import Part
 from bakeoff.schema.solution import Backend, Stage
 
@@ -18,7 +20,8 @@ Share = Annotated[float, Field(ge=0)]
 Limit = Literal["memory", "tensor", "latency"]
 
 
-class KernelProfile(Part):
+@dataclass(frozen=True)
+class KernelProfile:
     """All launches of one kernel in the call that stands for the cell."""
 
     name: str
@@ -167,7 +170,8 @@ class CellProfile(Counters):
         return self.flops / self.span_us / 1e6
 
 
-class HostTime(Part):
+@dataclass(frozen=True)
+class HostTime:
     """How long the host takes to enqueue a workload's call, in a process without a profiler."""
 
     workload: str
@@ -214,24 +218,8 @@ class SolutionProfile(Part):
     """Host times without a profiler, in the run's order; a cell without one has its tracer's."""
 
 
-class Explanation(Part):
-    """A published explanation, tested on this run's profile."""
-
-    id: str
-    place: str
-    """Section of the published report."""
-    text: str
-    """The explanation in the report's words."""
-    test: str
-    """What is compared with what."""
-    verdict: Literal["CONFIRMED", "CONTRADICTED", "NOT TESTABLE"]
-    numbers: dict[str, float]
-    """What the verdict rests on, by name; empty if nothing could be computed."""
-    needs: str | None
-    """The command or data that would test it; set exactly for NOT TESTABLE."""
-
-
-class Coverage(Part):
+@dataclass(frozen=True)
+class Coverage:
     """How much of a run is profiled."""
 
     solution: str
@@ -245,22 +233,11 @@ class Coverage(Part):
     """Workload: why it could not be profiled."""
 
 
-class ProfiledWorkload(Part):
-    """A workload of the run, as the explanations need it."""
-
-    id: str
-    seq_len: int
-    local_pairs: int
-    """(token, local expert) pairs by its own routing."""
-
-
 class ProfileSection(Part):
     """The profiles of a run."""
 
     gpu: str
     backend: Backend
-    workloads: list[ProfiledWorkload]
-    """In the run's order."""
     stages: list[str]
     """Names in pipeline order."""
     peak_gbs: float | None
@@ -278,7 +255,8 @@ class ProfileSection(Part):
     """One per solution that should be profiled."""
     cells: list[CellProfile]
     """By solution, then workload, in the run's order; only profiled ones."""
-    explanations: list[Explanation] = Field(default_factory=list)
+    explanations: list[ClaimResult] = Field(default_factory=list)
+    """Those of the published report, in its order."""
 
     @property
     def farthest(self) -> list[CellProfile]:

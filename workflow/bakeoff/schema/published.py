@@ -8,17 +8,7 @@ from pydantic import Field
 from bakeoff.schema.analysis_findings import Versions
 from bakeoff.schema.analysis_run import Fact
 from bakeoff.schema.base import Part
-
-
-class PublishedParticipant(Part):
-    """A column of the table."""
-
-    name: str
-    """Name of the column, and of the solution's folder."""
-    label: str
-    """Name in the publication."""
-    description: str
-    """One sentence on the design."""
+from bakeoff.schema.plan import Participant
 
 
 class PublishedMeta(Part):
@@ -48,7 +38,7 @@ class PublishedMeta(Part):
     """Share of elements that had to match."""
     passed: bool = True
     """Whether the publication says that all cells passed."""
-    participants: list[PublishedParticipant] = Field(min_length=1)
+    participants: list[Participant] = Field(min_length=1)
     """Columns of speedups.csv, in order."""
     environment: list[Fact]
     """Recorded facts."""

@@ -90,24 +90,10 @@ class Record(Judged):
     over outputs."""
 
 
-class Spent(Part):
-    """Where the time of a block went, in seconds."""
-
-    total: float
-    lock: float
-    """Holding the device's lock."""
-    timed: float
-    """A worker was running a cell."""
-    judged: float
-    """The referee was at work: answers and verdicts."""
-    gpu_busy: float | None = None
-    """Share of the time under the lock in which the GPU ran a kernel, by NVML's utilization; null where nobody
-    tells."""
-    verified: float | None = None
-    """Under the lock, something was being verified: guarded calls, outputs on their way, answers and verdicts; null in
-    older runs."""
-    idle: float | None = None
-    """Share of the time under the lock with no kernel running and nothing being verified; null where nobody tells."""
+# Seconds of a block: in all; holding the device's lock; a worker was running a cell; the referee was at work (answers
+# and verdicts). Of the time under the lock: the share in which the GPU ran a kernel, by NVML's utilization; the seconds
+# in which something was being verified; the share with neither. Null where nobody tells.
+Spent = dict[str, float | None]
 
 
 class Manifest(Part):

@@ -1,6 +1,7 @@
 """What a solution declares: where it runs, and which stage a kernel belongs to."""
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import StringConstraints, field_validator
@@ -31,7 +32,8 @@ class StageRule(Part):
         return value
 
 
-class BackendSpec(Part):
+@dataclass(frozen=True)
+class BackendSpec:
     """One backend of a solution."""
 
     design: str

@@ -69,7 +69,9 @@ def _profiles(data: RunData, figures: Figures | None) -> ProfileSection | None:
             strict=True,
         )
         found = {key: float(speedup) for key, speedup in cells if not np.isnan(speedup)}
-    tested = explanations_of(data.profiles, [who.name for who in data.participants], found, yardstick().folder)
+    sizes = {one.id: {"seq_len": one.seq_len, "local_pairs": one.local_pairs or 0} for one in data.workloads}
+    solutions = [who.name for who in data.participants]
+    tested = explanations_of(data.profiles, sizes, solutions, found, yardstick().folder)
     return data.profiles.model_copy(update={"explanations": tested})
 
 
@@ -92,7 +94,7 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
     winner, here = figures.won[column], samples.solutions[row]
     against = next((name for name in (winner.leader, winner.runner_up) if name and name != here), None)
     latency = _estimate_at(figures.cells.latency, row, column) if samples.times_known else None
-    floor = data.workloads[column].floor
+    floor_us = data.workloads[column].floor_us
     return cell.model_copy(
         update={
             "latency_us": latency,
@@ -105,7 +107,7 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
             "mde": figures.duels.mde(row, samples.solutions.index(against), column) if against else None,
             "mde_against": against,
             "outlier_blocks": [samples.blocks[index] for index in np.flatnonzero(figures.outliers[row, column])],
-            "floor_share": floor.us / latency.value if latency and floor and floor.us else None,
+            "floor_share": floor_us / latency.value if latency and floor_us else None,
         }
     )
 

@@ -28,22 +28,13 @@ Key = tuple[str, str]
 LARGE_FROM = 900
 
 
-@dataclass(frozen=True)
-class Between:
-    """How much a published cell moves between two runs: root mean square of log(run / other run), and over how many
-    rows. A row's cells share the reference, so that they move together and count once."""
-
-    sd: float
-    rows: int
-
-
 # Share of its busy time that the GPU may be idle before a latency counts as the host's as well.
 IDLE = 0.25
 # Deviation of a cell's log time from GPU to GPU of a model, after what all cells share: 0.2 to 0.5 % between two H100s.
 BETWEEN_GPUS = 0.005
 
 # By whether a workload has `LARGE_FROM` tokens or more.
-Scatter = Mapping[bool, Between]
+Scatter = Mapping[bool, RunScatter]
 
 
 def between_runs(first: RunData, second: RunData) -> Scatter:
@@ -58,7 +49,8 @@ def between_runs(first: RunData, second: RunData) -> Scatter:
             raise ValueError(
                 f"{first.header.id} and {second.header.id} share {rows} rows; the scatter needs at least 2"
             )
-        found[group] = Between(sd=float(np.sqrt(np.mean(np.square(list(moved.values()))))), rows=rows)
+        seq_lens = f"{'from' if group else 'below'} {LARGE_FROM} tokens"
+        found[group] = RunScatter(seq_lens, sd=float(np.sqrt(np.mean(np.square(list(moved.values()))))), rows=rows)
     return found
 
 
@@ -80,10 +72,7 @@ def compare(old: RunData, new: RunData, between: Scatter | None = None) -> Compa
         new=new.header.id,
         rule="published" if published else "runs",
         not_comparable=reasons,
-        scatter=[
-            RunScatter(seq_lens=f"{'from' if large else 'below'} {LARGE_FROM} tokens", sd=one.sd, rows=one.rows)
-            for large, one in (between.items() if published and between else ())
-        ],
+        scatter=list(between.values()) if published and between else [],
         counts=dict(sorted(counts.items())),
         regressions=slower,
         differs={} if published else _differs(old, new),
@@ -185,7 +174,7 @@ def _against_published(old: RunData, new: RunData, between: Scatter, reasons: li
     cells = []
     for row, (solution, workload) in enumerate(keys):
         why = reasons or _lacking(before, after, row)
-        verdict = "NOT COMPARABLE" if why else "REPRODUCED" if abs(gap[row]) <= half[row] else "DIFFERS"
+        verdict: CompareVerdict = "NOT COMPARABLE" if why else "REPRODUCED" if abs(gap[row]) <= half[row] else "DIFFERS"
         cells.append(
             CellComparison(
                 solution=solution,

@@ -5,15 +5,16 @@ Entry points: `facts`, `plan_facts`, `hardware`, `axes`, `floor`, `read_gate_pow
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from bakeoff import config as configuration
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
-from bakeoff.schema.analysis_run import Fact, WorkloadFloor
+from bakeoff.schema.analysis_run import Fact
 from bakeoff.schema.gates import GatePower
 from bakeoff.schema.host import Gpu, Host
 from bakeoff.schema.plan import Plan, PlannedWorkload
-from bakeoff.traces.models import AxisConst, Definition
+from bakeoff.traces.models import Definition
 from bakeoff.traces.store import TraceRoot
 
 _UNITS = {"memory_mib": "MiB", "power_limit_w": "W", "max_sm_mhz": "MHz", "max_memory_mhz": "MHz"}
@@ -82,7 +83,7 @@ def definition(plan: Plan) -> Definition | None:
 
 def axes(found: Definition | None) -> dict[str, int]:
     """Constant axes of a definition; empty where it is not known."""
-    return {name: axis.value for name, axis in found.axes.items() if isinstance(axis, AxisConst)} if found else {}
+    return {name: axis.value for name, axis in found.axes.items() if axis.value is not None} if found else {}
 
 
 def published_tolerances() -> dict[str, float]:
@@ -92,20 +93,20 @@ def published_tolerances() -> dict[str, float]:
     return asdict(bounds().published)
 
 
-def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> WorkloadFloor | None:
-    """The least that a workload can cost, with the time at this GPU's peaks if they are listed; none for another kind
-    of definition."""
+def floor(found: Definition | None, workload: PlannedWorkload, gpu: str | None) -> dict[str, Any]:
+    """The least that a workload can cost, as fields of an `AnalysedWorkload`, with the time at this GPU's peaks if they
+    are listed; none for another kind of definition."""
     from bakeoff.core.moe import floors
     from bakeoff.core.moe.geometry import OP, Geometry
 
     if found is None or not found.name.startswith(OP):
-        return None
+        return {}
     least = floors.floor(Geometry.of(found), workload.seq_len, workload.stats)
     peak = floors.PEAKS.get(gpu or "")
     if peak is None:
-        return WorkloadFloor(bytes=least.bytes, flops=least.flops)
-    slower = "memory" if least.bytes / peak.bandwidth >= least.flops / peak.fp8 else "compute"
-    return WorkloadFloor(bytes=least.bytes, flops=least.flops, us=floors.floor_us(least, peak), bound=slower)
+        return {"floor_bytes": least.bytes, "floor_flops": least.flops}
+    at_peak = {"floor_us": least.us(peak), "floor_bound": "memory" if least.at_memory(peak) else "compute"}
+    return {"floor_bytes": least.bytes, "floor_flops": least.flops, **at_peak}
 
 
 def read_gate_power(path: Path) -> GatePower | None:

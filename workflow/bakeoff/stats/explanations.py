@@ -25,13 +25,15 @@ import pandas as pd
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml
+from bakeoff.schema.analysis_outside import ClaimResult, ClaimVerdict
 from bakeoff.schema.claims import Claim, Claims
 from bakeoff.schema.explanations import ExplanationRule, Explanations
-from bakeoff.schema.profile import CellProfile, Explanation, ProfileSection
+from bakeoff.schema.profile import CellProfile, ProfileSection
 from bakeoff.stats.expressions import ExpressionError, PublishedTable, Scope, evaluate
 
 SPEEDUP = "speedup"
 Speedups = Mapping[tuple[str, str], float]
+Sizes = Mapping[str, Mapping[str, int]]
 
 
 class Lacking(Exception):
@@ -39,19 +41,20 @@ class Lacking(Exception):
 
 
 def explanations_of(
-    section: ProfileSection, solutions: Sequence[str], speedups: Speedups, folder: Path
-) -> list[Explanation]:
+    section: ProfileSection, sizes: Sizes, solutions: Sequence[str], speedups: Speedups, folder: Path
+) -> list[ClaimResult]:
     """All explanations of a published folder, in the report's order; none where it has none.
 
-    solutions: all of the run, profiled or not. speedups: (solution, workload) -> over the reference. A test that does
-    not fit the profile's columns or the language is an InputError.
+    sizes: seq_len and local_pairs of the run's workloads, in its order. solutions: all of the run, profiled or not.
+    speedups: (solution, workload) -> over the reference. A test that does not fit the profile's columns or the language
+    is an InputError.
     """
     path = folder / "explanations.yaml"
     if not path.is_file():
         return []
     rules = read_yaml(path, Explanations)
     claims = {claim.id: claim for claim in read_yaml(folder / "claims.yaml", Claims).claims}
-    evidence = Evidence(section, frozenset(solutions), rules, frame(section, speedups))
+    evidence = Evidence(section, sizes, frozenset(solutions), rules, frame(section, speedups))
     return [_tested(rule, claims.get(rule.id), evidence, path) for rule in rules.explanations]
 
 
@@ -78,22 +81,28 @@ def _numbers(part: Any) -> dict[str, float]:
     }
 
 
-def _tested(rule: ExplanationRule, claim: Claim | None, evidence: "Evidence", path: Path) -> Explanation:
+def _tested(rule: ExplanationRule, claim: Claim | None, evidence: "Evidence", path: Path) -> ClaimResult:
     place, text = rule.place or (claim and claim.place), rule.text or (claim and claim.text)
     if place is None or text is None:
         raise _flaw(path, rule, "no place and text of its own, and no claim of this id")
     numbers: dict[str, float] = {}
-    verdict, needs = "NOT TESTABLE", None
+    verdict, needs = ClaimVerdict.NOT_TESTABLE, None
     try:
         holds, numbers = _run(rule, evidence)
-        verdict = "CONFIRMED" if holds else "CONTRADICTED"
+        verdict = ClaimVerdict.CONFIRMED if holds else ClaimVerdict.CONTRADICTED
     except Lacking as lacking:
         needs = str(lacking)
     except (ExpressionError, KeyError) as error:
         raise _flaw(path, rule, str(error)) from error
-    return Explanation.model_validate(
-        {"id": rule.id, "place": place, "text": text, "test": rule.test}
-        | {"verdict": verdict, "numbers": numbers, "needs": needs}
+    return ClaimResult(
+        id=rule.id,
+        place=place,
+        kind="explanation",
+        text=text,
+        expression=rule.test,
+        verdict=verdict,
+        numbers=numbers,
+        needs=needs,
     )
 
 
@@ -122,6 +131,7 @@ class Evidence:
     """A profile as the tests ask for it; whatever is not there raises Lacking."""
 
     section: ProfileSection
+    sizes: Sizes
     solutions: frozenset[str]
     rules: Explanations
     cells: pd.DataFrame
@@ -132,7 +142,7 @@ class Evidence:
 
     def workloads(self, condition: str | None) -> list[str]:
         """Ids of the run's workloads that a condition selects, in its order."""
-        ids = [one.id for one in self.section.workloads]
+        ids = list(self.sizes)
         if condition is None:
             return ids
         chosen = evaluate(condition, _Scope(self._sizes(ids), {}))
@@ -166,10 +176,9 @@ class Evidence:
         return text.format(**self.rules.names, workload=workload)
 
     def _sizes(self, workloads: list[str]) -> PublishedTable:
-        known = {one.id: one for one in self.section.workloads}
         names = ("seq_len", "local_pairs")
         return PublishedTable(
-            {name: np.array([float(getattr(known[one], name)) for one in workloads]) for name in names}, {}
+            {name: np.array([float(self.sizes[one][name]) for one in workloads]) for name in names}, {}
         )
 
     def _tables(self, expression: str, workloads: list[str]) -> Iterator[tuple[str, PublishedTable]]:

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from bakeoff.runs.intervals import Floats, block_means
 from bakeoff.schema.analysis_figures import Ranked, Winner
 from bakeoff.schema.analysis_findings import (
-    ConsistencyFinding,
     ConsistencyRow,
     Findings,
     LargeBatchFinding,
     LargeBatchRow,
-    NotTestable,
     PreviousFinding,
     PreviousRow,
     RankingFinding,
+    Relation,
     VersionFinding,
     Versions,
 )
@@ -46,7 +45,7 @@ def facts(figures: Figures, won: list[Winner], versions: Versions | None = None)
         ranking=_ranking(figures, speedups, won),
         large_batch=_large_batch(figures, speedups),
         version=version,
-        not_testable=[NotTestable(finding="version", needs=lacking)] if lacking else [],
+        not_testable={"version": lacking} if lacking else {},
         consistency=_consistency(figures, speedups),
     )
 
@@ -134,10 +133,10 @@ def _std(values: Floats) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def _consistency(figures: Figures, speedups: Floats) -> ConsistencyFinding | None:
+def _consistency(figures: Figures, speedups: Floats) -> list[ConsistencyRow]:
     rows, common = _complete(figures, speedups)
     if common.sum() < 2:
-        return None
+        return []
     found = []
     for row in rows:
         values = speedups[row, common]
@@ -150,10 +149,10 @@ def _consistency(figures: Figures, speedups: Floats) -> ConsistencyFinding | Non
                 spread=float(values.max() / values.min()),
             )
         )
-    return ConsistencyFinding(rows=sorted(found, key=lambda row: row.cv_sample))
+    return sorted(found, key=lambda row: row.cv_sample)
 
 
-def against(comparison: Comparison, relation: str, contestants: Sequence[str]) -> PreviousFinding:
+def against(comparison: Comparison, relation: Relation, contestants: Sequence[str]) -> PreviousFinding:
     """What changed between two runs, from their comparable cells; rows are empty where there are none."""
     cells = [cell for cell in comparison.cells if cell.verdict != "NOT COMPARABLE" and cell.ratio is not None]
     solutions = [name for name in contestants if any(cell.solution == name for cell in cells)]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bakeoff.runs.published import read_published
-from bakeoff.schema.analysis_run import AnalysedCell, AnalysedParticipant, Check, Fact, RunHeader
+from bakeoff.schema.analysis_run import AnalysedCell, Check, Fact, RunHeader
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.published import PublishedMeta
 from bakeoff.stats.rundata import OtherRun, RunData
@@ -17,10 +17,7 @@ def load_published(folder: Path) -> RunData:
     outcome = Outcome.PASSED if meta.passed else Outcome.NOT_RUN
     return RunData(
         header=_header(meta, folder.name),
-        participants=[
-            AnalysedParticipant(name=who.name, role="contestant", label=who.label, description=who.description)
-            for who in meta.participants
-        ],
+        participants=meta.participants,
         workloads=workloads,
         cells=[
             AnalysedCell(solution=name, workload=workload.id, outcome=outcome)

@@ -11,9 +11,9 @@ import pandas as pd
 
 from bakeoff.runs.samples import Samples
 from bakeoff.runs.table import Journals
+from bakeoff.schema.analysis_findings import Relation
 from bakeoff.schema.analysis_run import (
     AnalysedCell,
-    AnalysedParticipant,
     AnalysedWorkload,
     Build,
     Check,
@@ -23,7 +23,7 @@ from bakeoff.schema.analysis_run import (
 )
 from bakeoff.schema.gates import GatePower
 from bakeoff.schema.outcomes import Outcome
-from bakeoff.schema.plan import PlannedParticipant
+from bakeoff.schema.plan import Participant
 from bakeoff.schema.profile import ProfileSection
 
 # What makes `bakeoff compare` fail: the output is wrong, or a rule was broken that makes it worthless.
@@ -35,8 +35,7 @@ class OtherRun:
     """A run to stand beside this one: its folder name among the published ones, and what it is to this run."""
 
     id: str
-    relation: str
-    """`repeat`, `previous` or `published`."""
+    relation: Relation
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class RunData:
     """Cells hold outcomes, gates and numerics but no times yet; times stand in `samples`, for PASSED cells only."""
 
     header: RunHeader
-    participants: list[AnalysedParticipant]
+    participants: list[Participant]
     workloads: list[AnalysedWorkload]
     cells: list[AnalysedCell]
     samples: Samples
@@ -70,7 +69,7 @@ class RunData:
     """UUID of the GPU that a block had to itself, where its manifest says so."""
 
     @property
-    def everyone(self) -> list[PlannedParticipant]:
+    def everyone(self) -> list[Participant]:
         """The reference and all solutions, as planned; none of a published table."""
         return self.journals.plan.participants if self.journals else []
 

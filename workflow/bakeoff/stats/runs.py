@@ -4,6 +4,7 @@ Entry point: `load_run`. Nothing is written. A planned cell that no journal hold
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from bakeoff.runs.published import yardstick
 from bakeoff.runs.table import Journals
 from bakeoff.schema.analysis_run import (
     AnalysedCell,
-    AnalysedParticipant,
     AnalysedWorkload,
     Build,
     Check,
@@ -49,10 +49,7 @@ def load_run(folder: Path, protocol: str | None = None, journals: Journals | Non
     definition, gpu = environment.definition(plan), environment.hardware(host, plan.backend) if shown else None
     return RunData(
         header=_header(folder.resolve().name, [chosen, *others], plan, results, host, definition),
-        participants=[
-            AnalysedParticipant(**{name: getattr(who, name) for name in AnalysedParticipant.model_fields})
-            for who in plan.solutions
-        ],
+        participants=[who.model_copy(update={"build": None, "stages": []}) for who in plan.solutions],
         workloads=[_workload(workload, definition, gpu) for workload in plan.workloads],
         cells=cells,
         samples=journals.samples(chosen),
@@ -119,8 +116,8 @@ def _header(
 def _workload(workload: PlannedWorkload, definition: Definition | None, gpu: str | None) -> AnalysedWorkload:
     return AnalysedWorkload(
         **{name: getattr(workload, name) for name in ("id", "seq_len", "offset", "uuid", "seed")},
-        **workload.stats.model_dump(include={"local_pairs", "active_tokens", "active_experts"}),
-        floor=environment.floor(definition, workload, gpu) if gpu else None,
+        **asdict(workload.stats),
+        **(environment.floor(definition, workload, gpu) if gpu else {}),
     )
 
 

@@ -3,13 +3,13 @@
 `speedups` is an array (solutions, workloads) of speedups over the reference, NaN where a cell has none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from bakeoff.runs.intervals import Floats
-from bakeoff.schema.analysis_figures import ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
+from bakeoff.schema.analysis_figures import Aggregate, ProfileCurve, Ranked, Ranking, RankStability, Summary, Winner
 from bakeoff.schema.base import Verdict
 from bakeoff.stats.pairs import EQUAL, overall_ratio
 
@@ -87,7 +87,7 @@ def _curve(solution: str, factors: Floats, workloads: int) -> ProfileCurve:
     return ProfileCurve(solution=solution, factors=steps.tolist(), shares=(counts.cumsum() / workloads).tolist())
 
 
-_MEANS = {
+_MEANS: dict[Aggregate, Callable[[Floats], Floats]] = {
     "geometric_mean": lambda table: np.exp(np.log(table).mean(axis=1)),
     "arithmetic_mean": lambda table: table.mean(axis=1),
     "harmonic_mean": lambda table: 1 / (1 / table).mean(axis=1),
@@ -119,7 +119,7 @@ def rank_stability(solutions: Sequence[str], speedups: Floats, latencies: Floats
 
 
 def _ranking(
-    aggregate: str, baseline: str, names: Sequence[str], values: Floats, *, ascending: bool = False
+    aggregate: Aggregate, baseline: str, names: Sequence[str], values: Floats, *, ascending: bool = False
 ) -> Ranking:
     keys = values if ascending else -values
     # A rank is one more than the number of solutions that are better by more than rounding.

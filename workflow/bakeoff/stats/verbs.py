@@ -15,6 +15,7 @@ from bakeoff.files import pretty_json, write_atomic
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
+    from bakeoff.schema.analysis_findings import Relation
     from bakeoff.schema.analysis_outside import Comparison, ReportAudit
 
 
@@ -38,9 +39,8 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Pat
         data = together([data, *(load(other, data.header.protocol) for other in others)])
     analysis = analyse(data)
     protocols = data.header.other_protocols if data.performance_shown else []
-    beside = [(published_folder(other.id), other.relation) for other in data.beside] + [
-        (path, "previous") for path in earlier
-    ]
+    beside: list[tuple[Path, Relation]] = [(published_folder(other.id), other.relation) for other in data.beside]
+    beside += [(path, "previous") for path in earlier]
     comparisons = [compared(other, folder, data) for other, _ in beside]
     previous = [
         against(comparison, relation, data.contestants)

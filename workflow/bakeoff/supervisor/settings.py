@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.schema.plan import PlannedCell, PlannedParticipant
+from bakeoff.schema.plan import Participant, PlannedCell
 from bakeoff.schema.sample import Record
 
 
@@ -32,7 +32,7 @@ class Sink(Protocol):
 class Task:
     """A participant and the cells that it still owes."""
 
-    participant: PlannedParticipant
+    participant: Participant
     solution: Path | None
     cells: deque[PlannedCell]
     probes: set[str] = field(default_factory=set)  # keys of cells that run a second time on changed values

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pydantic import BaseModel
-
 from bakeoff.schema.base import Estimate
 from bakeoff.tables.formats import MISSING, raw
 
@@ -167,7 +165,7 @@ def frame(rows: Iterable[Row]) -> "DataFrame":
     return pandas.DataFrame({key: [row.get(key) for row in found] for key in keys}, dtype=object)
 
 
-def frame_of(parts: Iterable[BaseModel]) -> "DataFrame":
+def frame_of(parts: Iterable[Any]) -> "DataFrame":
     """A data frame of stored objects, a row each."""
     return frame(map(flat, parts))
 
@@ -177,11 +175,10 @@ def without_nan(found: "DataFrame") -> "DataFrame":
     return found.astype(object).where(found.notna(), None)
 
 
-def flat(part: BaseModel) -> dict[str, Any]:
+def flat(part: Any) -> dict[str, Any]:
     """A stored object as a row: its fields; an estimate as KEY, KEY_low and KEY_high."""
     row: dict[str, Any] = {}
-    for key in type(part).model_fields:
-        value = getattr(part, key)
+    for key, value in vars(part).items():
         if isinstance(value, Estimate):
             row |= {key: value.value, f"{key}_low": value.low, f"{key}_high": value.high}
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
-from bakeoff.traces.models import Definition, SafetensorsInput, Trace, Workload
+from bakeoff.traces.models import Definition, Trace, Workload
 from bakeoff.traces.store import Case, TraceRoot, case_id, read_case, read_traces
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class PublicDataset:
 
     def _tensor(self, where: str, trace: Trace, definition: Definition, name: str) -> "Tensor":
         source = trace.workload.inputs.get(name)
-        if not isinstance(source, SafetensorsInput):
+        if source is None or source.path is None or source.tensor_key is None:
             raise InputError(
                 f"{where}: field workload.inputs.{name}",
-                found="nothing" if source is None else source.type,
+                found="nothing" if source is None else f"type {source.type}",
                 expected="safetensors with path and tensor_key",
                 hint="use the public data set, or set `dataset: synthetic`",
             )

@@ -6,11 +6,12 @@ later package.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_bytes
-from bakeoff.traces.models import AxisConst, AxisVar, Definition, DType, RoutingStats, TensorSpec, Trace, document, line
+from bakeoff.traces.models import Axis, Definition, DType, RoutingStats, TensorSpec, Trace, document, line
 from bakeoff.traces.store import TOP_K, Case, TraceRoot
 
 REFERENCE = PROJECT_ROOT / "workflow/bakeoff/core/moe/reference.py"
@@ -75,7 +76,7 @@ def _not_this(where: str | Path, field: str, found: str, expected: str) -> Input
     )
 
 
-def _axes(hidden: int, intermediate: int) -> dict[str, AxisConst | AxisVar]:
+def _axes(hidden: int, intermediate: int) -> dict[str, Axis]:
     lengths = {
         "num_experts": (EXPERTS, "Experts of the model."),
         "num_local_experts": (LOCAL_EXPERTS, "Experts of this rank, consecutive from local_expert_offset."),
@@ -86,8 +87,8 @@ def _axes(hidden: int, intermediate: int) -> dict[str, AxisConst | AxisVar]:
         "num_intermediate_blocks": (intermediate // BLOCK, f"I / {BLOCK}."),
         "num_gemm1_out_blocks": (2 * intermediate // BLOCK, f"2 I / {BLOCK}."),
     }
-    constant = {name: AxisConst(type="const", value=value, description=text) for name, (value, text) in lengths.items()}
-    return {"seq_len": AxisVar(type="var", description="T, number of tokens."), **constant}
+    constant = {name: Axis(type="const", value=value, description=text) for name, (value, text) in lengths.items()}
+    return {"seq_len": Axis(type="var", description="T, number of tokens."), **constant}
 
 
 def _inputs() -> dict[str, TensorSpec]:
@@ -148,5 +149,5 @@ def workload_files(
 
 def _with_note(case: Case, seed: int, stats: RoutingStats) -> Trace:
     how = {"routing": case.routing} if case.routing else {}
-    note = {"id": case.id, **how, "seed": seed, **stats.model_dump()}
+    note = {"id": case.id, **how, "seed": seed, **asdict(stats)}
     return Trace.model_validate(case.trace.model_dump(mode="json", exclude_unset=True) | {"bakeoff": note})

@@ -9,11 +9,12 @@ interface.
 import ast
 import json
 import math
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictInt, Tag, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator, model_validator
 
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[StrictInt, Field(ge=0)]
@@ -41,37 +42,20 @@ class DType(StrEnum):
     BOOL = "bool"
 
 
-class AxisConst(Format):
-    """An axis whose length the definition fixes."""
+class Axis(Format):
+    """An axis, whose length the definition fixes (const) or each workload sets (var)."""
 
-    type: Literal["const"] = "const"
-    value: Count
-    """Length of the axis."""
+    type: Literal["const", "var"] | None = None
+    """Null where FlashInfer-Bench left it to the value."""
+    value: Count | None = None
+    """Length of the axis; null for one that each workload sets."""
     description: str | None = None
 
-
-class AxisVar(Format):
-    """An axis whose length each workload sets."""
-
-    type: Literal["var"] = "var"
-    description: str | None = None
-
-
-def _kind(**by_field: str) -> Discriminator:
-    """Choose a union's member by `type` or its fields, since FlashInfer-Bench leaves out a `type` set by default."""
-
-    def tag(value: Any) -> str | None:
-        if not isinstance(value, dict):
-            return getattr(value, "type", None)
-        guess = next((kind for field, kind in by_field.items() if field in value), by_field["otherwise"])
-        return str(value.get("type", guess))
-
-    return Discriminator(tag)
-
-
-Axis = Annotated[
-    Annotated[AxisConst, Tag("const")] | Annotated[AxisVar, Tag("var")], _kind(value="const", otherwise="var")
-]
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.type is not None and (self.type == "const") != (self.value is not None):
+            raise ValueError("a const axis has a value, a var axis has none")
+        return self
 
 
 class TensorSpec(Format):
@@ -106,7 +90,7 @@ class Definition(Format):
     """Python expressions over the axes that hold for every workload."""
 
     @model_validator(mode="after")
-    def _check(self) -> "Definition":
+    def _check(self) -> Self:
         overlap = self.inputs.keys() & self.outputs.keys()
         if overlap:
             raise ValueError(f"inputs and outputs share the names {sorted(overlap)}")
@@ -126,7 +110,7 @@ class Definition(Format):
     def length(self, axis: str) -> int:
         """Length of a constant axis; KeyError for an unknown one, ValueError for a variable one."""
         found = self.axes[axis]
-        if isinstance(found, AxisVar):
+        if found.value is None:
             raise ValueError(f"axis {axis} of {self.name} is variable")
         return found.value
 
@@ -143,36 +127,24 @@ def _parsed(source: str, mode: Literal["exec", "eval"], field: str) -> Any:
         raise ValueError(f"{field} is not valid Python: {error}") from error
 
 
-class RandomInput(Format):
-    """Values that whoever runs the workload draws."""
+class Input(Format):
+    """Where an input's values come from: whoever runs the workload draws them (random), a number (scalar), a file."""
 
-    type: Literal["random"] = "random"
-
-
-class ScalarInput(Format):
-    """A Python number."""
-
-    type: Literal["scalar"] = "scalar"
-    value: int | float | bool
-    """The number itself."""
-
-
-class SafetensorsInput(Format):
-    """Values from a safetensors file."""
-
-    type: Literal["safetensors"] = "safetensors"
-    path: Text
-    """The file, relative to the data set's root."""
-    tensor_key: Text
+    type: Literal["random", "scalar", "safetensors"] | None = None
+    """Null where FlashInfer-Bench left it to the other fields."""
+    value: int | float | bool | None = None
+    """The number of a scalar."""
+    path: Text | None = None
+    """The safetensors file, relative to the data set's root."""
+    tensor_key: Text | None = None
     """The tensor's name inside the file."""
 
-
-Input = Annotated[
-    Annotated[RandomInput, Tag("random")]
-    | Annotated[ScalarInput, Tag("scalar")]
-    | Annotated[SafetensorsInput, Tag("safetensors")],
-    _kind(path="safetensors", value="scalar", otherwise="random"),
-]
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        kind = "scalar" if self.value is not None else "random" if self.path is None else "safetensors"
+        if self.type not in (None, kind) or (self.path is None) != (self.tensor_key is None):
+            raise ValueError("scalar has a value, safetensors a path and a tensor_key, random none of these")
+        return self
 
 
 class Workload(Format):
@@ -254,7 +226,7 @@ class Evaluation(Format):
     """There with PASSED, and only then."""
 
     @model_validator(mode="after")
-    def _check(self) -> "Evaluation":
+    def _check(self) -> Self:
         expected = {
             "correctness": self.status in (Status.PASSED, Status.INCORRECT_NUMERICAL),
             "performance": self.status == Status.PASSED,
@@ -335,7 +307,7 @@ class Solution(Format):
     description: str | None = None
 
     @model_validator(mode="after")
-    def _check(self) -> "Solution":
+    def _check(self) -> Self:
         paths = [source.path for source in self.sources]
         repeated = sorted({path for path in paths if paths.count(path) > 1})
         if repeated:
@@ -353,10 +325,9 @@ class Solution(Format):
         return self.spec.entry_point.split("::")[1]
 
 
-class RoutingStats(BaseModel):
+@dataclass(frozen=True)
+class RoutingStats:
     """How much work a workload's routing gives the local experts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     local_pairs: Count
     """Number of (token, local expert) pairs: the rows of both grouped GEMMs, without padding."""

@@ -11,15 +11,15 @@ that routing; what is missing there is computed when a run is planned.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from bakeoff.errors import InputError
 from bakeoff.files import parse_json, read_bytes, read_json, validate
-from bakeoff.traces.models import Definition, RoutingStats, ScalarInput, Trace
+from bakeoff.traces.models import Definition, RoutingStats, Trace
 
 __all__ = ["Case", "RoutingStats", "TraceRoot", "WorkloadNote", "case_id"]
 
@@ -46,7 +46,7 @@ class WorkloadNote(BaseModel):
     active_experts: Annotated[StrictInt, Field(ge=0)] | None = None
 
     def stats(self, where: str) -> RoutingStats | None:
-        figures = {name: getattr(self, name) for name in RoutingStats.model_fields}
+        figures = {field.name: getattr(self, field.name) for field in fields(RoutingStats)}
         missing = [name for name, value in figures.items() if value is None]
         if len(missing) == len(figures):
             return None
@@ -180,7 +180,7 @@ def _check_stats(where: str, stats: RoutingStats, seq_len: int, local: int) -> N
 
 
 def _seq_len(where: str, trace: Trace, definition: Definition) -> int:
-    axes, variable = trace.workload.axes, {name for name, axis in definition.axes.items() if axis.type == "var"}
+    axes, variable = trace.workload.axes, {name for name, axis in definition.axes.items() if axis.value is None}
     if axes.keys() != variable:
         raise _flaw(where, "workload.axes", str(sorted(axes)), f"a value for each of {sorted(variable)}")
     if not 1 <= axes["seq_len"] <= MOST_TOKENS:
@@ -197,13 +197,14 @@ def _offset(where: str, trace: Trace, definition: Definition) -> int:
     return offset
 
 
-def _scalar(where: str, trace: Trace, name: str, types: tuple[type, ...]) -> int | float:
+def _scalar(where: str, trace: Trace, name: str, types: tuple[type, ...]) -> Any:
     given = trace.workload.inputs.get(name)
-    if not isinstance(given, ScalarInput) or isinstance(given.value, bool) or not isinstance(given.value, types):
-        found = "nothing" if given is None else str(given.model_dump())
+    value = given and given.value
+    if isinstance(value, bool) or not isinstance(value, types):
+        found = "nothing" if given is None else str(given.model_dump(exclude_none=True))
         expected = f"type scalar and a value that is {' or '.join(kind.__name__ for kind in types)}"
         raise _flaw(where, f"workload.inputs.{name}", found, expected)
-    return given.value
+    return value
 
 
 def _refuse_duplicates(field: str, values: Iterable[tuple[str, str]]) -> None:

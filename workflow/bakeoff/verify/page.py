@@ -143,7 +143,7 @@ def _survivors(narrow: GatePower, full: GatePower) -> str:
         f"{where}: {power.honest_cells} honest outputs, {power.honest_rejected_strict} rejected by the strict gate, "
         f"{power.honest_rejected_published} by the published one; {power.excluded} mutants equal the honest output. "
         f"Survivors: "
-        + (", ".join(f"{s.mutant} on {s.workload} ({s.family})" for s in power.survivors) or "none")
+        + (", ".join("{mutant} on {workload} ({family})".format(**s) for s in power.survivors) or "none")
         + "."
         for where, power in (
             ("Narrow", narrow),

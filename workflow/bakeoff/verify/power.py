@@ -15,7 +15,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import WorkloadFacts, make_inputs
 from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs, route
 from bakeoff.core.moe.values import Family, Tensors, make_weights
-from bakeoff.schema.gates import EXACT, GatePower, Judgement, MutantPower, Rounding, Survivor
+from bakeoff.schema.gates import EXACT, GatePower, Judgement, MutantPower, Rounding
 from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
 
 # The coarsest that a solution declares: mistakes stand out least against it.
@@ -94,7 +94,7 @@ def summary(found: GatePower) -> str:
             else "equals the honest output"
         )
         lines.append(f"  {power.name:28} {kills}{note}")
-    lines += [f"  survived: {s.mutant} on {s.workload}, {s.family}" for s in found.survivors]
+    lines += ["  survived: {mutant} on {workload}, {family}".format(**s) for s in found.survivors]
     return "\n".join(lines)
 
 
@@ -112,7 +112,7 @@ def _tabulate(cells: list[_Cell]) -> dict[str, Any]:
         "killed_published": sum(not outcome.published.passed for outcome in counted),
         "killed_strict": sum(not outcome.strict.passed for outcome in counted),
         "survivors": [
-            Survivor(mutant=cell.mutant, workload=cell.workload, family=cell.family)
+            {"mutant": cell.mutant, "workload": cell.workload, "family": cell.family}
             for cell in due
             if cell.outcome and cell.outcome.strict.passed
         ],

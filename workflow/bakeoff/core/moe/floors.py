@@ -6,7 +6,7 @@ not a goal.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from bakeoff.core.moe.geometry import Geometry
@@ -25,15 +25,6 @@ class Work(Protocol):
 
 
 @dataclass(frozen=True)
-class LowerBound:
-    """bytes: to or from memory; flops: of both GEMMs; parts: the bytes by what they are."""
-
-    bytes: int
-    flops: int
-    parts: Mapping[str, int]
-
-
-@dataclass(frozen=True)
 class Peak:
     """A GPU's sourced peaks. bandwidth: bytes per second; fp8: dense FP8 FLOP per second; source: where they are
     published."""
@@ -41,6 +32,23 @@ class Peak:
     bandwidth: float
     fp8: float
     source: str
+
+
+@dataclass(frozen=True)
+class LowerBound:
+    """bytes: to or from memory; flops: of the GEMMs; parts: the bytes by what they are, where that is told."""
+
+    bytes: float
+    flops: float
+    parts: Mapping[str, int] = field(default_factory=dict)
+
+    def us(self, peak: Peak) -> float:
+        """Time at a GPU's peaks, microseconds: memory traffic and arithmetic overlap perfectly."""
+        return max(self.bytes / peak.bandwidth, self.flops / peak.fp8) * 1e6
+
+    def at_memory(self, peak: Peak) -> bool:
+        """Whether the traffic takes longer, not the arithmetic."""
+        return self.bytes / peak.bandwidth >= self.flops / peak.fp8
 
 
 _H100_SHEET = "NVIDIA H100 Tensor Core GPU data sheet; FP8 is printed with sparsity, twice the dense rate"
@@ -71,8 +79,3 @@ def floor(geometry: Geometry, seq_len: int, stats: Work) -> LowerBound:
     }
     rounded = {name: round(value) for name, value in parts.items()}
     return LowerBound(sum(rounded.values()), round(2 * weight * stats.local_pairs), rounded)
-
-
-def floor_us(least: LowerBound, peak: Peak) -> float:
-    """Time of a floor at a GPU's peaks, microseconds: memory traffic and arithmetic overlap perfectly."""
-    return max(least.bytes / peak.bandwidth, least.flops / peak.fp8) * 1e6
