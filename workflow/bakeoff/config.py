@@ -183,9 +183,9 @@ class Config(Part):
 
     @property
     def protocol_blocks(self) -> dict[str, int]:
-        """The protocols of a resolved configuration, each with the number of its blocks."""
+        """The protocols, each with the number of its blocks; `auto` is `robust` until it is resolved."""
         found: dict[str, int] = {}
-        for each in self.protocols:
+        for each in ["robust"] if self.protocols == "auto" else self.protocols:
             name, asked = next(iter(each.items())) if isinstance(each, dict) else (each, PROTOCOLS[each].blocks)
             most = 100 if self.blocks == "auto" else self.blocks
             found[name] = min(asked or most, most)
