@@ -162,7 +162,7 @@ class Events:
     def _waited(self, session: Session, attempt: Attempt, message: Done) -> bool:
         """Whether the GPU waited for the host in a timed cell, which then runs again, a few times; it may be the
         solution's own doing, so the last try counts, with a remark."""
-        told = policy.host_time(message.tiers) if attempt.draws else None
+        told = policy.host_time({str(tier): times for tier, times in message.tiers.items()}) if attempt.draws else None
         if told is None:
             return False
         if self._again(session, attempt):
