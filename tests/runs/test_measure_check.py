@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from bakeoff.core.messages import ChannelError, Done, Ready, understand
 from bakeoff.files import PROJECT_ROOT
-from support.measure_runs import bakeoff, write_solution
+from support.measure_runs import bakeoff, command, environment, write_solution
 
 TOO_LARGE = (
     "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        "
@@ -90,6 +93,19 @@ def test_check_gives_a_line_of_json_for_each_cell(tmp_path: Path) -> None:
         ("T1_o32", "realistic", "PASSED"),
     ]
     assert rows[0]["strict_gate"] is True and 0 <= rows[0]["relative_l2"] < 0.1
+
+
+def test_an_interrupt_ends_a_check_and_its_processes_and_keeps_nothing(tmp_path: Path) -> None:
+    words = ("check", "triton_v2", "--backend", "cpu", "--workload", "1", "--workload", "7", "--json")
+    env, pipe = environment({"TMPDIR": str(tmp_path)}), subprocess.PIPE
+    check = subprocess.Popen(command(*words), env=env, stdout=pipe, stderr=pipe, text=True)
+    assert check.stdout and '"PASSED"' in check.stdout.readline()
+    started = psutil.Process(check.pid).children(recursive=True)
+    assert started and list(tmp_path.iterdir())
+    check.send_signal(signal.SIGINT)
+    assert check.communicate(timeout=60)[1] == "bakeoff check: interrupted; nothing is kept\n"
+    assert check.returncode == 130 and not list(tmp_path.iterdir())
+    assert not [process for process in started if process.is_running()]
 
 
 def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:

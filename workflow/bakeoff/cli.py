@@ -55,6 +55,9 @@ GROUPS = {
         "preflight": ("bakeoff.containers.verbs", "can this container image run here? or the reason and the fix"),
         "generate": ("bakeoff.generate", "write what is generated from the models, or check that it is current"),
     },
+    "type less": {
+        "completion": ("bakeoff.completion", "print what completes verbs, options and names at TAB, for bash or zsh"),
+    },
 }
 VERBS = {name: verb for group in GROUPS.values() for name, verb in group.items()}
 SAME = {"analyze": "analyse"}
@@ -97,7 +100,7 @@ def _run(words: list[str], verb: str | None) -> int:
         if verb not in VERBS:
             hint = closest(verb, VERBS, "see `bakeoff --help`")
             raise InputError("verb", verb, f"one of {', '.join(VERBS)}", hint)
-        args, run = _arguments(verb).parse_args(words[1:]), _named(verb)[1]
+        args, run = _arguments(verb).parse_args(words[1:]), named(verb)[1]
         return int(run(args) or 0)
     except BakeoffError as error:
         _say(verb, str(error))
@@ -142,7 +145,7 @@ class _Parser(argparse.ArgumentParser):
             file.write(message)
 
 
-def _named(verb: str) -> tuple[Callable[..., None], Callable[..., int | None]]:
+def named(verb: str) -> tuple[Callable[..., None], Callable[..., int | None]]:
     """What adds a verb's arguments, and what runs it."""
     module, stem = importlib.import_module(VERBS[verb][0]), verb.replace("-", "_")
     return getattr(module, f"{stem}_arguments"), getattr(module, stem)
@@ -151,7 +154,7 @@ def _named(verb: str) -> tuple[Callable[..., None], Callable[..., int | None]]:
 def _arguments(verb: str) -> argparse.ArgumentParser:
     text = VERBS[verb][1]
     parser = _Parser(prog=f"bakeoff {verb}", description=text[0].upper() + text[1:] + ".")
-    _named(verb)[0](parser)
+    named(verb)[0](parser)
     return parser
 
 
