@@ -12,11 +12,17 @@ import psutil
 import pytest
 from bakeoff.core.messages import ChannelError, Done, Ready, understand
 from bakeoff.files import PROJECT_ROOT
+from bakeoff.runs.check import _likeness
 from support.measure_runs import bakeoff, command, environment, write_solution
 
 TOO_LARGE = (
     "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        "
     "arguments[-1].mul_(1.1)\n"
+)
+
+WITHOUT_FACTOR = (
+    "def run_with(honest, *arguments):\n    is_wrong = arguments[0].shape[0] == 7\n    "
+    "honest(*arguments[:9], arguments[9] / (2.5 if is_wrong else 1), arguments[10])\n"
 )
 
 # Decided by the referee, the supervisor's clock and the state of the host.
@@ -40,6 +46,7 @@ def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path
     assert "PASSED" in rows["T1_o32"] and "INCORRECT_NUMERICAL" in rows["T7_o192"] and "failed" in rows["T7_o192"]
     assert "strict_gate" in wrong.stdout and "to do:" in wrong.stdout
     assert re.search(r"emulation_l2 0\.\d{1,4} \(bound", wrong.stdout)
+    assert re.search(r"\nresembles no known mistake; relative L2 0\.\d+ against .*, at T7_o192 fib\n", wrong.stdout)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +92,25 @@ def test_check_says_each_cause_once_in_the_users_own_files(tmp_path: Path) -> No
 
 
 def test_check_gives_a_line_of_json_for_each_cell(tmp_path: Path) -> None:
-    folder = write_solution(tmp_path, "right")
-    done = bakeoff("check", str(folder), "--backend", "cpu", "--workload", "1", "--json")
+    folder = write_solution(tmp_path, "without_factor", WITHOUT_FACTOR)
+    done = bakeoff("check", str(folder), "--backend", "cpu", "--workload", "7", "--workload", "1", "--json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(row["workload"], row["family"], row["outcome"]) for row in rows] == [
         ("T1_o32", "fib", "PASSED"),
         ("T1_o32", "realistic", "PASSED"),
+        ("T7_o192", "fib", "INCORRECT_NUMERICAL"),
+        ("T7_o192", "realistic", "INCORRECT_NUMERICAL"),
     ]
     assert rows[0]["strict_gate"] is True and 0 <= rows[0]["relative_l2"] < 0.1
+    like = rows[2]["resembles"]
+    assert [row["resembles"] for row in rows] == [None, None, like, like]
+    assert [one["name"] for one in like["mistakes"]] == ["no_factor"] and like["workload"] == "T7_o192"
+    assert like["relative_l2"] < 0.02 < 0.5 < like["from_right"]
+    assert [*_likeness(like)] == [
+        "\nresembles: the routing weights lack the scaling factor (no_factor); relative L2 "
+        f"{like['relative_l2']:.2g} against the output of that mistake, {like['from_right']:.2g} against the right "
+        f"one, at T7_o192 {like['family']}"
+    ]
 
 
 def test_an_interrupt_ends_a_check_and_its_processes_and_keeps_nothing(tmp_path: Path) -> None:

@@ -11,14 +11,13 @@ import pytest
 import torch
 from bakeoff import locks
 from bakeoff.cli import main
-from bakeoff.core.moe.emulate import DequantizedWeights
 from bakeoff.core.moe.inputs import make_inputs
 from bakeoff.core.moe.reference import run
 from bakeoff.core.moe.values import make_weights
 from bakeoff.files import PROJECT_ROOT, canonical_json
 from bakeoff.traces.store import TraceRoot
 from bakeoff.verify import power, verbs
-from bakeoff.verify.mutants import MUTANTS, Honest, Shared, transposed_w2_scale
+from bakeoff.verify.mutants import MUTANTS, Honest, Shared, routed
 from support.moe_cases import NARROW, SmallCase
 
 ROOT = TraceRoot(PROJECT_ROOT / "traces")
@@ -48,11 +47,7 @@ def cases(up_to: int):
 
 def honest(tokens: int, offset: int, **changed) -> Honest:
     inputs = make_inputs(NARROW, SmallCase(tokens, offset), "fib", 0) | changed
-    routed = power._route(NARROW, inputs)
-    transposed = inputs | {"gemm2_weights_scale": transposed_w2_scale(inputs["gemm2_weights_scale"])}
-    return Honest(
-        NARROW, inputs, routed, power.ROUNDING, Shared(DequantizedWeights(inputs), DequantizedWeights(transposed))
-    )
+    return Honest(NARROW, inputs, routed(NARROW, inputs), power.ROUNDING, Shared.of(inputs))
 
 
 def test_all_listed_mistakes_are_there_and_must_die():

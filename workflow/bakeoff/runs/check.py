@@ -7,6 +7,7 @@ child, judged outside by both gates, with changed values on some cells.
 import argparse
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bakeoff import locks
 from bakeoff.build.names import solution_folder, workload_id
 from bakeoff.build.pack import pack
 from bakeoff.build.spec import COMMON, read_spec, require_backend
@@ -24,13 +26,14 @@ from bakeoff.errors import InputError
 from bakeoff.files import validate
 from bakeoff.plan import make_plan
 from bakeoff.runs.block_run import say, settings_of
-from bakeoff.schema.gates import Numerics
-from bakeoff.schema.outcomes import SENTENCES, Outcome
-from bakeoff.schema.sample import Record
+from bakeoff.schema.gates import EXACT, Numerics, Rounding
+from bakeoff.schema.outcomes import SENTENCES, Outcome, Reason
+from bakeoff.schema.sample import Record, finite
 from bakeoff.supervisor.block import run_block
-from bakeoff.supervisor.settings import Task
+from bakeoff.supervisor.settings import BlockSettings, Task
 from bakeoff.tables import formats, shared, text
 from bakeoff.tables.table import Column, Row, flat, number
+from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.models import document
 from bakeoff.traces.store import TraceRoot
 
@@ -50,16 +53,32 @@ WIDTHS = {
 }
 
 
-class Collector:
-    """Takes records and hands each to `show`; there is no run folder to guard."""
+# With so many tokens all mistakes differ, and the mutants take less than a second; at the full width on a CPU minutes.
+TELLING_TOKENS = 128
 
-    def __init__(self, show: Callable[[Record], None]) -> None:
+
+class Collector:
+    """Takes records and hands each to `show`; there is no run folder to guard. wrong: the output that tells most of
+    what a gate has failed."""
+
+    def __init__(self, show: Callable[[Record], None], block: BlockSettings) -> None:
         self.records: list[Record] = []
-        self._show = show
+        self.wrong: tuple[Record, bytes] | None = None
+        self._show, self._tokens = show, block.tokens
+        self._up_to = TELLING_TOKENS if block.gpu or block.emulates else 0
 
     def add(self, record: Record) -> None:
         self.records.append(record)
         self._show(record)
+
+    def keep(self, record: Record, output: bytes) -> None:
+        """Keep an output if it tells more: the most tokens up to a limit, else the fewest."""
+        if _told_by_values(record) and (self.wrong is None or self._tells(record) > self._tells(self.wrong[0])):
+            self.wrong = record, output
+
+    def _tells(self, record: Record) -> int:
+        tokens = self._tokens[record.workload]
+        return tokens if tokens <= self._up_to else -tokens
 
     def tampered(self) -> str | None:
         return None
@@ -85,17 +104,47 @@ def check_solution(args: argparse.Namespace) -> int:
 
     def show(record: Record) -> None:
         row = _row(record)
-        shown = [json.dumps({key: row[key] for key in (*COLUMNS, "reason", "detail", "hint")})] if args.json else []
-        print("\n".join(shown or [*next(heads, []), table.line(row)]), flush=True)
+        if not args.json:
+            print("\n".join([*next(heads, []), table.line(row)]), flush=True)
+        elif not _told_by_values(record):
+            _print_json(row, None)
 
     if not args.json:
         print(f"{folder.name} on {config.backend}, {config.definition}, {values}")
-    records = run_solution(folder, settings, args.timeout, show)
+    records, like = run_solution(folder, settings, args.timeout, show)
     failed = [record for record in records if record.outcome != Outcome.PASSED]
     if not args.json:
         total = f"{folder.name}: {len(records) - len(failed)} of {len(records)} cells PASSED ({values})"
-        print(*_causes(failed, folder), "", total, sep="\n")
+        print(*_causes(failed, folder), *_likeness(like), "", total, sep="\n")
+    for record in failed if args.json else []:
+        if _told_by_values(record):
+            _print_json(_row(record), like)
     return 1 if failed else 0
+
+
+def _print_json(row: Row, like: dict[str, Any] | None) -> None:
+    facts = {key: row[key] for key in (*COLUMNS, "reason", "detail", "hint")}
+    print(json.dumps({**facts, "resembles": like}), flush=True)
+
+
+def _told_by_values(record: Record) -> bool:
+    """Whether a gate failed the output on the workload's own values, all of which the solution wrote."""
+    return record.reason in (Reason.PUBLISHED_GATE, Reason.STRICT_GATE) and not all(
+        gate.passed for gate in record.gates.values()
+    )
+
+
+def _likeness(like: dict[str, Any] | None) -> Iterator[str]:
+    at = f"at {like['workload']} {like['family']}" if like else ""
+    if like and like["mistakes"]:
+        named = " or ".join(f"{one['mistake']} ({one['name']})" for one in like["mistakes"])
+        yield (
+            f"\nresembles: {named}; relative L2 {like['relative_l2']:.2g} against the output of that mistake, "
+            f"{like['from_right']:.2g} against the right one, {at}"
+        )
+    elif like:
+        far = "not finite" if like["from_right"] is None else f"{like['from_right']:.2g}"
+        yield f"\nresembles no known mistake; relative L2 {far} against the right output, {at}"
 
 
 def _causes(failed: list[Record], folder: Path) -> Iterator[str]:
@@ -125,9 +174,9 @@ def in_own_files(detail: str, folder: Path) -> str:
 
 def run_solution(
     folder: Path, settings: dict[str, Any], timeout_s: float, show: Callable[[Record], None]
-) -> list[Record]:
-    """Verify the solution in `folder` on the workloads of a configuration's `settings`; returns a record per
-    workload."""
+) -> tuple[list[Record], dict[str, Any] | None]:
+    """Verify the solution in `folder` on the workloads of a configuration's `settings`; returns a record per workload,
+    and what a wrong output resembles, if there is one."""
     with tempfile.TemporaryDirectory(prefix="bakeoff-check-") as name, _named(folder, name):
         place = Path(name)
         root = alone([folder], place / "solutions")
@@ -142,10 +191,35 @@ def run_solution(
         cells = deque(cell.model_copy(update={"kind": "verify", "protocol": None}) for cell in due)
         packed = place / "solution.json"
         packed.write_bytes(document(pack(spec, config.definition)))
-        block = replace(settings_of(plan, place, 0), timeout_s=timeout_s, tell=say)
-        collector = Collector(show)
+        block = settings_of(plan, place, 0)
+        collector = Collector(show, block)
+        block = replace(block, timeout_s=timeout_s, tell=say, wrong=collector.keep)
         run_block(block, [Task(who, packed, cells)], collector)
-    return collector.records
+    return collector.records, collector.wrong and _resembles(block, who.rounding or EXACT, *collector.wrong)
+
+
+def _resembles(block: BlockSettings, rounding: Rounding, record: Record, output: bytes) -> dict[str, Any]:
+    """What a wrong output resembles, computed on the device that the solution ran on."""
+    if block.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = block.gpu
+    import torch  # takes seconds, which only a wrong output is worth
+
+    from bakeoff.core.moe.inputs import make_inputs
+    from bakeoff.verify.resemble import resemblance
+
+    device = "cpu" if block.gpu is None else "cuda"
+    cases = TraceRoot(block.traces_root).workloads(block.definition, further=True)
+    case = next(case for case in cases if case.id == record.workload)
+    dataset = None if block.dataset == "synthetic" else PublicDataset(Path(block.dataset))
+    rows = torch.frombuffer(bytearray(output), dtype=torch.bfloat16).view(case.seq_len, -1)
+    with locks.hold_gpu(block.gpu, f"GPU {block.gpu}", say) if block.gpu else contextlib.nullcontext():
+        inputs = make_inputs(block.geometry, case, record.family, record.seed, device, dataset)  # type: ignore[arg-type]
+        found = resemblance(block.geometry, inputs, rounding, rows.to(device))
+    return {
+        "mistakes": [{"name": name, "mistake": mistake} for name, mistake in found.mutants],
+        **finite({"relative_l2": found.distance, "from_right": found.from_right}),
+        **{"workload": record.workload, "family": record.family},
+    }
 
 
 @contextlib.contextmanager

@@ -120,7 +120,11 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="a workload such as T901_o96, or its number of tokens; may be repeated (default: all)",
     )
-    parser.add_argument("--json", action="store_true", help="a line of JSON per cell, as soon as it is known")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="a line of JSON per cell, as soon as it is known; of wrong outputs at the end, with what they resemble",
+    )
     parser.add_argument(
         "--family", choices=("fib", "realistic"), help="one value family (default: both, as a run verifies them)"
     )

@@ -223,6 +223,9 @@ class Events:
         warnings = [*session.warnings, *record.warnings]
         record = record.model_copy(update={"missing_tiers": missing, "warnings": warnings})
         self._sink.add(record)
+        if record.outcome == Outcome.INCORRECT_NUMERICAL and attempt.has_own and self._settings.wrong:
+            size = 2 * self._settings.tokens[record.workload] * self._settings.geometry.hidden
+            self._settings.wrong(record, session.slots.read(attempt.outputs[0]["slot"], size))
         if attempt.protocol == "robust" and outcome != Outcome.PASSED:
             self._give_up_later(task, here, record)
 

@@ -62,6 +62,8 @@ class BlockSettings:
     clock: Callable[[], str] = utc_now  # what `started` is read from
     lock_clocks_mhz: int | None = None
     tell: Callable[[str], None] = print
+    # Takes the bytes of an output on a workload's own values that a gate has failed, before they are written over.
+    wrong: Callable[[Record, bytes], None] | None = None
 
     @property
     def scratch(self) -> Path:

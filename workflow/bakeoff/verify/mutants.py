@@ -14,7 +14,8 @@ import torch
 from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, cast, swiglu
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.reference import choice_scores, keep_groups, largest
-from bakeoff.core.moe.routing import Pairs, Routing, active_tokens, local_pairs
+from bakeoff.core.moe.routing import Pairs, Routing, active_tokens, local_pairs, route
+from bakeoff.core.moe.values import Tensors
 from bakeoff.schema.gates import Rounding
 
 TILE = 128  # rows that a grouped GEMM works on at once
@@ -35,6 +36,12 @@ class Shared:
 
     weights: DequantizedWeights
     w2_scale_transposed: DequantizedWeights
+
+    @classmethod
+    def of(cls, weights: Tensors, keep: bool | None = None) -> "Shared":
+        """keep: whether dequantized weights are held on to (`DequantizedWeights`)."""
+        transposed = weights | {"gemm2_weights_scale": transposed_w2_scale(weights["gemm2_weights_scale"])}
+        return cls(DequantizedWeights(weights, keep), DequantizedWeights(transposed, keep))
 
 
 class Honest:
@@ -112,6 +119,13 @@ class Honest:
         weights = self.shared.weights if weights is None else weights
         pairs = self.pairs if pairs is None else pairs
         return Emulator(self.geometry, self.inputs | changed, weights, pairs).run(self.rounding)
+
+
+def routed(geometry: Geometry, inputs: Inputs) -> Routing:
+    """The right routing of a workload's inputs."""
+    logits, bias = inputs["routing_logits"], inputs["routing_bias"]
+    assert isinstance(logits, torch.Tensor) and isinstance(bias, torch.Tensor)
+    return route(logits, bias, float(inputs["routed_scaling_factor"]), geometry)
 
 
 def gate_up_swapped(h: Honest) -> torch.Tensor:

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import torch
 
 from bakeoff.core.gates import judge
-from bakeoff.core.moe.emulate import DequantizedWeights, Inputs
+from bakeoff.core.moe.emulate import Inputs
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import WorkloadFacts, make_inputs
-from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs, route
+from bakeoff.core.moe.routing import Routing, active_tokens, local_pairs
 from bakeoff.core.moe.values import Family, Tensors, make_weights
 from bakeoff.schema.gates import EXACT, GatePower, Judgement, MutantPower, Rounding
-from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, transposed_w2_scale
+from bakeoff.verify.mutants import MUTANTS, Honest, Mutant, Shared, routed
 
 # The coarsest that a solution declares: mistakes stand out least against it.
 ROUNDING = Rounding(
@@ -55,13 +55,13 @@ def gate_power(
     done = 0
     for family in families:
         weights = make_weights(geometry, family, seed, device)
-        shared = _shared(weights)
+        shared = Shared.of(weights)
         for name, case in cases:
-            inputs, routed = _inputs(geometry, case, family, seed, weights, rows, device)
+            inputs, routing = _inputs(geometry, case, family, seed, weights, rows, device)
             # Weights too large to keep for all workloads are kept for the few experts of one sample.
-            mine = _shared(weights, keep=True) if rows else shared
-            solution = Honest(geometry, inputs, routed, rounding, mine)
-            reference = Honest(geometry, inputs, routed, EXACT, mine).output
+            mine = Shared.of(weights, keep=True) if rows else shared
+            solution = Honest(geometry, inputs, routing, rounding, mine)
+            reference = Honest(geometry, inputs, routing, EXACT, mine).output
             cells += [_Cell(who, name, family, outcome) for who, outcome in _outcomes(solution, reference)]
             done += 1
             progress(done, f"{family} {name}")
@@ -145,10 +145,10 @@ def _inputs(
     device: torch.device | str,
 ) -> tuple[Inputs, Routing]:
     inputs = make_inputs(geometry, case, family, seed, device, weights=weights)
-    routed = _route(geometry, inputs)
+    routing = routed(geometry, inputs)
     if rows is None or rows >= case.seq_len:
-        return inputs, routed
-    tokens = _sample(geometry, routed, case.offset, rows)
+        return inputs, routing
+    tokens = _sample(geometry, routing, case.offset, rows)
     for name in ("routing_logits", "hidden_states"):
         tensor = inputs[name]
         assert isinstance(tensor, torch.Tensor)
@@ -156,13 +156,13 @@ def _inputs(
     scale = inputs["hidden_states_scale"]
     assert isinstance(scale, torch.Tensor)
     inputs["hidden_states_scale"] = scale[:, tokens].contiguous()
-    return inputs, _route(geometry, inputs)
+    return inputs, routed(geometry, inputs)
 
 
-def _sample(geometry: Geometry, routed: Routing, offset: int, rows: int) -> torch.Tensor:
+def _sample(geometry: Geometry, routing: Routing, offset: int, rows: int) -> torch.Tensor:
     """Evenly spaced active and inactive tokens, half and half, and the last token."""
-    tokens = len(routed.ids)
-    active = active_tokens(local_pairs(routed, offset, geometry), tokens)
+    tokens = len(routing.ids)
+    active = active_tokens(local_pairs(routing, offset, geometry), tokens)
     picked = torch.zeros(tokens, dtype=torch.bool, device=active.device)
     for kind, count in ((active, rows // 2), (~active, rows - rows // 2 - 1)):
         of_kind = kind.nonzero().flatten()
@@ -170,17 +170,6 @@ def _sample(geometry: Geometry, routed: Routing, offset: int, rows: int) -> torc
         picked[of_kind[::step]] = True
     picked[-1] = True
     return picked.nonzero().flatten()
-
-
-def _route(geometry: Geometry, inputs: Inputs) -> Routing:
-    logits, bias = inputs["routing_logits"], inputs["routing_bias"]
-    assert isinstance(logits, torch.Tensor) and isinstance(bias, torch.Tensor)
-    return route(logits, bias, float(inputs["routed_scaling_factor"]), geometry)
-
-
-def _shared(weights: Tensors, keep: bool | None = None) -> Shared:
-    transposed = weights | {"gemm2_weights_scale": transposed_w2_scale(weights["gemm2_weights_scale"])}
-    return Shared(DequantizedWeights(weights, keep), DequantizedWeights(transposed, keep))
 
 
 def _outcomes(solution: Honest, reference: torch.Tensor) -> Iterator[tuple[str, Judgement | None]]:
