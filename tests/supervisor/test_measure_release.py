@@ -53,7 +53,9 @@ def test_a_worker_that_is_gone_is_typed_by_how_it_went(
     session = Session(task, child, MagicMock(free=[]), Path("scratch"), Path("cache"), 0.0)
     session.oom_kills_rose = lambda: oom_kills  # type: ignore[method-assign]
     sink = MagicMock(tampered=lambda: None)
-    settings: Any = SimpleNamespace(block=3, clock=lambda: "now", timeout_s=1.0, timed=lambda cell: False)
+    settings: Any = SimpleNamespace(
+        block=3, clock=lambda: "now", timeout_s=1.0, timed=lambda cell: False, overlaps=False
+    )
     Events(settings, MagicMock(), MagicMock(), MagicMock(), sink).gone(session)
     ((record,), _) = sink.add.call_args
     assert (record.outcome, record.reason) == expected and "last words" in record.detail
