@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -433,12 +434,12 @@ def test_a_difference_that_rests_on_one_process_says_so(without: float, said: bo
     (pair,) = (one for one in a.pairs if {one.a, one.b} == names)
     ratio, rest = (each if pair.a == winner.leader else 1 / each for each in (1.03, without))
     verdicts = [
-        one.model_copy(update={"ratio": Estimate(value=ratio), "without_outliers": Estimate(value=rest)})
+        replace(one, ratio=Estimate(value=ratio), without_outliers=Estimate(value=rest))
         if one.workload == winner.workload
-        else one.model_copy(update={"without_outliers": None})
+        else replace(one, without_outliers=None)
         for one in pair.verdicts
     ]
-    pairs = [one.model_copy(update={"verdicts": verdicts}) if one is pair else one for one in a.pairs]
+    pairs = [replace(one, verdicts=verdicts) if one is pair else one for one in a.pairs]
     cells = [
         cell.model_copy(
             update={"outlier_blocks": [1] * ((cell.solution, cell.workload) == (winner.leader, winner.workload))}

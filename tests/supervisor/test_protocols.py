@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -97,16 +98,18 @@ def test_outputs_of_every_protocol_are_judged(run: Path) -> None:
     assert {one.outcome for one in found.values()} == {Outcome.INCORRECT_NUMERICAL}
 
 
-def test_a_new_process_passes_robust_again_before_it_is_timed_otherwise(run: Path) -> None:
+def test_a_new_process_passes_robust_again_before_it_is_timed_otherwise(run: Path, tmp_path: Path) -> None:
+    run = copytree(run, tmp_path / "run")
     journal = run / "samples/block-00/honest.jsonl"
     robust, *_ = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(robust)
-    assert measure(run, env=fake_device(run.parent, not_capturable=["rigid"])).returncode == 0
+    assert measure(run, env=fake_device(tmp_path, not_capturable=["rigid"])).returncode == 0
     assert journal.read_bytes().startswith(robust)
     assert list(by_protocol(run, "honest")) == ["robust", *LATER] and len(records(run, "honest")) == 4
 
 
-def test_a_run_is_complete_without_graphs_that_cannot_be(run: Path) -> None:
+def test_a_run_is_complete_without_graphs_that_cannot_be(run: Path, tmp_path: Path) -> None:
+    run = copytree(run, tmp_path / "run")
     assemble_run(run)
     told = bakeoff("verify", str(run))
     assert told.returncode == 1 and "tires" in told.stderr and "rigid" not in told.stderr
