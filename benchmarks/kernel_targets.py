@@ -45,8 +45,7 @@ class Run:
             for cell in analysis["cells"]
             if cell["outcome"] == "PASSED" and cell["latency_us"]
         }
-        floors = {one["id"]: one["floor"] for one in analysis["workloads"] if one["floor"]}
-        self.floor = {name: floor["us"] for name, floor in floors.items() if floor["bound"] == "memory"}
+        self.floor = {one["id"]: one["floor_us"] for one in analysis["workloads"] if one["floor_bound"] == "memory"}
         section = analysis["profiles"] or {"cells": []}
         self.profile = {(cell["solution"], cell["workload"]): cell for cell in section["cells"]}
 

@@ -19,6 +19,8 @@ from support.measure_runs import bakeoff
 RECORDED = sorted(path.parent for path in (PROJECT_ROOT / "results/recorded").glob("*/config.json"))
 # Kept as it was measured; docs/measurement.md says why it is wrong.
 REJECTED_WRONGLY = {"2026-11-23_h200_2": [("flashinfer_moe", "T1_o32", 6, "skipped_calls")]}
+# Protocols that a guard rejected wrongly, kept in the journals and not in the plan; docs/kernels.md says why.
+GIVEN_UP = {"2026-12-01_h200": {"graph"}}
 
 
 def unpacked(folder: Path, target: Path) -> Path:
@@ -62,8 +64,11 @@ def test_every_planned_cell_of_a_recorded_run_passed_in_every_block(folder: Path
     due = {
         (cell.participant, cell.workload, cell.protocol, cell.family, cell.seed, block)
         for cell in plan.cells
-        for block in range(plan.blocks if cell.kind == "measure" else 1)
+        for block in range(plan.blocks_of(cell.protocol))
     }
+    unplanned = {place[2] for place in found} - {None, *plan.protocols}
+    assert unplanned == GIVEN_UP.get(folder.name, set())
+    found = {place: record for place, record in found.items() if place[2] not in unplanned}
     failed = [(*place[:2], place[-1], record.reason) for place, record in found.items() if record.outcome != "PASSED"]
     assert set(found) == due and failed == REJECTED_WRONGLY.get(folder.name, [])
 

@@ -42,13 +42,13 @@ def test_a_form_compiles_to_its_matrix_instructions_without_spills(arch, form, t
     cubin, ptx, host = compiled(arch, form)
     (tmp_path / "k.cubin").write_bytes(cubin)
     used = inspect_cubin(tmp_path / "k.cubin", ptx)
-    assert used.stack_bytes == used.spill_bytes == 0
-    assert used.tmem_columns == (maps.tmem_columns(form) if arch == "sm_100a" else 0)
+    assert used["stack_bytes"] == used["spill_bytes"] == 0
+    assert used["tmem_columns"] == (maps.tmem_columns(form) if arch == "sm_100a" else 0)
     # One K block is 128 wide: four instructions of K = 32 for each pass over the tile. Hopper needs two passes for 256.
     passes = max(1, form.tile_y // 128) if arch == "sm_90a" else 1
-    assert used.mma == {"wgmma" if arch == "sm_90a" else "tcgen05": 4 * passes}
+    assert used["mma"] == {"wgmma" if arch == "sm_90a" else "tcgen05": 4 * passes}
     assert f".entry {gemm.kernel_name('gemm1', arch, form)}_0" in ptx
-    check_register_pools(gemm._kernel_class(arch)(form), used.registers, ptx)
+    check_register_pools(gemm._kernel_class(arch)(form), used["registers"], ptx)
     # No two blocks, of this GEMM or of the one that overlaps with it, fit into one multiprocessor.
     assert 2 * (shared_bytes_of(host) + RESERVED_SHARED_BYTES) > MULTIPROCESSOR_SHARED_BYTES
     assert shared_bytes_of(host) <= maps.shared_bytes(form)

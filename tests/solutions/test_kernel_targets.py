@@ -47,7 +47,10 @@ def analysis(latency=None, stages=None, verdict="SLOWER_2_PERCENT"):
 
     return {
         "participants": [{"name": name, "supported": True} for name in latency],
-        "workloads": [{"id": name, "seq_len": tokens, "floor": None} for name, tokens in reversed(TOKENS.items())],
+        "workloads": [
+            {"id": name, "seq_len": tokens, "floor_us": None, "floor_bound": None}
+            for name, tokens in reversed(TOKENS.items())
+        ],
         "cells": cells,
         "pairs": [{"a": V3, "b": V3_2, "verdicts": [{"workload": name, "verdict": verdict} for name in TOKENS]}],
         "profiles": {"cells": [profiled(solution, workload) for solution in gemms for workload in TOKENS]},
@@ -113,7 +116,7 @@ def test_a_latency_is_split_into_a_fixed_time_and_a_multiple_of_the_floor():
     made = analysis()
     floors = {1: 10.0, 16: 100.0, 80: 400.0, 901: 420.0, 11948: 500.0}
     made["workloads"] = [
-        {"id": f"T{t}", "seq_len": t, "floor": {"us": us, "bound": "memory" if t < 1000 else "compute"}}
+        {"id": f"T{t}", "seq_len": t, "floor_us": us, "floor_bound": "memory" if t < 1000 else "compute"}
         for t, us in floors.items()
     ]
     made["profiles"] = None
