@@ -106,10 +106,10 @@ def test_one_changed_byte_in_a_solution_re_measures_its_cells_and_no_others(fini
 def test_killed_at_any_moment_and_started_again_it_ends_as_an_undisturbed_run(
     finished: Checkout, tmp_path: Path
 ) -> None:
-    """Snakemake alone, then everything, and both again."""
+    """Snakemake alone, then everything."""
     killed = copy_of(finished, tmp_path / "checkout", runs=False)
     moments = random.Random(5)
-    for whole_group in (False, True, False, True):
+    for whole_group in (False, True):
         child = subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--cores", "2", "--config", *SMALL],
             cwd=killed.root,
@@ -131,16 +131,14 @@ def test_killed_at_any_moment_and_started_again_it_ends_as_an_undisturbed_run(
 
 
 def test_reports_are_the_same_bytes_in_every_environment_and_place(finished: Checkout, tmp_path: Path) -> None:
-    """Analysis and report of the run and of the published table, under 4 environments and on a second path."""
+    """Analysis and report of the run and of the published table, in two unlike environments, on two paths."""
     moved = copy_of(finished, tmp_path / "elsewhere" / "deeper")
     made = set()
-    for number in range(4):
-        env = {
-            "PYTHONHASHSEED": str(number),
-            "TZ": ["UTC", "Asia/Kolkata", "America/St_Johns"][number % 3],
-            "LC_ALL": ["C", "C.UTF-8", "de_DE.UTF-8", "tr_TR.UTF-8"][number],
-        }
-        where = [finished, moved][number % 2]
+    places = {
+        finished: {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C"},
+        moved: {"PYTHONHASHSEED": "3", "TZ": "America/St_Johns", "LC_ALL": "tr_TR.UTF-8"},
+    }
+    for number, (where, env) in enumerate(places.items()):
         out = tmp_path / f"out{number}"
         for source in (RUN, "results/published/2026-02-26_4way"):
             name = Path(source).name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import shutil
 import subprocess
@@ -17,7 +16,13 @@ from bakeoff.schema.analysis import Analysis
 from support import constructed, make
 from support.pages import analysis
 
-HASH_SEEDS, ZONES, LOCALES = ("0", "4711"), ("UTC", "Pacific/Kiritimati"), ("C", "tr_TR.UTF-8")
+# Hash seed, time zone, locale: each pair of settings meets in one of them.
+ENVIRONMENTS = (
+    ("0", "UTC", "C"),
+    ("0", "Pacific/Kiritimati", "tr_TR.UTF-8"),
+    ("4711", "UTC", "tr_TR.UTF-8"),
+    ("4711", "Pacific/Kiritimati", "C"),
+)
 
 
 def rendered(root: Path, sources: list[Path], target: Path, **environment: str) -> dict[str, str]:
@@ -45,7 +50,7 @@ def written(a: Analysis, path: Path) -> Path:
     return path
 
 
-def test_eight_environments_and_a_second_path_give_the_same_bytes(tmp_path: Path) -> None:
+def test_four_environments_and_a_second_path_give_the_same_bytes(tmp_path: Path) -> None:
     sources = [
         written(constructed.gpu_run(lost=4), tmp_path / "gpu.json"),
         written(analysis("2026-02-26_4way"), tmp_path / "published.json"),
@@ -54,10 +59,10 @@ def test_eight_environments_and_a_second_path_give_the_same_bytes(tmp_path: Path
     for part in ("workflow/bakeoff", "report_templates"):
         shutil.copytree(PROJECT_ROOT / part, other / part, ignore=shutil.ignore_patterns("__pycache__"))
     results = [rendered(other, sources, tmp_path / "elsewhere")]
-    for number, (seed, zone, locale) in enumerate(itertools.product(HASH_SEEDS, ZONES, LOCALES)):
+    for number, (seed, zone, locale) in enumerate(ENVIRONMENTS):
         environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale}
         results.append(rendered(PROJECT_ROOT, sources, tmp_path / f"run{number}", **environment))
-    assert len(results) == 9 and all(result == results[0] for result in results)
+    assert len(results) == 5 and all(result == results[0] for result in results)
     assert len(results[0]) > 30
 
 
