@@ -222,12 +222,12 @@ def several():
 
 
 def many():
-    """150 tokens: experts with 140, 70, 40, 20 and 5 rows, so that every path runs, a pair of row tiles too; ten tokens
+    """132 tokens: experts with 130, 70, 40, 20 and 5 rows, so that every path runs, a pair of row tiles too; two tokens
     without a local expert."""
-    inputs = make_inputs(150, seed=4)
-    logits = torch.full((150, 256), -8.0) + torch.linspace(0, 1, 256)
-    for token in range(150):
-        local = [32 + e for e, limit in ((3, 140), (4, 70), (9, 40), (20, 20), (31, 5)) if token < limit]
+    inputs = make_inputs(132, seed=4)
+    logits = torch.full((132, 256), -8.0) + torch.linspace(0, 1, 256)
+    for token in range(132):
+        local = [32 + e for e, limit in ((3, 130), (4, 70), (9, 40), (20, 20), (31, 5)) if token < limit]
         ids = local + [64, 65, 66, 67, 96, 97, 98, 99][: 8 - len(local)]
         logits[token, ids] = torch.linspace(4, 5, 8)[torch.randperm(8, generator=torch.Generator().manual_seed(token))]
     inputs["routing_logits"] = logits
