@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bakeoff.plan import block_cells, block_order
@@ -316,14 +317,18 @@ def _kill(process: subprocess.Popen[bytes], victim: str) -> None:
 
 def test_a_second_supervisor_waits_for_the_first_and_measures_nothing_again(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"honest": None}, workloads=["T1_o32"])
-    first = subprocess.Popen(
-        command("measure", str(run), "--block", "0"), env=environment(), stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(1.5)
-    second = measure(run)
-    first.communicate(timeout=120)
-    assert first.returncode == 0
-    assert second.returncode == 0 and f"waiting for process {first.pid} on " in second.stderr
+    arguments: Any = {"env": environment(), "stderr": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(command("measure", str(run), "--block", "0"), **arguments)
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+    while not children.read_text():  # it holds the block by the time it starts a process
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.Popen(command("measure", str(run), "--block", "0"), **arguments)
+    assert second.stderr and f"waiting for process {first.pid} on " in second.stderr.readline()
+    first.send_signal(signal.SIGCONT)
+    for process in (first, second):
+        process.communicate(timeout=120)
+        assert process.returncode == 0
     assert only(run, "honest").outcome == Outcome.PASSED, "one record, not two"
 
 
