@@ -299,9 +299,8 @@ def engine(words: list[str]) -> int:
 
 
 def main(executable: str, words: list[str]) -> None:
-    """`python -m MODULE ARGUMENTS` in the double's image."""
-    assert words[0] == "-m", words
-    module, arguments = words[1], words[2:]
+    """`python [-P] -m MODULE ARGUMENTS` in the double's image."""
+    module, *arguments = words[words.index("-m") + 1 :]
     if module == "bakeoff":
         if arguments[0] == "measure":
             from bakeoff.runs import block_run
