@@ -323,9 +323,11 @@ def test_a_second_supervisor_waits_for_the_first_and_measures_nothing_again(tmp_
     while not children.read_text():  # it holds the block by the time it starts a process
         time.sleep(0.01)
     first.send_signal(signal.SIGSTOP)
-    second = subprocess.Popen(command("measure", str(run), "--block", "0"), **arguments)
-    assert second.stderr and f"waiting for process {first.pid} on " in second.stderr.readline()
-    first.send_signal(signal.SIGCONT)
+    try:
+        second = subprocess.Popen(command("measure", str(run), "--block", "0"), **arguments)
+        assert second.stderr and f"waiting for process {first.pid} on " in second.stderr.readline()
+    finally:
+        first.send_signal(signal.SIGCONT)
     for process in (first, second):
         process.communicate(timeout=120)
         assert process.returncode == 0
