@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from bakeoff.core import confine
 from bakeoff.core.confine import landlock_version
-from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, Calls
+from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, SystemCalls
 from bakeoff.core.worker.__main__ import map_slots
 from bakeoff.core.worker.sandbox import AuditHook
 from bakeoff.schema.outcomes import Reason
@@ -199,7 +199,7 @@ def test_without_a_scope_for_signals_the_filter_refuses_them() -> None:
 ALLOW, REFUSE, NOT_THERE, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 
 
-def answer(calls: Calls, number: int, *arguments: int, scoped: bool = True, audit: int | None = None) -> int:
+def answer(calls: SystemCalls, number: int, *arguments: int, scoped: bool = True, audit: int | None = None) -> int:
     """What the filter of a processor says to a system call, by a machine for the instructions that it uses."""
     data = struct.pack("=iIQ6Q", number, audit or calls.audit, 0, *arguments, *(0,) * (6 - len(arguments)))
     program, place, value = list(confine._program(calls, 7, scoped)), 0, 0

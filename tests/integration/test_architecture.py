@@ -82,6 +82,12 @@ def answers() -> dict[str, list[tuple[str, list[str]]]]:
     return found
 
 
+def test_no_name_of_a_class_stands_twice() -> None:
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
+    names = [node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert sorted(name for name in names if names.count(name) > 1 and not name.startswith("_")) == []
+
+
 def test_ten_questions_where_something_is_have_their_answer_on_the_page() -> None:
     assert len(answers()) == 10
 

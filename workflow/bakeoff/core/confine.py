@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, Calls
+from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, SystemCalls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 38, 36, 1
@@ -148,7 +148,7 @@ def filter_calls(scoped: bool) -> str | None:
     return None
 
 
-def _program(calls: Calls, own: int, scoped: bool) -> Iterator[tuple[int, int, int, int]]:
+def _program(calls: SystemCalls, own: int, scoped: bool) -> Iterator[tuple[int, int, int, int]]:
     """The filter in instructions of BPF (code, jump if true, jump if false, constant); own: this process's id."""
     load, jump, equal, at_least, and_, give = 0x20, 0x05, 0x15, 0x35, 0x54, 0x06
     number, architecture, arguments = 0, 4, 16  # offsets in struct seccomp_data

@@ -1,14 +1,14 @@
 """Numbers of the system calls that a process with foreign code is refused, by processor.
 
-Entry points: `ARCHITECTURES` (by `platform.machine()`), `Calls`. From the kernel's tables (arch/x86/entry/syscalls and
-include/uapi/asm-generic/unistd.h). A solution needs none of these calls.
+Entry points: `ARCHITECTURES` (by `platform.machine()`), `SystemCalls`. From the kernel's tables
+(arch/x86/entry/syscalls and include/uapi/asm-generic/unistd.h). A solution needs none of these calls.
 """
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Calls:
+class SystemCalls:
     """One processor's numbers. audit: AUDIT_ARCH_*; wide: first number of another calling convention, or None; refused:
     by what they would reach; signals: kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo."""
 
@@ -32,7 +32,7 @@ _MOUNTS = (428, 429, 430, 431, 432, 433, 442)
 CLONE3 = 435
 
 ARCHITECTURES = {
-    "x86_64": Calls(
+    "x86_64": SystemCalls(
         audit=0xC000003E,
         wide=0x40000000,
         refused={
@@ -60,7 +60,7 @@ ARCHITECTURES = {
         clone=56,
         seccomp=317,
     ),
-    "aarch64": Calls(
+    "aarch64": SystemCalls(
         audit=0xC00000B7,
         wide=None,
         refused={
