@@ -95,6 +95,22 @@ def edit_line(run: Path, change: Callable[[dict[str, Any]], Any], *, block: int 
     write_journal(run, block, VICTIM, line + b"\n" + rest)
 
 
+def edit_journals(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change every line of every journal; lines and manifests get the digests that follow."""
+    plan = read_plan(run)
+    for block in range(plan.blocks):
+        samples = {}
+        for who in plan.participants:
+            lines = []
+            for record in read_journal(journal_path(run, block, who.name)):
+                body = json.loads(seal(record))
+                del body["digest"]
+                change(body)
+                lines.append(canonical_json({**body, "digest": sha256_bytes(canonical_json(body))}) + b"\n")
+            samples[who.name] = write_journal(run, block, who.name, b"".join(lines))
+        edit(block_folder(run, block) / "manifest.json", lambda m, s=samples: m.update(samples=s, lines={}))
+
+
 def reseal(run: Path, block: int = 2) -> None:
     """Make the manifest's digest fit the victim's journal again."""
     data = gzip.decompress(journal_path(run, block, VICTIM).with_suffix(".jsonl.gz").read_bytes())
