@@ -1,4 +1,4 @@
-"""A stranger's run for tests: five blocks of two solutions on two workloads, with the samples of a recorded run under a
+"""A stranger's run for tests: blocks of two solutions on two workloads, with the samples of a recorded run under a
 plan that this checkout makes."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ONE = ("participant", "workload", "kind", "protocol", "family", "seed")
 VICTIM = "triton_fused_moe_v2"
 
 
-def write_honest(target: Path) -> Path:
+def write_honest(target: Path, *, blocks: int = 5) -> Path:
     host = read_json(RECORDED / "host.json", Host)
     config = Config(
         run="stranger",
@@ -33,7 +33,7 @@ def write_honest(target: Path) -> Path:
         workloads=["T1_o32", "T901_o96"],
         protocols=["robust"],
         threads=1,
-        blocks=5,
+        blocks=blocks,
     )
     plan = make_plan(config, host.fingerprint)
     target.mkdir(parents=True)
