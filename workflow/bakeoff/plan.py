@@ -1,9 +1,9 @@
 """The plan of a run: which cells it must have, each with the key of everything that its result depends on.
 
-Entry points: `make_plan` (pure, given the configuration and the host), and the verb `bakeoff plan`, which writes
-config.json. A result in the journal belongs to a cell exactly if their keys are equal; so changing one byte of one
-input re-runs the cells that depend on it and no others. Limits: a key covers what this checkout can see, not the state
-of the GPU during a measurement.
+Entry points: `make_plan` (pure, given the configuration and the host), `checked_plan`, and the verb `bakeoff plan`,
+which writes config.json. A result in the journal belongs to a cell exactly if their keys are equal; so changing one
+byte of one input re-runs the cells that depend on it and no others. Limits: a key covers what this checkout can see,
+not the state of the GPU during a measurement.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any, Literal
 from bakeoff import closure
 from bakeoff import config as configuration
 from bakeoff.build.pack import pack
+from bakeoff.build.reference import check_reference
 from bakeoff.build.spec import SolutionSpec, discover
 from bakeoff.config import Config
 from bakeoff.core import protocols
@@ -43,8 +44,17 @@ from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 SCHEMA = "bakeoff/plan/1"
 
 
+def checked_plan(config: Config, host_fingerprint: str) -> Plan:
+    """The plan of a run that is to be measured: a definition whose own reference, run confined, gives another result
+    than this project's is an InputError."""
+    root = TraceRoot(configuration.under_root(config.traces_root))
+    made = make_plan(config, host_fingerprint)
+    check_reference(root.definition(config.definition), root.definition_path(config.definition))
+    return made
+
+
 def make_plan(config: Config, host_fingerprint: str) -> Plan:
-    """The plan of a resolved configuration on a host."""
+    """The plan of a resolved configuration on a host; runs nothing."""
     definition = TraceRoot(configuration.under_root(config.traces_root)).definition(config.definition)
     specs, cases = chosen(config)
     harness = closure.digest(*closure.DECIDES_A_SAMPLE)
@@ -362,7 +372,7 @@ def plan(args: argparse.Namespace) -> int:
         else configuration.load(args.config)
     )
     host = read_json(args.host, Host)
-    made = make_plan(configuration.resolve(config, measures=host), host.fingerprint)
+    made = checked_plan(configuration.resolve(config, measures=host), host.fingerprint)
     write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
     solutions = len(made.participants) - 1
     what = f"{solutions} solutions on {len(made.workloads)} workloads, {made.blocks} blocks on {made.backend}"

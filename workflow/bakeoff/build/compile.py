@@ -12,26 +12,21 @@ solution, the architecture, the versions of the compilers and this package's cod
 there.
 """
 
-import contextlib
 import importlib.metadata
 import os
 import platform
 import re
-import signal
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bakeoff.build.child import RESULT, Result
+from bakeoff.build.ended import started
 from bakeoff.build.pack import pack
 from bakeoff.build.resources import inspect_cubin
 from bakeoff.build.spec import SolutionSpec
-from bakeoff.core.confine import adopt_orphans
 from bakeoff.core.environment import environment
 from bakeoff.core.loader import digest
 from bakeoff.errors import CheckFailed, InputError
@@ -164,25 +159,18 @@ def _run_child(work: Path, request: dict[str, Any], timeout_s: float) -> list[di
     variables["TRITON_DISABLE_LINE_INFO"] = "1"  # else the PTX names this machine's folders
     if request["compile"]:
         variables["CUTE_DSL_ARCH"] = request["arch"]  # read when CuTeDSL is imported
-    command = [sys.executable, "-m", "bakeoff.build.child", str(work / "request.json")]
-    log, before = work / "log", _below()
-    adopt_orphans()
-    with log.open("wb") as stream:
-        child = subprocess.Popen(
-            command,
-            cwd=work,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-        )
-    try:
-        child.wait(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        raise CheckFailed(f"no result after {timeout_s:g} s (--timeout); the last lines were:\n{_tail(log)}") from error
-    finally:
-        _end(child, before)
+    log = work / "log"
+    with (
+        log.open("wb") as stream,
+        started(
+            "bakeoff.build.child", str(work / "request.json"), work, variables, stdout=stream, stderr=stream
+        ) as child,
+    ):
+        try:
+            child.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            told = f"no result after {timeout_s:g} s (--timeout); the last lines were:\n{_tail(log)}"
+            raise CheckFailed(told) from error
     if not (work / RESULT).is_file():
         raise CheckFailed(
             f"the child process died with exit code {child.returncode}; the last lines were:\n{_tail(log)}"
@@ -194,22 +182,6 @@ def _run_child(work: Path, request: dict[str, Any], timeout_s: float) -> list[di
     if result.message:
         raise CheckFailed(result.message)
     return result.kernels
-
-
-def _end(child: subprocess.Popen[bytes], before: set[int]) -> None:
-    """Kill what the build has started, compilers and processes that left its group included."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    while left := _below() - before:
-        for process in left:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(process, signal.SIGKILL)
-                os.waitpid(process, 0)
-
-
-def _below() -> set[int]:
-    return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
 def _tail(log: Path, lines: int = 20) -> str:

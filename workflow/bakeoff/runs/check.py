@@ -24,7 +24,7 @@ from bakeoff.build.spec import COMMON, read_spec, require_backend
 from bakeoff.config import Config, resolve, under_root
 from bakeoff.errors import InputError
 from bakeoff.files import validate
-from bakeoff.plan import make_plan
+from bakeoff.plan import checked_plan
 from bakeoff.runs.block_run import say, settings_of
 from bakeoff.schema.gates import EXACT, Numerics, Rounding
 from bakeoff.schema.outcomes import SENTENCES, Outcome, Reason
@@ -185,7 +185,7 @@ def run_solution(
         )
         spec = read_spec(root / folder.name)
         require_backend(spec, config.backend, folder)
-        plan = make_plan(config, host_fingerprint="")
+        plan = checked_plan(config, host_fingerprint="")
         who = next(participant for participant in plan.participants if participant.name == folder.name)
         due = [cell for cell in plan.cells if cell.participant == who.name]
         cells = deque(cell.model_copy(update={"kind": "verify", "protocol": None}) for cell in due)

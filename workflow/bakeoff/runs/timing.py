@@ -20,7 +20,7 @@ from bakeoff.config import Config, resolve, under_root
 from bakeoff.core.device.opening import double
 from bakeoff.core.protocols import per_process_latency, primary_tier
 from bakeoff.files import validate
-from bakeoff.plan import block_order, make_plan
+from bakeoff.plan import block_order, checked_plan
 from bakeoff.runs.block_run import say, settings_of
 from bakeoff.runs.check import alone
 from bakeoff.schema.outcomes import SENTENCES, Outcome
@@ -132,7 +132,7 @@ def time_solutions(args: argparse.Namespace) -> int:
         solutions = alone(folders.values(), place / "solutions")
         chosen = {"solutions": [*folders], "solutions_root": str(solutions), "workloads": [workload]}
         blocks = args.blocks if timed else 1
-        plan = make_plan(config.model_copy(update={**chosen, "blocks": blocks}), host.probe().fingerprint)
+        plan = checked_plan(config.model_copy(update={**chosen, "blocks": blocks}), host.probe().fingerprint)
         if not timed:
             say(
                 f"no GPU that the solutions run on: the {plan.backend} backend tells right from wrong, "
