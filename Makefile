@@ -212,10 +212,14 @@ ifeq ($(ENVIRONMENT),cpu)
 	@$(itself)
 	@touch $@
 else
-.venv/.reproduce: .venv/.build containers/$(ENVIRONMENT)/requirements.lock
+# Packages in a version of their own, each lock's in a folder of site-packages.
+BESIDE := $(wildcard containers/$(ENVIRONMENT)/beside-*.lock)
+.venv/.reproduce: .venv/.build containers/$(ENVIRONMENT)/requirements.lock $(BESIDE)
 	@$(BIN)/python -c 'import sys; sys.version_info[:2] == (3, 12) or sys.exit(f"make: found Python {sys.version.split()[0]} in .venv, expected 3.12, which the packages for GPUs are locked for; remove .venv and set PYTHON=python3.12, or run `make reproduce-in-container IMAGE=$(ENVIRONMENT)`, or set ENVIRONMENT=cpu and ARGS=\"--config backend=cpu\"")'
 	@echo "setup 1/2: the locked packages for GPUs ($(ENVIRONMENT)), several GB"
 	@$(PIP) $(LOCKED) -r $(call wheels_of,containers/$(ENVIRONMENT)/requirements.lock)
+	@for lock in $(BESIDE); do name=$$(basename $$lock .lock); rm -rf .venv/lib/python3*/site-packages/$${name#beside-}; \
+	  $(PIP) $(LOCKED) --target "$$(echo .venv/lib/python3*/site-packages)/$${name#beside-}" -r $$lock; done
 	@echo "setup 2/2: bakeoff itself"
 	@$(itself)
 	@touch $@

@@ -12,7 +12,7 @@ environment=${1:?cpu or cu130} folder=${2:?the folder to make} part=${3:-}
 case $environment in
     cpu) python=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
          locks=(requirements/build.lock requirements/torch.lock requirements/cpu.lock requirements/triton.lock) ;;
-    cu130) python=$(field cu130 python) locks=(requirements/build.lock containers/cu130/requirements.lock) ;;
+    cu130) python=$(field cu130 python) locks=(requirements/build.lock containers/cu130/requirements.lock containers/cu130/beside-flashinfer-python-0.7.4.lock) ;;
     *) fail "environment $environment" "cpu or cu130" "make bundle ENVIRONMENT=cpu" ;;
 esac
 [ -z "$(git status --porcelain)" ] || say "bundle: uncommitted changes stay out; the bundle has $(git describe --always)"

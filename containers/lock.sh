@@ -32,12 +32,14 @@ renew() {
         containers/cpu/torch) lock "$1" "${cpu[@]}" --default-index "$torch_index" ;;
         containers/cpu/requirements) lock "$1" "${cpu[@]}" ;;
         containers/cu130/requirements) lock "$1" "${image[@]}" ;;
+        containers/cu130/beside-flashinfer-python-0.7.4) lock "$1" "${image[@]}" --no-deps ;;
         containers/published-2026-02/requirements) lock "$1" "${image[@]}" --exclude-newer 2026-02-26 ;;
         *) echo "lock.sh: found $1, expected one of the *.lock files of requirements/ and containers/" >&2; exit 2 ;;
     esac
 }
 
 if [ $# = 0 ]; then
-    set -- requirements/{dev,cpu,build,torch,triton,flashinfer-bench,slurm} containers/cpu/torch containers/{cpu,cu130,published-2026-02}/requirements
+    set -- requirements/{dev,cpu,build,torch,triton,flashinfer-bench,slurm} containers/cpu/torch containers/{cpu,cu130,published-2026-02}/requirements \
+        containers/cu130/beside-flashinfer-python-0.7.4
 fi
 for name in "$@"; do renew "${name%.lock}"; done

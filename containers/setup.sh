@@ -3,7 +3,8 @@
 # The same inputs give the same bytes: nothing here depends on the clock, the host or the order of a hash table.
 #
 #   setup.sh apt SNAPSHOT PACKAGE[=VERSION]...   packages of the distribution's archive as it was at SNAPSHOT (20261122T000000Z)
-#   setup.sh python LOCK...                      /opt/bakeoff: a virtual environment of exactly the locked wheels
+#   setup.sh python LOCK...                      /opt/bakeoff: a virtual environment of exactly the locked wheels; what beside-NAME.lock
+#                                                lists stands in a folder NAME of site-packages, out of the way of everything else
 set -eu
 export LC_ALL=C.UTF-8
 
@@ -33,6 +34,11 @@ install_python() {
     work=$(mktemp -d)
     install="/opt/bakeoff/bin/pip --disable-pip-version-check --no-cache-dir install --quiet --no-compile --no-deps --require-hashes"
     for lock in "$@"; do
+        case $lock in */beside-*)
+            name=$(basename "$lock" .lock)
+            $install --only-binary=:all: --target "$(echo /opt/bakeoff/lib/python3*/site-packages)/${name#beside-}" -r "$lock"
+            continue ;;
+        esac
         # connection-pool has no wheel and is built from its source archive with the locked setuptools: second, and without a network.
         others connection-pool "$lock" > "$work/wheels"
         entry connection-pool "$lock" > "$work/source"

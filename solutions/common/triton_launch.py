@@ -45,7 +45,7 @@ def warm(kernel: Any, plan: Plan, arguments: tuple[Any, ...], constants: dict[st
 def compile_kernel(
     arch: str, kernel: Any, types: str, constants: dict[str, Any], stage: str, suffix: str = "", mma: str | None = None
 ) -> dict[str, Any]:
-    """Compile a kernel for 'sm_90a' without a GPU, `types` being Triton's of its run-time arguments.
+    """Compile a kernel for 'sm_90a' or 'sm_100a' without a GPU, `types` being Triton's of its run-time arguments.
 
     Returns the dict that solutions/README.md describes for `compile_kernels`; its name is the kernel's and `suffix`.
     """
@@ -54,7 +54,7 @@ def compile_kernel(
     signature = dict(zip(kernel.arg_names, names, strict=False)) | dict.fromkeys(values, "constexpr")
     attrs = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(names) if kind.startswith("*")}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values, attrs=attrs)
-    target = GPUTarget("cuda", {"sm_90a": 90}[arch], 32)
+    target = GPUTarget("cuda", {"sm_90a": 90, "sm_100a": 100}[arch], 32)
     options = {"num_warps": constants["num_warps"], "launch_pdl": _starts_early(constants)}
     built = triton.compile(source, target=target, options=options)
     shared = built.metadata.shared

@@ -233,10 +233,15 @@ TYPES = {
 }
 
 
+def compile_index(arch: str, hidden: int) -> Iterator[dict[str, Any]]:
+    """Compile the kernel of `index` alone."""
+    yield compile_kernel(arch, index_pairs, TYPES["index_pairs"], _index_constants(hidden), "permute")
+
+
 def compile_pairs(arch: str, hidden: int, inner: int) -> Iterator[dict[str, Any]]:
-    """Compile every kernel of this module for 'sm_90a' without a GPU; see `compile_kernels` in solutions/README.md."""
+    """Compile every kernel of this module without a GPU; see `compile_kernels` in solutions/README.md."""
+    yield from compile_index(arch, hidden)
     wanted = (
-        (index_pairs, "permute", _index_constants(hidden)),
         (swiglu_pairs, "activation_quant", _swiglu_constants(inner)),
         (combine_pairs, "combine", _combine_constants(hidden)),
         (flatten_weights, "other", _flatten_constants(2 * inner, hidden)),

@@ -45,7 +45,9 @@ def test_the_contestants_carry_the_labels_of_the_published_table() -> None:
     designs = {one.name: one.backends["cpu"].design for one in discover(PROJECT_ROOT / "solutions")}
     assert {who.name: who.design for who in plan.participants if who.role != "reference"} == designs
     peers = {who.name: who.label for who in plan.participants if who.role == "peer"}
-    assert peers == {name: name for name in ("deepgemm_moe", "humming_moe", "triton_grouped_moe")}
+    assert peers == {
+        name: name for name in ("deepgemm_moe", "flashinfer_alphamoe", "humming_moe", "triton_grouped_moe")
+    }
 
 
 def test_folders_that_are_no_solutions_are_passed_over(tmp_path: Path) -> None:

