@@ -9,12 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from bakeoff.complete import profile_flaws
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.plan import read_plan
 from bakeoff.profile import capture, child
-from bakeoff.profile.child import MARKED
-from bakeoff.profile.due import check
+from bakeoff.profile.child import MARKED, WARMUPS
 from bakeoff.schema.profile import SolutionProfile
 from support.profile_runs import CEILINGS, GPU, SOLUTION, WORKLOADS, install, make_run, write_plan
 
@@ -68,7 +68,7 @@ def test_a_real_process_is_recorded_cell_by_cell(tmp_path: Path, monkeypatch: py
     )
     assert all(1.0 < one.host_us < 1e6 for one in hosts), "a call takes the host longer than a microsecond"
     assert processes(run) == ["cupti-00"]
-    assert check(run) == [] and (run / "profile" / "manifest.json").is_file()
+    assert profile_flaws(run, read_plan(run)) == [] and (run / "profile" / "manifest.json").is_file()
 
 
 def test_a_workload_that_fails_or_ends_the_process_costs_itself_only(
@@ -90,7 +90,10 @@ def test_a_workload_that_fails_or_ends_the_process_costs_itself_only(
     reasons = found.failures
     assert sorted(reasons) == ["T16_o224", "T7_o192"]
     assert "seven is too many" in reasons["T7_o192"] and "the process ended during it" in reasons["T16_o224"]
-    assert [(one.code, one.workload) for one in check(run)] == [("failed", "T7_o192"), ("failed", "T16_o224")]
+    assert [(one.code, one.workload) for one in profile_flaws(run, read_plan(run))] == [
+        ("failed", "T7_o192"),
+        ("failed", "T16_o224"),
+    ]
     assert processes(run) == ["cupti-00", "cupti-01"]
 
 
@@ -105,9 +108,9 @@ def test_only_calls_under_a_profiler_wait_behind_other_work(tier: str, before: l
     buffer = SimpleNamespace(poison=lambda: None, view=lambda: None)
     cell = SimpleNamespace(inputs=[], output=lambda: buffer, watch=nullcontext, call=lambda *_: did.append("call"))
     bench = SimpleNamespace(device=device, open_cell=lambda _: cell)
-    job = SimpleNamespace(tier=tier, family="fib", seed=0, warmups=1, calls=2)
+    job = SimpleNamespace(tier=tier, family="fib", seed=0, calls=2)
     done = child._one(job, bench, child.HostClock(), "T1_o32")  # type: ignore[arg-type]
-    assert done.failed is None and did == ["call", *before, "call", *before, "call"]
+    assert done.failed is None and did == [*["call"] * WARMUPS, *before, "call", *before, "call"]
 
 
 def test_nsys_gives_the_timeline_and_ncu_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +252,10 @@ def test_nothing_is_profiled_on_the_cpu_backend_or_where_the_configuration_says_
     monkeypatch.setattr(capture, "gather", lambda trial=True: pytest.fail("the host was asked"))
     left, said = profile(run)
     assert (
-        left == 0 and "nothing to do" in said[0] and capture.planned(run, None, None, None) == [] and check(run) == []
+        left == 0
+        and "nothing to do" in said[0]
+        and capture.planned(run, None, None, None) == []
+        and profile_flaws(run, read_plan(run)) == []
     )
 
 

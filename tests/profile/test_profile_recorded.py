@@ -15,14 +15,13 @@ from typing import Any
 
 import pytest
 from bakeoff.build.spec import SolutionSpec, read_spec
+from bakeoff.complete import MAPPED_AT_LEAST
 from bakeoff.config import DEFINITIONS
-from bakeoff.core.moe.floors import PEAKS
+from bakeoff.core.moe.floors import L2_BYTES, PEAKS, stage_floors
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.profile import cupti, ncu, nsys, stages
-from bakeoff.profile.due import MAPPED_AT_LEAST
-from bakeoff.profile.section import L2_BYTES, stage_floors
 from bakeoff.profile.stages import cell_profile
 from bakeoff.profile.timeline import calls
 from bakeoff.schema.profile import CellProfile

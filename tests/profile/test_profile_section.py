@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bakeoff.core.moe.floors import PEAKS, Peak
+from bakeoff.complete import document_flaws, profile_flaws
+from bakeoff.core.moe.floors import PEAKS, Peak, stage_floors
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, pretty_json
+from bakeoff.plan import read_plan
 from bakeoff.profile import explain, section
-from bakeoff.profile.due import check, check_profile
-from bakeoff.profile.section import stage_floors
 from bakeoff.schema.gates import Rounding
 from bakeoff.schema.profile import HostTime
 from bakeoff.traces.models import RoutingStats
@@ -160,13 +160,13 @@ def test_a_stage_is_bound_by_what_takes_longer() -> None:
 
 
 def test_a_whole_profile_has_no_findings(tmp_path: Path) -> None:
-    assert check(write_run(tmp_path, everyone())) == []
+    assert profile_flaws(write_run(tmp_path, everyone()), plan()) == []
 
 
 def test_every_flaw_of_a_profile_is_found(tmp_path: Path) -> None:
     def codes(*cells: object, **more: object) -> list[str]:
         one = profile(V3, list(cells)).model_copy(update=more)  # type: ignore[arg-type]
-        return [finding.code for finding in check_profile(one, ["T1_o32"])]
+        return [finding.code for finding in document_flaws(one, ["T1_o32"])]
 
     good = cell("T1_o32")
     assert codes(good) == []
@@ -185,11 +185,11 @@ def test_missing_and_stale_documents_are_found(tmp_path: Path) -> None:
     profiles = everyone()
     stale = profiles[0].model_copy(update={"digest": "0" * 64})
     run = write_run(tmp_path, [stale, *profiles[2:]])
-    assert {(one.code, one.solution) for one in check(run)} == {
+    assert {(one.code, one.solution) for one in profile_flaws(run, read_plan(run))} == {
         ("stale", stale.solution),
         ("no_profile", profiles[1].solution),
     }
-    assert all(one.solution in str(one) for one in check(run))
+    assert all(one.solution in str(one) for one in profile_flaws(run, read_plan(run)))
 
 
 def test_a_profile_from_another_model_of_gpu_is_found(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_profile_from_another_model_of_gpu_is_found(tmp_path: Path) -> None:
     }
     for name, codes in ((GPU, set()), ("NVIDIA H200", {"other_gpu"})):
         (run / "host.json").write_bytes(pretty_json({**host, "gpus": [{**gpu, "name": name}]}))
-        assert {finding.code for finding in check(run)} == codes
+        assert {finding.code for finding in profile_flaws(run, read_plan(run))} == codes
 
 
 def test_a_document_of_another_version_is_an_input_error(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_document_of_another_version_is_an_input_error(tmp_path: Path) -> None
     path = run / "profile" / f"{V3}.json"
     path.write_bytes(path.read_bytes().replace(b"bakeoff/profile/2", b"bakeoff/profile/3"))
     with pytest.raises(InputError, match="schema"):
-        check(run)
+        profile_flaws(run, read_plan(run))
 
 
 # -- the text for a kernel developer
@@ -238,18 +238,14 @@ def test_explain_says_where_time_goes_what_bounds_it_and_how_far_it_is(tmp_path:
     counted = {"gemm1": counters(dram_share=0.8)}
     run = write_run(tmp_path, [profile(V3, [cell("T1_o32"), cell("T901_o96", counted=counted)])])
     text = explain.explain_solution(V3, run, None)
-    assert f"{V3} on {GPU}" in text and "3,350 GB/s" in text and "3,000 GB/s copied" in text
+    assert f"{V3} on {GPU}" in text and ["bandwidth", "3350", "3000", "GB/s"] in map(str.split, text.splitlines())
     second = text[text.index("T901_o96:") :].splitlines()
     gemm1 = next(line for line in second if line.strip().startswith("gemm1"))
     assert (
         "GB/s (0% of peak, 0% of the host's)" in second[2] and "TFLOP/s (30% of peak, 40% of the host's)" in second[2]
     )
     assert "60.0 µs" in gemm1 and "memory" in gemm1 and "80 %" in gemm1
-    assert (
-        "0 TFLOP/s" in text
-        and "no counters: no counters were captured" in text
-        and "Farthest from its floor: T1_o32" in text
-    )
+    assert "no counters: no counters were captured" in text and "Farthest from its floor: T1_o32" in text
     assert "other" not in text, "a stage without time is not shown"
     assert "device-bound: the host needs 20 µs under the tracer" in text
     one = explain.explain_solution(V3, run, ["T1_o32"])
@@ -288,7 +284,7 @@ def test_explain_names_stages_that_spill(tmp_path: Path) -> None:
 def test_explain_says_which_design_ran(tmp_path: Path) -> None:
     run = write_run(tmp_path, [profile(FLASHINFER, [cell("T1_o32")])])
     design = next(who.design for who in plan().participants if who.name == FLASHINFER)
-    assert design and f"design:              {design}\n" in explain.explain_solution(FLASHINFER, run, None)
+    assert design and f"design: {design}\n" in explain.explain_solution(FLASHINFER, run, None)
 
 
 def test_the_newest_recorded_run_with_the_solutions_profile_is_the_default(

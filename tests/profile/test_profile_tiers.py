@@ -118,7 +118,7 @@ def test_a_tools_version_is_its_number(printed: str, number: str | None, tmp_pat
 
 def test_the_first_gpu_that_is_left_to_this_process_is_profiled(monkeypatch: pytest.MonkeyPatch) -> None:
     left = [SimpleNamespace(name="NVIDIA H100", uuid=uuid) for uuid in ("GPU-b", "GPU-a")]
-    monkeypatch.setattr(tiers.host, "probe", lambda: SimpleNamespace(gpus=left))
+    monkeypatch.setattr(tiers.host, "probe", lambda: SimpleNamespace(gpus=left, packages={}))
     facts = tiers.gather(trial=False)
     assert (facts.gpu, facts.gpu_uuid) == ("NVIDIA H100", "GPU-b")
 

@@ -143,7 +143,7 @@ def write_nsys(path: Path, lines: Timeline, version: str = "3.24.14", diagnosis:
 
 def write_cupti(path: Path, lines: Timeline, schema: str = SCHEMA) -> Path:
     """The file that cupti.Recorder writes."""
-    documents: list[dict[str, object]] = [{"schema": schema, "device": "constructed", "cupti": "13.0.1"}]
+    documents: list[dict[str, object]] = [{"schema": schema, "device": "constructed"}]
     workloads = list(dict.fromkeys(mark.workload for mark in lines.marks))
     for workload in workloads:
         mine = [mark for mark in lines.marks if mark.workload == workload]

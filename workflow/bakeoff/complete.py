@@ -1,32 +1,36 @@
 """`bakeoff verify RUN`: does the run have every block, journal and cell that its plan asks for, each cell once, typed
 and PASSED?
 
-Entry points: `verify_run`, `findings` (pure: documents in, sentences out), `contradicted`. Nothing is measured or
-judged again.
+Entry points: `verify_run`, `findings` (pure: documents in, sentences out), `profile_flaws`, `contradicted`. Nothing is
+measured or judged again.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
 from bakeoff.errors import CheckFailed
-from bakeoff.files import read_jsonl
+from bakeoff.files import read_json, read_jsonl
 from bakeoff.plan import read_plan
 from bakeoff.profile import due
 from bakeoff.runs.coverage import gaps, stale
+from bakeoff.schema.host import Host
 from bakeoff.schema.outcomes import Outcome, Reason, fib_status
 from bakeoff.schema.plan import Plan
+from bakeoff.schema.profile import CellProfile, SolutionProfile
 from bakeoff.schema.sample import CellResult, Record, Verification
 from bakeoff.traces.models import Trace
 
 if TYPE_CHECKING:
     from bakeoff.runs.table import Journals
 
+Code = Literal["no_profile", "stale", "other_gpu", "not_profiled", "failed", "unmapped", "stage_sum", "span"]
+MAPPED_AT_LEAST = 0.98  # share of GPU time in kernels that the solution's stage table names
+SUM_WITHIN = 0.01  # of the busy time
 SHOWN = 20  # findings that are printed; the rest is counted
 
 
@@ -104,7 +108,7 @@ def _trace_files(run: Path, plan: Plan) -> dict[str, Path]:
     }
 
 
-def contradicted(run: Path, journals: Journals) -> list[str]:
+def contradicted(run: Path, journals: "Journals") -> list[str]:
     """What the run's traces and verifications, where there are any, say against its samples, a sentence each."""
     from bakeoff.runs.assemble import contradictions, verification
 
@@ -114,6 +118,97 @@ def contradicted(run: Path, journals: Journals) -> list[str]:
     if path.is_file() and read_jsonl(path, Verification) != [verification(one) for one in journals.verifications()]:
         found.append("verification.jsonl is not what the journals give")
     return found
+
+
+@dataclass(frozen=True)
+class ProfileFlaw:
+    """One thing that is wrong with a profile."""
+
+    code: Code
+    solution: str
+    text: str
+    workload: str | None = None
+
+    def __str__(self) -> str:
+        return f"profile {self.solution}{f' {self.workload}' if self.workload else ''}: {self.text}"
+
+
+def profile_flaws(run: Path, plan: Plan) -> list[ProfileFlaw]:
+    """Everything that is wrong with a run's profile, by solution and workload in the run's order; nothing where it need
+    not be profiled."""
+    if not due.wanted(plan):
+        return []
+    gpus, profiles, found = _gpus(run), due.documents(run, plan), []
+    for who in due.solutions(plan):
+        profile = profiles.get(who.name)
+        if profile is None:
+            found.append(ProfileFlaw("no_profile", who.name, f"no {who.name}.json; run `bakeoff profile {run}`"))
+            continue
+        if profile.digest != who.digest:
+            text = "made from other sources than the run's; run `bakeoff profile` again"
+            found.append(ProfileFlaw("stale", who.name, text))
+        if gpus and profile.gpu not in gpus:
+            text = f"profiled on {profile.gpu}, but the run is of {', '.join(gpus)}; profile on the same model"
+            found.append(ProfileFlaw("other_gpu", who.name, text))
+        found += document_flaws(profile, due.workloads(plan))
+    return found
+
+
+def document_flaws(profile: SolutionProfile, workloads: Sequence[str]) -> list[ProfileFlaw]:
+    """One solution's document against the cells that it must have."""
+    cells, found = {cell.workload: cell for cell in profile.cells}, []
+    for name in workloads:
+        if name in cells:
+            found += [ProfileFlaw(code, profile.solution, text, name) for code, text in _cell_flaws(cells[name])]
+        elif name in profile.failures:
+            text = f"could not be profiled: {''.join(profile.failures[name].splitlines()[-1:])}"
+            found.append(ProfileFlaw("failed", profile.solution, text, name))
+        else:
+            found.append(ProfileFlaw("not_profiled", profile.solution, "not profiled", name))
+    return found
+
+
+def _cell_flaws(cell: CellProfile) -> Iterator[tuple[Code, str]]:
+    mapped, whole_us = _mapped_share(cell), cell.busy_us + cell.gap_share * cell.span_us
+    if mapped < MAPPED_AT_LEAST:
+        names, least = ", ".join(cell.unmapped[:5]) or "the rest", f"{MAPPED_AT_LEAST:.0%}"
+        yield "unmapped", f"{mapped:.1%} of the GPU time is mapped to a stage, less than {least}; no rule names {names}"
+    for what, parts in (("stages", cell.stages), ("kernels", cell.kernels)):
+        total = sum(part.us for part in parts)
+        if abs(total - cell.busy_us) > SUM_WITHIN * cell.busy_us:
+            yield "stage_sum", f"{what} sum to {total:.1f} us, the busy time is {cell.busy_us:.1f} us"
+    if abs(whole_us - cell.span_us) > SUM_WITHIN * cell.span_us:
+        yield "span", f"busy time and gaps give {whole_us:.1f} us, the span is {cell.span_us:.1f} us"
+
+
+def _mapped_share(cell: CellProfile) -> float:
+    """Share of the busy time in mapped kernels: the cell's own figure, or what its kernels give if that is less."""
+    mapped = sum(kernel.us for kernel in cell.kernels if kernel.mapped)
+    return min(cell.mapped_share, mapped / cell.busy_us) if cell.busy_us else cell.mapped_share
+
+
+def _gpus(run: Path) -> list[str]:
+    """Models of the host that the run was measured on; empty if that is not recorded."""
+    path = run / "host.json"
+    return [gpu.name for gpu in read_json(path, Host).gpus] if path.is_file() else []
+
+
+def _profiled(run: Path, plan: Plan) -> str:
+    """How far a run is profiled and how well its time adds up; empty where it need not be profiled."""
+    if not due.wanted(plan):
+        return ""
+    profiles = due.documents(run, plan)
+    covered = due.coverage(plan, profiles)
+    cells = [cell for profile in profiles.values() for cell in profile.cells]
+    mapped = min((_mapped_share(cell) for cell in cells), default=0.0)
+    apart = max(
+        (abs(sum(one.us for one in cell.stages) / cell.busy_us - 1) for cell in cells if cell.busy_us), default=0.0
+    )
+    profiled, asked = sum(one.profiled for one in covered), sum(one.due for one in covered)
+    return (
+        f"; {profiled} of {asked} cells profiled, of each at least {mapped:.1%} of the GPU time mapped, stages sum to "
+        f"it within {apart:.1%}"
+    )
 
 
 def verify_run(run: Path) -> str:
@@ -129,7 +224,7 @@ def verify_run(run: Path) -> str:
         *_wrong_reference(journals.records, plan),
         *findings(plan, traces, read_jsonl(run / "verification.jsonl", Verification)),
         *(flaw for name in plan.protocols for flaw in contradictions(journals, name, traces[name])),
-        *map(str, due.check(run)),
+        *map(str, profile_flaws(run, plan)),
         *stale(run),
     ]
     if found:
@@ -144,6 +239,4 @@ def verify_run(run: Path) -> str:
     extra = f" (and {peers * count}/{peers * count} of peers)" if peers and contestants else ""
     sets = f", each on {values} sets of values" if values > 1 else ""
     only = "; cpu backend: correctness only" if plan.backend == "cpu" else ""
-    described = due.describe(run)
-    profile = f"; {described}" if described else ""
-    return f"{cells}/{cells} cells PASSED{extra}{sets}{only}{profile}"
+    return f"{cells}/{cells} cells PASSED{extra}{sets}{only}{_profiled(run, plan)}"

@@ -210,6 +210,18 @@ def packed_solution(run: Path, plan: Plan, who: Participant) -> Path:
     return path
 
 
+def problem_of(plan: Plan) -> dict[str, Any]:
+    """What a process must know to make a plan's inputs, the files by their full paths, and what it computes with."""
+    root, data = (configuration.under_root(path).resolve() for path in (plan.traces_root, plan.dataset))
+    return {
+        "traces_root": root,
+        "definition": plan.definition,
+        "dataset": plan.dataset if plan.dataset == "synthetic" else str(data),
+        "backend": plan.backend,
+        "threads": plan.threads,
+    }
+
+
 def _twin_digest(packed: str) -> str:
     return sha256_bytes(canonical_json({"twin": packed}))
 

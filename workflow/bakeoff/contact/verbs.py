@@ -7,11 +7,9 @@ last one the table of best forms by T is measured and written. Solutions are not
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from bakeoff import host
 from bakeoff.config import DEFINITIONS, backend_of
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json
+from bakeoff.groups import group
 from bakeoff.options import seconds
 
 LAYERS = ("T1_o32", "T7_o192", "T80_o96", "T901_o96", "T14107_o32")
@@ -88,20 +87,10 @@ def climb(request: dict[str, Any], limit_s: float, tell: Callable[[str], None] =
     package = os.pathsep.join([str(PROJECT_ROOT / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])])
     path.write_bytes(pretty_json(request))
     with log.open("wb") as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "bakeoff.contact.child", str(path)],
-            env={**os.environ, "PYTHONPATH": package},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        )
-        try:
+        command, variables = [sys.executable, "-m", "bakeoff.contact.child", str(path)], {"PYTHONPATH": package}
+        streams = {"stdout": subprocess.PIPE, "stderr": errors}
+        with group(command, env=os.environ | variables, **streams) as child:
             return _watch(child, limit_s, log, tell)
-        finally:
-            # Also a child that no signal but this one reaches; what it has started ends with it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
 
 
 def _watch(child: subprocess.Popen[bytes], limit_s: float, log: Path, tell: Callable[[str], None]) -> bool:

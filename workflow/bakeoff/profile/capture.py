@@ -19,8 +19,8 @@ from bakeoff.files import pretty_json, read_json, write_atomic
 from bakeoff.plan import read_plan
 from bakeoff.profile import due
 from bakeoff.profile.collect import Collection
-from bakeoff.profile.process import GRACE_S, commands, make_piece, run_piece
-from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, offered
+from bakeoff.profile.process import GRACE_S, Target, commands, make_piece, run_piece
+from bakeoff.profile.tiers import HOST, Name, Tier, choose, gather, offered, wanted
 from bakeoff.runs.block_run import say
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.profile import Ceilings
@@ -57,8 +57,8 @@ def profile_run(
     ):
         ceilings = _ceilings(run, tell)
         for who in chosen_solutions:
-            collection = Collection(run, plan, who, facts, tiers, ceilings)
-            tasks = (_complete(run, collection, tier, names, deadline, requested, tell) for tier in (HOST, *chosen))
+            collection = Collection(Target(run, plan, who, facts), tiers, ceilings)
+            tasks = (_complete(collection, tier, names, deadline, requested, tell) for tier in (HOST, *chosen))
             left += max(tasks)
     if not left:
         _write_manifest(run, plan)
@@ -74,25 +74,23 @@ def planned(
     plan = read_plan(run)
     if not due.wanted(plan, requested):
         return []
-    wanted, facts = requested or plan.profile.tier, gather(trial=False)
+    facts = gather(trial=False)
     tiers = offered(facts)
-    timeline: Name = "cupti" if wanted == "cupti" or (wanted != "nsys" and not tiers["nsys"].usable) else "nsys"
-    names: list[Name] = [timeline] if wanted in ("nsys", "cupti") else [timeline, "ncu"]
+    names = wanted(requested or plan.profile.tier, tiers, counters=True)
     _tell_tiers(tiers, [tiers[name] for name in names], tell)
     asked, found = due.workloads(plan, workloads), []
     for who in due.solutions(plan, solutions):
-        collection = Collection(run, plan, who, facts, tiers, None)
-        new = collection.pending(timeline, asked)
+        collection = Collection(Target(run, plan, who, facts), tiers, None)
+        new = collection.pending(names[0], asked)
         for tier in (HOST, *(tiers[name] for name in names)):
             after = new if tier.name == "ncu" else []  # counters are owed once there is a timeline
             pending = [name for name in asked if name in after or name in collection.pending(tier.name, asked)]
             if pending:
-                found += commands(make_piece(run, plan, who, facts, tier, pending, None))
+                found += commands(make_piece(collection.target, tier, pending, None))
     return found
 
 
 def _complete(
-    run: Path,
     collection: Collection,
     tier: Tier,
     names: Sequence[str],
@@ -102,8 +100,8 @@ def _complete(
 ) -> int:
     """Run what one tier owes for one solution; returns how many cells are left when time is up. A process that dies
     costs the cell it was at: the rest goes on in a new one."""
-    plan, who, facts = collection.plan, collection.who, collection.facts
-    head, pending = f"profile  {who.name}  {tier.name}", collection.pending(tier.name, names)
+    target = collection.target
+    head, pending = f"profile  {target.who.name}  {tier.name}", collection.pending(tier.name, names)
     while pending:
         remaining_s = None if deadline is None else deadline - time.monotonic()
         if remaining_s is not None and remaining_s <= 0:
@@ -111,8 +109,8 @@ def _complete(
             return len(pending)
         tell(f"{head}: {len(pending)} cells in one process")
         begun = time.monotonic()
-        piece = make_piece(run, plan, who, facts, tier, pending, remaining_s)
-        run_piece(piece, plan.timeout_s, facts.gpu_uuid)
+        piece = make_piece(target, tier, pending, remaining_s)
+        run_piece(piece, target.plan.timeout_s, target.facts.gpu_uuid)
         try:
             collection.take(piece)
         except InputError as error:

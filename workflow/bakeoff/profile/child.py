@@ -14,14 +14,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bakeoff.files import read_json
 from bakeoff.profile.timeline import mark_name
 from bakeoff.schema.base import Part
 
 if TYPE_CHECKING:
-    from bakeoff.core.device.base import Device
     from bakeoff.core.worker.state import WorkerState
 
 DETAIL = 2000  # characters of a traceback that are kept
@@ -37,28 +36,20 @@ class Job(Part):
     """What a profiled process is to do."""
 
     tier: Literal["host", "nsys", "cupti", "ncu"]
-    participant: str
-    solution: str
-    scratch: str
-    cache: str
-    backend: str
+    worker: dict[str, Any]
+    """What the supervisor tells a worker: participant, packed solution, scratch folder, inputs, backend, threads."""
+    cache: Path
     gpu: str
     """The GPU's name, for the record."""
-    threads: int
-    traces_root: str
-    definition: str
-    definition_path: str
-    dataset: str
     family: str
     seed: int
     workloads: list[str]
-    warmups: int
     calls: int
     deadline_s: float | None
     """No workload is started later than this many seconds after the start; null for no limit."""
-    output: str
+    output: Path
     """The recorder's file, for the tier cupti."""
-    progress: str
+    progress: Path
 
 
 class ProfiledCall(Part):
@@ -93,20 +84,16 @@ class HostClock(Marker):
     """The host's time from a call's start to its return."""
 
     def __init__(self) -> None:
-        self._times: list[float] = []
+        self._times: dict[str, list[float]] = {}
 
     @contextmanager
     def mark(self, workload: str, call: int) -> Iterator[None]:
         start = time.perf_counter_ns()
         yield
-        self._times.append((time.perf_counter_ns() - start) / 1000)
+        self._times.setdefault(workload, []).append((time.perf_counter_ns() - start) / 1000)
 
     def finish(self, workload: str) -> list[float]:
-        times, self._times = self._times, []
-        return times
-
-    def drop(self) -> None:
-        self._times = []
+        return self._times[workload]
 
 
 class NvtxMarker(Marker):
@@ -136,37 +123,24 @@ def open_marker(job: Job) -> Marker:
     if job.tier == "cupti":
         from bakeoff.profile.cupti import TimelineRecorder
 
-        return TimelineRecorder(Path(job.output), job.gpu)
+        return TimelineRecorder(job.output, job.gpu)
     return NvtxMarker(window=job.tier == "ncu")
 
 
 def prepare(job: Job) -> "WorkerState":
     """The worker's bench with the solution in it."""
+    from bakeoff.core.device.opening import open_device
     from bakeoff.core.worker.sandbox import AuditHook
     from bakeoff.core.worker.state import WorkerState
 
-    description = job.model_dump()
-    return WorkerState(description, _device(job), AuditHook([Path(job.scratch), Path(job.cache)]))
-
-
-def _device(job: Job) -> "Device":
-    """The backend's device; on a GPU without tracing of its own, since only one user of CUPTI fits into a process."""
-    from bakeoff.core.device.opening import double, open_device
-
-    if job.backend == "cpu" or double():
-        return open_device(job.backend, job.threads, job.participant)
-    import torch
-
-    from bakeoff.core.device.cuda import CudaDevice
-
-    torch.set_num_threads(job.threads)
-    torch.set_grad_enabled(False)
-    return CudaDevice(trace=False)
+    # Without tracing of its own, since only one user of CUPTI fits into a process.
+    device = open_device(job.worker["backend"], job.worker["threads"], job.worker["participant"], trace=False)
+    return WorkerState(job.worker, device, AuditHook([Path(job.worker["scratch"]), job.cache]))
 
 
 def profile(job: Job, bench: "WorkerState", marker: Marker, begun: float) -> None:
     """All workloads of the job, until the deadline; a workload that fails is noted, and the next one is tried."""
-    with Path(job.progress).open("w") as progress:
+    with job.progress.open("w") as progress:
         for workload in job.workloads:
             if job.deadline_s is not None and time.monotonic() - begun > job.deadline_s:
                 break
@@ -187,7 +161,7 @@ def _one(job: Job, bench: "WorkerState", marker: Marker, workload: str) -> Profi
         inputs, output = cell.inputs, cell.output()
         output.poison()
         with cell.watch():
-            for _ in range(job.warmups):
+            for _ in range(WARMUPS):
                 cell.call(inputs, output.view())
             bench.device.synchronize()
             for call in range(job.calls):

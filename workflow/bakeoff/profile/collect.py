@@ -7,15 +7,14 @@ solution, the workload, the host and the code that captures and reads.
 import functools
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
 from bakeoff import closure
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, pretty_json, read_json, sha256_bytes, write_atomic
 from bakeoff.profile import cupti, ncu, nsys
-from bakeoff.profile.process import Piece, progress
+from bakeoff.profile.process import Piece, Target, progress
 from bakeoff.profile.stages import cell_profile, keep_counters, with_counters
-from bakeoff.profile.tiers import Facts, Name, Tier
+from bakeoff.profile.tiers import Name, Tier
 from bakeoff.profile.timeline import calls
 from bakeoff.schema.plan import Participant, Plan
 from bakeoff.schema.profile import Ceilings, HostTime, SolutionProfile
@@ -29,17 +28,10 @@ DECIDES_A_PROFILE = tuple(
 class Collection:
     """One solution's cells and failures."""
 
-    def __init__(
-        self,
-        run: Path,
-        plan: Plan,
-        who: Participant,
-        facts: Facts,
-        tiers: dict[Name, Tier],
-        ceilings: Ceilings | None,
-    ) -> None:
-        self.plan, self.who, self.facts = plan, who, facts
-        self.path = run / "profile" / f"{who.name}.json"
+    def __init__(self, target: Target, tiers: dict[Name, Tier], ceilings: Ceilings | None) -> None:
+        self.target, self.plan, self.who = target, target.plan, target.who
+        plan, who = target.plan, target.who
+        self.path = target.run / "profile" / f"{who.name}.json"
         self._keys = {workload.id: _key(plan, who, workload.digest) for workload in plan.workloads}
         before = read_json(self.path, SolutionProfile) if self.path.is_file() else None
         self.ceilings = ceilings or (before.ceilings if before else None)
@@ -87,7 +79,7 @@ class Collection:
             solution=self.who.name,
             digest=self.who.digest,
             backend=self.plan.backend,
-            gpu=self.facts.gpu or "unknown",
+            gpu=self.target.facts.gpu or "unknown",
             tools={name: version for name, version in sorted(self.tools.items()) if name in used},
             tiers_missing=dict(sorted(self.missing.items())),
             ceilings=self.ceilings,
@@ -123,11 +115,7 @@ class Collection:
         self._give_up(tier, did.failed)
 
     def _take_counters(self, piece: Piece) -> None:
-        denied = piece.denial()
-        if denied:
-            raise InputError(
-                piece.log, denied, "permission to read performance counters", piece.tier.fix or "run as root"
-            )
+        ncu.require_permission(piece.said(), piece.log)
         did = progress(piece)
         if did.done:
             counted = ncu.read_csv(piece.capture, ncu.wanted(self.plan.backend))

@@ -9,7 +9,6 @@ CUPTI (nsys, ncu, torch's profiler).
 
 import ctypes
 import functools
-import importlib.metadata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, fields
@@ -35,7 +34,7 @@ class TimelineRecorder:
 
         self._cupti, self._stream, self._lines = cupti, path.open("wb"), 0
         self._forget()
-        self._write({"schema": SCHEMA, "device": device, "cupti": version() or "unknown"})
+        self._write({"schema": SCHEMA, "device": device})
         kinds = cupti.ActivityKind
         self._kinds = [kinds.CONCURRENT_KERNEL, kinds.MEMCPY, kinds.MEMSET, kinds.RUNTIME, kinds.DRIVER]
         try:
@@ -114,14 +113,6 @@ class TimelineRecorder:
                 launch = {"registers": one.registers_per_thread, "shared_bytes": size}
                 launch["local_bytes"] = one.local_memory_per_thread
                 activities.append(Activity("kernel", demangle(one.name), *place, grid, block, **launch))
-
-
-def version() -> str | None:
-    """Of cupti-python; None where it is not installed."""
-    try:
-        return importlib.metadata.version("cupti-python")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @functools.cache

@@ -1,26 +1,16 @@
-"""What a run profiles, what it has of that, and whether it can be believed.
+"""What a run profiles, and what it has of that: all that reads or makes profiles asks here.
 
-Entry points: `wanted`, `solutions`, `workloads`, `documents`, `coverage`; and what `bakeoff verify` asks: `check`,
-`check_profile` (of one document) and `describe`, where an empty list means that all is well, or that the run has no
-profile to have. All that reads or makes profiles asks here.
+Entry points: `wanted`, `solutions`, `workloads`, `documents`, `coverage`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
 from bakeoff.options import closest
-from bakeoff.plan import read_plan
-from bakeoff.schema.host import Host
 from bakeoff.schema.plan import Participant, Plan
-from bakeoff.schema.profile import CellProfile, Coverage, SolutionProfile
-
-Code = Literal["no_profile", "stale", "other_gpu", "not_profiled", "failed", "unmapped", "stage_sum", "span"]
-MAPPED_AT_LEAST = 0.98  # share of GPU time in kernels that the solution's stage table names
-SUM_WITHIN = 0.01  # of the busy time
+from bakeoff.schema.profile import Coverage, SolutionProfile
 
 
 def wanted(plan: Plan, tier: str | None = None) -> bool:
@@ -80,95 +70,3 @@ def coverage(plan: Plan, profiles: Mapping[str, SolutionProfile]) -> list[Covera
             )
         )
     return found
-
-
-@dataclass(frozen=True)
-class ProfileFlaw:
-    """One thing that is wrong with a profile."""
-
-    code: Code
-    solution: str
-    text: str
-    workload: str | None = None
-
-    def __str__(self) -> str:
-        return f"profile {self.solution}{f' {self.workload}' if self.workload else ''}: {self.text}"
-
-
-def check(run: Path) -> list[ProfileFlaw]:
-    """Everything that is wrong with a run's profile, by solution and workload in the run's order."""
-    plan = read_plan(run)
-    if not wanted(plan):
-        return []
-    gpus, profiles, found = _gpus(run), documents(run, plan), []
-    for who in solutions(plan):
-        profile = profiles.get(who.name)
-        if profile is None:
-            found.append(ProfileFlaw("no_profile", who.name, f"no {who.name}.json; run `bakeoff profile {run}`"))
-            continue
-        if profile.digest != who.digest:
-            text = "made from other sources than the run's; run `bakeoff profile` again"
-            found.append(ProfileFlaw("stale", who.name, text))
-        if gpus and profile.gpu not in gpus:
-            text = f"profiled on {profile.gpu}, but the run is of {', '.join(gpus)}; profile on the same model"
-            found.append(ProfileFlaw("other_gpu", who.name, text))
-        found += check_profile(profile, workloads(plan))
-    return found
-
-
-def check_profile(profile: SolutionProfile, workloads: Sequence[str]) -> list[ProfileFlaw]:
-    """One solution's document against the cells that it must have."""
-    cells, found = {cell.workload: cell for cell in profile.cells}, []
-    for name in workloads:
-        if name in cells:
-            found += [ProfileFlaw(code, profile.solution, text, name) for code, text in _flaws(cells[name])]
-        elif name in profile.failures:
-            text = f"could not be profiled: {''.join(profile.failures[name].splitlines()[-1:])}"
-            found.append(ProfileFlaw("failed", profile.solution, text, name))
-        else:
-            found.append(ProfileFlaw("not_profiled", profile.solution, "not profiled", name))
-    return found
-
-
-def mapped_share(cell: CellProfile) -> float:
-    """Share of the busy time in mapped kernels: the cell's own figure, or what its kernels give if that is less."""
-    mapped = sum(kernel.us for kernel in cell.kernels if kernel.mapped)
-    return min(cell.mapped_share, mapped / cell.busy_us) if cell.busy_us else cell.mapped_share
-
-
-def describe(run: Path) -> str | None:
-    """How far a run is profiled and how well its time adds up; None where it need not be profiled."""
-    plan = read_plan(run)
-    if not wanted(plan):
-        return None
-    profiles = documents(run, plan)
-    covered = coverage(plan, profiles)
-    cells = [cell for profile in profiles.values() for cell in profile.cells]
-    mapped = min((mapped_share(cell) for cell in cells), default=0.0)
-    apart = max(
-        (abs(sum(one.us for one in cell.stages) / cell.busy_us - 1) for cell in cells if cell.busy_us), default=0.0
-    )
-    profiled, asked = sum(one.profiled for one in covered), sum(one.due for one in covered)
-    return (
-        f"{profiled} of {asked} cells profiled, of each at least {mapped:.1%} of the GPU time mapped, stages sum to "
-        f"it within {apart:.1%}"
-    )
-
-
-def _gpus(run: Path) -> list[str]:
-    """Models of the host that the run was measured on; empty if that is not recorded."""
-    path = run / "host.json"
-    return [gpu.name for gpu in read_json(path, Host).gpus] if path.is_file() else []
-
-
-def _flaws(cell: CellProfile) -> Iterator[tuple[Code, str]]:
-    mapped, whole_us = mapped_share(cell), cell.busy_us + cell.gap_share * cell.span_us
-    if mapped < MAPPED_AT_LEAST:
-        names, least = ", ".join(cell.unmapped[:5]) or "the rest", f"{MAPPED_AT_LEAST:.0%}"
-        yield "unmapped", f"{mapped:.1%} of the GPU time is mapped to a stage, less than {least}; no rule names {names}"
-    for what, parts in (("stages", cell.stages), ("kernels", cell.kernels)):
-        total = sum(part.us for part in parts)
-        if abs(total - cell.busy_us) > SUM_WITHIN * cell.busy_us:
-            yield "stage_sum", f"{what} sum to {total:.1f} us, the busy time is {cell.busy_us:.1f} us"
-    if abs(whole_us - cell.span_us) > SUM_WITHIN * cell.span_us:
-        yield "span", f"busy time and gaps give {whole_us:.1f} us, the span is {cell.span_us:.1f} us"

@@ -21,6 +21,7 @@ STAGES = (
     *("stage", "us", "share", "run_us", "floor_us", "floor_share", "limit"),
     *("dram_share", "tensor_share", "occupancy", "launches"),
 )
+CEILINGS = ("rate", "peak", "measured", "unit")
 KERNELS = ("us", "launches", "grid", "block", "registers", "shared_bytes", "local_bytes", "kernel")
 RECORDED = "results/recorded"
 
@@ -72,21 +73,14 @@ def _profiled(plan: Path) -> set[str]:
 
 
 def _head(who: Participant, section: ProfileSection, run: str) -> list[str]:
-    lines = [f"{who.name} on {section.gpu}, run {run}"]
-    if who.design:
-        lines.append(f"design:              {who.design}")
-    if section.peak_gbs and section.peak_tflops:
-        lines.append(
-            f"peaks (sourced):     {section.peak_gbs:,.0f} GB/s, {section.peak_tflops:,.0f} TFLOP/s of dense FP8"
-        )
-    if section.ceilings:
-        fp8 = f"{section.ceilings.fp8_tflops:,.0f} TFLOP/s" if section.ceilings.fp8_tflops else "n/a"
-        lines.append(
-            f"ceilings (measured): {section.ceilings.copy_gbs:,.0f} GB/s copied, {fp8} FP8, "
-            f"{section.ceilings.launch_us:.1f} µs a launch"
-        )
-    lines += [f"missing tier {name}: {why}" for name, why in section.tiers_missing.items()]
-    return lines
+    """What ran where, and what the GPU can give."""
+    rates = Table("ceilings", frame(shared.ceiling_rows(section)), shared.ceilings())
+    return [
+        f"{who.name} on {section.gpu}, run {run}",
+        *([f"design: {who.design}"] if who.design else []),
+        *text.lines(rates, CEILINGS),
+        *(f"missing tier {name}: {why}" for name, why in section.tiers_missing.items()),
+    ]
 
 
 def _cell(cell: CellProfile) -> list[str]:

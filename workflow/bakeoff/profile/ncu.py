@@ -38,6 +38,9 @@ TENSOR = {
 }
 SUMS = {"dram_bytes": ("dram_read_bytes", "dram_write_bytes"), "local_accesses": ("local_loads", "local_stores")}
 PERCENT = ("dram_share", "occupancy", "tensor_share")
+PERMIT = (
+    "run as root, or give the container CAP_SYS_ADMIN, or load the driver with NVreg_RestrictProfilingToAdminUsers=0"
+)
 PERMISSION_CODE = "ERR_NVGPUCTRPERM"
 LOCALE = {"LC_ALL": "C"}
 # Columns of the raw page that say what was profiled; the others are metrics.
@@ -74,12 +77,6 @@ def supported(metrics: dict[str, str], listing: str) -> dict[str, str]:
     """The wanted metrics that a chip has."""
     names = available(listing)
     return {ours: name for ours, name in metrics.items() if name.split(".")[0] in names}
-
-
-def translate(raw: dict[str, float | None], metrics: dict[str, str]) -> dict[str, float | None]:
-    """A kernel's metrics by our names; percentages become ratios."""
-    found = {ours: raw.get(name) for ours, name in metrics.items()}
-    return {ours: None if value is None else value / 100 if ours in PERCENT else value for ours, value in found.items()}
 
 
 def summarize(kernels: Sequence[Counted]) -> dict[str, float | None]:
@@ -127,21 +124,19 @@ def refusal(log: str) -> str | None:
     return next((line.strip() for line in log.splitlines() if PERMISSION_CODE in line), None)
 
 
+def require_permission(said: str, where: Path) -> None:
+    """InputError if Nsight Compute said that counters are not permitted."""
+    if denied := refusal(said):
+        raise InputError(where, denied, "permission to read performance counters", PERMIT)
+
+
 def read_csv(path: Path, metrics: dict[str, str]) -> list[Counted]:
     """Kernels and metrics of a raw page, one entry per profiled kernel; `metrics` maps our names to the chip's.
 
     A file without kernels, a row of another length and a number of another locale are InputErrors.
     """
     text = read_bytes(path).decode("utf-8", errors="replace")
-    denied = refusal(text)
-    if denied:
-        raise InputError(
-            path,
-            found=denied,
-            expected="permission to read performance counters",
-            hint="run as root, or give the container CAP_SYS_ADMIN, or load the driver with "
-            "NVreg_RestrictProfilingToAdminUsers=0",
-        )
+    require_permission(text, path)
     # ncu may print its own messages around the table.
     header, *rows = csv_rows("\n".join(line for line in text.splitlines() if line.startswith('"')), path) or [[]]
     repeated = [name for place, name in enumerate(header) if name in header[:place]]
@@ -160,20 +155,23 @@ def read_csv(path: Path, metrics: dict[str, str]) -> list[Counted]:
         mark = parse_mark(known[ranges])
         if mark is None:
             raise _broken(path, f"kernel {known[NAME][:60]} outside any marked call")
-        values = {name: _number(known.get(name, ""), f"{path}: row {number}: {name}") for name in metrics.values()}
-        found.append(Counted(*mark, known[NAME], translate(values, metrics)))
+        values = {
+            ours: _number(known.get(name, ""), f"{path}: row {number}: {name}", ours in PERCENT)
+            for ours, name in metrics.items()
+        }
+        found.append(Counted(*mark, known[NAME], values))
     if not found:
         raise _broken(path, "a table without kernels")
     return found
 
 
-def _number(text: str, where: str) -> float | None:
-    """A cell of the table; None for n/a and an empty one."""
+def _number(text: str, where: str, percent: bool) -> float | None:
+    """A cell of the table, a percentage as a ratio; None for n/a and an empty one."""
     if text.strip().lower() in UNKNOWN:
         return None
     if not NUMBER.fullmatch(text.strip()):
         raise _broken(where, f"{text!r}, no number of the locale C")
-    return float(text.replace(",", ""))
+    return float(text.replace(",", "")) / (100 if percent else 1)
 
 
 def _broken(where: Path | str, found: str) -> InputError:

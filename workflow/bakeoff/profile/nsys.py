@@ -140,26 +140,20 @@ def _timeline(database: sqlite3.Connection, tables: set[str]) -> Timeline:
 
 def _kernel(row: dict[str, Any]) -> Activity:
     """A kernel's record; older exports lack columns on its launch."""
-    shared: list[Any] = [row.get("staticSharedMemory"), row.get("dynamicSharedMemory")]
+
+    def whole(*columns: str) -> tuple[Any, ...] | None:
+        values = tuple(row.get(column) for column in columns)
+        return None if None in values else values
+
+    sizes = whole("staticSharedMemory", "dynamicSharedMemory")
     return Activity(
-        kind="kernel",
-        name=row["name"],
-        start_ns=row["start"],
-        end_ns=row["end"],
-        correlation=row["correlationId"],
-        stream=row["streamId"],
-        grid=_triple(row, "grid"),
-        block=_triple(row, "block"),
+        *("kernel", row["name"], row["start"], row["end"], row["correlationId"], row["streamId"]),
+        grid=whole("gridX", "gridY", "gridZ"),
+        block=whole("blockX", "blockY", "blockZ"),
         registers=row.get("registersPerThread"),
-        shared_bytes=None if None in shared else sum(shared),
+        shared_bytes=sum(sizes) if sizes else None,
         local_bytes=row.get("localMemoryPerThread"),
     )
-
-
-def _triple(row: dict[str, Any], stem: str) -> tuple[int, int, int] | None:
-    values = [row.get(f"{stem}{axis}") for axis in "XYZ"]
-    known = [int(value) for value in values if value is not None]
-    return (known[0], known[1], known[2]) if len(known) == 3 else None
 
 
 def _broken(path: Path, found: str) -> InputError:

@@ -5,28 +5,35 @@ effects: the piece's folder with job.json, log and captures.
 """
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bakeoff.config import under_root
 from bakeoff.core.environment import environment
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
-from bakeoff.plan import packed_solution
+from bakeoff.groups import group
+from bakeoff.plan import packed_solution, problem_of
 from bakeoff.profile import ncu, nsys
-from bakeoff.profile.child import MARKED, WARMUPS, Job, ProfiledCall
+from bakeoff.profile.child import MARKED, Job, ProfiledCall
 from bakeoff.profile.tiers import Facts, Tier
 from bakeoff.schema.plan import Participant, Plan
-from bakeoff.traces.store import TraceRoot
 
 GRACE_S = 120  # for starting, and for a profiler to write its report after the last call
 CAPTURES = {"host": "progress.jsonl", "nsys": "timeline.sqlite", "cupti": "records.jsonl", "ncu": "counters.csv"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is profiled: a solution of a run on this host."""
+
+    run: Path
+    plan: Plan
+    who: Participant
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,12 @@ class Piece:
     @property
     def capture(self) -> Path:
         """The file that is read."""
-        return self.folder / CAPTURES[self.tier.name]
+        return self.job.output
 
     @property
     def report(self) -> Path:
-        """The profiler's own file, which the capture is made from; without a profiler it is the capture itself."""
-        return self.capture.with_suffix({"nsys": ".nsys-rep", "ncu": ".ncu-rep"}.get(self.tier.name, ".jsonl"))
+        """The file of nsys or ncu that the capture is made from."""
+        return self.capture.with_suffix(f".{self.tier.name}-rep")
 
     @property
     def log(self) -> Path:
@@ -79,40 +86,23 @@ class PieceProgress:
     """Whether it came to its end; otherwise it died, or was ended, in the workload after the last one here."""
 
 
-def make_piece(
-    run: Path,
-    plan: Plan,
-    who: Participant,
-    facts: Facts,
-    tier: Tier,
-    workloads: Sequence[str],
-    remaining_s: float | None,
-) -> Piece:
+def make_piece(of: Target, tier: Tier, workloads: Sequence[str], remaining_s: float | None) -> Piece:
     """The next piece of a solution and tier; folders are numbered."""
-    raw = run / "profile" / "raw" / who.name
+    raw = of.run / "profile" / "raw" / of.who.name
     folder = raw / f"{tier.name}-{len(list(raw.glob(f'{tier.name}-*'))):02d}"
-    root = TraceRoot(under_root(plan.traces_root))
+    solution, scratch = packed_solution(of.run, of.plan, of.who), folder / "scratch"
     job = Job(
         tier=tier.name,
-        participant=who.name,
-        solution=str(packed_solution(run, plan, who)),
-        scratch=str(folder / "scratch"),
-        cache=str(run / "cache" / who.name),
-        backend=plan.backend,
-        gpu=facts.gpu or "unknown",
-        threads=plan.threads,
-        traces_root=str(root.path.resolve()),
-        definition=plan.definition,
-        definition_path=str(root.definition_path(plan.definition).resolve()),
-        dataset=plan.dataset if plan.dataset == "synthetic" else str(under_root(plan.dataset).resolve()),
-        family=plan.families[0],
-        seed=plan.seeds[0],
+        worker=problem_of(of.plan) | {"participant": of.who.name, "solution": solution, "scratch": scratch},
+        cache=of.run / "cache" / of.who.name,
+        gpu=of.facts.gpu or "unknown",
+        family=of.plan.families[0],
+        seed=of.plan.seeds[0],
         workloads=list(workloads),
-        warmups=WARMUPS,
         calls=MARKED[tier.name],
         deadline_s=remaining_s,
-        output=str(folder / CAPTURES[tier.name]),
-        progress=str(folder / "progress.jsonl"),
+        output=folder / CAPTURES[tier.name],
+        progress=folder / "progress.jsonl",
     )
     return Piece(tier, job, folder)
 
@@ -127,7 +117,7 @@ def commands(piece: Piece) -> list[list[str]]:
             nsys.export_command(piece.tool, piece.report, piece.capture),
         ]
     if piece.tier.name == "ncu":
-        metrics = list(metrics_of(piece.tool, piece.job.backend).values())
+        metrics = list(metrics_of(piece.tool, piece.job.worker["backend"]).values())
         return [ncu.capture_command(piece.tool, stem, metrics, child), ncu.csv_command(piece.tool, piece.report)]
     return [child]
 
@@ -145,25 +135,25 @@ def metrics_of(tool: str, backend: str) -> dict[str, str]:
 
 def run_piece(piece: Piece, timeout_s: int, gpu_uuid: str | None) -> None:
     """Run a piece and wait. How its processes end is no error here: what they left behind is read, and that decides."""
-    job = piece.job
-    for folder in (Path(job.scratch), Path(job.cache)):
+    job, scratch = piece.job, piece.job.worker["scratch"]
+    for folder in (scratch, job.cache):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomic(piece.folder / "job.json", pretty_json(job.model_dump(mode="json")))
-    variables = environment(job.threads, Path(job.scratch), Path(job.cache), gpu_uuid)
+    variables = environment(job.worker["threads"], scratch, job.cache, gpu_uuid)
     # The profilers put sockets there, whose paths must be short.
     variables["TMPDIR"] = tempfile.gettempdir()
     cells_s = len(job.workloads) * timeout_s if job.deadline_s is None else job.deadline_s + timeout_s
     capture, *exports = commands(piece)
     with piece.log.open("ab") as log:
         _call(capture, variables, piece.folder, log.fileno(), cells_s + GRACE_S, None)
-        for command in exports if Path(job.progress).is_file() else []:
+        for command in exports if job.progress.is_file() else []:
             target = piece.capture if piece.tier.name == "ncu" else None
             _call(command, {**variables, **ncu.LOCALE}, piece.folder, log.fileno(), timeout_s + GRACE_S, target)
 
 
 def progress(piece: Piece) -> PieceProgress:
     """What the process wrote about itself; one that did nothing is an InputError with the end of its log."""
-    path = Path(piece.job.progress)
+    path = piece.job.progress
     if not path.is_file():  # it is opened once the solution is loaded
         raise InputError(
             piece.log,
@@ -188,26 +178,14 @@ def progress(piece: Piece) -> PieceProgress:
 def _call(
     command: list[str], variables: dict[str, str], folder: Path, log: int, limit_s: float, output: Path | None
 ) -> None:
-    """Run a command with all that it starts in one process group, which is ended at the limit. Output goes to a file or
-    the log."""
-    os.write(log, (f"$ {' '.join(command)}\n").encode())
+    """Run a command until its end or the limit. Output goes to a file or the log."""
+    os.write(log, f"$ {' '.join(command)}\n".encode())
+    streams = {"stdin": subprocess.DEVNULL, "stderr": log}
     with (
         output.open("wb") if output else os.fdopen(os.dup(log), "ab") as target,
-        subprocess.Popen(
-            command,
-            cwd=folder,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=target,
-            stderr=log,
-            start_new_session=True,
-        ) as process,
+        group(command, cwd=folder, env=variables, stdout=target, **streams) as process,
     ):
         try:
             process.wait(limit_s)
         except subprocess.TimeoutExpired:
             os.write(log, f"ended after {limit_s:.0f} s\n".encode())
-        finally:
-            if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)

@@ -9,7 +9,7 @@ reads early, so only that time can be compared with the stage's floor.
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -27,6 +27,9 @@ LAUNCH_FIELDS = ("grid", "block", "registers", "shared_bytes", "local_bytes")
 HOST_BOUND_SHARE = 0.10
 # Host calls that wait for the GPU; their time is not the host's own.
 WAITS = ("Synchronize", "Memcpy", "memcpy")
+
+
+Figures = Mapping[str, float | None]  # of `Counters`
 
 
 class Placed(NamedTuple):
@@ -93,13 +96,13 @@ def break_down(call: Call, rules: Sequence[StageRule], **about: Any) -> CellProf
     waited_us, kernels = _host_gap(call.activities, call.launches), _by_kernel(placed)
     return CellProfile(
         calls=1,
-        busy_us=_us(busy_us),
-        span_us=_us(span_us),
+        busy_us=round(busy_us, DIGITS),
+        span_us=round(span_us, DIGITS),
         gap_share=share(max(span_us - busy_us, waited_us), span_us) or 0.0,
         host_gap_share=share(waited_us, span_us) or 0.0,
         launches=len(placed),
         syncs=sum("Synchronize" in launch.name for launch in call.launches),
-        host_us=_us(_host_time(call)),
+        host_us=round(_host_time(call), DIGITS),
         mapped_share=share(sum(one.us for one in placed if one.mapped), busy_us) or 0.0,
         unmapped=sorted({kernel.name for kernel in kernels if not kernel.mapped}),
         stages=[_stage(stage, [one for one in placed if one.stage == stage], busy_us) for stage in STAGES],
@@ -122,32 +125,24 @@ def representative(found: Sequence[CellProfile]) -> CellProfile:
 def with_counters(cell: CellProfile, counted: Sequence[Counted], rules: Sequence[StageRule]) -> CellProfile:
     """The cell with its counters; `counted` are the kernels of one call in launch order, mapped by the same rules."""
     staged = [stage for stage, _ in assign([kernel.kernel for kernel in counted], rules)]
-    stages = [
-        one.model_copy(
-            update=summarize([kernel for kernel, stage in zip(counted, staged, strict=True) if stage == one.stage])
-        )
-        for one in cell.stages
-    ]
-    return cell.model_copy(update={**summarize(counted), "stages": stages, "counters_missing": None})
+    own = ([kernel for kernel, at in zip(counted, staged, strict=True) if at == stage] for stage in STAGES)
+    return _counted(cell, summarize(counted), map(summarize, own), None)
 
 
 def keep_counters(cell: CellProfile, before: CellProfile) -> CellProfile:
     """A cell with the counters of another capture of it."""
+    total, *stages = (part.model_dump(include=set(Counters.model_fields)) for part in (before, *before.stages))
+    return _counted(cell, total, stages, before.counters_missing)
 
-    def of(part: Counters) -> dict[str, float | None]:
-        return {name: getattr(part, name) for name in Counters.model_fields}
 
-    stages = [one.model_copy(update=of(other)) for one, other in zip(cell.stages, before.stages, strict=True)]
-    return cell.model_copy(update={**of(before), "stages": stages, "counters_missing": before.counters_missing})
+def _counted(cell: CellProfile, total: Figures, by_stage: Iterable[Figures], missing: str | None) -> CellProfile:
+    stages = [one.model_copy(update=own) for one, own in zip(cell.stages, by_stage, strict=True)]
+    return cell.model_copy(update={**total, "stages": stages, "counters_missing": missing})
 
 
 def share(part: float | None, whole: float | None) -> float | None:
     """part over whole, with as many digits as a profile keeps; None where there is none."""
     return None if part is None or not whole else round(part / whole, 6)
-
-
-def _us(value: float) -> float:
-    return round(value, DIGITS)
 
 
 @functools.cache
@@ -172,17 +167,19 @@ def _runs_us(activities: Sequence[Activity]) -> float:
 
 
 def _stage(stage: Stage, placed: Sequence[Placed], busy_us: float) -> StageProfile:
-    us, runs_us = sum(one.us for one in placed), _runs_us([one.activity for one in placed])
+    us, run_us = sum(one.us for one in placed), _runs_us([one.activity for one in placed])
     return StageProfile(
-        stage=stage, us=_us(us), run_us=_us(runs_us), share=share(us, busy_us) or 0.0, launches=len(placed)
+        stage=stage,
+        us=round(us, DIGITS),
+        run_us=round(run_us, DIGITS),
+        share=share(us, busy_us) or 0.0,
+        launches=len(placed),
     )
 
 
 def _host_gap(activities: Sequence[Activity], launches: Sequence[Launch]) -> float:
     """Idle time between activities, in us, during which the host had not yet finished launching the next one."""
-    returned: dict[int, int] = {}
-    for launch in launches:
-        returned[launch.correlation] = max(launch.end_ns, returned.get(launch.correlation, launch.end_ns))
+    returned = dict(sorted((one.correlation, one.end_ns) for one in launches))  # the last of several
     idle_ns, reached = 0, activities[0].end_ns
     for activity in activities[1:]:
         enqueued = returned.get(activity.correlation, 0)
@@ -207,6 +204,6 @@ def _by_kernel(placed: Sequence[Placed]) -> list[KernelProfile]:
     for (name, stage), members in groups.items():
         longest = max(members, key=lambda one: one.us).activity
         launch = {field: getattr(longest, field) for field in LAUNCH_FIELDS}
-        us, mapped = _us(sum(one.us for one in members)), members[0].mapped
+        us, mapped = round(sum(one.us for one in members), DIGITS), members[0].mapped
         found.append(KernelProfile(name=name, stage=stage, mapped=mapped, launches=len(members), us=us, **launch))
     return found

@@ -17,7 +17,6 @@ from typing import Literal
 
 from bakeoff import host
 from bakeoff.errors import InputError
-from bakeoff.profile import cupti
 from bakeoff.profile.ncu import PERMISSION_CODE
 from bakeoff.profile.nsys import capture_command
 
@@ -79,7 +78,8 @@ HOST = Tier("host")
 
 def gather(trial: bool = True) -> Facts:
     """Ask the host. `trial`: also try nsys, which takes a few seconds."""
-    gpu = next(iter(host.probe().gpus), None)
+    here = host.probe()
+    gpu = next(iter(here.gpus), None)
     nsys, ncu = _find("nsys"), _find("ncu")
     return Facts(
         gpu=gpu.name if gpu else None,
@@ -89,7 +89,7 @@ def gather(trial: bool = True) -> Facts:
         nsys_trial=_trial(nsys) if trial and nsys and gpu else None,
         ncu=ncu,
         ncu_version=_version(ncu),
-        cupti_version=cupti.version(),
+        cupti_version=here.packages.get("cupti-python"),
         admin_only=_admin_only(),
         privileged=_privileged(),
         container=Path("/.dockerenv").exists() or bool(os.environ.get("APPTAINER_CONTAINER")),
@@ -130,12 +130,8 @@ def choose(requested: str, tiers: dict[Name, Tier]) -> list[Tier]:
     """The tiers to capture, the timeline's first. `auto`: nsys, else CUPTI, and counters where permitted; `ncu`: the
     same, but counters must be possible; `nsys` and `cupti`: that timeline alone. What cannot be had is an InputError
     with the fix."""
-    if requested in ("nsys", "cupti"):
-        wanted: list[Name] = ["nsys" if requested == "nsys" else "cupti"]
-    else:
-        timeline: Name = "nsys" if tiers["nsys"].usable else "cupti"
-        wanted = [timeline, "ncu"] if requested == "ncu" or tiers["ncu"].usable else [timeline]
-    for name in wanted:
+    names = wanted(requested, tiers, counters=requested == "ncu" or tiers["ncu"].usable)
+    for name in names:
         if not tiers[name].usable:
             raise InputError(
                 f"profile tier {name}",
@@ -143,7 +139,13 @@ def choose(requested: str, tiers: dict[Name, Tier]) -> list[Tier]:
                 expected="a host that offers it",
                 hint=tiers[name].fix or "ask for another tier with --tier",
             )
-    return [tiers[name] for name in wanted]
+    return [tiers[name] for name in names]
+
+
+def wanted(requested: str, tiers: dict[Name, Tier], counters: bool) -> list[Name]:
+    """Names of the tiers that a request asks for, the timeline's first; with counters, unless it names a timeline."""
+    timeline: Name = "cupti" if requested == "cupti" or (requested != "nsys" and not tiers["nsys"].usable) else "nsys"
+    return [timeline, "ncu"] if counters and requested not in ("nsys", "cupti") else [timeline]
 
 
 def _find(tool: str) -> str | None:

@@ -17,6 +17,8 @@ from bakeoff.errors import InputError
 MARK = "bakeoff"
 # Kinds of copies (CUpti_ActivityMemcpyKind), in the words that a stage table can match.
 COPY_KINDS = {1: "HtoD", 2: "DtoH", 8: "DtoD", 10: "PtoP"}
+# What stands in a demangled name and says nothing: an arrow of an expression ends no argument list.
+_NOISE, _ARGUMENTS = re.compile(r"^void |\(anonymous namespace\)::|<unnamed>::"), re.compile(r"<(?:->|[^<>])*>")
 _MARK_PATTERN = re.compile(rf"{MARK}\|(?P<workload>[A-Za-z0-9._-]+)\|(?P<call>\d+)")
 
 
@@ -133,20 +135,10 @@ def parse_mark(text: str | None) -> tuple[str, int] | None:
 def display_name(name: str, width: int = 80) -> str:
     """A kernel's name for people: no return type, template arguments, parameters or anonymous namespaces; at most
     `width` characters."""
-    bare, depth = [], 0
-    text = _outer_name(name) or name.replace("(anonymous namespace)::", "").replace("<unnamed>::", "").removeprefix(
-        "void "
-    )
-    for index, character in enumerate(text):
-        if character == "<":
-            depth += 1
-        elif character == ">" and text[index - 1] != "-":
-            depth -= 1
-        elif depth == 0:
-            if character == "(":
-                break
-            bare.append(character)
-    short = "".join(bare).strip() or name
+    bare = _outer_name(name) or _NOISE.sub("", name)
+    while (shorter := _ARGUMENTS.sub("", bare)) != bare:  # the innermost ones first
+        bare = shorter
+    short = re.split(r"[<(]", bare, maxsplit=1)[0].strip() or name
     return short if len(short) <= width else short[: width - 1] + "…"
 
 
@@ -154,10 +146,9 @@ def _outer_name(symbol: str) -> str | None:
     """The name in front of the template arguments of a C++ symbol, for those that the C++ library cannot demangle
     (CUTLASS's)."""
     found = re.match(r"_ZN?(?=\d)", symbol)
-    parts: list[str] = []
-    place = found.end() if found else len(symbol)
-    while length := re.match(r"\d+", symbol[place:]):
-        start = place + length.end()
-        place = start + int(length[0])
-        parts.append(symbol[start:place])
+    rest, parts = symbol[found.end() :] if found else "", []
+    while length := re.match(r"\d+", rest):
+        end = length.end() + int(length[0])
+        parts.append(rest[length.end() : end])
+        rest = rest[end:]
     return "::".join(parts) or None

@@ -36,7 +36,7 @@ def tables(view: RunView) -> list[Table]:
         coverage(view, section),
         explanations(section),
         Table("kernels", frame(shared.kernel_rows(ordered)), shared.kernels(view.who())),
-        ceilings(section),
+        Table("ceilings", frame(shared.ceiling_rows(section)), shared.ceilings()),
     ]
 
 
@@ -113,22 +113,3 @@ def _numbers(numbers: dict[str, float]) -> str:
 
 def _exact(numbers: dict[str, float]) -> str:
     return "; ".join(f"{name}={f.raw(value)}" for name, value in numbers.items())
-
-
-def ceilings(section: ProfileSection) -> Table:
-    """Sourced peaks beside what simple programs reached on the host."""
-    found = section.ceilings
-    columns = [
-        Column("rate", "Rate", head=True),
-        shared.figure("peak", "Sourced peak"),
-        shared.figure("measured", "Measured here"),
-        Column("unit", "Unit"),
-    ]
-    rows = (
-        ("bandwidth", section.peak_gbs, found.copy_gbs if found else None, "GB/s"),
-        ("fp8", section.peak_tflops, found.fp8_tflops if found else None, "TFLOP/s"),
-        ("launch", None, found.launch_us if found else None, "µs"),
-    )
-    return Table(
-        "ceilings", frame(dict(zip(("rate", "peak", "measured", "unit"), row, strict=True)) for row in rows), columns
-    )

@@ -19,7 +19,7 @@ from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_bytes, read_json, remove_tree, sha256_bytes, write_atomic
-from bakeoff.plan import block_cells, block_order, packed_solution, read_plan
+from bakeoff.plan import block_cells, block_order, packed_solution, problem_of, read_plan
 from bakeoff.runs import block_host
 from bakeoff.runs.coverage import journal_digest, line_digests
 from bakeoff.runs.journal import Journal, block_folder, journal_path
@@ -223,8 +223,7 @@ class Progress:
 
 def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
     """The plan's side of what a block's workers share."""
-    root = TraceRoot(under_root(plan.traces_root))
-    geometry = Geometry.of(root.definition(plan.definition))
+    geometry = Geometry.of(TraceRoot(under_root(plan.traces_root)).definition(plan.definition))
     stand_in = double()
     if stand_in and plan.backend != "cpu":
         raise InputError(
@@ -236,15 +235,10 @@ def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
     return BlockSettings(
         block=block,
         folder=run,
-        traces_root=root.path.resolve(),
-        definition=plan.definition,
-        definition_path=root.definition_path(plan.definition).resolve(),
-        dataset=plan.dataset if plan.dataset == "synthetic" else str(under_root(plan.dataset).resolve()),
-        backend=plan.backend,
+        **problem_of(plan),
         geometry=geometry,
         tokens={workload.id: workload.seq_len for workload in plan.workloads},
         timeout_s=plan.timeout_s,
-        threads=plan.threads,
         emulates=geometry.hidden < bounds().strict.full_width_from,
         overlaps=plan.backend == "cpu" and stand_in is None,
         gpu=block_host.gpu_of(run, plan, block),

@@ -49,7 +49,6 @@ class BlockSettings:
     folder: Path  # for scratch and caches; wiped and made as needed
     traces_root: Path
     definition: str
-    definition_path: Path
     dataset: str
     backend: str
     geometry: Geometry

@@ -65,7 +65,6 @@ class Session:
                 "threads": settings.threads,
                 "traces_root": str(settings.traces_root),
                 "definition": settings.definition,
-                "definition_path": str(settings.definition_path),
                 "dataset": settings.dataset,
                 "slot_size": slots.size,
             }

@@ -1,7 +1,7 @@
 """The tables that a page and a verb both print, and columns that several tables share.
 
-Entry points: `numerics` (`check`), `stages` and `kernels` (`explain`), `comparison` (`compare`), `claims` (`audit`).
-solution: how the table names a solution; a page has labels and marks.
+Entry points: `numerics` (`check`), `stages`, `kernels` and `ceilings` (`explain`), `comparison` (`compare`), `claims`
+(`audit`). solution: how the table names a solution; a page has labels and marks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from bakeoff.schema.analysis_outside import ClaimVerdict
-from bakeoff.schema.profile import CellProfile
+from bakeoff.schema.profile import CellProfile, ProfileSection
 from bakeoff.tables import formats as f
 from bakeoff.tables import words
 from bakeoff.tables.table import Column, Row, flat, number
@@ -137,6 +137,23 @@ def kernel_rows(cells: Iterable[CellProfile]) -> Iterator[Row]:
     for cell in cells:
         place = {"workload": cell.workload, "solution": cell.solution}
         yield from ({**flat(kernel), "kernel": kernel.name, **place} for kernel in cell.kernels)
+
+
+def ceilings() -> list[Column]:
+    """One row per rate of the GPU: its sourced peak beside what a simple program reached on the host."""
+    peaks = (figure("peak", "Sourced peak"), figure("measured", "Measured here"))
+    return [Column("rate", "Rate", head=True), *peaks, Column("unit", "Unit")]
+
+
+def ceiling_rows(section: ProfileSection) -> Iterator[Row]:
+    """The three rates."""
+    found = section.ceilings
+    for rate, peak, measured, unit in (
+        ("bandwidth", section.peak_gbs, found and found.copy_gbs, "GB/s"),
+        ("fp8", section.peak_tflops, found and found.fp8_tflops, "TFLOP/s"),
+        ("launch", None, found and found.launch_us, "µs"),
+    ):
+        yield {"rate": rate, "peak": peak, "measured": measured, "unit": unit}
 
 
 def comparison(rule: str, solution: Column = SOLUTION) -> list[Column]:

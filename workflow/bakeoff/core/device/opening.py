@@ -16,8 +16,8 @@ from bakeoff.core.device.gpu_state import Monitor, NvmlMonitor
 TEST_DOUBLE = "BAKEOFF_TEST_DOUBLE"
 
 
-def open_device(backend: str, threads: int, participant: str) -> Device:
-    """The device of a backend, ready for work; on a GPU this creates the CUDA context."""
+def open_device(backend: str, threads: int, participant: str, *, trace: bool = True) -> Device:
+    """The device of a backend, ready for work; on a GPU this creates the CUDA context. trace: record what it does."""
     import torch
 
     torch.set_num_threads(threads)
@@ -30,7 +30,7 @@ def open_device(backend: str, threads: int, participant: str) -> Device:
         return Device()
     from bakeoff.core.device.cuda import CudaDevice
 
-    return CudaDevice()
+    return CudaDevice(trace)
 
 
 def open_monitor(backend: str, uuid: str | None) -> Monitor:

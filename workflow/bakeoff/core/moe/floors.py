@@ -2,7 +2,7 @@
 
 Counted once: inputs that some output depends on (weights of active experts, activations of active tokens) and the
 output. Not counted: anything that stays on the chip in an ideal fusion, such as GEMM1's output. So a floor is a bound,
-not a goal.
+not a goal. `floor` is that of a whole workload, `stage_floors` those of its stages.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bakeoff.core.moe.geometry import Geometry
+from bakeoff.schema.gates import Rounding
 
 
 class Work(Protocol):
@@ -64,6 +65,8 @@ PEAKS: dict[str, Peak] = {
     "NVIDIA H100 NVL": Peak(3.9e12, 1670.5e12, f"{_H100_SHEET} (NVL: 3.9 TB/s, 3341 TFLOPS)"),
     "NVIDIA H100 PCIe": Peak(2.0e12, 1513e12, f"{_H100_SHEET} (PCIe: 2 TB/s, 3026 TFLOPS)"),
 }
+# Of H100 and H200 (NVIDIA H100 white paper: 50 MB), and of B200 as CUDA reports it (126 MB).
+L2_BYTES = {"sm_90a": 50 << 20, "sm_100a": 126 << 20}
 
 
 def floor(geometry: Geometry, seq_len: int, stats: Work) -> LowerBound:
@@ -79,3 +82,41 @@ def floor(geometry: Geometry, seq_len: int, stats: Work) -> LowerBound:
     }
     rounded = {name: round(value) for name, value in parts.items()}
     return LowerBound(sum(rounded.values()), round(2 * weight * stats.local_pairs), rounded)
+
+
+def stage_floors(
+    geometry: Geometry, seq_len: int, stats: Work, rounding: Rounding, l2_bytes: int
+) -> dict[str, LowerBound]:
+    """Least bytes and FLOPs of each stage as kernels of its own; `other` has none.
+
+    Unlike the workload's floor they count what one stage hands to the next, in the format that the solution declares,
+    but only what an L2 cache of `l2_bytes` cannot hold: a stage may find that much of what it reads there, and leave
+    that much of what it writes. Inputs and weights come from memory. The zero rows of tokens without a local expert
+    stand in no stage's floor, because any stage may write them.
+    """
+    g, pairs, experts = geometry, stats.local_pairs, stats.active_experts
+    hidden, inner = pairs * g.hidden, pairs * g.intermediate
+
+    def moved(elements: float, cast: str) -> float:
+        """Bytes of a tensor between a stage and memory: those that the cache cannot hold."""
+        return max(0.0, elements * _element_bytes(cast, g.block) - l2_bytes)
+
+    rows = moved(hidden, "fp8_block128")
+    w1, w2 = 2 * g.intermediate * g.hidden, g.hidden * g.intermediate
+    scale_bytes = 4 / g.block**2  # one float32 for a block of 128 x 128 weights
+    first, *further = (moved(2 * inner, cast) for cast in rounding.gemm1_output)
+    middle = moved(inner, rounding.intermediate[-1])
+    last = moved(hidden, rounding.gemm2_output[-1])
+    summed = moved(stats.active_tokens * g.hidden, "bfloat16")
+    return {
+        "routing": LowerBound(seq_len * g.experts * 4 + g.experts * 2, 0),
+        "permute": LowerBound(stats.active_tokens * (g.hidden + 4 * g.hidden_blocks) + rows, 0),
+        "gemm1": LowerBound(rows + experts * w1 * (1 + scale_bytes) + first, 2 * pairs * w1),
+        "activation_quant": LowerBound(first + sum(2 * size for size in further) + middle, 0),
+        "gemm2": LowerBound(middle + experts * w2 * (1 + scale_bytes) + last, 2 * pairs * w2),
+        "combine": LowerBound(last + summed, 0),
+    }
+
+
+def _element_bytes(cast: str, block: int) -> float:
+    return {"float32": 4.0, "bfloat16": 2.0, "fp8_block128": 1 + 4 / block}[cast]

@@ -32,10 +32,10 @@ from bakeoff.traces.store import Case, TraceRoot
 Call = Callable[..., None]
 
 
-def load(job: dict[str, Any], audit: AuditHook) -> Call:
+def load(job: dict[str, Any], definition: Definition, audit: AuditHook) -> Call:
     """The participant as a function of the ten inputs and the output; whatever its import raises is passed on."""
     if job["solution"] is None:
-        return _reference(read_json(Path(job["definition_path"]), Definition))
+        return _reference(definition)
     solution = read_json(Path(job["solution"]), Solution)
     package = stage(solution, Path(job["scratch"]) / "package")
     with audit:
@@ -113,7 +113,8 @@ class WorkerState:
     def __init__(self, job: dict[str, Any], device: Device, audit: AuditHook) -> None:
         root = TraceRoot(Path(job["traces_root"]))
         self.device, self.audit, self._job = device, audit, job
-        self.geometry = Geometry.of(root.definition(job["definition"]))
+        self._definition = root.definition(job["definition"])
+        self.geometry = Geometry.of(self._definition)
         self.cases = {case.id: case for case in root.workloads(job["definition"], further=True)}
         self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
         self.digest = Digest(device.torch_name)
@@ -126,7 +127,7 @@ class WorkerState:
     @functools.cached_property
     def function(self) -> Call:
         """The participant, imported when it is asked for the first time; that may already break a rule."""
-        return load(self._job, self.audit)
+        return load(self._job, self._definition, self.audit)
 
     def rules_broken(self) -> Finding | None:
         """What the participant has tried, replaced or left behind so far."""
