@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
-from bakeoff.build.compile import build_solution
+from bakeoff.build.compile import build_all, build_solution
 from bakeoff.build.spec import SolutionSpec
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
+from bakeoff.processes.children import descendants
+from bakeoff.processes.fork_server import ForkServer
 from bakeoff.schema.build import BuildRecord
 from support import build_solutions as small
 from support.build_kernels import cuda
-from support.build_solutions import NARROW_FILE, gpu_description
+from support.build_solutions import ENTRY, NARROW_FILE, description, gpu_description
 
 FAMILY = {"sm_90a": "wgmma", "sm_100a": "tcgen05"}
 
@@ -143,8 +146,8 @@ def test_a_failing_compilation_is_a_status_with_a_reason(tmp_path: Path, name: s
 
 def test_an_unknown_stage_is_refused(tmp_path: Path) -> None:
     text = cuda().replace('"stage": "gemm1"', '"stage": "nap"')
-    with pytest.raises(InputError, match="kernel gemm1_e4m3: field stage"):
-        build(small.spec(tmp_path, gpu_description(), cuda=text), tmp_path, "sm_90a")
+    record, _ = build(small.spec(tmp_path, gpu_description(), cuda=text), tmp_path, "sm_90a")
+    assert record.status == "failed" and "kernel gemm1_e4m3: field stage" in str(record.message)
 
 
 def test_a_missing_compile_file_is_refused_before_the_build(tmp_path: Path) -> None:
@@ -200,6 +203,54 @@ def test_a_build_reaches_nothing_but_its_own_folder(tmp_path: Path, attempt: str
     record, _ = build(small.spec(tmp_path, solution=body), tmp_path)
     assert record.status == "failed" and record.message and "PermissionError" in record.message, record
     assert (tmp_path / "neighbour.json").read_text() == "{}"
+
+
+HOSTILE = {
+    "hangs": ("import time\ntime.sleep(600)\n", "no result after 12 s"),
+    "dies": ("import os\nos.abort()\n", "child process died"),
+    "leaves_one": (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    open('pid', 'w').write(str(os.getpid()))\n"
+        f"    time.sleep(600)\n{ENTRY}",
+        None,
+    ),
+    "stops_parent": ("import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n", "PermissionError"),
+    "forges": ("import os\nopen('result.json', 'w').write('{}')\nos._exit(0)\n", "no result that can be read"),
+}
+
+
+def test_solutions_are_built_together_and_a_hostile_or_hanging_one_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = {**{name: body for name, (body, _) in HOSTILE.items()}, "good": ENTRY, "also_good": ENTRY}
+    wanted = [
+        (small.spec(tmp_path, description(name), solution=body), tmp_path / "out" / name)
+        for name, body in bodies.items()
+    ]
+    started, start = [], ForkServer.start
+    monkeypatch.setattr(ForkServer, "start", lambda *words: started.append(start(*words)) or started[-1])
+    began = time.monotonic()
+    built = build_all(wanted, "cpu", NARROW_FILE, tmp_path / "cache", 12, at_once=2)
+    assert time.monotonic() - began < 2 * 12 + 15, "others are built beside the one that hangs"
+    assert len(started) == 1, "torch is imported once for all"
+    for (record, cached), (spec, into) in zip(built, wanted, strict=True):
+        told = HOSTILE.get(spec.name, ("", None))[1]
+        assert (record.status, cached) == ("failed" if told else "ok", False), record
+        assert told is None or told in str(record.message)
+        assert read_json(into / "build.json", BuildRecord) == record and (into / "solution.json").is_file()
+    assert descendants(os.getpid()) == [], "no process is left behind"
+    # Once more, from the cache: nothing is started but what failed.
+    again = build_all([pair for pair in wanted if "good" in pair[0].name], "cpu", NARROW_FILE, tmp_path / "cache")
+    assert len(started) == 1 and [cached for _, cached in again] == [True, True]
+
+
+def test_one_that_cannot_be_packed_is_refused_when_the_others_are_built(tmp_path: Path) -> None:
+    wanted = [
+        (small.spec(tmp_path, description(name), solution=body), tmp_path / "out" / name)
+        for name, body in {"broken": "def run(:\n", "whole": ENTRY}.items()
+    ]
+    with pytest.raises(InputError, match=r"broken/solution\.py:1"):
+        build_all(wanted, "cpu", NARROW_FILE, tmp_path / "cache")
+    assert read_json(tmp_path / "out/whole/build.json", BuildRecord).status == "ok"
 
 
 def test_a_result_that_is_none_fails_the_build_alone(tmp_path: Path) -> None:

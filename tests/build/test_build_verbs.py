@@ -57,9 +57,35 @@ def test_a_missing_backend_is_exit_code_0_and_says_so(tmp_path: Path, capsys: Ca
     assert "unsupported (tiny has no backend sm_100a; it has cpu)" in capsys.readouterr().out
 
 
+def test_several_are_built_by_name_each_into_its_folder(tmp_path: Path, capsys: Capture) -> None:
+    for root, name in (("a", "one"), ("b", "two")):
+        small.write(tmp_path / root, small.description(name))
+    roots = ("--root", tmp_path / "a", "--root", tmp_path / "b")
+    rest = (*roots, "--cache", tmp_path / "cache", "--jobs", 1, "-o")
+    assert bakeoff("build", "one", "two", *rest, tmp_path / "out") == 2
+    assert f"{tmp_path / 'out'} for 2 solutions" in capsys.readouterr().err
+    assert bakeoff("build", "one", "two", *rest, tmp_path / "out/{solution}/{arch}") == 0
+    said = capsys.readouterr()
+    assert said.out == "one cpu: ok\ntwo cpu: ok\n" and "2 built in" in said.err
+    assert (tmp_path / "out/one/cpu/build.json").is_file() and (tmp_path / "out/two/cpu/solution.json").is_file()
+
+
+def test_of_several_each_that_does_not_build_is_named(tmp_path: Path, capsys: Capture) -> None:
+    folders = [
+        small.write(tmp_path, small.description("bad"), solution="def run():\n    pass\n"),
+        small.write(tmp_path, small.description("worse"), solution="raise OSError\n"),
+    ]
+    words = ("build", *folders, "--cache", tmp_path / "cache", "-o", tmp_path / "out/{solution}")
+    assert bakeoff(*words) == 1
+    said = capsys.readouterr().err
+    assert "bad does not build for cpu: solution.py::run takes ()" in said and "worse does not build for cpu" in said
+    assert bakeoff(*words, "--keep-going") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("build", "triton_fused_moe_v2", "--jobs", "0"), "--jobs"),
         (("build", "no_such_solution"), "triton_fused_moe_v2"),
         (("build", "nowhere/no_such_solution"), "path to a solution's folder"),
         (("build", "triton_fused_moe_v2", "--definition", "wide"), "moe_fp8_block_scale"),

@@ -57,8 +57,8 @@ def test_the_digest_covers_what_worker_and_referee_really_import(tmp_path: Path,
     assert all(len(modules) > 15 for modules in seen.values())
     covered = names(closure(*DECIDES_A_SAMPLE))
     imported = {_file(name) for modules in seen.values() for name in modules}
-    # Without a GPU both are forked from a process of the supervisor's, which has imported its empty package.
-    assert imported - covered <= {"supervisor/__init__.py"}
+    # Without a GPU both are forked from a process that has imported its own empty package.
+    assert imported - covered <= {"processes/__init__.py"}
     # Beside what the two processes import here: a GPU's part, and what the supervisor decides by.
     elsewhere = {"core/device/cuda.py", "core/device/activity.py", "core/intervals.py", "core/policy.py"}
     data = {"core/bounds.yaml"}

@@ -17,9 +17,9 @@ from bakeoff.core.confine import landlock_version
 from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, SystemCalls
 from bakeoff.core.worker.__main__ import map_slots
 from bakeoff.core.worker.sandbox import AuditHook
+from bakeoff.processes import children
+from bakeoff.processes.children import Slots, descendants
 from bakeoff.schema.outcomes import Reason
-from bakeoff.supervisor import children
-from bakeoff.supervisor.children import Slots, descendants
 from support.measure_runs import environment
 
 landlock = pytest.mark.skipif(

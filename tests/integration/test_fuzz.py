@@ -18,9 +18,9 @@ import pytest
 from bakeoff.core.messages import ChannelError, understand
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, csv_rows, json_document, parse_json, plain_number
+from bakeoff.processes.children import Child, _message
 from bakeoff.schema.base import UNPRINTABLE, visible
 from bakeoff.schema.sample import parse_line
-from bakeoff.supervisor.children import Child, _message
 from bakeoff.traces.models import Definition, Solution, Trace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -16,7 +16,10 @@ measure)
     mkdir -p "$4/samples/block-0$6" && begun=$(date +%s.%N) && sleep 0.5
     echo "$6 $begun $(date +%s.%N)" >> {log}
     echo {{}} > "$4/samples/block-0$6/manifest.json" ;;
-build) mkdir -p "${{12}}" && echo {{}} > "${{12}}/solution.json" && echo {{}} > "${{12}}/build.json" ;;
+build)
+    while [ $# -gt 1 ]; do shift; done
+    into=$(dirname "$1")/triton_fused_moe_v2
+    mkdir -p "$into" && echo {{}} > "$into/solution.json" && echo {{}} > "$into/build.json" ;;
 probe | plan) while [ $# -gt 1 ]; do shift; done; echo {{}} > "$1" ;;
 *) exec {python} "$@" ;;
 esac

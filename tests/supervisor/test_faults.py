@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bakeoff.processes.children import children_of
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.supervisor.children import children_of
 from support.measure_runs import command, environment, fake_device, make_run, measure, plan_run, records
 
 pytestmark = pytest.mark.timeout(900)

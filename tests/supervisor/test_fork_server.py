@@ -54,11 +54,11 @@ PARENT = """
 import json, os, sys, time
 from pathlib import Path
 from bakeoff.core.confine import adopt_orphans
-from bakeoff.supervisor.children import Child, descendants
-from bakeoff.supervisor.fork_server import ForkServer
+from bakeoff.processes.children import Child, descendants
+from bakeoff.processes.fork_server import ForkServer
 adopt_orphans()
 folder, ways = Path(sys.argv[1]), sys.argv[2:]
-forks = ForkServer.start({**os.environ, "WORD": "server's", "ONLY": "server's"}, folder.parent)
+forks = ForkServer.start({**os.environ, "WORD": "server's", "ONLY": "server's"}, folder.parent, ("torch",))
 for how in ways:
     if how == "orphan":
         forks._process.kill(); forks._process.wait()

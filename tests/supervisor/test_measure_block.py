@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from bakeoff.plan import block_cells, block_order
+from bakeoff.processes.children import _name_of, children_of
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
-from bakeoff.supervisor.children import _name_of, children_of
 from support.measure_runs import (
     bakeoff,
     command,

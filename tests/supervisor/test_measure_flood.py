@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from bakeoff.core.messages import ChannelError
-from bakeoff.supervisor import children
-from bakeoff.supervisor.children import KEPT_OUTPUT, READS, Child
+from bakeoff.processes import children
+from bakeoff.processes.children import KEPT_OUTPUT, READS, Child
 from support.measure_runs import environment, make_run, measure, only
 
 PRINTS = "import os\ndef run_with(*arguments):\n    while True:\n        os.write(1, b'x' * 65536)\n"

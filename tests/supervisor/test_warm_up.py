@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bakeoff.processes.children import descendants
 from bakeoff.runs.block_run import settings_of
-from bakeoff.supervisor.children import descendants
 from bakeoff.supervisor.settings import BlockSettings, Task
 from bakeoff.supervisor.warm_up import warm_up
 from bakeoff.supervisor.workers import Session, Workers

@@ -31,11 +31,15 @@ def seed(text: str) -> int:
     return int(text)
 
 
-def blocks(text: str) -> int:
-    """Reads a number of blocks: a whole number from 1 to 100."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
-        raise InputError("--blocks", repr(text), "a whole number from 1 to 100", hint="correct --blocks")
-    return int(text)
+def whole(option: str, most: int) -> Callable[[str], int]:
+    """Reads a number of things: a whole number from 1 to `most`."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+            raise InputError(option, repr(text), f"a whole number from 1 to {most}", hint=f"correct {option}")
+        return int(text)
+
+    return read
 
 
 def closest(given: str, names: Iterable[str], otherwise: str = "correct the name") -> str:

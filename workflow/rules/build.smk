@@ -8,7 +8,6 @@ COMPILED = expand(
 
 
 wildcard_constraints:
-    solution="[A-Za-z0-9][A-Za-z0-9._-]*",
     block=r"\d\d",
     arch="sm_90a|sm_100a",
     id="[^/]+",
@@ -31,47 +30,58 @@ rule probe:
         "{params.bakeoff} probe -o {output:q} 2> {log:q}"
 
 
+# All solutions in one job: torch is imported once, and each is built in a process of its own, a core each. What is unchanged comes
+# from a cache. A solution that does not build says so in its build.json and in the report; the others go on.
+BUILT_TOGETHER = 1 if JOBS else workflow.cores
+
+
 rule build:
     localrule: True
     input:
-        solution_files,
+        given(*SOLUTION_FILES),
         harness_files("bakeoff.build.compile", "bakeoff.build.child"),
     output:
-        f"{RUN}/build/{{solution}}/solution.json",
-        f"{RUN}/build/{{solution}}/build.json",
+        expand(
+            f"{RUN}/build/{{solution}}/{{file}}",
+            solution=SOLUTIONS,
+            file=["solution.json", "build.json"],
+        ),
     log:
-        f"{RUN}/logs/build.{{solution}}.log",
+        f"{RUN}/logs/build.log",
+    threads: BUILT_TOGETHER
     params:
         bakeoff=bakeoff,
-        out=above(1),
-        folder=solution_folder,
+        out=above(2, "{solution}"),
         traces=TRACES_ROOT,
+        solutions=solution_folders,
+        number=len(SOLUTIONS),
         backend=SETTINGS.backend,
         definition=SETTINGS.definition,
     shell:
-        "echo 'build       '{wildcards.solution:q} >&2; "
-        "{params.bakeoff} build {params.folder:q} --arch {params.backend:q} --definition {params.definition:q} "
+        "echo 'build       '{params.number}' solutions' >&2; "
+        "{params.bakeoff} build {params.solutions} --arch {params.backend:q} --definition {params.definition:q} --keep-going "
         "--traces {params.traces:q} -o {params.out:q} 2> {log:q} >&2"
 
 
 rule compile:
-    # Machine code and resource table of every kernel, for GPUs that need not be here. A solution that does not compile says so
-    # in its build.json and in the report; the others go on.
+    # Machine code and resource table of every kernel, for GPUs that need not be here.
     input:
-        solution_files,
+        given(*SOLUTION_FILES),
         harness_files("bakeoff.build.compile", "bakeoff.build.child"),
     output:
-        f"{RUN}/build/{{solution}}/{{arch}}/build.json",
+        expand(f"{RUN}/build/{{solution}}/{{{{arch}}}}/build.json", solution=SOLUTIONS),
     log:
-        f"{RUN}/logs/compile.{{solution}}.{{arch}}.log",
+        f"{RUN}/logs/compile.{{arch}}.log",
+    threads: BUILT_TOGETHER
     params:
         bakeoff=bakeoff,
-        out=above(1),
-        folder=solution_folder,
+        out=above(3, "{solution}", "{arch}"),
         traces=TRACES_ROOT,
+        solutions=solution_folders,
+        number=len(SOLUTIONS),
     shell:
-        "echo 'compile     '{wildcards.solution:q}' for '{wildcards.arch:q} >&2; "
-        "{params.bakeoff} build {params.folder:q} --arch {wildcards.arch:q} --keep-going --traces {params.traces:q} "
+        "echo 'compile     '{params.number}' solutions for '{wildcards.arch:q} >&2; "
+        "{params.bakeoff} build {params.solutions} --arch {wildcards.arch:q} --keep-going --traces {params.traces:q} "
         "-o {params.out:q} 2> {log:q} >&2"
 
 

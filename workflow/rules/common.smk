@@ -109,9 +109,11 @@ def given(*paths):
     return lambda wildcards: [place(path) for path in paths]
 
 
-def above(levels):
-    """The folder that many levels above the first output."""
-    return lambda wildcards, output: str(Path(output[0]).parents[levels - 1])
+def above(levels, *below):
+    """The folder that many levels above the first output, or one below that."""
+    return lambda wildcards, output: os.path.join(
+        Path(output[0]).parents[levels - 1], *below
+    )
 
 
 TRACES_ROOT = place(configuration.under_root(SETTINGS.traces_root))
@@ -166,14 +168,16 @@ def neighbours():
     return sorted(made.items())
 
 
-def solution_files(wildcards):
-    """All files that a packed solution is made of."""
-    return [place(path) for path in SPECS[wildcards.solution].files()]
+# All files that the packed solutions are made of.
+SOLUTION_FILES = sorted({path for spec in SPECS.values() for path in spec.files()})
 
 
-def solution_folder(wildcards):
-    """The planned folder as a path with a slash, which `bakeoff build` tells from a name."""
-    return os.path.join(".", place(SPECS[wildcards.solution].folder))
+def solution_folders(wildcards):
+    """The solutions by name, after the folders to find them in: short, since a command line has an end."""
+    roots = [place(configuration.under_root(root)) for root in SETTINGS.solution_roots]
+    return " ".join(
+        [*SOLUTIONS, *(word for root in roots for word in ("--root", quote(root)))]
+    )
 
 
 def harness_files(*modules):

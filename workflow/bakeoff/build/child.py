@@ -1,21 +1,21 @@
 """The child process of a build: imports a staged solution, checks its entry point, compiles its kernels.
 
-    python -m bakeoff.build.child REQUEST_JSON
-
-A process of its own, because the solution's code is foreign, CuTeDSL reads its target from the environment at import,
-and packages of two solutions must not meet. Writes <n>.cubin and <n>.ptx beside the request, and last result.json; its
-exit code says nothing, a missing result.json is a crash.
+Entry point: `main`, in a process that `build.forks` has forked. A process of its own, because the solution's code is
+foreign, CuTeDSL reads its target from the environment at import, and packages of two solutions must not meet. Writes
+<n>.cubin and <n>.ptx into its folder, and last result.json; its exit code says nothing, a missing result.json is a
+crash.
 """
 
-import json
+import os
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
 from bakeoff.build.pack import check_signature
-from bakeoff.core.confine import confine
+from bakeoff.core.confine import adopt_orphans, confine, prefer_for_oom_killer
 from bakeoff.core.loader import load_entry, load_function, stage
+from bakeoff.core.messages import Channel, tie_to_parent
 from bakeoff.errors import BakeoffError, CheckFailed
 from bakeoff.files import canonical_json, read_json, write_atomic
 from bakeoff.schema.base import Part, Said
@@ -25,17 +25,33 @@ RESULT = "result.json"
 KEYS = {"name": str, "stage": str, "cubin": bytes, "ptx": str, "meta": dict}
 
 
+class Compiled(Part):
+    """A kernel whose code lies in the child's folder, under its number."""
+
+    name: Said
+    stage: Said
+    meta: dict[str, Any]
+
+
 class Result(Part):
     """What the child leaves; a message is what is wrong with the solution."""
 
     message: Said | None
-    kernels: list[dict[str, Any]]
+    kernels: list[Compiled]
 
 
-def main(request_path: Path) -> None:
-    """Answer one request; every failure of the solution becomes a message in result.json."""
-    request = json.loads(request_path.read_bytes())
-    folder = request_path.parent
+def main(arguments: list[str]) -> None:
+    """Answer one request about the solution in the current folder; every failure of the solution becomes a message in
+    result.json. arguments: id of the parent, descriptors of the channel from and to it."""
+    parent, commands, results = map(int, arguments)
+    tie_to_parent(parent)
+    prefer_for_oom_killer()
+    adopt_orphans()
+    request, folder = Channel(commands, results).receive(), Path.cwd()
+    if request is None:
+        return
+    for descriptor in (commands, results):
+        os.close(descriptor)
     confine([folder])  # before foreign code comes: a build must not touch what it does not make
     try:
         result: dict[str, Any] = {"message": None, "kernels": _build(request, folder)}
@@ -48,7 +64,7 @@ def main(request_path: Path) -> None:
 
 
 def _build(request: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    solution = read_json(Path(request["solution"]), Solution)
+    solution = read_json(folder / "solution.json", Solution)
     definition = read_json(Path(request["definition"]), Definition)
     package = stage(solution, folder / "package")
     check_signature(load_entry(package, solution), definition, solution.spec.entry_point)
@@ -86,7 +102,3 @@ def _check_kernel(kernel: Any, where: str) -> None:
     for key, kind in KEYS.items():
         if not isinstance(kernel[key], kind):
             raise CheckFailed(f"{where}: {key} is a {type(kernel[key]).__name__}; expected {kind.__name__}")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

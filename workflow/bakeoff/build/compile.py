@@ -1,7 +1,7 @@
-"""Building a solution for one architecture, without a GPU.
+"""Building solutions for one architecture, without a GPU.
 
-`build_solution` packs a solution and, in a child process, imports it, checks its entry point and compiles its kernels;
-it writes
+`build_all` packs solutions and, each in a process of its own, imports them, checks their entry points and compiles
+their kernels; for each it writes
 
     DIR/solution.json       the packed solution
     DIR/build.json          status, and per kernel what it uses (record.py)
@@ -9,31 +9,30 @@ it writes
 
 Successful builds are kept in a cache folder under a key made of everything that decides the outcome: the packed
 solution, the architecture, the versions of the compilers and this package's code. An unchanged solution is copied from
-there.
+there. `build_solution` is `build_all` of one.
 """
 
 import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bakeoff.build.child import RESULT, Result
-from bakeoff.build.ended import started
+from bakeoff.build.child import Compiled
+from bakeoff.build.forks import Forks
 from bakeoff.build.pack import pack
 from bakeoff.build.resources import inspect_cubin
 from bakeoff.build.spec import SolutionSpec
-from bakeoff.core.environment import environment
 from bakeoff.core.loader import digest
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import (
     PROJECT_ROOT,
     canonical_json,
-    json_document,
     pretty_json,
     read_bytes,
     read_json,
@@ -54,6 +53,10 @@ COMPILERS = ("torch", "triton", "nvidia-cutlass-dsl", "nvidia-cutlass-dsl-libs-b
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+Built = tuple[BuildRecord, bool]
+"""What was built, and whether it came from the cache."""
+
+
 def build_solution(
     spec: SolutionSpec,
     arch: str,
@@ -61,41 +64,112 @@ def build_solution(
     into: Path,
     cache: Path = DEFAULT_CACHE,
     timeout_s: float = DEFAULT_TIMEOUT_S,
-) -> tuple[BuildRecord, bool]:
-    """Build for `arch` (cpu, sm_90a, sm_100a) into the folder `into`; definition: file of the definition to pack for.
+) -> Built:
+    """Build one solution into the folder `into`."""
+    return build_all([(spec, into)], arch, definition, cache, timeout_s)[0]
 
-    Returns the record and whether it came from the cache. What is wrong with the solution is in the record, not raised.
+
+def build_all(
+    wanted: Sequence[tuple[SolutionSpec, Path]],
+    arch: str,
+    definition: Path,
+    cache: Path = DEFAULT_CACHE,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    at_once: int | None = None,
+) -> list[Built]:
+    """Build solutions for `arch` (cpu, sm_90a, sm_100a), each into its folder.
+
+    definition: file of the definition to pack for; timeout_s: longest build of one; at_once: how many are built at a
+    time, as many as there are cores if None. What is wrong with a solution is in its record, not raised, and the others
+    go on; one that cannot be packed is an InputError when the others are built.
     """
+    versions = toolchain()
+    here = Path(__file__).parent
+    common = {
+        "package": sha256_tree(here, here.glob("*.py")),
+        "definition_content": sha256_bytes(read_bytes(definition)),
+    }
+    jobs: list[_Job | InputError] = []
+    for spec, into in wanted:
+        try:
+            jobs.append(_job(spec, arch, definition, into, cache, versions, common))
+        except InputError as error:
+            jobs.append(error)
+    packed = [job for job in jobs if isinstance(job, _Job)]
+    due = [job for job in packed if job.record is None and not (job.kept / "build.json").is_file()]
+    cached = {job.into for job in packed if job.record is None and job not in due}
+    failed = _build(due, definition, timeout_s, at_once or len(os.sched_getaffinity(0))) if due else {}
+    records = []
+    for job in packed:
+        record = job.record or failed.get(job.into) or _copied(job.kept, job.into)
+        write_atomic(job.into / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
+        records.append((record, job.into in cached))
+    for unusable in jobs:
+        if isinstance(unusable, InputError):
+            raise unusable
+    return records
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One solution on its way. base: what its record begins with; kept: its place in the cache; record: where
+    nothing is to be built."""
+
+    solution: Solution
+    into: Path
+    base: dict[str, Any]
+    compiles: str | None
+    kept: Path
+    record: BuildRecord | None
+
+
+def _job(
+    spec: SolutionSpec,
+    arch: str,
+    definition: Path,
+    into: Path,
+    cache: Path,
+    versions: dict[str, str],
+    common: dict[str, str],
+) -> _Job:
+    """Pack a solution, and write it."""
     solution = pack(spec, definition.stem)
     _remove_earlier(into)
     write_atomic(into / "solution.json", document(solution))
-    record, cached = _record(spec, solution, arch, definition, into, cache, timeout_s)
-    write_atomic(into / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
-    return record, cached
-
-
-def _record(
-    spec: SolutionSpec, solution: Solution, arch: str, definition: Path, into: Path, cache: Path, timeout_s: float
-) -> tuple[BuildRecord, bool]:
     base: dict[str, Any] = {
         "solution": spec.name,
         "arch": arch,
         "definition": definition.stem,
         "digest": digest(solution),
     }
+    absent = None
     if arch not in spec.backends:
         reason = f"{spec.name} has no backend {arch}; it has {', '.join(spec.backends)}"
-        return BuildRecord(**base, status="unsupported", message=reason), False
-    compiles = spec.backends[arch].compile if arch != "cpu" else None  # type: ignore[index]
-    versions = toolchain()
-    kept = cache / _key(base, compiles, versions, definition)
-    cached = (kept / "build.json").is_file()
-    try:
-        if not cached:
-            _fill(kept, {**base, "toolchain": versions if compiles else {}}, solution, compiles, definition, timeout_s)
-        return _copied(kept, into), cached
-    except CheckFailed as error:
-        return BuildRecord(**base, status="failed", message=str(error)), False
+        absent = BuildRecord(**base, status="unsupported", message=reason)
+    compiles = spec.backends[arch].compile if arch != "cpu" and not absent else None  # type: ignore[index]
+    key = sha256_bytes(canonical_json({**base, "compile": compiles, "toolchain": versions, **common}))
+    base["toolchain"] = versions if compiles else {}
+    return _Job(solution, into, base, compiles, cache / key, absent)
+
+
+def _build(jobs: list[_Job], definition: Path, timeout_s: float, at_once: int) -> dict[Path, BuildRecord]:
+    """Fill the cache; returns the records of those that failed, by the folder that they were for."""
+
+    def build(job: _Job) -> BuildRecord | None:
+        try:
+            _fill(job, definition, forks)
+        except CheckFailed as error:
+            return BuildRecord(**{**job.base, "toolchain": {}}, status="failed", message=str(error))
+        return None
+
+    with Forks(timeout_s) as forks, ThreadPoolExecutor(at_once) as pool:
+        try:
+            made = list(pool.map(build, jobs))
+        except BaseException:
+            forks.give_up()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {job.into: record for job, record in zip(jobs, made, strict=True) if record}
 
 
 def toolchain() -> dict[str, str]:
@@ -109,108 +183,60 @@ def toolchain() -> dict[str, str]:
     return found
 
 
-def _key(base: dict[str, Any], compiles: str | None, versions: dict[str, str], definition: Path) -> str:
-    here = Path(__file__).parent
-    content = {**base, "compile": compiles, "toolchain": versions, "package": sha256_tree(here, here.glob("*.py"))}
-    return sha256_bytes(canonical_json({**content, "definition_content": sha256_bytes(read_bytes(definition))}))
-
-
-def _fill(
-    kept: Path, base: dict[str, Any], solution: Solution, compiles: str | None, definition: Path, timeout_s: float
-) -> None:
-    """Build into a temporary folder, and rename it to `kept` when all is there."""
+def _fill(job: _Job, definition: Path, forks: Forks) -> None:
+    """Build into a temporary folder, and rename it to the job's place in the cache when all is there."""
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=".build-", dir=kept.parent))
+        job.kept.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=".build-", dir=job.kept.parent))
         work, done = place / "child", place / "done"  # the child writes to its own only
         work.mkdir()
     except OSError as error:
-        raise unwritable(kept, error) from error
+        raise unwritable(job.kept, error) from error
     try:
-        (work / "solution.json").write_bytes(document(solution))
-        request = {
-            "solution": str(work / "solution.json"),
-            "definition": str(definition),
-            "arch": base["arch"],
-            "compile": compiles,
-        }
-        made = _run_child(work, request, timeout_s)
+        (work / "solution.json").write_bytes(document(job.solution))
+        made = forks.run(work, definition, job.base["arch"], job.compiles)
         done.mkdir()
         try:
             kernels = _kernel_records(work, done, made)
         except OSError as error:
             raise CheckFailed(f"the build did not leave the files that it names: {error}") from error
-        record = BuildRecord(**base, status="ok", kernels=kernels)
+        record = BuildRecord(**job.base, status="ok", kernels=kernels)
         write_atomic(done / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
         try:
-            done.rename(kept)
+            done.rename(job.kept)
         except OSError:
-            if not kept.is_dir():  # else another process has just built the same
+            if not job.kept.is_dir():  # else another process has just built the same
                 raise
     finally:
         remove_tree(place)
 
 
-def _run_child(work: Path, request: dict[str, Any], timeout_s: float) -> list[dict[str, Any]]:
-    """The kernels that the child names; CheckFailed with the child's own words if it failed, crashed or took too
-    long."""
-    (work / "request.json").write_bytes(canonical_json(request))
-    variables = environment(len(os.sched_getaffinity(0)), work, work, None)
-    variables["TRITON_DISABLE_LINE_INFO"] = "1"  # else the PTX names this machine's folders
-    if request["compile"]:
-        variables["CUTE_DSL_ARCH"] = request["arch"]  # read when CuTeDSL is imported
-    log = work / "log"
-    with (
-        log.open("wb") as stream,
-        started(
-            "bakeoff.build.child", str(work / "request.json"), work, variables, stdout=stream, stderr=stream
-        ) as child,
-    ):
-        try:
-            child.wait(timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            told = f"no result after {timeout_s:g} s (--timeout); the last lines were:\n{_tail(log)}"
-            raise CheckFailed(told) from error
-    if not (work / RESULT).is_file():
-        raise CheckFailed(
-            f"the child process died with exit code {child.returncode}; the last lines were:\n{_tail(log)}"
-        )
-    try:  # written by a process that ran foreign code
-        result = validate(json_document(read_bytes(work / RESULT), RESULT), Result, RESULT)
-    except InputError as error:
-        raise CheckFailed(f"the build left no result that can be read: {error}") from error
-    if result.message:
-        raise CheckFailed(result.message)
-    return result.kernels
-
-
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _kernel_records(work: Path, done: Path, made: list[dict[str, Any]]) -> list[KernelRecord]:
-    def record(item: tuple[int, dict[str, Any]]) -> KernelRecord:
+def _kernel_records(work: Path, done: Path, made: list[Compiled]) -> list[KernelRecord]:
+    def record(item: tuple[int, Compiled]) -> KernelRecord:
         number, kernel = item
-        if not _PLAIN_NAME.fullmatch(kernel["name"]):
+        if not _PLAIN_NAME.fullmatch(kernel.name):
             raise CheckFailed(
-                f"kernel name {kernel['name']!r}; expected letters, digits, dot, dash and underscore, at most 100"
+                f"kernel name {kernel.name!r}; expected letters, digits, dot, dash and underscore, at most 100"
             )
         for suffix in ("cubin", "ptx"):
-            (work / f"{number}.{suffix}").rename(done / f"{kernel['name']}.{suffix}")
-        return _kernel_record(done, kernel)
+            (work / f"{number}.{suffix}").rename(done / f"{kernel.name}.{suffix}")
+        try:
+            return _kernel_record(done, kernel)
+        except (InputError, TypeError, ValueError) as error:  # of the solution's own words
+            raise CheckFailed(f"kernel {kernel.name}: {error}") from error
 
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         return list(pool.map(record, enumerate(made)))
 
 
-def _kernel_record(folder: Path, kernel: dict[str, Any]) -> KernelRecord:
-    name, meta = kernel["name"], kernel["meta"]
+def _kernel_record(folder: Path, kernel: Compiled) -> KernelRecord:
+    name, meta = kernel.name, kernel.meta
     used = inspect_cubin(folder / f"{name}.cubin", (folder / f"{name}.ptx").read_text())
     expected, dynamic = meta.get("mma"), meta.get("dynamic_shared_bytes")
     _check_mma(name, expected, used["mma"])
     if used["tmem_columns"] is None:
         used["tmem_columns"] = meta.get("tmem_columns")
-    fields = used | {key: kernel[key] for key in ("name", "stage", "meta")}
+    fields = used | {"name": name, "stage": kernel.stage, "meta": meta}
     shared = None if dynamic is None else dynamic + used["static_shared_bytes"]
     fields |= {"cubin": f"{name}.cubin", "ptx": f"{name}.ptx", "mma_expected": expected}
     return validate(fields | {"dynamic_shared_bytes": dynamic, "shared_bytes": shared}, KernelRecord, f"kernel {name}")

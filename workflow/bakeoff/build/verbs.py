@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.options import closest, seconds, seed
+from bakeoff.options import closest, seconds, seed, whole
 
 if TYPE_CHECKING:
     from bakeoff.build.spec import SolutionSpec
@@ -22,6 +22,9 @@ TRACES = PROJECT_ROOT / "traces"
 def build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = """\
+several solutions are built side by side, and each that does not build costs itself only; -o then names the folder of
+each by {solution}
+
 writes into DIR:
   solution.json          the solution as one FlashInfer-Bench document; nothing else of it is ever run
   build.json             status and, per kernel, registers, shared memory, tensor memory, stack, spills,
@@ -32,9 +35,13 @@ exit code 0: built, or the solution has no such backend (status "unsupported"); 
 
 examples:
   bakeoff build my_moe --arch cpu                    packs, imports, checks the entry point
-  bakeoff build my_moe --arch sm_90a -o out/my_moe  compiles every kernel for Hopper, here, without a GPU"""
+  bakeoff build my_moe --arch sm_90a -o out/my_moe  compiles every kernel for Hopper, here, without a GPU
+  bakeoff build a b c -o 'out/{solution}'            three at a time; torch is imported once"""
     parser.add_argument(
-        "solution", metavar="SOLUTION", help="name of a folder in solutions/, or the path of a solution's folder"
+        "solution",
+        metavar="SOLUTION",
+        nargs="+",
+        help="name of a folder in solutions/, or the path of a solution's folder",
     )
     parser.add_argument(
         "--arch", choices=("cpu", "sm_90a", "sm_100a"), default="cpu", help="what to build for (default: cpu)"
@@ -45,7 +52,25 @@ examples:
         help="definition to pack for: a name, full or narrow (default: narrow for cpu, else full)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="where to write (default: build/SOLUTION/ARCH)"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("build/{solution}/{arch}"),
+        metavar="DIR",
+        help="where to write; {solution} and {arch} in it stand for the names (default: build/{solution}/{arch})",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="folder of solutions to look for the names in; may be given several times (default: solutions/)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole("--jobs", 1000),
+        metavar="N",
+        help="solutions that are built at a time (default: as many as there are cores)",
     )
     parser.add_argument(
         "--traces", type=Path, default=TRACES, metavar="DIR", help="folder with definitions/ (default: traces/)"
@@ -66,21 +91,41 @@ examples:
 
 
 def build(args: argparse.Namespace) -> int:
-    from bakeoff.build.compile import DEFAULT_CACHE, build_solution
+    from bakeoff.build.compile import DEFAULT_CACHE, build_all
 
-    spec = _spec(args.solution)
+    specs = [_spec(one, args.root or [SOLUTIONS]) for one in args.solution]
     definition = _definition(args.definition or ("narrow" if args.arch == "cpu" else "full"), args.traces)
-    into = args.output or Path("build") / spec.name / args.arch
+    names = {"{arch}": args.arch}
+    places = [_named(args.output, {**names, "{solution}": spec.name}) for spec in specs]
+    if twice := [place for place in places if places.count(place) > 1]:
+        raise InputError(
+            "option -o",
+            found=f"{twice[0]} for {places.count(twice[0])} solutions",
+            expected="a folder for each",
+            hint="name it by the solution: -o 'DIR/{solution}'; and give each solution once",
+        )
     started = time.monotonic()
-    record, cached = build_solution(spec, args.arch, definition, into, args.cache or DEFAULT_CACHE, args.timeout)
-    print("\n".join(_table(record)))
-    print(
-        f"{into}: {'unchanged, from the cache' if cached else 'written'}, {time.monotonic() - started:.1f} s",
-        file=sys.stderr,
-    )
-    if record.status == "failed" and not args.keep_going:
-        raise CheckFailed(f"{record.solution} does not build for {record.arch}: {record.message}")
+    wanted = list(zip(specs, places, strict=True))
+    built = build_all(wanted, args.arch, definition, args.cache or DEFAULT_CACHE, args.timeout, args.jobs)
+    for (record, cached), into in zip(built, places, strict=True):
+        print("\n".join(_table(record)))
+        how = "unchanged, from the cache" if cached else "written"
+        print(f"{into}: {how}", file=sys.stderr)
+    print(f"{len(built)} built in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    failed = [record for record, _ in built if record.status == "failed"]
+    if failed:
+        told = "\n".join(f"{one.solution} does not build for {one.arch}: {one.message}" for one in failed)
+        if not args.keep_going:
+            raise CheckFailed(told)
+        print(f"bakeoff: {told}", file=sys.stderr)
     return 0
+
+
+def _named(path: Path, names: dict[str, str]) -> Path:
+    text = str(path)
+    for name, value in names.items():
+        text = text.replace(name, value)
+    return Path(text)
 
 
 def _table(record: "BuildRecord") -> list[str]:
@@ -101,11 +146,12 @@ def _table(record: "BuildRecord") -> list[str]:
     return lines
 
 
-def _spec(solution: str) -> "SolutionSpec":
+def _spec(solution: str, roots: list[Path]) -> "SolutionSpec":
     from bakeoff.build.names import solution_folder
-    from bakeoff.build.spec import read_spec
+    from bakeoff.build.spec import SPEC_FILE, read_spec
 
-    return read_spec(solution_folder(solution, SOLUTIONS))
+    root = next((root for root in roots if (root / solution / SPEC_FILE).is_file()), roots[0])
+    return read_spec(solution_folder(solution, root))
 
 
 def _definition(name: str, traces: Path) -> Path:

@@ -1,7 +1,7 @@
 """How a child and its supervisor speak, JSON lines over two pipes that nothing else holds, and what an untrusted worker
 may say: its answers are validated before anything else looks at them.
 
-Entry points: `Channel`, a child's end (the other is `supervisor.children`), `tie_to_parent`, by which a child ends with
+Entry points: `Channel`, a child's end (the other is `processes.children`), `tie_to_parent`, by which a child ends with
 its supervisor, and `understand`.
 
 A worker reports failures of its own only. PASSED and whatever else is decided outside it (by the referee, the clock,

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from bakeoff.options import blocks, seconds, seed
+from bakeoff.options import seconds, seed, whole
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +90,7 @@ def time_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--blocks",
-        type=blocks,
+        type=whole("--blocks", 100),
         default=2,
         metavar="N",
         help="fresh processes of each solution; the few give a range and no verdict (default: 2)",

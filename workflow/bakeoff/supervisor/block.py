@@ -11,15 +11,18 @@ from bakeoff.core import policy
 from bakeoff.core.confine import adopt_orphans
 from bakeoff.core.device.opening import open_monitor
 from bakeoff.core.environment import environment
+from bakeoff.processes.fork_server import ForkServer
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.supervisor.attempt import Attempt
 from bakeoff.supervisor.events import Events
-from bakeoff.supervisor.fork_server import ForkServer
 from bakeoff.supervisor.referee import RefereeClient
 from bakeoff.supervisor.settings import BlockSettings, Sink, Task
 from bakeoff.supervisor.surveillance import Surveillance
 from bakeoff.supervisor.warm_up import warm_up
 from bakeoff.supervisor.workers import Session, Workers
+
+# What every child of a block imports anyway, and nothing of what only one side may see.
+PRELOADED = ("torch", "bakeoff.core.moe.values", "bakeoff.traces.store", "bakeoff.core.variants")
 
 
 def run_block(settings: BlockSettings, tasks: list[Task], sink: Sink) -> dict[str, float]:
@@ -37,7 +40,7 @@ def run_block(settings: BlockSettings, tasks: list[Task], sink: Sink) -> dict[st
         forks = None
         if settings.gpu is None:
             variables = environment(settings.threads, settings.scratch, settings.scratch, None)
-            forks = ForkServer.start(variables, settings.scratch)
+            forks = ForkServer.start(variables, settings.scratch, PRELOADED)
             ends.callback(forks.close)
         workers = Workers(settings, forks)
         referee = RefereeClient.start(settings, forks)

@@ -7,9 +7,9 @@ from typing import Any
 
 from bakeoff.core.environment import environment
 from bakeoff.errors import InputError
+from bakeoff.processes.children import Child
+from bakeoff.processes.fork_server import ForkServer
 from bakeoff.supervisor.attempt import Attempt
-from bakeoff.supervisor.children import Child
-from bakeoff.supervisor.fork_server import ForkServer
 from bakeoff.supervisor.settings import BlockSettings, Task
 from bakeoff.supervisor.workers import Session
 

@@ -9,9 +9,9 @@ import time
 from bakeoff import locks
 from bakeoff.core.device import gpu_state
 from bakeoff.core.device.gpu_state import Monitor
+from bakeoff.processes.children import end_holders
 from bakeoff.schema.outcomes import Reason
 from bakeoff.supervisor.attempt import Attempt
-from bakeoff.supervisor.children import end_holders
 from bakeoff.supervisor.settings import BlockSettings
 
 

@@ -18,10 +18,10 @@ from bakeoff.core import policy
 from bakeoff.core.environment import environment, shared_caches
 from bakeoff.core.messages import ChannelError, Message, Ready, understand
 from bakeoff.files import remove_tree
+from bakeoff.processes.children import Child, Slots, children_of, descendants, end_below
+from bakeoff.processes.fork_server import ForkServer
 from bakeoff.supervisor.attempt import Attempt, Passed
-from bakeoff.supervisor.children import Child, Slots, children_of, descendants, end_below
 from bakeoff.supervisor.disk import Disk
-from bakeoff.supervisor.fork_server import ForkServer
 from bakeoff.supervisor.settings import BlockSettings, Task
 
 

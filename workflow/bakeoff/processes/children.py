@@ -1,8 +1,8 @@
-"""Child processes of a block and the channels to them: JSON lines over pipes that nothing else holds.
+"""Child processes of a block or a build, and the channels to them: JSON lines over pipes that nothing else holds.
 
 Entry points: `Child.spawn`, `Slots` (shared memory for outputs), `descendants`. The other end of a channel is
 `core.messages`. A child leads its own session, so that one signal ends it with all that stayed in its group; its
-standard output goes where its standard error goes, and the supervisor keeps the end of that.
+standard output goes where its standard error goes, and the parent keeps the end of that.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import psutil
 
 from bakeoff.core.messages import ChannelError
 from bakeoff.files import strict_json
-from bakeoff.supervisor.fork_server import Forked, ForkServer
+from bakeoff.processes.fork_server import Forked, ForkServer
 
 # A cell's answer is below 64 KB; a child that sends more does not speak the harness's language.
 MAX_LINE = 1 << 20

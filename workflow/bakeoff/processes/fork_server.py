@@ -1,9 +1,9 @@
-"""Where a block without a GPU gets its processes from: one that has imported torch, and forks.
+"""Where builds, and a block without a GPU, get their processes from: one that has imported torch, and forks.
 
-Entry points: `ForkServer.start` (in the supervisor), `main` (`python -m bakeoff.supervisor.fork_server PARENT SOCKET`).
-Importing torch costs each process more than most cells do; times on the CPU are not compared, so that processes may
-come from one image there. On a GPU each process starts afresh. No foreign code ever runs in the fork server itself: a
-solution is imported after the fork.
+Entry points: `ForkServer.start` (in the parent of what is forked), `main` (`python -m bakeoff.processes.fork_server
+PARENT SOCKET MODULE...`). Importing torch costs each process more than a build or most cells do; times on the CPU are
+not compared, so that processes may come from one image there. On a GPU each process starts afresh. No foreign code
+ever runs in the fork server itself: a solution is imported after the fork.
 """
 
 import contextlib
@@ -16,33 +16,33 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bakeoff.core.messages import tie_to_parent
 from bakeoff.errors import InputError
 
-# What every child of a block imports anyway, and nothing of what only one side may see.
-PRELOADED = ("torch", "bakeoff.core.moe.values", "bakeoff.traces.store", "bakeoff.core.variants")
 MAX_REQUEST = 1 << 20
 _PR_SET_NAME = 15  # linux/prctl.h
 ADOPTED_S = 10.0  # time within which an orphan becomes the supervisor's child; the kernel needs microseconds
 
 
 class ForkServer:
-    """A process that forks children for the supervisor, which must be a subreaper: it becomes their parent."""
+    """A process that forks children for the one that started it, which must be a subreaper: it becomes their parent."""
 
     def __init__(self, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
         self._process, self._socket = process, channel
+        self.pid = process.pid
 
     @classmethod
-    def start(cls, environment: dict[str, str], folder: Path) -> "ForkServer":
+    def start(cls, environment: dict[str, str], folder: Path, modules: Sequence[str]) -> "ForkServer":
         """environment: what libraries read when they are imported, such as the number of threads, must be right here
-        already."""
+        already. modules: what every child imports anyway."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(theirs.fileno())],
+                [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(theirs.fileno()), *modules],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -67,9 +67,9 @@ class ForkServer:
             raise InputError(
                 "the process that prepares others",
                 found="it has died; what it printed stands above",
-                expected="one that lives as long as the block",
+                expected="one that lives as long as they do",
                 hint="give the host more memory or processes (`ulimit -a`), then run the same command again: finished "
-                "cells are kept",
+                "cells and builds are kept",
             )
         return int(json.loads(answer)["pid"])
 
@@ -104,9 +104,9 @@ class Forked:
 
 
 def main(arguments: list[str]) -> None:
-    parent, descriptor = (int(word) for word in arguments)
+    parent, descriptor = map(int, arguments[:2])
     tie_to_parent(parent)
-    for module in PRELOADED:
+    for module in arguments[2:]:
         importlib.import_module(module)
     channel = socket.socket(fileno=descriptor)
     while True:
@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _fork(channel: socket.socket, parent: int, request: dict[str, Any], descriptors: list[int]) -> int:
-    """Fork a process whose own parent ends at once, so that the supervisor adopts it; returns its process id."""
+    """Fork a process whose own parent ends at once, so that the server's parent adopts it; returns its process id."""
     reading, writing = os.pipe()
     middle = os.fork()
     if middle == 0:
