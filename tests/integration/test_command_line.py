@@ -86,8 +86,34 @@ def test_an_interrupted_verb_says_what_is_kept(
     assert said.startswith(f"bakeoff {verb}: interrupted; ") and words in said
 
 
-def test_an_option_that_is_none_names_the_nearest_and_other_wrong_uses_the_help(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("words", "found", "expected", "to_do"),
+    [
+        (("check", "any", "--bakend", "cpu"), "--bakend cpu", "--backend", "did you mean --backend?"),
+        (("measure",), "no RUN, --block", "RUN (", "see `bakeoff measure --help`"),
+        (("check", "any", "--backend", "sm_80a"), "'sm_80a'", "one of auto, cpu, sm_90a", "did you mean sm_90a?"),
+        (("measure", "run", "--block", "x"), "invalid int value: 'x'", "block", "see `bakeoff measure --help`"),
+        (("verify", "--submission"), "nothing after it", "from a stranger", "see `bakeoff verify --help`"),
+        (("generate", "all"), "all", "no more arguments", "see `bakeoff generate --help`"),
+        (("help", "check", "time"), "check time", "one verb", "see `bakeoff --help`"),
+        (("help", "--bogus"), "--bogus", "one verb", "see `bakeoff --help`"),
+        (("assemble", "nowhere"), "no config.json", "a run's folder", "results/recorded/NAME"),
+        (("audit", "nowhere"), "no meta.yaml", "a published report", "results/published/NAME"),
+    ],
+)
+def test_a_wrong_use_is_answered_with_what_was_found_what_is_expected_and_what_to_do(
+    words: tuple[str, ...], found: str, expected: str, to_do: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "arguments: --bakend cpu; did you mean --backend?" in printed(capsys, "check", "any", "--bakend", "cpu")[2]
-    assert "required: RUN, --block; see `bakeoff measure --help`" in printed(capsys, "measure")[2]
+    code, _, err = printed(capsys, *words)
+    *_, where, first, second, third = err.splitlines()
+    assert code == 2 and where.startswith("bakeoff")
+    assert first.startswith(f"  found:    {found}") and second.startswith("  expected: ") and expected in second
+    assert third.startswith("  to do:    ") and to_do in third
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_answers_wrong_options_in_that_form(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--no-such-option"], ["a", "b", "c", "d", "--no-such=1"]):
+        code, _, err = printed(capsys, verb, *words)
+        assert code == 2 and err.startswith(f"usage: bakeoff {verb}") and "Traceback" not in err
+        assert [line[:12] for line in err.splitlines()[-3:]] == ["  found:    ", "  expected: ", "  to do:    "]

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -68,8 +69,6 @@ RESUMED = ("measure", "profile")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 done, 1 a check failed, 2 unusable input)."""
     words = [SAME.get(word, word) for word in (sys.argv[1:] if argv is None else argv)]
-    if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
     verb = words[0] if words and not words[0].startswith("-") else None
     try:
         try:
@@ -92,6 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str], verb: str | None) -> int:
     try:
+        if verb == "help":
+            if len(words) > 2 or words[-1].startswith("-"):
+                raise InputError("arguments", " ".join(words[1:]), "one verb, or nothing", "see `bakeoff --help`")
+            words, verb = [*words[1:], "--help"], next(iter(words[1:]), None)
         if verb is None:
             parser = _command()
             parser.parse_args(words)
@@ -130,15 +133,34 @@ def _drop_output() -> bool:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose help is an error where it cannot be written, which argparse's own passes over; of a wrong use it
-    says what to do as well."""
+    """A parser whose help is an error where it cannot be written, which argparse's own passes over; a wrong use is an
+    InputError, below the verb's usage."""
 
     def error(self, message: str) -> NoReturn:
-        given = message.partition("unrecognized arguments: --")[2]
-        hint = f"see `{self.prog} --help`"
-        if given:
-            hint = closest(f"--{given.split()[0].split('=')[0]}", self._option_string_actions, hint)
-        super().error(f"{message}; {hint}")
+        self.print_usage(sys.stderr)
+        raise self._refusal(message)
+
+    def _refusal(self, message: str) -> InputError:
+        """What argparse says of a wrong use, in the words of every other error."""
+        see = f"see `{self.prog} --help`"
+        by_name = {argparse._get_action_name(action): action for action in self._actions}
+        if found := re.fullmatch(r"the following arguments are required: (.*)", message):
+            named = [f"{name} ({by_name[name].help})" for name in found[1].split(", ") if name in by_name]
+            return InputError("arguments", f"no {found[1]}", "; ".join(named) or found[1], see)
+        if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
+            option = found[1].split()[0].partition("=")[0]
+            hint = closest(option, self._option_string_actions, see) if option.startswith("--") else see
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            return InputError("arguments", found[1], f"no more arguments than the usage has, {', '.join(known)}", hint)
+        if found := re.fullmatch(r"argument (.*?): invalid choice: (.*?) \(choose from .*\)", message, re.DOTALL):
+            choices = [str(choice) for choice in by_name[found[1]].choices or ()]
+            hint = closest(found[2].strip("'"), choices, see)
+            return InputError(found[1], found[2], f"one of {', '.join(choices)}", hint)
+        if found := re.fullmatch(r"argument (.*?): (.*)", message, re.DOTALL):
+            said = "nothing after it" if found[2].startswith("expected ") else found[2]
+            action = by_name.get(found[1])
+            return InputError(found[1], said, (action and action.help) or "what the usage says", see)
+        return InputError("arguments", message, "what the usage says", see)
 
     def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
         if message and (file := file or sys.stderr):
@@ -153,7 +175,9 @@ def named(verb: str) -> tuple[Callable[..., None], Callable[..., int | None]]:
 
 def _arguments(verb: str) -> argparse.ArgumentParser:
     text = VERBS[verb][1]
-    parser = _Parser(prog=f"bakeoff {verb}", description=text[0].upper() + text[1:] + ".")
+    parser = _Parser(
+        prog=f"bakeoff {verb}", description=text[0].upper() + text[1:] + ("" if text.endswith("?") else ".")
+    )
     named(verb)[0](parser)
     return parser
 

@@ -326,9 +326,21 @@ def _version(path: Path) -> Any:
         return SCHEMA  # not JSON or no mapping: parse_json words it
 
 
+def no_run(folder: Path, or_published: bool = False) -> InputError:
+    """What to say of a folder that holds no run, where one is needed, or a published table."""
+    return InputError(
+        folder,
+        found="neither config.json nor meta.yaml" if or_published else "no config.json",
+        expected="a run's folder" + (", or one of results/published/" if or_published else ""),
+        hint="give results/runs/NAME or results/recorded/NAME" + (" or results/published/NAME" if or_published else ""),
+    )
+
+
 def read_plan(run: Path) -> Plan:
-    """A run folder's config.json; another schema version is an InputError."""
+    """A run folder's config.json; a folder without one and another schema version are InputErrors."""
     path = run / "config.json"
+    if not path.is_file():
+        raise no_run(run)
     version = _version(path)
     if version != SCHEMA:
         raise InputError(

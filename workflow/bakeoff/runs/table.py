@@ -15,7 +15,7 @@ import pandas as pd
 
 from bakeoff.core.protocols import per_process_latency, primary_tier
 from bakeoff.errors import InputError
-from bakeoff.plan import read_plan
+from bakeoff.plan import no_run, read_plan
 from bakeoff.runs.journal import journal_path, read_journal
 from bakeoff.runs.published import read_published
 from bakeoff.runs.samples import COLUMNS, CellFigures, Samples
@@ -76,12 +76,7 @@ def load(folder: str | Path, protocol: str | None = None) -> SampleTable:
         ]
         return SampleTable(pd.DataFrame(), pd.DataFrame(), _cell_frame(rows, table.samples))
     if not (folder / "config.json").is_file():
-        raise InputError(
-            folder,
-            found="neither config.json nor meta.yaml",
-            expected="a run's folder, or one of results/published/",
-            hint="give results/runs/NAME, results/recorded/NAME or results/published/NAME",
-        )
+        raise no_run(folder, or_published=True)
     plan = read_plan(folder)
     journals = Journals.read(folder, plan)
     measured = journals.processes[journals.processes["protocol"].notna()].drop(columns=["family", "seed"])

@@ -7,6 +7,7 @@ Entry points: `load`, `compared`. Nothing is written.
 from pathlib import Path
 
 from bakeoff.errors import InputError
+from bakeoff.plan import no_run
 from bakeoff.runs.published import published_folder, yardstick
 from bakeoff.schema.analysis_outside import Comparison
 from bakeoff.stats.compare import Scatter, between_runs, compare
@@ -21,12 +22,7 @@ def load(folder: Path, protocol: str | None = None) -> RunData:
     if (folder / "meta.yaml").is_file():
         return load_published(folder)
     if not (folder / "config.json").is_file():
-        raise InputError(
-            folder,
-            found="neither config.json nor meta.yaml",
-            expected="a run's folder, or one of results/published/",
-            hint="give results/runs/NAME, results/recorded/NAME or results/published/NAME",
-        )
+        raise no_run(folder, or_published=True)
     return load_run(folder, protocol)
 
 

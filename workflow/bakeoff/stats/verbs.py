@@ -161,6 +161,8 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
 def audit(args: argparse.Namespace) -> int:
     from bakeoff.stats import text
 
+    if not (args.folder / "meta.yaml").is_file():
+        raise InputError(args.folder, "no meta.yaml", "a published report's folder", "give results/published/NAME")
     result = audit_of(args.folder, args.claims or args.folder / "claims.yaml")
     _write(args.output, result)
     print(_json(result) if args.json else "\n".join(text.audit_lines(result, every=args.all)))
