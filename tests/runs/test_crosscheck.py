@@ -104,6 +104,11 @@ def test_what_the_page_says_of_both_harnesses_on_a_solution_and_its_copy_follows
     our_speedup = [a["speedup"]["value"] / b["speedup"]["value"] for a, b in pairs]
     for first, second in ((our_latency, latency), (our_speedup, speedup)):
         assert f"| {min(first):.3f} to {max(first):.3f}" in PAGE and f"| {min(second):.3f} to {max(second):.3f}" in PAGE
+    apart = [abs(one - 1) for one in latency]
+    assert (
+        f"other, {100 * statistics.median(apart):.1f} % apart in the median and {100 * max(apart):.0f} % in one cell"
+        in PAGE
+    )
     for values in (our_latency, latency):
         assert f"median deviation {100 * statistics.median(abs(one - 1) for one in values):.1f} % over 19" in PAGE
     (verdicts,) = (pair for pair in analysis["pairs"] if {pair["a"], pair["b"]} == {COPIED, f"{COPIED}.twin"})

@@ -77,16 +77,32 @@ def test_what_the_page_says_of_idle_time_follows_from_the_runs() -> None:
     assert f"by {first} and {second} points in the mean on the H200, where 3 of 10 blocks meet it" in PAGE
     assert f"and by {third} points on the H100, where none does" in PAGE
     assert [sum(one <= 30 for one in idle[run]) for run in (H200, AGAIN, H100)] == [3, 3, 0]
-    on_h100 = f"{spans(spent(H100, 'lock'))} s | {spans(idle[H100])} %, mean {mean[H100]:.1f} %"
-    assert f"| `{H100.name}` | {on_h100} |" in PAGE
-    later = f"{spans(spent(H200, 'lock') + spent(AGAIN, 'lock'))} s | {spans(idle[H200] + idle[AGAIN])} %"
-    assert f"| `{H200.name}`, `{AGAIN.name}` | {later} |" in PAGE
+    lock, rest = spans(spent(H100, "lock")), f"mean {mean[H100]:.1f}"
+    assert f"| `{H100.name}` | {lock} s | {spans(idle[H100])} %, {rest} %" in PAGE
+    both = spent(H200, "lock") + spent(AGAIN, "lock")
+    assert f"| `{H200.name}`, `{AGAIN.name}` | {spans(both)} s | {spans(idle[H200] + idle[AGAIN])} % |" in PAGE
+
+
+def test_what_the_page_says_of_the_guards_follows_from_the_recorded_runs() -> None:
+    from benchmarks.guards_cost import recorded
+
+    runs = [
+        PROJECT_ROOT / "results/recorded" / name for name in ("2026-11-23_h200", "2026-11-30_h200", "2026-12-01_h200")
+    ]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in recorded(runs).splitlines()[2:]]
+    for name, first, second, third, fourth, fifth, sixth, total in rows:
+        assert f"`{name.strip('`')}`:" in PAGE
+        assert f"| {first} | {second} | {third} | {fourth} | {fifth} | {sixth} | {total} s |" in PAGE
+    before, changed, waiting = (float(row[-1]) for row in rows)
+    assert f"New values and rewriting cost {100 * (changed / before - 1):.0f} %." in PAGE
+    millis = [float(row[2].split(", ")[1].removesuffix(" ms")) for row in rows]
+    assert f"about {millis[2] - millis[1]:.0f} ms of it, {100 * (waiting / changed - 1):.0f} % in all" in PAGE
 
 
 def test_what_the_page_says_of_the_last_changes_follows_from_the_runs() -> None:
     assert planned(H200)["participants"] == planned(AGAIN)["participants"]
     row = next(line for line in printed(H100).splitlines() if line.startswith("| flashinfer_moe |")).split(" | ")
-    assert f"takes {row[1]} s with {row[-2]} timed calls, where it took" in PAGE
+    assert f"cell of flashinfer_moe takes {row[1]} s with {row[-2]} timed calls on the H100" in PAGE
 
 
 def test_what_the_page_says_of_cells_in_which_the_host_fell_behind_follows_from_the_runs() -> None:

@@ -55,6 +55,17 @@ def test_an_interval_over_gpus_holds_the_models_ratio_and_one_within_a_gpu_does_
         held.append([found.low <= true <= found.high for found in (ratio(runs), ratio(runs[:1]))])
     over_gpus, within_one = np.mean(held, axis=0)
     assert over_gpus == pytest.approx(0.95, abs=0.03) and within_one < 0.3
+    page = (PROJECT_ROOT / "docs/statistics.md").read_text()
+    rows = [
+        row.split(" | ")[-1]
+        for row in page.splitlines()
+        if "over 3 / 5 GPUs" in row or "ten blocks on one of them" in row
+    ]
+    place = [3, 5].index(gpus)
+    assert [float(row.removesuffix(" % |").split(" / ")[place]) for row in rows] == [
+        round(100 * over_gpus, 1),
+        round(100 * within_one),
+    ], "the page's rates"
 
 
 def test_the_samples_are_gpus_from_three_on_and_blocks_below(base):

@@ -268,4 +268,6 @@ def test_the_page_holds_the_rates_that_are_simulated():
     assert row(lambda noise, blocks: share(misplaced(noise, blocks) == "FASTER_2_PERCENT")) in page
     assert row(found, digits=0) in page
     assert f"| {100 * found_effects(rule):.1f} % |" in page
+    assert f"shown to be 2 % or more | ≥ 95 % | {100 * found_margins(rule):.0f} % |" in page
+    assert f"less than 2 % apart | ≥ 95 % | {100 * found_equality(rule):.0f} % |" in page
     assert f"{100 * false_directions(rule, noise='neighbours alike'):.0f} % of runs of 10" in page
