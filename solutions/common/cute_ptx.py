@@ -247,3 +247,21 @@ def take_ticket(address: Value) -> Value:
         write_only_types=[cutlass.Int32],
         read_only_args=[address],
     )
+
+
+def block_address(address: Value, rank: int) -> Value:
+    """Where the cluster's block `rank` has what stands at this shared-memory address in one's own."""
+    return inline_ptx(
+        f"mapa.shared::cluster.u32 {{$w0}}, {{$r0}}, {rank};",
+        write_only_types=[cutlass.Int32],
+        read_only_args=[address],
+    )
+
+
+def store_to_block(address: Value, values: list[Value], barrier: Value) -> None:
+    """Store four float32 asynchronously to a block's shared memory, whose barrier counts 16 bytes when they are there;
+    both are a `block_address`."""
+    inline_ptx(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [{$r0}], {{$r1}, {$r2}, {$r3}, {$r4}}, [{$r5}];",
+        read_only_args=[address, *map(bits_of, values), barrier],
+    )

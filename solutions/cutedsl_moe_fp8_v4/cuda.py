@@ -22,43 +22,21 @@ def run_cuda(call: MoeCall, backend: str) -> None:
     Raises ValueError for sizes that the kernels were not built for, MissingPackage without nvidia-cutlass-dsl or
     apache-tvm-ffi, and RuntimeError where `scratch.take` does, all before any launch.
     """
-    x, w2 = call.hidden_states, call.gemm2_weights
-    tokens, hidden = x.shape
-    if False in map(torch.Tensor.is_contiguous, (*call[:8], call.output)):
+    logits, bias, x, x_scale, w1, w1_scale, w2, w2_scale, offset, factor, output = call
+    if False in map(_is_contiguous, (logits, bias, x, x_scale, w1, w1_scale, w2, w2_scale, output)):
         raise ValueError("found a tensor with gaps or in another order; expected contiguous tensors")
-    rows, size = _sizes(
-        tokens,
-        hidden,
-        w2.shape[2],
-        # What the compiled function does not compare: sizes that are another one's multiple.
-        (
-            call.hidden_states_scale.shape[0],
-            call.gemm1_weights.shape[1],
-            call.gemm1_weights_scale.shape[1],
-            call.gemm2_weights_scale.shape[2],
-        ),
-    )
-    launch = _function(backend)
-    index = x.device.index or 0
+    # What the compiled function does not compare: sizes that are another one's multiple.
+    others = (x_scale.size(0), w1.size(1), w1_scale.size(1), w2_scale.size(2))
+    rows, size = _sizes(x.size(0), x.size(1), w2.size(2), others)
+    index = x.get_device()
     buffer = scratch.take(index, _stream(index), size)
-    launch(
-        call.routing_logits,
-        call.routing_bias,
-        x,
-        call.hidden_states_scale,
-        call.gemm1_weights,
-        call.gemm1_weights_scale,
-        w2,
-        call.gemm2_weights_scale,
-        call.output,
-        buffer,
-        rows,
-        call.expert_offset,
-        call.factor,
-        _blocks(index),
+    blocks = _blocks(index)
+    _function(backend)(
+        logits, bias, x, x_scale, w1, w1_scale, w2, w2_scale, output, buffer, rows, offset, factor, blocks
     )
 
 
+_is_contiguous = torch.Tensor.is_contiguous
 # The public function makes an object of the stream, which takes as long as a launch.
 _stream: Callable[[int], int] = getattr(
     torch._C, "_cuda_getCurrentRawStream", lambda index: torch.cuda.current_stream(index).cuda_stream

@@ -41,6 +41,7 @@ class LayerGemm(Loads):
     """
 
     store_warps = 8
+    together = False
     accumulators = 0  # in tensor memory
     tmem_columns = 0
     empty_arrivals: int  # arrivals from one block that free a slot
@@ -143,6 +144,8 @@ class LayerGemm(Loads):
             staging=smem.allocate_tensor(F32, cute.make_layout(geo.STAGED * maps.STAGING_ROW), byte_alignment=16),
             table=smem.allocate_tensor(I32, cute.make_layout((geo.EXPERTS, 4)), byte_alignment=16),
             ticket=smem.allocate_array(I32, 1),
+            clear=smem.allocate_array(cutlass.Int64, 1),
+            met=smem.allocate_array(cutlass.Int64, 1),
             full=smem.allocate_array(cutlass.Int64, geo.STAGES),
             empty=smem.allocate_array(cutlass.Int64, geo.STAGES),
             **{name: smem.allocate_array(cutlass.Int64, count) for name, count in pairs.items()},
@@ -159,6 +162,9 @@ class LayerGemm(Loads):
         for s in range(geo.STAGES):
             cute.arch.mbarrier_init(place.full + s, 1 if self.boxed else 1 + GATHERERS)
             cute.arch.mbarrier_init(place.empty + s, self.empty_arrivals * geo.CLUSTER)
+        if self.together:
+            cute.arch.mbarrier_init(place.clear, self.store_warps)
+            cute.arch.mbarrier_init(place.met, 1)
         for s in range(self.accumulators):
             cute.arch.mbarrier_init(place.done + s, 1)
             cute.arch.mbarrier_init(place.free + s, self.store_warps)

@@ -18,7 +18,7 @@ STAGES = 4  # slots of the ring: 32 KiB of weights and 16 KiB of tokens each
 CLUSTER = 2  # thread blocks that work on neighbouring tiles and send each other shared weights
 STAGED = 32  # tokens that the swapped epilogue turns at a time
 COUNTER_INTS = 32  # int32 between two experts' counters: a 128-byte line each, so that atomics spread
-MOST_PARTS = 3  # parts of K that the last round's tiles are split into where it leaves clusters idle
+MOST_PARTS = 3  # parts of K that meet in global memory
 HEAD_BYTES = 8192  # of the scratch: what every call leaves zero
 TICKETS = 4 * 32 * 32  # byte where the tiles' tickets start in it
 PARTIAL_BLOCKS = 256  # parts of tiles that the scratch has room for: at most one for each thread block
@@ -70,22 +70,23 @@ def shared_bytes() -> int:
     return STAGES * slot + 4 * STAGED * (BLOCK + 4) + 16 * EXPERTS + 512
 
 
-def parts(rest: Int, clusters: Int, k_blocks: Int, choose: Any) -> Int:
-    """Parts of K for each of the last round's `rest` jobs, of few rows each: 1 to 3, so that no cluster gets two.
+def parts(rest: Int, clusters: Int, k_blocks: Int, choose: Any, together: bool) -> Int:
+    """Parts of K for each tile of the last round's `rest` jobs, of few rows each, so that no cluster gets two.
 
+    together: a cluster's two blocks take equal parts of one tile, 2 or 4 in all; else one part of two tiles, 2 or 3.
     choose: (condition, yes, no) -> one of both.
     """
     best = 1
-    for many in range(2, MOST_PARTS + 1):
+    for many in (CLUSTER, 2 * CLUSTER) if together else range(2, MOST_PARTS + 1):
         fits = choose(rest * many <= clusters, many, best)
-        best = choose(many <= k_blocks, fits, best)
+        best = choose(k_blocks % many == 0 if together else many <= k_blocks, fits, best)
     return best
 
 
-def last_round(jobs: Int, clusters: Int, k_blocks: Int, most_rows: Int, choose: Any) -> tuple[Int, Int]:
-    """Jobs before the last round, and the parts of each job in it; most_rows: of an expert."""
+def last_round(jobs: Int, clusters: Int, k_blocks: Int, most_rows: Int, choose: Any, together: bool) -> tuple[Int, Int]:
+    """Jobs before the last round, and the parts of each tile in it; most_rows: of an expert."""
     rest = jobs % clusters
-    many = parts(rest, clusters, k_blocks, choose)
+    many = parts(rest, clusters, k_blocks, choose, together)
     return jobs - rest, choose(most_rows <= PATHS[0].rows, many, 1)
 
 
@@ -95,6 +96,18 @@ def split_job(job: Int, before: Int, many: Int, choose: Any) -> tuple[Int, Int, 
     parts = choose(last >= 0, many, 1)
     part = choose(last >= 0, last % parts, 0)
     return choose(last >= 0, before + last // parts, job), part, parts
+
+
+def pair_parts(part: Int, parts: Int, rank: Int, choose: Any) -> tuple[Int, Int, Int, Int]:
+    """Where a cluster's blocks take parts of one tile: the part of K that the block `rank` takes, and the tile's number
+    within its job; then, once the two parts are one, which part that is, and of how many."""
+    group = part // CLUSTER
+    return (
+        choose(parts > 1, group * CLUSTER + rank, 0),
+        choose(parts > 1, part % CLUSTER, rank),
+        choose(parts > 1, group, 0),
+        choose(parts > 1, parts // CLUSTER, 1),
+    )
 
 
 def gathered_row(thread: Int, i: int, threads: int) -> Int:

@@ -18,6 +18,7 @@ class HopperGemm(LayerGemm):
     """Two warpgroups, each 64 rows of the instruction's M side in two passes: two weight tiles, or up and gate."""
 
     empty_arrivals = 8
+    together = True
 
     @cute.jit
     def roles(self, loads: tuple[Any, ...], smem: Any, place: Bundle, problem: Bundle, warp: I32, thread: I32) -> None:
@@ -82,12 +83,16 @@ class HopperGemm(LayerGemm):
             scales=[I32(self.scale_index(tile, j, tile.start, problem)) for j in range(2)],
         )
         state.sums.fill(0.0)
+        if cutlass.const_expr(path == geo.PATHS[0]):
+            self.announce(tile, place, thread)
         self.take(path, place, state.scales, I32(0), step, thread, state.factors)
         for k in cutlass.range(tile.steps, unroll=1):
             self.multiply(path, state, place, k, k + 1 < tile.steps, step + U32(k), thread)
         if cutlass.const_expr(path == geo.PATHS[0]):
             whole = cutlass.Boolean(True)
-            if tile.parts > (1 if self.gated else tile.loose):
+            if tile.meets:
+                whole = self.meet(state.sums, place, thread)
+            if whole & cutlass.Boolean(tile.parts > 1):
                 whole = self.gather_parts(state.sums, place, problem, tile, thread)
             if whole:
                 self.store_swapped(path, state.sums, place, problem, tile, thread)
@@ -174,6 +179,41 @@ class HopperGemm(LayerGemm):
                 factor = j * (path.columns // 4) + maps.wgmma_scale(i) if path.swapped else 2 * j + maps.wgmma_half(i)
                 n = j * registers + i
                 state.sums[n] = ptx.fma(acc[i], state.factors[factor], state.sums[n])
+
+    # --- parts of a tile --------------------------------------------------------------------------------------------
+
+    @cute.jit
+    def announce(self, tile: Bundle, place: Bundle, thread: I32) -> None:
+        """Before a tile of which each of the cluster's blocks takes a part: the first block's warps tell the second
+        block that they have read the staging buffer, and it announces what the second one will send there.
+
+        A cluster comes here once in a launch at most: the last round has no part for another time.
+        """
+        if tile.meets & cutlass.Boolean(cute.arch.block_idx_in_cluster() == 0):
+            with cute.arch.elect_one():
+                cute.arch.mbarrier_arrive(place.clear, 1)
+            if thread == 0:
+                cute.arch.mbarrier_arrive_and_expect_tx(place.met, 4 * geo.PARTIAL_FLOATS)
+
+    @cute.jit
+    def meet(self, sums: cute.Tensor, place: Bundle, thread: I32) -> cutlass.Boolean:
+        """The second block sends its part's sums to the first one, which adds them to its own; true there."""
+        count, threads = cute.size(sums), 32 * self.store_warps
+        mine, met = place.staging.iterator.toint() + 16 * thread, place.met.toint()
+        first = cute.arch.block_idx_in_cluster() == 0
+        if first:
+            cute.arch.mbarrier_wait(place.met, 0)
+            for i in cutlass.range_constexpr(0, count, 4):
+                found = ptx.load_shared4(mine + 4 * i * threads)
+                for j in cutlass.range_constexpr(4):
+                    sums[i + j] = sums[i + j] + found[j]
+        else:
+            cute.arch.mbarrier_wait(place.clear, 0)
+            for i in cutlass.range_constexpr(0, count, 4):
+                values = [sums[i + j] for j in range(4)]
+                there = ptx.block_address(mine + 4 * i * threads, 0)
+                ptx.store_to_block(there, values, ptx.block_address(met, 0))
+        return first
 
     # --- results ----------------------------------------------------------------------------------------------------
 

@@ -45,10 +45,12 @@ def row_bytes(rows: Any) -> Any:
 
 
 class Loads:
-    """Finds tiles and loads them. `gated`: GEMM1, with gather; `boxed`: rows come by TMA."""
+    """Finds tiles and loads them. `gated`: GEMM1, with gather; `boxed`: rows come by TMA; `together`: where tiles are
+    split along K, a cluster's two blocks take parts of one tile."""
 
     gated: bool
     boxed: bool
+    together: bool
     store_warps: int
 
     # --- schedule ---------------------------------------------------------------------------------------------------
@@ -74,7 +76,7 @@ class Loads:
             rows += ptx.select(lane >= (1 << bit), rows_below, I32(0))
         whole_jobs = cute.arch.shuffle_sync(jobs, geo.EXPERTS - 1)
         most = I32(ptx.warp_max(count))
-        before, many = geo.last_round(whole_jobs, self.clusters(), problem.k_blocks, most, choose)
+        before, many = geo.last_round(whole_jobs, self.clusters(), problem.k_blocks, most, choose, self.together)
         table[lane, 0] = jobs
         table[lane, 1] = count
         table[lane, 3] = ptx.select(
@@ -82,11 +84,12 @@ class Loads:
         )
         start = rows - tiles * geo.BLOCK
         table[lane, 2] = start
-        self.write_plan(problem, lane, start, ptx.select(before == 0, many, I32(1)))
+        left = I32(1) if self.together else ptx.select(before == 0, many, I32(1))
+        self.write_plan(problem, lane, start, left)
 
     @cute.jit
     def write_plan(self, problem: Bundle, lane: I32, start: I32, many: I32) -> None:
-        """For the combine, GEMM1's first block leaves each expert's first row, GEMM2's the parts of its tiles."""
+        """For the combine, GEMM1's first block leaves each expert's first row, GEMM2's the parts that it has to add."""
         if cute.arch.block_idx()[0] == 0:
             if cutlass.const_expr(self.gated):
                 ptx.store_global(problem.starts + I64(4) * I64(lane), [start])
@@ -98,10 +101,10 @@ class Loads:
         """This block's tile of a job; every lane of the warp takes part.
 
         Returns the tile: expert, n (column tile), first (its first row within the expert), row (in the grouped matrix),
-        rows (true ones, at most 128), share_weights, whether the cluster's two blocks multiply the same weights, part
-        of
-        parts, start and steps (K blocks), number, which counts the last round's tiles, and loose, the parts whose sum
-        GEMM2 leaves to the combine: all, where the last round is the only one.
+        rows (true ones, at most 128), share_weights, whether the cluster's two blocks multiply the same weights, start
+        and steps (K blocks), meets, whether the cluster's blocks have parts of it, part of parts, those that meet in
+        global memory, number, which counts the last round's tiles, and loose, the parts whose sum GEMM2 leaves to the
+        combine: all, where the last round is the only one.
         """
         table = place.table
         lane = cute.arch.lane_idx()
@@ -114,6 +117,10 @@ class Loads:
         count = table[expert, 1]
         tiles_m = maps.row_tiles(count, geo.BLOCK)
         rank = cute.arch.block_idx_in_cluster()
+        piece, pieces, meets = part, parts, cutlass.Boolean(False)
+        if cutlass.const_expr(self.together):
+            meets = cutlass.Boolean(parts > 1)
+            piece, rank, part, parts = geo.pair_parts(part, parts, rank, choose)
         tile_m = tiles_m - 1
         tile_n = maps.lone_column_tile(local, tiles_m, problem.n_tiles, rank)
         share_weights = local < maps.row_pair_jobs(tiles_m, problem.n_tiles)
@@ -123,12 +130,12 @@ class Loads:
         first = tile_m * geo.BLOCK
         rows = cutlass.min(count - first, I32(geo.BLOCK))
         row = table[expert, 2] + first
-        start = geo.part_start(part, parts, problem.k_blocks)
+        start = geo.part_start(piece, pieces, problem.k_blocks)
         return Bundle(
             expert=expert, n=tile_n, first=first, row=row, rows=rows, share_weights=share_weights,
-            most=path_rows(rows), part=part, parts=parts, start=start, steps=geo.part_start(part + 1, parts,
-            problem.k_blocks) - start,
-            number=(whole - before) * geo.CLUSTER + rank, loose=ptx.select(before == 0, parts, I32(1)),
+            most=path_rows(rows), part=part, parts=parts, meets=meets, start=start, steps=geo.part_start(piece + 1,
+            pieces, problem.k_blocks) - start, number=(whole - before) * geo.CLUSTER + rank,
+            loose=I32(1) if self.together else ptx.select(before == 0, parts, I32(1)),
         )  # fmt: skip
 
     def all_jobs(self, place: Bundle) -> Any:

@@ -252,7 +252,7 @@ class Program:
 
 
 WAIT = re.compile(
-    r"\{\s*\.reg \.pred\s+P1;\s*LAB_WAIT:\s*mbarrier\.try_wait\.parity\.shared\.b64 P1, (\[.*?\]), (%r\d+), \d+;"
+    r"\{\s*\.reg \.pred\s+P1;\s*LAB_WAIT:\s*mbarrier\.try_wait\.parity\.shared\.b64 P1, (\[.*?\]), (%r\d+|\d), \d+;"
     r".*?DONE:\s*\}",
     re.DOTALL,
 )

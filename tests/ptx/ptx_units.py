@@ -116,6 +116,27 @@ def copies_arrive(opcode: str, operands: list[str]) -> Act:
     return act
 
 
+def store_async(opcode: str, operands: list[str]) -> Act:
+    """st.async: words of each lane to shared memory of the cluster, whose barrier there counts their bytes."""
+    target, barrier = address(operands[0], "u4"), address(operands[2], "u4")
+    reads = [reader(name, "u4") for name in names(operands[1])]
+
+    def act(warp: Warp, mask: np.ndarray) -> None:
+        machine, values = warp.machine, np.stack([read(warp) for read in reads], 1)
+        for lane in np.flatnonzero(mask):
+            block, to = machine.target(warp.block, int(target(warp)[lane]))
+            there, bar = machine.target(warp.block, int(barrier(warp)[lane]))
+            require(block is there, "st.async with data and barrier in two blocks")
+            data = values[lane].copy().view("u1")
+
+            def deliver(where: slice, block: Block = block, data: np.ndarray = data) -> None:
+                block.shared[where] = data
+
+            machine.copy(block, to, bar, data.size, deliver)
+
+    return act
+
+
 def tensor_copy(opcode: str, operands: list[str]) -> Act:
     target, barrier = address(operands[0], "u4"), address(operands[2], "u4")
     map_name, _, coordinates = operands[1].strip("[]").partition(",")
@@ -365,6 +386,7 @@ INSTRUCTIONS: dict[str, Callable[[str, list[str]], Act]] = {
     "cp.async.ca": copy_async,
     "cp.async.mbarrier.arrive.noinc": copies_arrive,
     "cp.async.bulk.tensor": tensor_copy,
+    "st.async": store_async,
     "wgmma.mma_async": hopper_product,
     "wgmma.": hopper_order,
     "tcgen05.mma": blackwell_product,

@@ -24,12 +24,12 @@ def choose(condition, yes, no):
     return yes if condition else no
 
 
-def tiles_of(counts, n_tiles, k_blocks, clusters):
+def tiles_of(counts, n_tiles, k_blocks, clusters, together):
     """(expert, row tile, column tile, first K block, one past the last, number, parts) by cluster and rank, as the
     kernel's schedule deals them out."""
     jobs = [maps.jobs(maps.row_tiles(count, geometry.BLOCK), n_tiles, geometry.CLUSTER) for count in counts]
     ends = list(itertools.accumulate(jobs))
-    before, many = geometry.last_round(ends[-1], clusters, k_blocks, max(counts), choose)
+    before, many = geometry.last_round(ends[-1], clusters, k_blocks, max(counts), choose, together)
     total = before + (ends[-1] - before) * many
     for cluster in range(clusters):
         for job in range(cluster, total, clusters):
@@ -38,12 +38,15 @@ def tiles_of(counts, n_tiles, k_blocks, clusters):
             local = whole - (ends[expert - 1] if expert else 0)
             tiles_m = maps.row_tiles(counts[expert], geometry.BLOCK)
             for rank in range(geometry.CLUSTER):
-                tile = tiles_m - 1, maps.lone_column_tile(local, tiles_m, n_tiles, rank)
+                piece, side = part, rank
+                if together:
+                    piece, side, *_ = geometry.pair_parts(part, parts, rank, choose)
+                tile = tiles_m - 1, maps.lone_column_tile(local, tiles_m, n_tiles, side)
                 if local < maps.row_pair_jobs(tiles_m, n_tiles):
-                    tile = maps.paired_row_tile(local, tiles_m, rank), maps.paired_column_tile(local, tiles_m)
-                span = [geometry.part_start(p, parts, k_blocks) for p in (part, part + 1)]
-                number = (whole - before) * geometry.CLUSTER + rank
-                yield cluster, (expert, *tile), span, number, part, parts
+                    tile = maps.paired_row_tile(local, tiles_m, side), maps.paired_column_tile(local, tiles_m)
+                span = [geometry.part_start(p, parts, k_blocks) for p in (piece, piece + 1)]
+                number = (whole - before) * geometry.CLUSTER + side
+                yield cluster, (expert, *tile), span, number, piece, parts
 
 
 def routings():
@@ -58,12 +61,13 @@ def routings():
             yield counts
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["apart", "together"])
 @pytest.mark.parametrize("clusters", [2, 3, 66, 74])
 @pytest.mark.parametrize(("n_tiles", "k_blocks"), [(16, 56), (28, 16), (2, 4), (2, 2)])
-def test_every_tile_and_k_block_is_dealt_out_once(n_tiles, k_blocks, clusters):
+def test_every_tile_and_k_block_is_dealt_out_once(n_tiles, k_blocks, clusters, together):
     for counts in routings():
         seen, split, busy = set(), {}, {}
-        for cluster, tile, span, number, part, parts in tiles_of(counts, n_tiles, k_blocks, clusters):
+        for cluster, tile, span, number, part, parts in tiles_of(counts, n_tiles, k_blocks, clusters, together):
             blocks = {(*tile, k) for k in range(*span)}
             assert blocks and not blocks & seen
             seen |= blocks
