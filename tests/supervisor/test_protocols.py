@@ -33,6 +33,18 @@ def run_with(honest, *arguments):
         kept.append(arguments[-1].clone())
     arguments[-1].copy_(kept[0])
 """
+# Knows inputs by a few of their values: right in every trial of `fib-0.1.2`, which repeats them.
+KNOWS = """
+kept = {}
+
+
+def run_with(honest, *arguments):
+    key = arguments[2].view(-1)[:64].float().sum().item()
+    if key not in kept:
+        honest(*arguments)
+        kept[key] = arguments[-1].clone()
+    arguments[-1].copy_(kept[key])
+"""
 # One call warms up, two are guarded, 3 + 16 are timed under robust, 4 + 8 in a row: the other protocols' come after.
 TIRES = """
 calls = []
@@ -106,6 +118,16 @@ def test_a_new_process_passes_robust_again_before_it_is_timed_otherwise(run: Pat
     assert measure(run, env=fake_device(tmp_path, not_capturable=["rigid"])).returncode == 0
     assert journal.read_bytes().startswith(robust)
     assert list(by_protocol(run, "honest")) == ["robust", *LATER] and len(records(run, "honest")) == 4
+
+
+def test_times_as_flashinfer_bench_takes_them_rest_on_robust_in_the_same_process(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"honest": None, "knows": KNOWS}, workloads=["T1_o32"], protocols=["fib-0.1.2"])
+    assert measure(run, env=fake_device(tmp_path)).returncode == 0
+    ((honest,), (knows,), (reference,)) = (records(run, name) for name in ("honest", "knows", "reference"))
+    assert {honest.outcome, reference.outcome} == {Outcome.PASSED}
+    assert [len(one.tiers["event_us"]) for one in (honest, reference)] == [150, 150]
+    assert (knows.outcome, knows.reason) == (Outcome.REJECTED, Reason.STALE_INPUT) and not knows.tiers
+    assert knows.protocol == "fib-0.1.2" and knows.detail and knows.detail.startswith("under robust: ")
 
 
 def test_a_run_is_complete_without_graphs_that_cannot_be(run: Path, tmp_path: Path) -> None:

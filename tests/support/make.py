@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from bakeoff.core.protocols import after_robust
+from bakeoff.core.protocols import PROTOCOLS
 from bakeoff.files import canonical_json, pretty_json, sha256_bytes
 
 FULL = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h7168_i2048"
@@ -138,7 +138,7 @@ def _plan(made: Made) -> dict:
         for who in participants
         for seq_len, offset in made.workloads
         for family, protocol in [*(("fib", name) for name in made.protocols), ("realistic", None)]
-        if who["role"] != "reference" or (protocol and not after_robust(protocol))
+        if who["role"] != "reference" or (protocol and not PROTOCOLS[protocol].in_place)
     ]
     return {
         "schema": "bakeoff/plan/1",
@@ -273,7 +273,7 @@ def _journals(made: Made) -> dict[str, bytes]:
                 path = f"samples/block-{block:02d}/{name}.jsonl"
                 lines.setdefault(path, [])
                 for protocol in made.protocols if timed else [None]:
-                    if name == "reference" and after_robust(protocol):
+                    if name == "reference" and PROTOCOLS[protocol].in_place:
                         continue
                     if (protocol, name, seq_len) in made.rigid:
                         told = ("UNSUPPORTED", "not_capturable")

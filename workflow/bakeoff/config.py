@@ -168,7 +168,7 @@ class Config(Part):
         )
         if len(set(names)) != len(names):
             raise ValueError("an entry appears twice")
-        later = [name for name in names if PROTOCOLS[name].after_robust]
+        later = [name for name in names if PROTOCOLS[name].in_place]
         if later and ("robust" not in names or names[0] in later):
             raise ValueError(f"{later[0]} counts only where `robust` has passed: name `robust` before it")
         return value

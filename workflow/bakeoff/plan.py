@@ -135,7 +135,7 @@ def _cells(who: Participant, what: PlannedWorkload, plan: Plan, common: dict[str
     timed = [
         ("measure", name, timing.family or plan.families[0], plan.seeds[0])
         for name, timing in timings
-        if what.seq_len >= timing.least_tokens and not (timing.after_robust and who.role == "reference")
+        if what.seq_len >= timing.least_tokens and not (timing.in_place and who.role == "reference")
     ]
     # The timed values are verified in the measure cell; the other families and seeds get a cell of their own.
     verified = [

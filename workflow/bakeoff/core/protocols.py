@@ -39,9 +39,10 @@ class Timing:
     name: str
     # Blocks of a run that measure it, unless the configuration says otherwise; none: all.
     blocks: int | None = None
-    # Whether it keeps fewer guards than `robust`, since inputs stay in their places: a process may be timed so only
-    # after it has passed `robust` on the same cell. The reference, which is nobody's rival, is not.
+    # Whether it keeps fewer guards than `robust`: a process may be timed so only after it has passed that on the cell.
     after_robust: bool = False
+    # Whether inputs stay in their places, weights among them. The reference, which is nobody's rival, is not timed so.
+    in_place: bool = False
     # Calls in a row that share their values.
     shared: int = 1
     # The value family that is timed; none: the run's first one.
@@ -89,6 +90,7 @@ class Fib(Timing):
     """FlashInfer-Bench 0.1.2: warm-up calls, then timed calls of each trial; mean of the trials' means."""
 
     name: str = "fib-0.1.2"
+    after_robust: bool = True
     warmup_calls: int = 10
     timed_calls: int = 50
     trials: int = 3
@@ -96,7 +98,9 @@ class Fib(Timing):
 
 
 # The L2 cache stays warm only where calls share their values: the weights' rewritten part alone would fill it.
-_LATER = Calls(blocks=5, after_robust=True, buffers=1, warmup_calls=2, min_calls=8, max_calls=8, budget_s=1.0)
+_LATER = Calls(
+    blocks=5, after_robust=True, in_place=True, buffers=1, warmup_calls=2, min_calls=8, max_calls=8, budget_s=1.0
+)
 # 16 rows of an eighth of a second are the two seconds after which a GPU has found the clock that its power limit
 # leaves.
 _ROWS = replace(_LATER, row_s=0.125, trace=False, min_calls=16, max_calls=16, budget_s=60.0)
@@ -118,6 +122,17 @@ PROTOCOLS: dict[str, Calls | Fib] = {
 def after_robust(protocol: str | None) -> bool:
     """Whether a process must have passed `robust` on a cell before it is timed under this protocol."""
     return protocol is not None and PROTOCOLS[protocol].after_robust
+
+
+def attaches(protocol: str | None) -> bool:
+    """Whether CUPTI may be attached to a process before it is timed under this protocol: `robust` then comes with as
+    few calls as it has, and without."""
+    return protocol is None or isinstance(PROTOCOLS[protocol], Calls)
+
+
+def unattached(timing: Calls) -> Calls:
+    """The protocol as a check alone: its guards but for CUPTI's records, and as few calls as it has."""
+    return replace(timing, trace=False, max_calls=timing.min_calls)
 
 
 def primary_tier(protocol: str, available: set[str] | frozenset[str]) -> str:

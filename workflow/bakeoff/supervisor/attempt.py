@@ -60,12 +60,13 @@ class Attempt:
         """An attempt at the task's next cell, which is taken from it. passed: the places that the worker has passed
         `robust` on."""
         cell, now = task.cells.popleft(), time.monotonic()
-        is_later = settings.timed(cell) and protocols.after_robust(cell.protocol)
+        is_rival = settings.timed(cell) and task.solution is not None
+        is_later = is_rival and protocols.after_robust(cell.protocol)
         protocol = "robust" if is_later and place(cell) not in passed else cell.protocol
         draws = None
         if settings.timed(cell):
             timing = protocols.PROTOCOLS[str(protocol)]
-            draws = Draws.new(cell.seed, settings.geometry.local_experts, not timing.after_robust, timing.shared)
+            draws = Draws.new(cell.seed, settings.geometry.local_experts, not timing.in_place, timing.shared)
         identity = {"id": number, "token": secrets.token_hex(16)}
         limit, own = now + settings.timeout_s, [Variant(cell.seed)]
         return cls(
@@ -79,9 +80,9 @@ class Attempt:
 
     @property
     def has_own(self) -> bool:
-        """Whether the output on the workload's own values is asked for: it was judged when the worker passed
-        `robust`."""
-        return self.draws is None or not protocols.after_robust(self.protocol)
+        """Whether the output on the workload's own values is asked for: where inputs stay in their places, it was
+        judged when the worker passed `robust`."""
+        return self.draws is None or not protocols.PROTOCOLS[str(self.protocol)].in_place
 
     def command(self) -> dict[str, Any]:
         """What the worker is told to do."""
@@ -94,6 +95,7 @@ class Attempt:
             "kind": self.cell.kind,
             "protocol": self.protocol,
             "own": self.has_own,
+            "attach": protocols.attaches(self.cell.protocol),
             "slots": self.slots,
             "draws": self.draws.document() if self.draws else None,
         }

@@ -87,7 +87,10 @@ class Block:
         while True:
             session = self._workers.of(task)
             if not task.cells and (session is None or session.attempt is None):
-                break
+                if not task.checks:
+                    break
+                self._workers.wait(self._events)  # a cell comes back when its worker has passed
+                continue
             session = session or self._workers.start(task)
             session.wake()
             for later in following if session.ready else []:

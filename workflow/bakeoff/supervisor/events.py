@@ -21,6 +21,8 @@ from bakeoff.supervisor.settings import BlockSettings, Sink, Task
 from bakeoff.supervisor.surveillance import Surveillance
 from bakeoff.supervisor.workers import Session, Workers
 
+UNDER_ROBUST = "under robust: "  # begins the detail of a cell that ended where its worker had to pass `robust`
+
 
 class Events:
     """Listens to a block's workers and its referee."""
@@ -89,6 +91,7 @@ class Events:
             session.child.send(attempt.probe([changed, changed.rewritten()], slots))
         else:
             session.attempt = None
+            attempt.task.checks += attempt.is_guard
             self._referee.submit(session, attempt)
 
     def filled(self, session: Session) -> None:
@@ -146,8 +149,10 @@ class Events:
 
     def refuse(self, session: Session, outcome: Outcome, reason: Reason | None, detail: str) -> None:
         """End all open cells of a session's participant alike."""
-        while session.task.cells:
-            self._finish(session, Attempt.of(self._settings, session.task), outcome, reason, detail)
+        cells = session.task.cells
+        while cells:
+            attempt = Attempt.of(self._settings, session.task, passed={place(cells[0])})
+            self._finish(session, attempt, outcome, reason, detail)
 
     def _disturbed(self, session: Session, attempt: Attempt, blamed: bool) -> bool:
         """Whether the device was disturbed during a timed cell, which then runs again, a few times."""
@@ -185,6 +190,7 @@ class Events:
             # Counted down one by one: several verdicts may arrive at once, and the last one alone releases a retired
             # worker.
             session.judging -= 1
+            attempt.task.checks -= attempt.is_guard
             reason = Reason(verdict["reason"]) if verdict.get("reason") else None
             self._record(session, attempt, Outcome(verdict["outcome"]), reason, verdict["detail"], verdict)
             session.release()
@@ -218,7 +224,8 @@ class Events:
                 return
         elif judged and not attempt.has_own:
             judged = {**session.passed[here], **judged}
-        record = attempt.record(self._settings.block, outcome, reason, detail, judged)
+        told = f"{UNDER_ROBUST}{detail or outcome}" if attempt.is_guard else detail
+        record = attempt.record(self._settings.block, outcome, reason, told, judged)
         missing = {**session.missing_tiers, **record.missing_tiers} if record.kind == "measure" else {}
         warnings = [*session.warnings, *record.warnings]
         record = record.model_copy(update={"missing_tiers": missing, "warnings": warnings})
@@ -227,13 +234,13 @@ class Events:
             size = 2 * self._settings.tokens[record.workload] * self._settings.geometry.hidden
             self._settings.wrong(record, session.slots.read(attempt.outputs[0]["slot"], size))
         if attempt.protocol == "robust" and outcome != Outcome.PASSED:
-            self._give_up_later(task, here, record)
+            self._give_up_later(task, here, record, detail or str(outcome))
 
-    def _give_up_later(self, task: Task, here: tuple[str, str, int], failed: Record) -> None:
+    def _give_up_later(self, task: Task, here: tuple[str, str, int], failed: Record, detail: str) -> None:
         """What did not pass `robust` is not timed in another way either: those cells end as that one did."""
         if self._settings.overlaps:
             return
         for cell in [cell for cell in task.cells if after_robust(cell.protocol) and place(cell) == here]:
             task.cells.remove(cell)
-            told = f"under robust: {failed.detail or failed.outcome}"
-            self._sink.add(failed.model_copy(update={**cell.model_dump(), "tiers": {}, "detail": told}))
+            told = {"tiers": {}, "detail": f"{UNDER_ROBUST}{detail}"}
+            self._sink.add(failed.model_copy(update={**cell.model_dump(), **told}))

@@ -37,6 +37,7 @@ class Task:
     cells: deque[PlannedCell]
     probes: set[str] = field(default_factory=set)  # keys of cells that run a second time on changed values
     starts: int = 0  # workers started so far
+    checks: int = 0  # cells whose worker has to pass `robust` first, and that the referee is at
     lost: str | None = None  # key of a cell whose worker was killed from outside, and that gets a second chance
     discarded: dict[str, list[int]] = field(default_factory=dict)  # by cell key: calls of each disturbed attempt
 

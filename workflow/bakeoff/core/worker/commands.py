@@ -70,7 +70,7 @@ class Commands:
         if repeats:
             keeper = Keeper(channel, {"id": command["id"], "token": command["token"]})
             try:
-                answer |= timed_calls(self.state.device, cell, command["protocol"], keeper)
+                answer |= timed_calls(self.state.device, cell, command["protocol"], keeper, command["attach"])
             except RuleBroken as broken:
                 return self._found(broken.finding)
             except NotCapturable as error:

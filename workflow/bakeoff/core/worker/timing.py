@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bakeoff.core.protocols import PROTOCOLS, Calls, Fib
+from bakeoff.core.protocols import PROTOCOLS, Calls, Fib, unattached
 from bakeoff.core.variants import Draws, Variant, in_order, new_values, restore, rewrite
 from bakeoff.core.worker.guarded import Finding, OutputBuffer
 from bakeoff.schema.outcomes import Outcome, Reason
@@ -50,9 +50,12 @@ class RuleBroken(Exception):
         self.finding = finding
 
 
-def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper) -> dict[str, Any]:
-    """Time a cell; returns the parts of the worker's answer that timing fills. Raises RuleBroken."""
+def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper, attach: bool = True) -> dict[str, Any]:
+    """Time a cell; returns the parts of the worker's answer that timing fills. Raises RuleBroken. attach: whether CUPTI
+    may be attached to the process."""
     settings = PROTOCOLS[protocol]
+    if isinstance(settings, Calls) and not attach:
+        settings = unattached(settings)
     draws = cell.draws
     assert draws is not None, "a timed cell comes with what its variants are drawn from"
     if isinstance(settings, Fib):
@@ -60,7 +63,7 @@ def timed_calls(device: Device, cell: OpenCell, protocol: str, keeper: Keeper) -
     else:
         samples = _calls(device, cell, draws, settings, keeper)
     answer: dict[str, Any] = {"tiers": {tier: times for tier, times in samples.items() if times}}
-    if isinstance(settings, Calls) and not (settings.after_robust or cell.state.is_reference):
+    if isinstance(settings, Calls) and not (settings.in_place or cell.state.is_reference):
         answer["warnings"] = _check_scaling(device, cell, settings, samples)
     return {**answer, "missing_tiers": dict(device.missing)}
 
