@@ -19,7 +19,7 @@ from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, validate, yaml_mapping
 from bakeoff.schema.base import Part
 from bakeoff.schema.host import Gpu, Host
-from bakeoff.schema.plan import ProfileConfig
+from bakeoff.schema.plan import LEADING, ProfileConfig
 from bakeoff.schema.solution import Backend
 
 DEFINITIONS = {
@@ -122,6 +122,11 @@ class Config(Part):
     )
     profile: ProfileConfig = Field(
         default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing."
+    )
+    leading: Annotated[Whole, Field(ge=1, le=100)] = Field(
+        LEADING,
+        description="Of more than 20 solutions: how many of the fastest are compared with each other and stand on the "
+        "report's page, beside the contestants, if these are at most 5. All stand in the tables beside the page.",
     )
     gpus: Annotated[Whole, Field(ge=1, le=64)] = Field(
         1,

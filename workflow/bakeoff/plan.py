@@ -76,6 +76,7 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         blocks=blocks,
         balanced=True,
         mix=config.mix,
+        leading=config.leading,
         timeout_s=config.timeout_s,
         threads=int(config.threads),
         gpus=config.gpus,

@@ -15,6 +15,7 @@ from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, numb
 _QUIET = ("NOT_RUN", "UNSUPPORTED")
 _STATUS_TONES = {"ok": "good", "warning": "warn", "failed": "bad", "not_applicable": "mute"}
 _CAUSE = ["solution", "outcome", "reason", "detail", "hint"]
+_FIGURE = re.compile(r"[0-9a-f]{8,}|\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 # A decimal fraction that stands alone: not a version, not part of a name.
 MEASURED = re.compile(r"(?<![\w.])\d+\.\d+(?!\.?\w)")
 
@@ -87,6 +88,41 @@ def troubles(view: RunView) -> Table:
         causes = cells[cells["outcome"] != "PASSED"].groupby(_CAUSE, sort=False, dropna=False)["workload"]
         cells = without_nan(causes.agg(workloads=list, count="size").reset_index())
     return Table("troubles", cells, columns)
+
+
+def failures(view: RunView) -> Table:
+    """Of all cells of a page that does not show all: those that did not pass, one row per cause. Messages that differ
+    in the solution's name or in figures are one cause."""
+    causes: dict[tuple[str, str, str], list[AnalysedCell]] = {}
+    for cell in view.whole.cells if view.whole else ():
+        if cell.outcome != "PASSED":
+            causes.setdefault((cell.outcome, cell.reason or "", _cause(cell)), []).append(cell)
+    rows = [
+        {
+            **{"outcome": outcome, "reason": reason or None, "count": len(cells), "detail": cells[0].detail},
+            "solutions": list(dict.fromkeys(cell.solution for cell in cells)),
+            "hint": cells[0].hint,
+        }
+        for (outcome, reason, _), cells in causes.items()
+    ]
+    columns = [
+        Column(
+            "outcome", "Outcome", tone=lambda row: outcome_tone(row["outcome"]), note=lambda row: row["reason"] or ""
+        ),
+        Column("reason"),
+        number("count", "Cells"),
+        number("solution_count", "Solutions", source="solutions", format=lambda names: f.count(len(names)), export=len),
+        Column("solutions", "Which", lambda names: shared.some(names, 3), export=" ".join),
+        Column("detail", "What happened, the first time", _short, missing="–"),
+        Column("hint", "To do", style="ticked", missing="–"),
+    ]
+    return Table("failures", frame(sorted(rows, key=lambda row: -row["count"])), columns)
+
+
+def _cause(cell: AnalysedCell) -> str:
+    """The last line of what happened, where a traceback names its cause, without the solution's name and figures."""
+    last = (cell.detail or "").strip().rpartition("\n")[2]
+    return _FIGURE.sub("0", last.replace(cell.solution, "NAME"))
 
 
 def _short(text: str, most: int = 400) -> str:

@@ -1,13 +1,14 @@
 """A report's files from an analysis: a pure function, the same bytes wherever and whenever it runs.
 
-Entry points: `render` (report.html, report.md, tables/*.csv) and `render_index` (the landing page). Nothing is read but
-the templates.
+Entry points: `render` (report.html, report.md, tables/*.csv; tables/*.parquet too beside a page that does not show all
+solutions) and `render_index` (the landing page). Nothing is read but the templates.
 """
 
 from typing import Any
 
 from bakeoff.files import sha256_bytes
 from bakeoff.report import correctness, evidence, figures, performance, ranking, rerun, stages
+from bakeoff.report.narrow import narrowed
 from bakeoff.report.svg import stage_chart
 from bakeoff.report.templates import html_environment, markdown_environment, tidy_html, tidy_markdown
 from bakeoff.report.view import RunView
@@ -39,14 +40,19 @@ def render(analysis: Analysis, home: str = "", previous: str = "", following: st
     """Every file of a report by its name relative to the report's folder. home, previous, following: links to the
     landing page and to the reports beside this one."""
     pages, markdown = html_environment(), markdown_environment()
-    view = RunView(analysis)
+    view = RunView(narrowed(analysis), analysis if analysis.shown else None)
     context = _context(view)
     html = pages.get_template("report.html.j2").render(
         parts="html.j2", home=home, previous=previous, following=following, **context
     )
     text = markdown.get_template("report.md.j2").render(parts="markdown.j2", **context)
     files = {"report.html": tidy_html(html).encode("utf-8"), "report.md": tidy_markdown(text).encode("utf-8")}
-    return files | {f"tables/{name}.csv": table.csv() for name, table in context["tables"].items() if len(table)}
+    beside = context["tables"]
+    if view.whole:
+        beside = tables(RunView(view.whole)) | {"failures": beside["failures"]}
+    found = {name: table for name, table in beside.items() if len(table)}
+    files |= {f"tables/{name}.csv": table.csv() for name, table in found.items()}
+    return files | {f"tables/{name}.parquet": table.parquet() for name, table in found.items() if view.whole}
 
 
 def analysis_digest(analysis: Analysis) -> str:
@@ -60,6 +66,7 @@ def tables(view: RunView) -> dict[str, Table]:
         correctness.validity(view),
         correctness.outcomes(view),
         correctness.troubles(view),
+        correctness.failures(view),
         correctness.remarks(view),
         correctness.verifications(view),
         correctness.numerics(view),
@@ -115,5 +122,5 @@ def _context(view: RunView) -> dict[str, Any]:
         "has_routing": any(workload.local_pairs is not None for workload in view.a.workloads),
         "check_command": rerun.check_command(view.a.run, *example) if example else "",
         "measure_command": rerun.measure_command(view.a.run, *example) if example else "",
-        "digest": analysis_digest(view.a),
+        "digest": analysis_digest(view.everyone),
     }

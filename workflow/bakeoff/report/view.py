@@ -52,6 +52,12 @@ class RunView:
     """An analysis, and what pages look up in it."""
 
     a: Analysis
+    whole: Analysis | None = None
+    """Where `a` is cut down to those that a page shows: the document about all."""
+
+    @property
+    def everyone(self) -> Analysis:
+        return self.whole or self.a
 
     @cached_property
     def people(self) -> list[Person]:
@@ -121,7 +127,7 @@ class RunView:
     def outcomes(self) -> dict[str, int]:
         """Cells by outcome: PASSED first, then by name."""
         counts: dict[str, int] = {}
-        for cell in self.a.cells:
+        for cell in self.everyone.cells:
             counts[cell.outcome] = counts.get(cell.outcome, 0) + 1
         return dict(sorted(counts.items(), key=lambda item: (item[0] != "PASSED", item[0])))
 
@@ -142,7 +148,7 @@ class RunView:
         """Cells that passed, failed, are not supported, or did not run; only those that occur."""
         quiet = {code: self.outcomes.get(code, 0) for code in ("UNSUPPORTED", "NOT_RUN")}
         passed = self.outcomes.get("PASSED", 0)
-        found = {"passed": passed, "failed": len(self.a.cells) - passed - sum(quiet.values()), **quiet}
+        found = {"passed": passed, "failed": len(self.everyone.cells) - passed - sum(quiet.values()), **quiet}
         return {fate: number for fate, number in found.items() if number}
 
     @cached_property
@@ -152,15 +158,15 @@ class RunView:
 
     def passed(self, role: str) -> tuple[int, int]:
         """Cells that PASSED, and all cells, of the participants in a role."""
-        names = {person.name for person in self.people if person.role == role}
-        found = [cell.outcome == "PASSED" for cell in self.a.cells if cell.solution in names]
+        names = {who.name for who in self.everyone.participants if who.role == role}
+        found = [cell.outcome == "PASSED" for cell in self.everyone.cells if cell.solution in names]
         return sum(found), len(found)
 
     @cached_property
     def not_passed(self) -> list[AnalysedCell]:
         """Cells of contestants and peers that ended otherwise."""
-        names = {person.name for person in self.people if person.role in ("contestant", "peer")}
-        return [cell for cell in self.a.cells if cell.solution in names and cell.outcome != "PASSED"]
+        names = {who.name for who in self.everyone.participants if who.role in ("contestant", "peer")}
+        return [cell for cell in self.everyone.cells if cell.solution in names and cell.outcome != "PASSED"]
 
     def standing(self, solution: str, workload: str) -> str:
         """How a solution stands at a workload: win (leads with support), lead, same, tie, ran, or none."""

@@ -52,6 +52,9 @@ class Analysis(Part):
     """Recorded facts about host, GPU, software and inputs."""
     participants: list[Participant]
     """Solutions in the run's order."""
+    shown: list[str] = Field(default_factory=list)
+    """Of many solutions those that a page shows, in the run's order: the leading ones, those that all are compared
+    with, and their twins. Empty where a page shows all."""
     workloads: list[AnalysedWorkload]
     """In ascending seq_len."""
     cells: list[AnalysedCell]

@@ -10,6 +10,8 @@ from bakeoff.schema.solution import Backend, StageRule
 from bakeoff.traces.models import Workload
 from bakeoff.traces.store import RoutingStats
 
+LEADING = 10  # of many solutions, those that are compared with each other
+
 
 class ProfileConfig(Part):
     """What is profiled. A profile never times."""
@@ -100,6 +102,9 @@ class Plan(Part):
     )
     mix: dict[str, float] = Field(
         default_factory=dict, description="Weights of workloads in a mean of latencies beside the others."
+    )
+    leading: int = Field(
+        default=LEADING, description="How many of many solutions are compared with each other and shown."
     )
     timeout_s: int
     threads: int

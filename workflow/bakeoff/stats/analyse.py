@@ -18,7 +18,16 @@ from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
 from bakeoff.stats.explanations import explanations_of
 from bakeoff.stats.figures import Figures
-from bakeoff.stats.pairs import number, over_shared_blocks, overall_ratio, pair_model, ratio_estimate
+from bakeoff.stats.pairs import (
+    MOST,
+    anchors_of,
+    fastest_first,
+    number,
+    over_shared_blocks,
+    overall_ratio,
+    pair_model,
+    ratio_estimate,
+)
 from bakeoff.stats.protocols import protocol_summary
 from bakeoff.stats.rundata import RunData
 from bakeoff.stats.summaries import count_wins, performance_profile, rank_stability, summarize
@@ -29,6 +38,7 @@ def analyse(data: RunData) -> Analysis:
     """The document of a run or published table, without comparisons and audit."""
     figures = Figures.of(data) if data.performance_shown else None
     won = figures.won if figures else []
+    shown = _shown(data, figures)
     pairs = _pairs(data, figures) if figures else []
     return Analysis(
         run=data.header,
@@ -36,13 +46,14 @@ def analyse(data: RunData) -> Analysis:
         validity=[*_completeness(data), *_twins(data, pairs), *data.checks],
         provenance=data.provenance,
         participants=data.participants,
+        shown=shown,
         workloads=_workloads(data, figures),
         cells=_cells(data, figures),
         verifications=data.verifications,
         summaries=_summaries(data, figures, won),
         winners=won,
         pairs=pairs,
-        rank_stability=_ranks(figures),
+        rank_stability=_ranks(figures, shown),
         profile=_performance_profile(data, figures) if figures else [],
         findings=findings.facts(figures, won, yardstick().versions) if figures else findings.Findings(),
         gate_power=data.gate_power,
@@ -153,10 +164,23 @@ def _summary(row: int, data: RunData, figures: Figures | None, won: list[Winner]
     return summary.model_copy(update=count_wins(who.name, won)) if who.role == "contestant" else summary
 
 
-def _ranks(figures: Figures | None) -> RankStability | None:
+def _shown(data: RunData, figures: Figures | None) -> list[str]:
+    """Of many solutions those that a page shows; without figures, of which none leads, the contestants or the first."""
+    names = data.samples.solutions
+    if len(names) <= MOST:
+        return []
+    lead = fastest_first(figures.samples) if figures else list(range(len(names)))
+    contestants = [names.index(name) for name in data.contestants]
+    kept = {names[row] for row in {*lead[: data.leading], *anchors_of(lead, contestants)}}
+    return [who.name for who in data.participants if who.name in kept or who.twin_of in kept]
+
+
+def _ranks(figures: Figures | None, shown: list[str]) -> RankStability | None:
+    """Under every baseline: of many contestants those that are shown, since these orders grow with their square."""
     if figures is None:
         return None
-    rows, samples = figures.contestants, figures.samples
+    samples = figures.samples
+    rows = [row for row in figures.contestants if not shown or samples.solutions[row] in shown]
     names = [samples.solutions[row] for row in rows]
     latencies = np.exp(over_shared_blocks(samples, rows, samples.log_time)[rows]) if samples.times_known else None
     return rank_stability(names, np.exp(figures.shared[rows]), latencies)

@@ -4,7 +4,7 @@ Entry points: `compare_pairs`, `winners`, `rivals`. The rule is docs/statistics.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -17,12 +17,13 @@ from bakeoff.runs.intervals import LEVEL, BlockMeans, Floats, block_means, mean_
 from bakeoff.runs.samples import Samples
 from bakeoff.schema.analysis_figures import Pair, PairVerdict, Winner
 from bakeoff.schema.base import Estimate, Verdict
+from bakeoff.schema.plan import LEADING
 from bakeoff.stats.verdicts import Decision, paired
 
 # Speedups that agree to this share are one value: they come from the same printed or measured numbers.
 EQUAL = 1e-9
 # Solutions up to which all are compared with each other. Of more, the fastest ones are, and every one with the anchors.
-MOST, LEADING, ANCHORS = 20, 10, 5
+MOST, ANCHORS = 20, 5
 # What a lead is shown to be, from least to most; a winner's is the least over its rivals.
 _SURENESS = [Verdict.FASTER_BELOW_2_PERCENT, Verdict.FASTER_OPEN, Verdict.FASTER_2_PERCENT]
 
@@ -38,19 +39,20 @@ class PairDecision:
 
 
 def compare_pairs(
-    samples: Samples, contestants: Collection[int] = (), twins: Collection[frozenset[int]] = ()
+    samples: Samples,
+    contestants: Collection[int] = (),
+    twins: Collection[frozenset[int]] = (),
+    leading: int = LEADING,
 ) -> list[PairDecision]:
     """Pairs in the run's order; positive log ratios mean that a is faster.
 
     All pairs of at most `MOST` solutions. Of more, whose pairs grow with their square, those that hold an anchor, of
-    two of the `LEADING` fastest, and of a solution and its twin (`twins`). Anchors are the contestants, if they are
-    few, else the fastest solution.
+    two of the `leading` fastest, and of a solution and its twin (`twins`).
     """
     pairs: Iterable[tuple[int, int]] = combinations(range(len(samples.solutions)), 2)
     if len(samples.solutions) > MOST:
-        lead = leading(samples)
-        anchors = set(contestants) if 0 < len(contestants) <= ANCHORS else {lead[0]}
-        kept = set(lead[:LEADING])
+        lead = fastest_first(samples)
+        anchors, kept = anchors_of(lead, contestants), set(lead[:leading])
         pairs = (
             pair for pair in pairs if not anchors.isdisjoint(pair) or kept.issuperset(pair) or frozenset(pair) in twins
         )
@@ -58,7 +60,13 @@ def compare_pairs(
     return [PairDecision(a, b, logs, paired(logs)) for a, b, logs in ratios]
 
 
-def leading(samples: Samples) -> list[int]:
+def anchors_of(lead: Sequence[int], contestants: Collection[int]) -> set[int]:
+    """Of many solutions those that every other one is compared with: the contestants, if they are few, else the
+    fastest. lead: all, fastest first."""
+    return set(contestants) if 0 < len(contestants) <= ANCHORS else set(lead[:1])
+
+
+def fastest_first(samples: Samples) -> list[int]:
     """All solutions, those with a speedup at most workloads first, and of these the fastest by geometric mean."""
     speedups = block_means(samples.log_speedup).mean
     over_workloads = block_means(speedups)

@@ -23,7 +23,7 @@ from bakeoff.schema.analysis_run import (
 )
 from bakeoff.schema.gates import GatePower
 from bakeoff.schema.outcomes import Outcome
-from bakeoff.schema.plan import Participant
+from bakeoff.schema.plan import LEADING, Participant
 from bakeoff.schema.profile import ProfileSection
 
 # What makes `bakeoff compare` fail: the output is wrong, or a rule was broken that makes it worthless.
@@ -80,6 +80,11 @@ class RunData:
         processes = self.journals.measured(self.header.protocol or "")
         passed = processes[processes["outcome"] == Outcome.PASSED]
         return np.log(passed.pivot(index=["participant", "workload"], columns="block", values=tier))
+
+    @property
+    def leading(self) -> int:
+        """How many of many solutions are compared with each other and shown."""
+        return self.journals.plan.leading if self.journals else LEADING
 
     @property
     def contestants(self) -> list[str]:

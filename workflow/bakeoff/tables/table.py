@@ -134,21 +134,43 @@ class Table:
         """Where a page has the row of that number."""
         return f"{self.id}-{self.frame[self.key].iloc[number]}"
 
+    def values(self) -> dict[str, list[object]]:
+        """For machines: every column by its key, None where there is no value; an interval as KEY_low and KEY_high."""
+        found: dict[str, list[object]] = {}
+        for column in self.columns:
+            found[column.key] = [None if one is None else column.export(one) for one in self.frame[column.at]]
+            for end in ("_low", "_high") if column.interval else ():
+                there = column.at + end in self.frame
+                found[column.key + end] = list(self.frame[column.at + end]) if there else [None] * len(self)
+        return found
+
     def csv(self) -> bytes:
         """UTF-8, comma separated, "\\n" line ends; full precision; a missing value is an empty field."""
         stream = io.StringIO(newline="")
         writer = csv.writer(stream, lineterminator="\n")
-        keys, values = [], []
-        for column in self.columns:
-            keys.append(column.key)
-            values.append([_safe(None if one is None else column.export(one)) for one in self.frame[column.at]])
-            for end in ("_low", "_high") if column.interval else ():
-                keys.append(column.key + end)
-                ends = self.frame[column.at + end] if column.at + end in self.frame else [None] * len(self)
-                values.append(list(map(raw, ends)))
-        writer.writerow(keys)
-        writer.writerows(zip(*values, strict=True))
+        found = self.values()
+        writer.writerow(found)
+        writer.writerows(zip(*(map(_safe, column) for column in found.values()), strict=True))
         return stream.getvalue().encode("utf-8")
+
+    def parquet(self) -> bytes:
+        """The same columns with their types, compressed; values of several kinds are text."""
+        import pyarrow
+        from pyarrow import parquet
+
+        columns = {key: _of_one_kind(values) for key, values in self.values().items()}
+        stream = io.BytesIO()
+        parquet.write_table(pyarrow.table(columns), stream, compression="zstd")
+        return stream.getvalue()
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    """Numbers of two kinds as floats, anything else that differs in kind as text."""
+    kinds = {type(one) for one in values if one is not None}
+    if len(kinds) == 1 and kinds <= {int, float, bool}:
+        return values
+    kind = float if kinds <= {int, float} else raw
+    return [None if one is None else kind(one) for one in values]
 
 
 def _safe(value: object) -> str:
