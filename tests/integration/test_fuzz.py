@@ -100,7 +100,7 @@ def messages(draw: Any) -> list[Any]:
     """Mappings that are nearly messages: of every kind, with drawn values in the places of theirs."""
     values, chance = draw(st.lists(VALUES, min_size=1, max_size=4)), random.Random(draw(st.integers(0, 2**32)))
     kinds = ["ready", "failed", "batch", "done", *values]
-    fields = [*WORDS, "unconfined", "missing_tiers", "spent_s", *(k for v in values if isinstance(v, dict) for k in v)]
+    fields = [*WORDS, "missing", "missing_tiers", "spent_s", *(k for v in values if isinstance(v, dict) for k in v)]
     return [
         {"say": chance.choice(kinds), **{name: chance.choice(values) for name in chance.sample(fields, 5)}}
         for _ in range(EACH)

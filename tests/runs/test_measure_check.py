@@ -159,6 +159,6 @@ def test_a_message_that_is_none_of_the_harness_is_refused(message: dict[str, obj
 
 
 def test_messages_of_the_harness_are_understood() -> None:
-    assert isinstance(understand({"say": "ready", "unconfined": [], "missing_tiers": {}}), Ready)
+    assert isinstance(understand({"say": "ready", "missing_tiers": {}}), Ready)
     done = understand({"say": "done", "id": 1, "token": "t", "outcome": None, "tiers": {"wall_us": [1.5]}})
     assert isinstance(done, Done) and done.tiers == {"wall_us": [1.5]}

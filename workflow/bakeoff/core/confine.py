@@ -34,6 +34,12 @@ _NET_BIND, _NET_CONNECT = 1 << 0, 1 << 1
 SCOPES_SIGNALS = 6  # Landlock's first version that keeps signals inside
 # Device files that CUDA and the C library write to; nothing else under /dev, where disks are.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "nvidia*", "nvidia-caps/*", "dri/*")
+# The walls around a worker, and how a sentence begins that says why one does not stand.
+WALLS = {
+    "Landlock": "writes are not confined",
+    "seccomp": "system calls are not filtered",
+    "user namespace": "no user namespace of its own",
+}
 FILE_SHARE, FILE_MOST = 4, 8 << 30  # a file may take this part of the free space, and so many bytes at the most
 
 # Flags of clone that make a namespace: of users, mounts, processes, the network and so on.
@@ -51,11 +57,11 @@ def confine(writable: Iterable[Path]) -> list[str]:
     folders = list(writable)
     _limit_files(folders)
     if os.environ.get("BAKEOFF_UNCONFINED"):
-        return ["writes are not confined: switched off by BAKEOFF_UNCONFINED"]
+        return [f"{WALLS['Landlock']}: switched off by BAKEOFF_UNCONFINED"]
     version = landlock_version()
     flaws = {
-        "writes are not confined": restrict_writes(folders),
-        "system calls are not filtered": filter_calls(scoped=version >= SCOPES_SIGNALS),
+        WALLS["Landlock"]: restrict_writes(folders),
+        WALLS["seccomp"]: filter_calls(scoped=version >= SCOPES_SIGNALS),
     }
     return [f"{what}: {why}" for what, why in flaws.items() if why]
 

@@ -102,11 +102,17 @@ FailureReason = Literal[
 ]
 
 
+class Confined(Part):
+    """The walls are raised; said once, before foreign code comes."""
+
+    say: Literal["confined"]
+    missing: Texts  # a sentence for each wall that does not stand
+
+
 class Ready(Part):
     """The solution is imported; the worker waits for its first cell."""
 
     say: Literal["ready"]
-    unconfined: Texts
     missing_tiers: Missing
 
 
@@ -154,8 +160,9 @@ class Done(Part):
     warnings: Texts = Field(default_factory=list)
 
 
-Message = Ready | Failed | Batch | Done
-_KINDS: dict[str, type[Ready] | type[Failed] | type[Batch] | type[Done]] = {
+Message = Confined | Ready | Failed | Batch | Done
+_KINDS: dict[str, type[Message]] = {
+    "confined": Confined,
     "ready": Ready,
     "failed": Failed,
     "batch": Batch,

@@ -8,13 +8,14 @@ import shutil
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from bakeoff import locks
 from bakeoff.config import under_root
 from bakeoff.core.bounds import bounds
+from bakeoff.core.confine import WALLS
 from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
@@ -164,6 +165,7 @@ class BlockJournals:
             lines={name: line_digests(read_bytes(one.path)) for name, one in self.journals.items()},
             outcomes=dict(sorted(outcomes.items())),
             gpu=self.gpu,
+            walls=_walls(record for cell, record in finals.items() if record and cell.participant == "reference"),
             spent=spent,
         )
 
@@ -245,6 +247,12 @@ def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
         clock=stand_in.now if stand_in else utc_now,
         lock_clocks_mhz=plan.lock_clocks_mhz,
     )
+
+
+def _walls(records: Iterable[Record]) -> list[str]:
+    """The walls around the workers of a block, by what was remarked of the reference's, which has nothing to hide."""
+    said = [text for record in records for text in record.warnings]
+    return [wall for wall, missing in WALLS.items() if not any(text.startswith(missing) for text in said)]
 
 
 def _outcomes(finals: dict[PlannedCell, Record | None]) -> Counter[str]:

@@ -115,6 +115,8 @@ class Manifest(Part):
     """How many cells ended how."""
     gpu: str | None = None
     """UUID of the GPU that the block had to itself; null on the cpu backend."""
+    walls: list[str] | None = None
+    """Walls that stood around its workers: Landlock, seccomp, user namespace; null in older runs."""
     spent: Spent
 
 

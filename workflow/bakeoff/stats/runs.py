@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bakeoff.core.confine import WALLS
 from bakeoff.files import read_json
 from bakeoff.plan import read_plan
 from bakeoff.profile import section as profile
@@ -21,6 +22,7 @@ from bakeoff.schema.analysis_run import (
     AnalysedWorkload,
     Build,
     Check,
+    Fact,
     RunHeader,
     VerificationSummary,
 )
@@ -43,6 +45,7 @@ def load_run(folder: Path, protocol: str | None = None, journals: Journals | Non
     journals = journals or Journals.read(folder, plan)
     chosen = protocol or plan.protocols[0]
     measured = {name for name in plan.protocols if len(journals.measured(name))}
+    manifests = _manifests(folder, plan)
     others = [name for name in plan.protocols if name != chosen and name in measured]
     results, host, shown = journals.results(chosen), read_json(folder / "host.json", Host), plan.backend != "cpu"
     cells = [_cell(who.name, what.id, results) for who in plan.solutions for what in plan.workloads]
@@ -53,7 +56,7 @@ def load_run(folder: Path, protocol: str | None = None, journals: Journals | Non
         workloads=[_workload(workload, definition, gpu) for workload in plan.workloads],
         cells=cells,
         samples=journals.samples(chosen),
-        provenance=[*environment.facts(host), *environment.plan_facts(plan)],
+        provenance=[*environment.facts(host), *environment.plan_facts(plan), *_walls(manifests)],
         checks=_checks(results, shown),
         performance_shown=shown,
         verifications=_verifications(journals),
@@ -63,15 +66,27 @@ def load_run(folder: Path, protocol: str | None = None, journals: Journals | Non
         profiles=profile.load(folder, plan),
         workload_digests={workload.id: workload.digest for workload in plan.workloads},
         journals=journals,
-        block_gpus=_block_gpus(folder, plan) if shown else {},
+        block_gpus={block: one.gpu for block, one in manifests.items() if one.gpu} if shown else {},
         gpus=frozenset(gpu.uuid for gpu in host.gpus) if shown else frozenset(),
     )
 
 
-def _block_gpus(folder: Path, plan: Plan) -> dict[int, str]:
+def _manifests(folder: Path, plan: Plan) -> dict[int, Manifest]:
     paths = {block: block_folder(folder, block) / "manifest.json" for block in range(plan.blocks)}
-    found = {block: read_json(path, Manifest).gpu for block, path in paths.items() if path.is_file()}
-    return {block: gpu for block, gpu in found.items() if gpu}
+    return {block: read_json(path, Manifest) for block, path in paths.items() if path.is_file()}
+
+
+def _walls(manifests: dict[int, Manifest]) -> list[Fact]:
+    """The walls around solutions that stood in every block; nothing of an older run, which did not record them."""
+    stood = [found.walls for found in manifests.values()]
+    if not stood or None in stood:
+        return []
+    standing = [wall for wall in WALLS if all(wall in walls for walls in stood if walls is not None)]
+    open_ = [wall for wall in WALLS if wall not in standing]
+    text = ", ".join(standing) or "none"
+    return [
+        Fact(group="run", key="walls around solutions", value=f"{text}; missing: {', '.join(open_)}" if open_ else text)
+    ]
 
 
 def _cell(solution: str, workload: str, results: Results) -> AnalysedCell:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from bakeoff.core import policy
 from bakeoff.core.environment import environment, shared_caches
-from bakeoff.core.messages import ChannelError, Message, Ready, understand
+from bakeoff.core.messages import ChannelError, Confined, Message, Ready, understand
 from bakeoff.files import remove_tree
 from bakeoff.processes.children import Child, Slots, children_of, descendants, end_below
 from bakeoff.processes.fork_server import ForkServer
@@ -33,7 +33,7 @@ class Session:
         self.task, self.child, self.slots, self.deadline = task, child, slots, deadline
         self.scratch, self.cache = scratch, cache
         self.start_limit_s = round(deadline - time.monotonic())
-        self.ready, self.frozen, self.retired = False, False, False
+        self.confined, self.ready, self.frozen, self.retired = False, False, False, False
         self.warming = False  # it is running once on every workload that it is due on
         self.attempt: Attempt | None = None
         self.passed: Passed = {}  # what was judged where it passed `robust`
@@ -72,10 +72,15 @@ class Session:
         limit_s = policy.start_limit_s(settings.timeout_s, forked=forks is not None)
         return cls(task, child, slots, scratch, cache, time.monotonic() + limit_s)
 
+    def take_confined(self, message: Confined) -> None:
+        """The worker has raised its walls; ChannelError if it had said so: whoever says it again is the solution."""
+        if self.confined:
+            raise ChannelError("walls are raised once")
+        self.confined, self.warnings = True, list(message.missing)
+
     def take_ready(self, message: Ready) -> None:
         """The worker has imported its participant."""
         self.ready, self.missing_tiers = True, message.missing_tiers
-        self.warnings += message.unconfined
 
     def rest(self) -> None:
         """Stop the worker until its turn comes: it must not use the machine while another one is measured."""
@@ -196,8 +201,11 @@ class Workers:
         try:
             messages, closed = session.child.messages()
             for message in messages:
-                if not session.retired:
-                    listener.hear(session, understand(message))
+                said = understand(message)
+                if isinstance(said, Confined):
+                    session.take_confined(said)
+                elif not session.retired:
+                    listener.hear(session, said)
         except ChannelError as error:
             listener.garbled(session, error)
             return

@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bakeoff.core import confine
+from bakeoff.core import confine, namespaces
 from bakeoff.core.messages import Channel, tie_to_parent
 from bakeoff.schema.outcomes import Outcome, Reason
 
@@ -36,7 +36,9 @@ def main(arguments: list[str]) -> None:
     job = channel.receive()
     if job is None:
         return
-    worker = _prepare(channel, job, slots)
+    missing = _leave_namespace(job)
+    tie_to_parent(parent)  # again: other rights may undo it
+    worker = _prepare(channel, job, slots, missing)
     while worker is not None:
         command = channel.receive()
         if command is None:
@@ -45,20 +47,31 @@ def main(arguments: list[str]) -> None:
             return
 
 
-def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> "Commands | None":
-    """Import everything, confine the process, load the solution; answers `ready` or `failed`."""
+def _leave_namespace(job: dict[str, Any]) -> list[str]:
+    """Enter namespaces of the process's own, where that loses nothing that the job needs; returns what is missing, as
+    `confine` does."""
+    folders = [job["traces_root"], job["solution"]]
+    if job["dataset"] != "synthetic":
+        folders += [f"{job['dataset']}/{part}" for part in ("definitions", "workloads", "blob/workloads")]
+    why = namespaces.enter(filter(None, folders), job["writable"], gpu=job["backend"] != "cpu")
+    return [f"{confine.WALLS['user namespace']}: {why}"] if why else []
+
+
+def _prepare(channel: Channel, job: dict[str, Any], slots: int, missing: list[str]) -> "Commands | None":
+    """Import everything, confine the process, load the solution; says `confined`, then `ready` or `failed`. missing:
+    walls that do not stand."""
+    writable = [Path(folder) for folder in job["writable"]]
     from bakeoff.core.device.opening import open_device
     from bakeoff.core.worker.commands import Commands
     from bakeoff.core.worker.sandbox import AuditHook
     from bakeoff.core.worker.state import WorkerState
 
-    writable = [Path(folder) for folder in job["writable"]]
     if job["backend"] == "cpu":
         confine.limit_memory()
     audit = AuditHook(writable)
     state = WorkerState(job, open_device(job["backend"], int(job["threads"]), job["participant"]), audit)
     worker = Commands(state, map_slots(slots), int(job["slot_size"]))  # before foreign code can touch any of it
-    unconfined = confine.confine(writable)
+    channel.send({"say": "confined", "missing": [*missing, *confine.confine(writable)]})
     try:
         _ = state.function
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is its result
@@ -67,7 +80,7 @@ def _prepare(channel: Channel, job: dict[str, Any], slots: int) -> "Commands | N
             outcome, reason = Outcome.REJECTED, audit.violation[0]
         channel.send({"say": "failed", **_answer(outcome, reason, _text(error))})
         return None
-    channel.send({"say": "ready", "unconfined": unconfined, "missing_tiers": state.device.missing})
+    channel.send({"say": "ready", "missing_tiers": state.device.missing})
     return worker
 
 
