@@ -50,20 +50,37 @@ def written(a: Analysis, path: Path) -> Path:
     return path
 
 
+def copied(root: Path) -> Path:
+    """What a report is rendered with, elsewhere; nothing is compiled there yet."""
+    for part in ("workflow/bakeoff", "report_templates"):
+        shutil.copytree(PROJECT_ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
 def test_four_environments_and_a_second_path_give_the_same_bytes(tmp_path: Path) -> None:
     sources = [
         written(constructed.gpu_run(lost=4), tmp_path / "gpu.json"),
         written(analysis("2026-02-26_4way"), tmp_path / "published.json"),
     ]
-    other = tmp_path / "another checkout"
-    for part in ("workflow/bakeoff", "report_templates"):
-        shutil.copytree(PROJECT_ROOT / part, other / part, ignore=shutil.ignore_patterns("__pycache__"))
+    other = copied(tmp_path / "another checkout")
     results = [rendered(other, sources, tmp_path / "elsewhere")]
     for number, (seed, zone, locale) in enumerate(ENVIRONMENTS):
         environment = {"PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": locale}
         results.append(rendered(PROJECT_ROOT, sources, tmp_path / f"run{number}", **environment))
     assert len(results) == 5 and all(result == results[0] for result in results)
     assert len(results[0]) > 30
+
+
+def test_compiled_templates_are_kept_and_one_that_changes_is_compiled_anew(tmp_path: Path) -> None:
+    sources, root = [written(constructed.cpu_run(), tmp_path / "cpu.json")], copied(tmp_path / "checkout")
+    first = rendered(root, sources, tmp_path / "first")
+    kept = {path: path.stat().st_mtime_ns for path in root.rglob("jinja-*.cache")}
+    assert len(kept) > 10
+    assert rendered(root, sources, tmp_path / "second") == first
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    page = root / "report_templates/page.html.j2"
+    page.write_text(page.read_text() + "<!-- changed -->")
+    assert rendered(root, sources, tmp_path / "third") != first
 
 
 def test_the_layout_of_the_json_does_not_matter_but_every_fact_does(tmp_path: Path) -> None:

@@ -51,6 +51,18 @@ def test_a_sealed_line_reads_back_and_any_changed_byte_is_noticed() -> None:
             parse_line(bytes(changed), "x:1")
 
 
+@pytest.mark.parametrize(
+    ("spelled", "other"),
+    [(b'"block":0', b'"block": 0'), (b'"block":0', b'"block":0,"block":0'), (b'"seconds":0.1', b'"seconds":1e-1')],
+)
+def test_a_line_that_says_the_same_in_another_spelling_is_no_line_of_a_journal(spelled: bytes, other: bytes) -> None:
+    """Readers might take another value from it than the one that the digest is of."""
+    line = seal(record())
+    assert parse_line(line, "j:1") == record() and spelled in line
+    with pytest.raises(InputError, match="does not fit its digest"):
+        parse_line(line.replace(spelled, other, 1), "j:1")
+
+
 def test_what_was_appended_is_there_after_reopening(tmp_path: Path) -> None:
     path = filled(tmp_path / "a.jsonl", "abc")
     again = Journal.open(path, pytest.fail)

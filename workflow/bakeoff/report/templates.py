@@ -3,19 +3,23 @@
 Every value that comes from data is escaped for the language it is written in; only the templates' own text is markup.
 """
 
+import contextlib
 import functools
 import html
 import re
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
-from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined, Undefined, pass_context
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined, Undefined, pass_context
 from jinja2.bccache import Bucket
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from bakeoff.files import PROJECT_ROOT
+from bakeoff.files import PROJECT_ROOT, sha256_file
 from bakeoff.report.svg import charts, elements
 from bakeoff.tables import formats, words
 
@@ -41,17 +45,29 @@ def markdown_environment(folder: Path = TEMPLATES) -> Environment:
     return _environment(folder, finalize=finalize, plain=markdown_text)
 
 
-class _Compiled(BytecodeCache):
-    """Compiled templates, which both languages share: `finalize`, in which they differ, acts as a template runs."""
+class _Compiled(FileSystemBytecodeCache):
+    """Compiled templates, which both languages share: `finalize`, in which they differ, acts as a template runs.
+
+    As far as Python may keep compiled modules, templates are kept beside this package's own. What is kept goes by the
+    template, by the versions of Jinja and Python, and by this file, which sets what they are compiled with.
+    """
 
     def __init__(self) -> None:
+        settings = f"jinja-{version('jinja2')}-{sha256_file(Path(__file__))[:12]}"
+        super().__init__(str(Path(cache_from_source(__file__)).parent), f"{settings}-%s.cache")
         self._code: dict[tuple[str, str], Any] = {}
 
     def load_bytecode(self, bucket: Bucket) -> None:
         bucket.code = self._code.get((bucket.key, bucket.checksum))
+        if bucket.code is None:
+            super().load_bytecode(bucket)
+            self._code[bucket.key, bucket.checksum] = bucket.code
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         self._code[bucket.key, bucket.checksum] = bucket.code
+        if not sys.dont_write_bytecode:
+            with contextlib.suppress(OSError):
+                super().dump_bytecode(bucket)
 
 
 _COMPILED = _Compiled()

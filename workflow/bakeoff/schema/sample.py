@@ -9,9 +9,10 @@ import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import from_json
 
 from bakeoff.errors import InputError
-from bakeoff.files import canonical_json, sha256_bytes, strict_json, validate
+from bakeoff.files import canonical_json, sha256_bytes, validate
 from bakeoff.schema.base import Part, Said
 from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome, Reason
@@ -167,11 +168,14 @@ def seal(record: Record) -> bytes:
 
 
 def parse_line(line: bytes, where: str) -> Record:
-    """Check a line's digest and content; anything wrong is an InputError that starts with `where` (file:line)."""
+    """Check a line's digest and content; anything wrong is an InputError that starts with `where` (file:line). A line
+    is as `seal` spells it, to the byte: so no number is beyond what JSON can hold, and no key stands twice."""
     try:
-        body = strict_json(line)
+        body = from_json(line)
         digest = body.pop("digest")
-        right = digest == sha256_bytes(canonical_json(body))
+        spelled = canonical_json(body)
+        rest = line.removesuffix(b"\n").replace(b'"digest":"%b",' % digest.encode(), b"", 1)
+        right = spelled == rest and digest == sha256_bytes(spelled)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken(where, f"no complete record ({type(error).__name__}): {line[:60]!r}") from error
     if not right:
