@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from bakeoff.cli import main
 from bakeoff.files import read_json, sha256_bytes, sha256_file
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.journal import block_folder, journal_bytes, journal_path
 from bakeoff.schema.sample import Manifest
 from bakeoff.tables.formats import duration

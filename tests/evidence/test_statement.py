@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,7 @@ from bakeoff.evidence.contents import digests
 from bakeoff.evidence.crate import write_crate
 from bakeoff.files import canonical_json, sha256_file
 from support.crates import failures
-from support.submissions import edit, write_honest
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_honest(tmp_path_factory.mktemp("evidence") / "run")
-
-
-@pytest.fixture
-def run(honest: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(honest, tmp_path / "run"))
+from support.submissions import edit
 
 
 @pytest.fixture

@@ -19,17 +19,7 @@ from bakeoff.evidence.submission import judge, worded
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.evidence import Ground
-from support.submissions import VICTIM, edit, edit_line, rekey, reseal, write_honest
-
-
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_honest(tmp_path_factory.mktemp("submission") / "stranger")
-
-
-@pytest.fixture
-def run(honest: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(honest, tmp_path / "stranger"))
+from support.submissions import VICTIM, edit, edit_line, rekey, reseal
 
 
 def halve(record: dict) -> None:

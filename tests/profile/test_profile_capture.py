@@ -12,7 +12,7 @@ import pytest
 from bakeoff.complete import profile_flaws
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_json
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.profile import capture, child
 from bakeoff.profile.child import MARKED, WARMUPS
 from bakeoff.schema.profile import SolutionProfile

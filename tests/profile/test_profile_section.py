@@ -11,7 +11,7 @@ from bakeoff.core.moe.floors import PEAKS, Peak, stage_floors
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import canonical_json, pretty_json
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.profile import explain, section
 from bakeoff.schema.gates import Rounding
 from bakeoff.schema.profile import HostTime

@@ -14,7 +14,7 @@ import pytest
 from bakeoff.complete import _wrong_reference, verify_run
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, sha256_bytes
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.runs.coverage import gaps, line_digests, stale, tampered
 from bakeoff.runs.journal import journal_bytes

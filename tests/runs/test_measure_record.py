@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.runs.journal import journal_path, read_journal
 from bakeoff.runs.recording import record_run

@@ -17,7 +17,7 @@ import pytest
 from bakeoff.complete import verify_run
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.samples import CellFigures, Samples, times_frame
 from bakeoff.runs.table import Journals
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bakeoff.plan import block_cells, block_order
+from bakeoff.planned import block_cells, block_order
 from bakeoff.processes.children import _name_of, children_of
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason

@@ -12,7 +12,7 @@ import pytest
 from bakeoff.config import Config
 from bakeoff.core.protocols import PROTOCOLS, per_process_latency
 from bakeoff.core.variants import Draws
-from bakeoff.plan import block_cells
+from bakeoff.planned import block_cells
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.schema.sample import Record

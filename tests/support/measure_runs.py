@@ -16,7 +16,8 @@ from bakeoff.build.spec import read_spec
 from bakeoff.config import DEFINITIONS, Config, resolve
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.host import probe, write_host
-from bakeoff.plan import make_plan, read_plan
+from bakeoff.plan import make_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.journal import read_journal
 from bakeoff.schema.plan import Plan
 from bakeoff.schema.sample import Record

@@ -11,7 +11,8 @@ from typing import Any
 
 from bakeoff.config import DEFINITIONS, Config
 from bakeoff.files import PROJECT_ROOT, canonical_json, pretty_json, read_json, sha256_bytes
-from bakeoff.plan import block_cells, block_order, make_plan, read_plan
+from bakeoff.plan import make_plan
+from bakeoff.planned import block_cells, block_order, read_plan
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.runs.coverage import journal_digest
 from bakeoff.runs.journal import block_folder, journal_path, read_journal

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bakeoff.errors import CheckFailed
 from bakeoff.files import read_json, read_jsonl
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.profile import due
 from bakeoff.runs.coverage import gaps, stale
 from bakeoff.schema.host import Host

@@ -1,8 +1,10 @@
 """Types of command-line options that a verb cannot use every number for; what they refuse is an InputError."""
 
+import argparse
 import difflib
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from bakeoff.errors import InputError
 
@@ -40,6 +42,11 @@ def whole(option: str, most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def output(parser: argparse.ArgumentParser, metavar: str, help: str, *, required: bool = True) -> None:
+    """Adds `-o`, where a verb writes to."""
+    parser.add_argument("-o", "--output", type=Path, required=required, metavar=metavar, help=help)
 
 
 def closest(given: str, names: Iterable[str], otherwise: str = "correct the name") -> str:

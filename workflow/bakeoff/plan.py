@@ -25,23 +25,20 @@ from bakeoff.files import (
     PROJECT_ROOT,
     canonical_json,
     json_document,
-    parse_json,
     pretty_json,
-    read_bytes,
     read_json,
     sha256_bytes,
-    strict_json,
     write_atomic,
 )
+from bakeoff.options import output
+from bakeoff.planned import twin_digest
 from bakeoff.schema.host import Host
 from bakeoff.schema.plan import Participant, Plan, PlannedCell, PlannedWorkload
 from bakeoff.schema.solution import Backend
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.definitions import check_implemented
-from bakeoff.traces.models import Definition, Solution, Workload
+from bakeoff.traces.models import Definition, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
-
-SCHEMA = "bakeoff/plan/1"
 
 
 def checked_plan(config: Config, host_fingerprint: str) -> Plan:
@@ -193,40 +190,6 @@ def _participant(spec: SolutionSpec, config: Config) -> Participant:
     )
 
 
-def packed_solution(run: Path, plan: Plan, who: Participant) -> Path:
-    """The packed solution that a process runs; InputError unless it is the one that the plan names by its digest."""
-    path = run / str(who.build)
-    again = f"run `bakeoff build {who.twin_of or who.name} --arch {plan.backend} -o {path.parent}`"
-    if not path.is_file():
-        raise InputError(path, "no packed solution", "the one that the plan names", again)
-    packed = digest(read_json(path, Solution))
-    found = _twin_digest(packed) if who.twin_of else packed
-    if found != who.digest:
-        raise InputError(
-            path,
-            found=f"a packed solution with the digest {found[:12]}",
-            expected=f"{str(who.digest)[:12]}, which config.json plans: what is planned is what runs",
-            hint=f"{again}, then `bakeoff plan`; or run Snakemake, which does both",
-        )
-    return path
-
-
-def problem_of(plan: Plan) -> dict[str, Any]:
-    """What a process must know to make a plan's inputs, the files by their full paths, and what it computes with."""
-    root, data = (configuration.under_root(path).resolve() for path in (plan.traces_root, plan.dataset))
-    return {
-        "traces_root": root,
-        "definition": plan.definition,
-        "dataset": plan.dataset if plan.dataset == "synthetic" else str(data),
-        "backend": plan.backend,
-        "threads": plan.threads,
-    }
-
-
-def _twin_digest(packed: str) -> str:
-    return sha256_bytes(canonical_json({"twin": packed}))
-
-
 def _twin(who: Participant) -> Participant:
     """The same packed solution under a second name; it is no contestant, since it cannot win against itself."""
     return who.model_copy(
@@ -235,7 +198,7 @@ def _twin(who: Participant) -> Participant:
             "label": f"{who.label} (twin)",
             "role": "peer",
             "twin_of": who.name,
-            "digest": _twin_digest(str(who.digest)),
+            "digest": twin_digest(str(who.digest)),
         }
     )
 
@@ -314,66 +277,6 @@ def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, A
     return [available[name] for name in wanted]
 
 
-def readable(run: Path) -> bool:
-    """Whether a run's folder is of this version, as far as its config.json says; a published one has none and is."""
-    path = run / "config.json"
-    return not path.is_file() or _version(path) == SCHEMA
-
-
-def _version(path: Path) -> Any:
-    try:
-        return strict_json(read_bytes(path)).get("schema")
-    except (ValueError, AttributeError, RecursionError):
-        return SCHEMA  # not JSON or no mapping: parse_json words it
-
-
-def no_run(folder: Path, or_published: bool = False) -> InputError:
-    """What to say of a folder that holds no run, where one is needed, or a published table."""
-    return InputError(
-        folder,
-        found="neither config.json nor meta.yaml" if or_published else "no config.json",
-        expected="a run's folder" + (", or one of results/published/" if or_published else ""),
-        hint="give results/runs/NAME or results/recorded/NAME" + (" or results/published/NAME" if or_published else ""),
-    )
-
-
-def read_plan(run: Path) -> Plan:
-    """A run folder's config.json; a folder without one and another schema version are InputErrors."""
-    path = run / "config.json"
-    if not path.is_file():
-        raise no_run(run)
-    version = _version(path)
-    if version != SCHEMA:
-        raise InputError(
-            f"{path}: field schema",
-            found=repr(version),
-            expected=repr(SCHEMA),
-            hint="the run was made by another version of bakeoff: read it with that version, or run again into a new "
-            "folder",
-        )
-    return parse_json(read_bytes(path), Plan, path)
-
-
-def block_order(plan: Plan, block: int) -> list[str]:
-    """The participants of a block in the order in which they run."""
-    return protocols.block_order(plan.run, block, [who.name for who in plan.participants], plan.balanced)
-
-
-def block_cells(plan: Plan, block: int) -> list[PlannedCell]:
-    """The cells of a block in the order in which they run; a block that the run does not have is an InputError."""
-    if not 0 <= block < plan.blocks:
-        raise InputError(
-            "option --block",
-            found=str(block),
-            expected=f"a block of this run: 0 to {plan.blocks - 1}",
-            hint="correct the number, or raise `blocks` in the configuration and plan again",
-        )
-    workloads = [workload.id for workload in plan.workloads]
-    order = block_order(plan, block)
-    cells = [cell for cell in plan.cells if block < plan.blocks_of(cell.protocol)]
-    return protocols.cell_order(cells, plan.run, block, order, workloads, plan.families, plan.seeds)
-
-
 def plan_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
@@ -387,7 +290,7 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", type=Path, required=True, metavar="FILE", help="host.json, as `bakeoff probe` writes it"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write config.json")
+    output(parser, "FILE", "where to write config.json")
 
 
 def plan(args: argparse.Namespace) -> int:

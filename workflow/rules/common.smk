@@ -9,7 +9,8 @@ from bakeoff.closure import DECIDES_A_SAMPLE, closure
 from bakeoff.containers import lock as images, preflight
 from bakeoff.files import canonical_json, require_room
 from bakeoff.host import probe as probe_host
-from bakeoff.plan import chosen, readable
+from bakeoff.plan import chosen
+from bakeoff.planned import readable
 
 deployment = workflow.deployment_settings
 APPTAINER = any(method.name == "APPTAINER" for method in deployment.deployment_method)

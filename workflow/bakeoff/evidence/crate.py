@@ -14,7 +14,7 @@ from bakeoff.containers import lock as images
 from bakeoff.errors import InputError
 from bakeoff.evidence.contents import files, measured_period
 from bakeoff.files import PROJECT_ROOT, read_json, sha256_file, unwritable
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.schema.host import Host
 from bakeoff.schema.plan import Plan
 from bakeoff.stats.environment import hardware

@@ -11,7 +11,7 @@ from pathlib import Path
 from bakeoff.evidence.contents import measured_period
 from bakeoff.evidence.layout import refusal
 from bakeoff.files import read_json
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.table import Journals
 from bakeoff.schema.evidence import Ground, Refusal
 from bakeoff.schema.host import Host

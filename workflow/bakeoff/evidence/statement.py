@@ -14,7 +14,7 @@ from bakeoff.containers import lock as images
 from bakeoff.errors import InputError
 from bakeoff.evidence.contents import digests, measured_period
 from bakeoff.files import PROJECT_ROOT, json_document, pretty_json, read_bytes, read_json, sha256_file, validate
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.schema.evidence import Measurement, Statement, Subject
 from bakeoff.schema.host import Host
 from bakeoff.stats.environment import hardware

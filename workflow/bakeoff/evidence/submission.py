@@ -19,7 +19,8 @@ from bakeoff.evidence import disclosure, layout, samples
 from bakeoff.evidence.layout import refusal
 from bakeoff.files import canonical_json, read_json, sha256_bytes
 from bakeoff.host import differences
-from bakeoff.plan import block_order, make_plan, planned_cells, read_plan
+from bakeoff.plan import make_plan, planned_cells
+from bakeoff.planned import block_order, read_plan
 from bakeoff.runs import block_host
 from bakeoff.runs.coverage import gaps, stale, tampered
 from bakeoff.runs.journal import block_folder

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import write_atomic
+from bakeoff.options import output
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,13 +99,10 @@ def _attestation(args: argparse.Namespace) -> int:
 
 def attest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="a measured run, just made or recorded")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="where to write statement.json, and predicate.json and subjects.sha256, which actions/attest takes",
+    output(
+        parser,
+        "FOLDER",
+        "where to write statement.json, and predicate.json and subjects.sha256, which actions/attest takes",
     )
 
 
@@ -120,7 +118,7 @@ def attest(args: argparse.Namespace) -> int:
 
 def crate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="a measured run, just made or recorded")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a new folder for the crate")
+    output(parser, "FOLDER", "a new folder for the crate")
 
 
 def crate(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_json, write_atomic
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.profile import due
 from bakeoff.profile.collect import Collection
 from bakeoff.profile.process import GRACE_S, Target, commands, make_piece, run_piece

@@ -9,7 +9,7 @@ from pathlib import Path
 from bakeoff.build.names import workload_id
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.profile import due
 from bakeoff.profile.section import load
 from bakeoff.schema.plan import Participant

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_json, unwritable, write_atomic
+from bakeoff.options import output
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -21,13 +22,12 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
         "The same analysis gives the same bytes on every machine."
     )
     parser.add_argument("source", type=Path, metavar="ANALYSIS", help="an analysis.json, or a folder that holds one")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="DIR",
-        help="where to write (default: the folder report/ beside the analysis); tables/*.csv of an earlier report "
+    output(
+        parser,
+        "DIR",
+        "where to write (default: the folder report/ beside the analysis); tables/*.csv of an earlier report "
         "there are removed",
+        required=False,
     )
     for name, what in (("home", "the landing page"), ("previous", "the report before"), ("next", "the report after")):
         parser.add_argument(f"--{name}", default="", metavar="HREF", help=f"link to {what} (default: none)")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bakeoff.config import under_root
 from bakeoff.files import canonical_json, read_json, write_atomic
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.coverage import stale, tampered
 from bakeoff.runs.samples import printed
 from bakeoff.runs.table import Journals

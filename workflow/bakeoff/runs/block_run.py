@@ -20,7 +20,7 @@ from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, read_bytes, read_json, remove_tree, sha256_bytes, write_atomic
-from bakeoff.plan import block_cells, block_order, packed_solution, problem_of, read_plan
+from bakeoff.planned import block_cells, block_order, packed_solution, problem_of, read_plan
 from bakeoff.runs import block_host
 from bakeoff.runs.coverage import journal_digest, line_digests
 from bakeoff.runs.journal import Journal, block_folder, journal_path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from bakeoff.files import canonical_json, read_bytes, read_json, sha256_bytes
-from bakeoff.plan import block_cells, block_order
+from bakeoff.planned import block_cells, block_order
 from bakeoff.runs.journal import COMPRESSED, block_folder, journal_bytes, journal_path
 from bakeoff.schema.outcomes import UNFINISHED, Outcome
 from bakeoff.schema.plan import Plan, PlannedCell

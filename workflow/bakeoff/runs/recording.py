@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_bytes, unwritable, write_atomic
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.runs.coverage import gaps
 from bakeoff.runs.journal import COMPRESSED, block_folder, journal_path

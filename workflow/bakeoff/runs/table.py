@@ -15,7 +15,7 @@ import pandas as pd
 
 from bakeoff.core.protocols import per_process_latency, primary_tier
 from bakeoff.errors import InputError
-from bakeoff.plan import no_run, read_plan
+from bakeoff.planned import no_run, read_plan
 from bakeoff.runs.journal import journal_path, read_journal
 from bakeoff.runs.published import read_published
 from bakeoff.runs.samples import COLUMNS, CellFigures, Samples

@@ -20,7 +20,8 @@ from bakeoff.config import Config, resolve, under_root
 from bakeoff.core.device.opening import double
 from bakeoff.core.protocols import per_process_latency, primary_tier
 from bakeoff.files import validate
-from bakeoff.plan import block_order, checked_plan
+from bakeoff.plan import checked_plan
+from bakeoff.planned import block_order
 from bakeoff.runs.block_run import say, settings_of
 from bakeoff.runs.check import alone
 from bakeoff.schema.outcomes import SENTENCES, Outcome

@@ -4,16 +4,12 @@ import argparse
 import os
 from pathlib import Path
 
-from bakeoff.options import seconds, seed, whole
+from bakeoff.options import output, seconds, seed, whole
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="where to write host.json; an unchanged file is left alone (default: print it)",
+    output(
+        parser, "FILE", "where to write host.json; an unchanged file is left alone (default: print it)", required=False
     )
 
 
@@ -62,14 +58,7 @@ def assemble(args: argparse.Namespace) -> int:
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, complete and assembled")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="a new folder, say results/recorded/2026-11-23_h100",
-    )
+    output(parser, "FOLDER", "a new folder, say results/recorded/2026-11-23_h100")
 
 
 def record(args: argparse.Namespace) -> int:

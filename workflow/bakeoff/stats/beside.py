@@ -7,7 +7,7 @@ Entry points: `load`, `compared`. Nothing is written.
 from pathlib import Path
 
 from bakeoff.errors import InputError
-from bakeoff.plan import no_run
+from bakeoff.planned import no_run
 from bakeoff.runs.published import published_folder, yardstick
 from bakeoff.schema.analysis_outside import Comparison
 from bakeoff.stats.compare import Scatter, between_runs, compare

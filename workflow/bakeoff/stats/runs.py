@@ -12,7 +12,7 @@ import pandas as pd
 
 from bakeoff.core.confine import WALLS
 from bakeoff.files import read_json
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.profile import section as profile
 from bakeoff.runs.journal import block_folder
 from bakeoff.runs.published import yardstick

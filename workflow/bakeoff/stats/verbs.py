@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
+from bakeoff.options import output
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -74,9 +75,7 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
         help="further runs on GPUs of the same model, analysed together with the first; from three GPUs on, a GPU is "
         "one sample, and intervals speak for the model (needs -o)",
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="where to write (default: FOLDER/analysis.json)"
-    )
+    output(parser, "FILE", "where to write (default: FOLDER/analysis.json)", required=False)
     parser.add_argument(
         "--against",
         type=Path,
@@ -118,7 +117,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("old", type=Path, metavar="A", help="the older run's folder, or one of results/published/")
     parser.add_argument("new", type=Path, metavar="B", help="the newer run's folder")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the comparison as JSON")
+    output(parser, "FILE", "also write the comparison as JSON", required=False)
     parser.add_argument("--all", action="store_true", help="list every cell, not only those that moved")
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
 
@@ -153,7 +152,7 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, metavar="FOLDER", help="one of results/published/, with speedups.csv and claims.yaml"
     )
     parser.add_argument("--claims", type=Path, metavar="FILE", help="the claims (default: FOLDER/claims.yaml)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="also write the audit as JSON")
+    output(parser, "FILE", "also write the audit as JSON", required=False)
     parser.add_argument("--all", action="store_true", help="list every claim, not only the contradicted ones")
     parser.add_argument("--json", action="store_true", help="print the audit as JSON")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
-from bakeoff.options import seed
+from bakeoff.options import output, seed
 
 NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
 SAMPLED_ROWS = 16
@@ -18,7 +18,7 @@ def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--definition", default=NARROW, metavar="NAME", help="definition (default: the narrow one, %(default)s)"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="gate_power.json to write")
+    output(parser, "FILE", "gate_power.json to write")
     parser.add_argument(
         "--families", nargs="+", default=["fib", "realistic"], metavar="F", help="value families (default: both)"
     )
