@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bakeoff.files import PROJECT_ROOT
 from bakeoff.processes.children import children_of
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
@@ -122,14 +123,47 @@ def test_what_a_host_lacks_is_one_typed_error_and_costs_no_finished_cell(
     assert (run / "traces.jsonl").read_bytes() == expected
 
 
-def test_a_checkout_that_can_only_be_read_is_one_typed_error(
+def test_a_whole_checkout_that_can_only_be_read_is_one_typed_error_and_costs_no_finished_cell(
     small_disk: Path, undisturbed: tuple[Path, dict[str, str], bytes]
 ) -> None:
-    run = plan_run(small_disk / "run", undisturbed[0], workloads=WORKLOADS)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    done = measure(run, env=undisturbed[1])
-    assert done.returncode == 2 and "Read-only file system" in done.stderr and "Traceback" not in done.stderr
-    assert "finished cells are kept" in done.stderr
+    solutions, env, expected = undisturbed
+    checkout, hidden = small_disk / "checkout", shutil.ignore_patterns("__pycache__")
+    for folder in ("workflow", "config"):
+        shutil.copytree(PROJECT_ROOT / folder, checkout / folder, ignore=hidden)
+    shutil.copytree(solutions, checkout / "solutions", ignore=hidden)
+    run = plan_run(checkout / "results/runs/mine", checkout / "solutions", workloads=WORKLOADS)
+    its = {**env, "PYTHONPATH": str(checkout / "workflow")}
+    journals = run / "samples/block-00"
+    process = subprocess.Popen(command("measure", str(run), "--block", "0"), env=environment() | its)
+    while not any(path.stat().st_size for path in journals.glob("*.jsonl")) and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    mount(small_disk, "ro")
+    kept = {path: path.read_bytes() for path in journals.glob("*.jsonl")}
+    assert any(kept.values())
+    for words in (("measure", str(run), "--block", "0"), ("assemble", str(run)), ("probe", "-o", f"{run}/other.json")):
+        done = subprocess.run(command(*words), env=environment() | its, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "Read-only file system" in done.stderr, (words, done.stderr)
+        assert "Traceback" not in done.stderr and ("finished cells are kept" in done.stderr or words[0] != "measure")
+    mount(small_disk, "rw")
+    assert {path: path.read_bytes() for path in journals.glob("*.jsonl")} == kept
+    done = measure(run, env=its)
+    assert done.returncode == 0, done.stderr
+    for path, content in kept.items():
+        assert path.read_bytes().startswith(content[: content.rfind(b"\n") + 1])
+    assemble_run(run)
+    assert (run / "traces.jsonl").read_bytes() == expected
+
+
+def mount(disk: Path, how: str) -> None:
+    """Let a file system be written (rw) or only read (ro); what was killed may hold a file open for a moment."""
+    for _ in range(100):
+        done = subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        time.sleep(0.1)
+    raise AssertionError(done.stderr)
 
 
 # `bakeoff measure` with a short limit for starting.

@@ -68,20 +68,40 @@ GUARDS: dict[str, tuple[Edit, list[str]]] = {
         ["tests/profile/test_profile_timelines.py", "-k", "dropped"],
     ),
     "a message's length": (
-        (f"{SUPERVISOR}/children.py", "if max(map(len, (*lines, self._buffer))) > MAX_LINE:", "if False:"),
+        ("workflow/bakeoff/processes/children.py", "if max(map(len, (*lines, self._buffer))) > MAX_LINE:", "if False:"),
         ["tests/supervisor/test_measure_flood.py"],
     ),
     "a bounded amount read at a time": (
-        (f"{SUPERVISOR}/children.py", "READS = 64", "READS = 1 << 40"),
+        ("workflow/bakeoff/processes/children.py", "READS = 64", "READS = 1 << 40"),
         ["tests/supervisor/test_measure_flood.py", "-k", "reading_ends"],
     ),
     "unread answers": (
-        (f"{SUPERVISOR}/children.py", "if len(self._unsent) > MAX_UNREAD:", "if False:"),
+        ("workflow/bakeoff/processes/children.py", "if len(self._unsent) > MAX_UNREAD:", "if False:"),
         ["tests/supervisor/test_measure_flood.py", "-k", "reads_nothing"],
     ),
     "a worker's words": (
         (f"{CORE}/messages.py", "    Outcome.REJECTED,\n]", "    Outcome.REJECTED,\n    Outcome.NOT_RUN,\n]"),
-        attack("blames_the_host"),
+        ["tests/runs/test_measure_check.py", "-k", "none_of_the_harness"],
+    ),
+    "walls raised once": (
+        (f"{SUPERVISOR}/workers.py", "        if self.confined:\n", "        if False:\n"),
+        attack("raises_its_walls_again"),
+    ),
+    "a user namespace": (
+        (f"{CORE}/namespaces.py", "or _enter()\n\n\ndef _inside", "or None\n\n\ndef _inside"),
+        ["tests/core/test_measure_namespaces.py"],
+    ),
+    "robust before fib-0.1.2": (
+        (f"{CORE}/protocols.py", "    after_robust: bool = True", "    after_robust: bool = False"),
+        ["tests/supervisor/test_protocols.py", "-k", "flashinfer"],
+    ),
+    "a definition's reference tried": (
+        ("workflow/bakeoff/build/reference.py", "if distance <= BOUND:", "if True:"),
+        ["tests/build/test_build_reference.py", "-k", "another_result"],
+    ),
+    "a reference confined": (
+        ("workflow/bakeoff/build/reference.py", "    confine([])\n", ""),
+        ["tests/build/test_build_reference.py", "-k", "reaches_nothing"],
     ),
     "PASSED without gates": (
         ("workflow/bakeoff/schema/sample.py", "record.passed_stands().model_dump", "record.model_dump"),
