@@ -49,7 +49,7 @@ source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
 .PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm fuzz faults guards browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
-  summary bench bench-compare nightly-compare nightly-publish nightly-watch clean
+  summary bench bench-profile bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,6 +117,11 @@ bench bench-compare: IMAGE = cu130
 bench:  ## the bake-off on this host's B200 inside the image IMAGE, with the published protocol; BLOCKS blocks, DATASET a checkout or empty
 	@containers/run.sh $(IMAGE) make reproduce ARGS="--profile profiles/b200 --config blocks=$(BLOCKS) \
 	  dataset=$(if $(DATASET),/data/flashinfer-trace,synthetic)"
+
+bench-profile: IMAGE = cu130-profile
+bench-profile: RUN = results/runs/b200
+bench-profile:  ## profile that run again in the image with Nsight, with counters where the driver permits (COUNTERS=1); measures nothing
+	@containers/run.sh $(IMAGE) sh -c 'bakeoff profile $(RUN) && bakeoff analyse $(RUN) && bakeoff report $(RUN)'
 
 bench-compare:  ## compare that run with the last recorded one; fails for a wrong output or a supported regression
 	@GPUS=none containers/run.sh $(IMAGE) .ci/compare_last.sh /opt/bakeoff/bin b200 sm_100a

@@ -2,7 +2,7 @@
 # Builds the images of images.lock.yaml with buildah. Needs buildah, runc, skopeo, mmdebstrap (for a Debian base) and the checkout's
 # .venv (for pip). Everything lands under .cache/ and in the local image store.
 #
-#   containers/image.sh build NAME     the image localhost/bakeoff-NAME; NAME may be one of cpu, cu130, published-2026-02
+#   containers/image.sh build NAME     the image localhost/bakeoff-NAME; NAME may be one of cpu, cu130, cu130-profile, published-2026-02
 #   containers/image.sh archive NAME   .cache/images/NAME-DIGEST.tar (an OCI archive); prints its name and digest
 #   containers/image.sh sif NAME       .cache/images/NAME.sif, with Apptainer from containers/NAME/bakeoff.def
 #   containers/image.sh confirm NAME   that the registry serves the base whose digest stands in images.lock.yaml
@@ -69,14 +69,14 @@ build() {
     buildah bud --quiet --isolation=oci --runtime=runc --layers=false --timestamp "$SOURCE_DATE_EPOCH" --network="$network" \
         --build-arg BASE="$base" --build-arg SNAPSHOT="$SNAPSHOT" --build-arg APT_PACKAGES="$packages" \
         --build-arg PIP_FIND_LINKS=/wheels --build-arg PIP_NO_INDEX=1 --build-arg SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" \
-        --volume "$(realpath ".cache/wheels/$name"):/wheels:ro" --file "containers/$name/Containerfile" --tag "$TAG" . >&2
+        --build-arg IMAGE="$name" --volume "$(realpath ".cache/wheels/$(recipe "$name")"):/wheels:ro" --file "containers/$(recipe "$name")/Containerfile" --tag "$TAG" . >&2
     podman image inspect --format '{{.Digest}}' "$TAG"
 }
 
 # The build itself then needs no network.
 collect_wheels() {
     # shellcheck disable=SC2046
-    download_wheels ".cache/wheels/$1" "$(field "$1" python)" $(items "$1" locks)
+    download_wheels ".cache/wheels/$(recipe "$1")" "$(field "$1" python)" $(items "$1" locks)
 }
 
 # A base made of Debian packages; prints its image name. A stand-in also gets the image's Python.
@@ -126,10 +126,14 @@ archive() {
 }
 
 sif() {
-    [ -f "containers/$1/bakeoff.def" ] || fail "no containers/$1/bakeoff.def" "an Apptainer definition" "build the OCI image (make image IMAGE=$1); Apptainer runs its archive"
+    local definition; definition=containers/$(recipe "$1")/bakeoff.def
+    [ -f "$definition" ] || fail "no $definition" "an Apptainer definition" "build the OCI image (make image IMAGE=$1); Apptainer runs its archive"
     apptainer build --build-arg BASE="$(field "$1" base_name)@$(field "$1" base_digest)" --build-arg SNAPSHOT="$SNAPSHOT" \
-        --build-arg APT_PACKAGES="$(items "$1" packages)" "$CACHE/$1.sif" "containers/$1/bakeoff.def"
+        --build-arg APT_PACKAGES="$(items "$1" packages)" --build-arg IMAGE="$1" "$CACHE/$1.sif" "$definition"
 }
+
+# The folder that builds an image: its own, or that of the image which it is with other packages.
+recipe() { local other; other=$(field "$1" recipe); echo "${other:-$1}"; }
 
 archive_file() { local digest; digest=$(cat "$CACHE/$1.digest"); echo "$CACHE/$1-${digest:7:12}.tar"; }
 

@@ -1,4 +1,4 @@
-# Container images: built from images.lock.yaml, run without privileges. IMAGE is cpu, cu130 or published-2026-02.
+# Container images: built from images.lock.yaml, run without privileges. IMAGE is cpu, cu130, cu130-profile or published-2026-02.
 IMAGE ?= cpu
 # STANDIN=1: Debian in place of NVIDIA's base, where no registry can be reached.
 export STANDIN TORCH_INDEX

@@ -17,7 +17,7 @@ IMAGES = lock.load().images
 
 
 def containerfile(name: str) -> str:
-    return (PROJECT_ROOT / f"containers/{name}/Containerfile").read_text()
+    return (PROJECT_ROOT / f"containers/{IMAGES[name].recipe or name}/Containerfile").read_text()
 
 
 def variables(text: str) -> dict[str, str]:
@@ -37,7 +37,13 @@ def test_the_user_is_not_root_and_the_environment_is_complete(name: str) -> None
     text = containerfile(name)
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "1000:1000"
     given = variables(re.search(r"^ENV (.*?)\nLABEL", text, re.MULTILINE | re.DOTALL).group(1))  # type: ignore[union-attr]
-    assert given["BAKEOFF_IMAGE"] == name
+    several = given["BAKEOFF_IMAGE"] == "${IMAGE}"
+    assert several or given["BAKEOFF_IMAGE"] == name
+    assert several == any(name in (one, image.recipe) for one, image in IMAGES.items() if image.recipe)
+    if several:
+        script = (PROJECT_ROOT / "containers/image.sh").read_text()
+        assert ("ARG", "IMAGE") in [tuple(line.split(" ", 1)) for line in text.splitlines() if line[:3] == "ARG"]
+        assert script.count('--build-arg IMAGE="$') == 2, "for Containerfiles and for Apptainer"
     assert given["BAKEOFF_PYTHON"] == "/opt/bakeoff/bin/python" and given["PYTHONNOUSERSITE"] == "1"
 
 
@@ -63,11 +69,22 @@ def test_the_apptainer_definition_has_the_containerfiles_content() -> None:
     text = containerfile("cu130")
     environment = re.search(r"^%environment(.*?)^%", definition, re.MULTILINE | re.DOTALL).group(1)  # type: ignore[union-attr]
     expected = re.search(r"^ENV (.*?)\nLABEL", text, re.MULTILINE | re.DOTALL).group(1)  # type: ignore[union-attr]
-    assert variables(environment) == variables(expected)
+    assert variables(environment.replace("{{ IMAGE }}", "${IMAGE}")) == variables(expected)
     runs = [line.partition("|| ")[2] or line for line in re.findall(r"^RUN (.*)$", text, re.MULTILINE)]
     runs = [re.sub(r'"?\$\{(\w+)\}"?', r"{{ \1 }}", line) for line in runs]
     post = re.search(r"^%post(.*?)^%", definition, re.MULTILINE | re.DOTALL).group(1)  # type: ignore[union-attr]
     assert [line.strip() for line in post.splitlines() if line.strip()] == runs
+
+
+def test_what_measures_has_no_profiler_and_what_profiles_is_the_same_but_for_them() -> None:
+    measures, profiles = IMAGES[lock.image_for("sm_100a")], IMAGES[lock.image_for("sm_100a", profile=True)]
+    assert not [package for package in measures.packages if "nsight" in package]
+    more = set(profiles.packages) - set(measures.packages)
+    assert set(measures.packages) < set(profiles.packages)
+    assert sum("nsight" in package for package in more) == 2 and {"libdw1t64", "libelf1t64"} < more
+    same = ("base_digest", "base_index", "snapshot", "python", "cuda", "min_driver", "locks")
+    assert all(getattr(measures, key) == getattr(profiles, key) for key in same)
+    assert profiles.recipe == "cu130" and lock.image_for("cpu", profile=True) == "cpu"
 
 
 def test_packages_without_a_dated_archive_name_their_version() -> None:

@@ -130,5 +130,5 @@ def test_a_spoiled_lock_file_is_refused(case: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_image_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"cpu, cu130, published-2026-02"):
+    with pytest.raises(InputError, match=r"cpu, cu130, cu130-profile, published-2026-02"):
         lock.load().image("cu12")

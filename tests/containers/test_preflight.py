@@ -155,7 +155,7 @@ def test_run_without_a_container_runtime_says_so(tmp_path: Path) -> None:
 
 def test_run_of_an_unknown_image_names_the_known_ones(tmp_path: Path) -> None:
     done = run_script(tmp_path, "cu12", "true", runtime="exit 0")
-    assert done.returncode == 2 and "cpu cu130 published-2026-02" in done.stderr
+    assert done.returncode == 2 and "cpu cu130 cu130-profile published-2026-02" in done.stderr
 
 
 def test_run_without_the_image_says_how_to_build_it(tmp_path: Path) -> None:

@@ -87,12 +87,10 @@ from support.b200_host import engine
 sys.exit(engine(sys.argv[1:]))
 """
 # Before a profiler's script reads a capture's kernels: they are called as each solution's are.
-NAMES = """
-from support import b200_host, profile_captures
-profile_captures.CALL = b200_host.kernels()
-from support.profile_captures import CALL
-
-"""
+READS = "    from support.profile_captures import CALL, timeline, write_ncu, write_nsys\n"
+NAMES = f"""    from support import b200_host, profile_captures
+    profile_captures.CALL = b200_host.kernels()
+{READS}"""
 GEMMS = {
     "flashinfer_moe": ("bmm_E4m3_E4m3_gemm1", "bmm_Bfloat16_E4m3_gemm2"),
     "cutedsl_moe_fp8_v3": ("gemm1_sm_100a_e4m3_plain_bf16", "gemm2_sm_100a_e4m3_plain_bf16"),
@@ -163,7 +161,8 @@ def make_host(root: Path) -> Host:
     (root / "device.json").write_text(json.dumps({"us": _times(host.checkout), "protocols": SHORT}))
     paths = {"python": sys.executable, "tests": str(HERE.parents[1])}
     python = root / "bin/python"
-    tool = TOOL.replace("\n\n", NAMES, 1).replace("sm_90a", "sm_100a")
+    assert READS in TOOL
+    tool = TOOL.replace(READS, NAMES).replace("sm_90a", "sm_100a")
     tool = tool.format(python=sys.executable, paths=[paths["tests"], str(host.checkout / "workflow")])
     for name, text in {
         "bin/docker": ENGINE.format(**paths),
@@ -273,7 +272,7 @@ def kernels() -> tuple[tuple[str, float, float], ...]:
     job = Path("job.json")
     if not job.is_file():
         return CALL
-    first, second = GEMMS[json.loads(job.read_text())["participant"]]
+    first, second = GEMMS[json.loads(job.read_text())["worker"]["participant"]]
     names = ("route_tokens", first, "swiglu_rows", second, "combine_rows", "permute_rows")
     return tuple((name, *times) for name, (_, *times) in zip(names, CALL, strict=True))
 

@@ -33,19 +33,20 @@ TOOL = """#!{python}
 import json, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
-from support.profile_captures import CALL, timeline, write_ncu, write_nsys
-from bakeoff.profile.ncu import wanted
-
-words, metrics = sys.argv[1:], wanted("sm_90a")
-name = Path(sys.argv[0]).name
+words, name = sys.argv[1:], Path(sys.argv[0]).name
+reads = words[0] == "export" or words[0].startswith("--import")
 if "--version" in words:
     print("constructed tool\\n1.2.3")
-elif "--query-metrics" in words:
-    for metric in metrics.values():
-        print(metric.split(".")[0], "Counter")
 elif words[-1] == "true":  # the trial
     Path(next(word.split("=", 1)[1] for word in words if word.startswith("--output=")) + ".nsys-rep").touch()
-elif words[0] == "export" or words[0].startswith("--import"):
+elif reads or "--query-metrics" in words:
+    from bakeoff.profile.ncu import wanted
+    metrics = wanted("sm_90a")
+    if not reads:
+        for metric in metrics.values():
+            print(metric.split(".")[0], "Counter")
+        sys.exit()
+    from support.profile_captures import CALL, timeline, write_ncu, write_nsys
     output = next((word.split("=", 1)[1] for word in words if word.startswith("--output=")), "counters.csv")
     job = json.loads((Path.cwd() / "job.json").read_text())
     if words[0] == "export":

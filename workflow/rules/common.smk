@@ -63,6 +63,12 @@ try:
     # Snakemake takes no image from a path with a blank, whether it is used or not.
     CONTAINER = images.reference(IMAGE_NAME, IMAGE)
     CONTAINER = None if " " in str(CONTAINER) else CONTAINER
+    # What profiles has an image of its own, with Nsight; without it the profile comes from CUPTI, which every image has.
+    PROFILERS = images.image_for(SETTINGS.backend, profile=True)
+    WITH_PROFILERS = images.reference(PROFILERS, images.load().image(PROFILERS))
+    WITH_PROFILERS = (
+        CONTAINER if " " in str(WITH_PROFILERS) else WITH_PROFILERS or CONTAINER
+    )
     if APPTAINER:
         preflight.before(IMAGE_NAME, gpu=SETTINGS.backend != "cpu")
         if CONTAINER is None:

@@ -21,6 +21,8 @@ rule profile:
     threads: 2
     resources:
         gpu=1,
+    container:
+        WITH_PROFILERS
     params:
         bakeoff=bakeoff,
         run=above(2),

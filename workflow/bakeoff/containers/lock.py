@@ -19,6 +19,7 @@ from bakeoff.schema.base import Part
 
 LOCK_FILE = PROJECT_ROOT / "containers/images.lock.yaml"
 ARCHIVES = PROJECT_ROOT / ".cache/images"
+PROFILERS = "cu130-profile"  # the image with Nsight; what measures has none
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")]
@@ -39,6 +40,9 @@ class Image(Part):
     """One image: what it is made of and where it is."""
 
     purpose: str
+    recipe: str | None = None
+    """Image whose Containerfile and Apptainer definition build this one, with other packages; null: those of its own
+    folder."""
     base_suite: str | None = None
     """Debian suite that mmdebstrap makes the base of; null for a base from a registry."""
     base_name: str | None = None
@@ -80,6 +84,13 @@ class Images(Part):
     """Platform of every image and of every lock."""
     images: dict[str, Image]
 
+    @model_validator(mode="after")
+    def _known_recipes(self) -> "Images":
+        for name, image in self.images.items():
+            if image.recipe and image.recipe not in self.images:
+                raise ValueError(f"{name}: recipe {image.recipe} is none of {', '.join(self.images)}")
+        return self
+
     def image(self, name: str) -> Image:
         """One image; an unknown name is an InputError."""
         if name in self.images:
@@ -100,9 +111,9 @@ def load(path: Path = LOCK_FILE) -> Images:
     return validate(document, Images, path)
 
 
-def image_for(backend: str) -> str:
-    """The image that runs a backend."""
-    return "cpu" if backend == "cpu" else "cu130"
+def image_for(backend: str, profile: bool = False) -> str:
+    """The image that runs a backend: without profilers what measures, and apart from it one that has them."""
+    return "cpu" if backend == "cpu" else PROFILERS if profile else "cu130"
 
 
 def archive_path(name: str, digest: str) -> Path:

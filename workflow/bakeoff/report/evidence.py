@@ -3,6 +3,7 @@ from."""
 
 from typing import Any
 
+from bakeoff.core.moe.floors import B200_RANGE, PEAKS, LowerBound, b200_range
 from bakeoff.report.view import RunView, workload_columns
 from bakeoff.schema.analysis_outside import ClaimVerdict, Comparison
 from bakeoff.schema.analysis_run import RunHeader
@@ -41,6 +42,31 @@ def workloads(view: RunView) -> Table:
         shared.figure("floor_flops", "Floor, FLOPs" if floors else ""),
     ]
     return Table("workloads", view.workload_frame, columns)
+
+
+def b200_floors(view: RunView) -> Table:
+    """The least that each workload costs on a B200, for runs of other GPUs: without anything that was measured."""
+    rows = []
+    if view.a.performance_shown and "B200" not in (view.a.run.hardware or ""):
+        for workload in view.a.workloads:
+            if workload.floor_bytes and workload.floor_flops:
+                least = LowerBound(workload.floor_bytes, workload.floor_flops)
+                low, high = b200_range(least)
+                times = {"floor_us": least.us(PEAKS["NVIDIA B200"]), "range_low": low, "range_high": high}
+                rows.append({"workload": workload.id, "expert_offset": workload.offset, **flat(workload), **times})
+    columns = [
+        *workload_columns(),
+        shared.duration("floor_us", "Floor on a B200"),
+        shared.duration("range_low", "From, estimated"),
+        shared.duration("range_high", "To, estimated"),
+    ]
+    return Table("b200_floors", frame(rows), columns)
+
+
+def b200_sources() -> dict[str, str]:
+    """Where the rates behind `b200_floors` are published: of the floor, and of its range."""
+    ends = (f"{one.bandwidth / 1e12:.1f} TB/s, {one.fp8 / 1e15:.1f} PFLOPS of FP8: {one.source}" for one in B200_RANGE)
+    return {"floor": PEAKS["NVIDIA B200"].source, "range": "; ".join(ends)}
 
 
 def participants(view: RunView) -> Table:

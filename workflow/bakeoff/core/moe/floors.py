@@ -68,6 +68,18 @@ PEAKS: dict[str, Peak] = {
 # Of H100 and H200 (NVIDIA H100 white paper: 50 MB), and of B200 as CUDA reports it (126 MB).
 L2_BYTES = {"sm_90a": 50 << 20, "sm_100a": 126 << 20}
 
+# What is published of a B200 differs by board and power limit: the lowest and the highest of it.
+B200_RANGE = (
+    Peak(7.7e12, 4500e12, "HGX B200 of 180 GB, 1,000 W"),
+    Peak(8.0e12, 5000e12, "as in a GB200, 1,200 W"),
+)
+
+
+def b200_range(least: LowerBound) -> tuple[float, float]:
+    """The least that a workload takes a B200, microseconds: at the highest and at the lowest published rates."""
+    slow, fast = (least.us(peak) for peak in B200_RANGE)
+    return fast, slow
+
 
 def floor(geometry: Geometry, seq_len: int, stats: Work) -> LowerBound:
     """Least bytes and FLOPs of `seq_len` tokens whose routing gives `stats`."""
