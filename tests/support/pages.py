@@ -107,3 +107,14 @@ def cells(line: str) -> list[str]:
     """The cells of a Markdown table row, unescaped."""
     parts = re.split(r"(?<!\\)\|", line)[1:-1]
     return [re.sub(r"\\(.)", r"\1", part.strip()) for part in parts]
+
+
+def widths_are_even(text: str) -> None:
+    """Every row of a Markdown table has as many cells as its head."""
+    width = 0
+    for line in text.split("\n"):
+        if line.startswith("|"):
+            width = width or len(cells(line))
+            assert line.endswith("|") and len(cells(line)) == width, line
+        else:
+            width = 0
