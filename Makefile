@@ -121,7 +121,7 @@ bench:  ## the bake-off on this host's B200 inside the image IMAGE, with the pub
 bench-profile: IMAGE = cu130-profile
 bench-profile: RUN = results/runs/b200
 bench-profile:  ## profile that run again in the image with Nsight, with counters where the driver permits (COUNTERS=1); measures nothing
-	@containers/run.sh $(IMAGE) sh -c 'bakeoff profile $(RUN) && bakeoff analyse $(RUN) && bakeoff report $(RUN)'
+	@containers/run.sh $(IMAGE) sh -c 'bakeoff profile $(RUN) && bakeoff analyse $(RUN) && bakeoff report $(RUN) --home ../../../index.html'
 
 bench-compare:  ## compare that run with the last recorded one; fails for a wrong output or a supported regression
 	@GPUS=none containers/run.sh $(IMAGE) .ci/compare_last.sh /opt/bakeoff/bin b200 sm_100a

@@ -4,7 +4,7 @@ IMAGE ?= cpu
 export STANDIN TORCH_INDEX
 
 .PHONY: container-tools can-build-images image get-image sif record-image confirm-base sbom registry-login push-image reproduce-in-container preflight-in-container \
-  test-container test-containers-full
+  test-container rehearse-containers test-containers-full
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 CONTAINER_TOOLS := buildah podman runc skopeo mmdebstrap
@@ -51,6 +51,10 @@ reproduce-in-container:  ## the whole workflow inside IMAGE: no network, read-on
 
 test-container: .venv/.develop  ## build the CPU image and run tests inside it
 	@BAKEOFF_CONTAINER_TESTS=small $(BIN)/python -m pytest tests/containers/test_image.py -v --durations=0
+
+rehearse-containers: .venv/.develop  ## the commands of docs/b200.md with real containers of the image cpu, which is built first
+	@$(MAKE) --no-print-directory container-tools image IMAGE=cpu
+	@BAKEOFF_REHEARSE_WITH=$$(command -v podman) $(BIN)/python -m pytest tests/integration/test_b200.py -v --durations=0
 
 test-containers-full: .venv/.develop  ## every image built and run as far as a machine without a GPU can; needs 40 GB of free disk
 	@BAKEOFF_CONTAINER_TESTS=full $(BIN)/python -m pytest tests/containers/test_image.py -v --durations=0

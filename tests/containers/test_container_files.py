@@ -87,6 +87,27 @@ def test_what_measures_has_no_profiler_and_what_profiles_is_the_same_but_for_the
     assert profiles.recipe == "cu130" and lock.image_for("cpu", profile=True) == "cpu"
 
 
+def test_a_profile_apart_is_made_in_the_image_with_profilers_of_the_run_that_bench_makes() -> None:
+    """With the verbs that the workflow's rules call, so that the report stays the same but for the profile."""
+    done = subprocess.run(
+        ["make", "-n", "bench-profile"],
+        cwd=PROJECT_ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ},
+    )
+    run = "results/runs/b200"
+    assert f"containers/run.sh {lock.image_for('sm_100a', profile=True)} " in done.stdout
+    for verb in (
+        f"bakeoff profile {run}",
+        f"bakeoff analyse {run}",
+        f"bakeoff report {run} --home ../../../index.html",
+    ):
+        assert verb in done.stdout
+    assert "--home ../../../index.html" in (PROJECT_ROOT / "workflow/rules/report.smk").read_text()
+
+
 def test_packages_without_a_dated_archive_name_their_version() -> None:
     for name, image in IMAGES.items():
         for package in image.packages:

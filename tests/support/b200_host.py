@@ -10,6 +10,9 @@ Entry points: `make_host`, and `main`, the Python of the double's image. In plac
 | Hugging Face | a local repository of the data set's layout, with drawn routing |
 | registry and `gh` | a published image in the lock file, and a script that finds every attestation valid |
 
+With BAKEOFF_REHEARSE_WITH=podman (`make rehearse-containers`) the engine's double asks that one for a container of the
+image `cpu`, with the options that it was asked with, but for the GPU.
+
 The layer is one block of 128 wide under the full one's name, few tokens of the long workloads choose an expert that is
 here, and protocols have few calls: what is rehearsed is the way, not the kernels. `bakeoff measure` refuses a test
 double where a GPU is asked for; `main` takes that one refusal out, has the mutants run on the CPU, and gives
@@ -34,6 +37,9 @@ from typing import Any
 import yaml
 
 HERE = Path(__file__).resolve()
+REAL_ENGINE = "BAKEOFF_REHEARSE_WITH"  # a variable that names podman: commands then run in containers
+REAL_IMAGE = "localhost/bakeoff-cpu"
+INSIDE = ".cache/double"  # of the checkout: the double's parts that a container sees
 PUBLISHED = "2026-02-26_4way"
 DATASET_URL = "https://huggingface.co/datasets/flashinfer-ai/flashinfer-trace"
 LOCAL_TOKENS = 128  # of a long workload: the others choose experts that are not here
@@ -149,7 +155,6 @@ class Host:
 
 def make_host(root: Path) -> Host:
     from support.checkout import copy_project
-    from support.profile_runs import TOOL
 
     host = Host(root)
     copy_project(host.checkout)
@@ -158,25 +163,36 @@ def make_host(root: Path) -> Host:
     config = host.checkout / "profiles/b200/config.yaml"
     config.write_text(re.sub(r"(?m)^protocols:.*\n", "", config.read_text()) + SETTINGS)
     _dataset(root / "dataset", host.checkout / "traces")
-    (root / "device.json").write_text(json.dumps({"us": _times(host.checkout), "protocols": SHORT}))
     paths = {"python": sys.executable, "tests": str(HERE.parents[1])}
-    python = root / "bin/python"
+    scripts = {f"bin/{name}": ENGINE.format(**paths) for name in ("docker", "podman")}
+    _put(root, scripts | {"bin/gh": f'#!/bin/sh\necho "$*" >> {root}/gh.log\n'})
+    times = json.dumps({"us": _times(host.checkout), "protocols": SHORT})
+    _put(root, _image(times, **paths, workflow=str(host.checkout / "workflow"), folder=str(root)))
+    inside = {"python": "/opt/bakeoff/bin/python", "tests": "/bakeoff/tests", "workflow": "/bakeoff/workflow"}
+    _put(host.checkout / INSIDE, _image(times, **inside, folder=f"/bakeoff/{INSIDE}"))
+    return host
+
+
+def _image(times: str, python: str, tests: str, workflow: str, folder: str) -> dict[str, str]:
+    """What stands in the image for a GPU, its driver, profilers and the interpreter, in `folder` there."""
+    from support.profile_runs import TOOL
+
     assert READS in TOOL
-    tool = TOOL.replace(READS, NAMES).replace("sm_90a", "sm_100a")
-    tool = tool.format(python=sys.executable, paths=[paths["tests"], str(host.checkout / "workflow")])
-    for name, text in {
-        "bin/docker": ENGINE.format(**paths),
-        "bin/podman": ENGINE.format(**paths),
-        "bin/python": PYTHON.format(**paths, executable=str(python)),
-        "bin/gh": f'#!/bin/sh\necho "$*" >> {root}/gh.log\n',
+    tool = TOOL.replace(READS, NAMES).replace("sm_90a", "sm_100a").format(python=python, paths=[tests, workflow])
+    return {
+        "bin/python": PYTHON.format(python=python, tests=tests, executable=f"{folder}/bin/python"),
         "bin/nsys": tool,
         "bin/ncu": tool,
         "modules/pynvml.py": NVML,
-    }.items():
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_text(text)
-        (root / name).chmod(0o755)
-    return host
+        "device.json": times,
+    }
+
+
+def _put(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
 
 
 def _narrow(checkout: Path) -> None:
@@ -284,6 +300,8 @@ def engine(words: list[str]) -> int:
         log.write(shlex.join(words) + "\n")
     place = next(number for number, word in enumerate(words) if "@sha256:" in word)
     options, command = words[1:place], words[place + 1 :]
+    if real := os.environ.get(REAL_ENGINE):
+        return _contained(real, options, command)
     given = list(itertools.pairwise(options))
     for source, target in (value.split(":")[:2] for name, value in given if name == "--volume"):
         if target != "/bakeoff":
@@ -295,6 +313,26 @@ def engine(words: list[str]) -> int:
     return subprocess.run(
         command, env={**os.environ, name: value, "BAKEOFF_PYTHON": str(python)}, check=False
     ).returncode
+
+
+def _contained(real: str, options: list[str], command: list[str]) -> int:
+    """The same in a container of the image `cpu`, as it was asked for, but without a GPU."""
+    if "--device" in options:
+        place = options.index("--device")
+        options = options[:place] + options[place + 2 :]
+    double = f"/bakeoff/{INSIDE}"
+    environment = {
+        "BAKEOFF_IMAGE": "",  # the host's facts are the double's
+        "BAKEOFF_PYTHON": f"{double}/bin/python",
+        "BAKEOFF_TEST_DOUBLE": "/bakeoff/tests/support/fake_device.py",
+        "BAKEOFF_FAKE_DEVICE": f"{double}/device.json",
+        "PATH": f"{double}/bin:/opt/bakeoff/bin:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": f"{double}/modules:/bakeoff/workflow",
+    }
+    words = [word for pair in environment.items() for word in ("--env", "=".join(pair))]
+    if command[0] == "make":
+        command = [*command, f"BIN={double}/bin", "TO_REPRODUCE="]
+    return subprocess.run([real, "run", *options, *words, REAL_IMAGE, *command], check=False).returncode
 
 
 def main(executable: str, words: list[str]) -> None:
