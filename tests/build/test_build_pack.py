@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import re
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from bakeoff.build.pack import check_signature, pack
-from bakeoff.build.spec import SolutionSpec, discover
+from bakeoff.build.spec import SolutionSpec, discover, read_spec
 from bakeoff.core.loader import digest, load_entry, package_name, stage
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_inputs
@@ -121,6 +124,37 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (spec.folder / "kernel.cubin").write_bytes(b"\x7fELF\xff\xfe")
     with pytest.raises(InputError, match=r"kernel\.cubin"):
         pack(spec, NARROW)
+
+
+STRANGE = {
+    "a link that leads out": lambda folder: (folder / "notes.txt").symlink_to("/etc/hostname"),
+    "2097152 bytes": lambda folder: (folder / "large.txt").write_bytes(bytes(2 << 20)),
+    "a name with characters": lambda folder: (folder / "a\x1b[31m.py").write_text("x = 1"),
+    "characters that nobody": lambda folder: Path(os.fsdecode(os.fsencode(folder) + b"/\xff.py")).write_text("x = 1"),
+}
+
+
+@pytest.mark.parametrize("found", STRANGE)
+def test_a_file_that_is_no_source_of_the_folder_is_refused_and_a_link_inside_is_not(tmp_path: Path, found: str) -> None:
+    spec = small.spec(tmp_path)
+    (spec.folder / "again.py").symlink_to("solution.py")
+    assert "again.py" in {source.path for source in pack(spec, "d").sources}
+    STRANGE[found](spec.folder)
+    with pytest.raises(InputError, match=re.escape(found)) as told:
+        pack(spec, "d")
+    assert "\x1b" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000, f"a: {'9' * 10_000}", "a: 2020-99-99", "a: !!timestamp x"]
+)
+def test_a_description_that_would_stop_its_reader_is_refused(tmp_path: Path, text: str) -> None:
+    spec = small.spec(tmp_path)
+    (spec.folder / "solution.yaml").write_text(text)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"solution\.yaml"):
+        read_spec(spec.folder)
+    assert time.monotonic() - begun < 2
 
 
 def test_staged_packages_of_two_contents_do_not_meet(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from bakeoff.core import confine
 from bakeoff.core.confine import landlock_version
-from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, SystemCalls
+from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, OPENAT2, SystemCalls
 from bakeoff.core.worker.__main__ import map_slots
 from bakeoff.core.worker.sandbox import AuditHook
 from bakeoff.processes import children
@@ -73,6 +73,12 @@ def confined(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
         "if libc.prctl(1, 0, 0, 0, 0) < 0: raise PermissionError(ctypes.get_errno())",
         "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
         "if libc.syscall(425, 8, 0) < 0: raise PermissionError(ctypes.get_errno())",
+        "os.mknod(root / 'own/disk', 0o060600, os.makedev(1, 0))",
+        "os.mknod(root / 'own/memory', 0o020600, os.makedev(1, 3))",
+        "os.open(root / 'own/shell', os.O_CREAT | os.O_WRONLY, 0o4755)",
+        "os.open(root / 'own', os.O_TMPFILE | os.O_WRONLY, 0o2755)",
+        "import fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid())",
+        "import fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETSIG, 9)",
         "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
         "if libc.open(str(root / 'file').encode(), os.O_WRONLY) < 0: raise PermissionError(ctypes.get_errno())",
     ],
@@ -158,6 +164,9 @@ def test_an_honest_process_keeps_what_it_needs(tmp_path: Path) -> None:
         "child = subprocess.Popen(['sleep', '60']); child.kill(); assert child.wait() == -9\n"
         "if os.fork() == 0: os._exit(0)\n"
         "os.wait()\n"
+        "os.mkfifo(root / 'own/pipe'); os.close(os.open(root / 'own/run', os.O_CREAT | os.O_WRONLY, 0o755))\n"
+        "import ctypes; os.close(ctypes.CDLL(None).syscall({'x86_64': 257, 'aarch64': 56}[os.uname().machine], -100, "
+        "b'/etc/hostname', 0, 0o6777))\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
         "one, other = socket.socketpair(); one.send(b'x'); assert other.recv(1) == b'x'\n"
         "with tempfile.NamedTemporaryFile() as file: shutil.copyfile('/etc/hostname', root / 'own/copy')\n"
@@ -228,7 +237,17 @@ def test_the_filter_of_each_processor_refuses_its_own_numbers_and_no_others(mach
     assert answer(calls, calls.socket, 2, stream) == answer(calls, calls.socket, unix, 2) == REFUSE
     for namespace in (0x10000000, 0x40000000, 0x00020000):
         assert answer(calls, calls.clone, namespace | 17) == REFUSE
-    assert answer(calls, calls.clone, 0x01200011) == ALLOW and answer(calls, CLONE3) == NOT_THERE
+    assert answer(calls, calls.clone, 0x01200011) == ALLOW and answer(calls, calls.clone, 0x8000 | 17) == REFUSE
+    assert answer(calls, CLONE3) == answer(calls, OPENAT2) == NOT_THERE
+    for command in (8, 10, 15, 1024):
+        assert answer(calls, calls.fcntl, 3, command) == REFUSE and answer(calls, calls.fcntl, 3, 2) == ALLOW
+    for call, place in calls.makes:
+        modes = {0o100644: ALLOW, 0o010600: ALLOW, 0o060600: REFUSE, 0o020600: REFUSE, 0o104755: REFUSE}
+        for mode, expected in modes.items():
+            assert answer(calls, call, *[0] * place, mode) == expected
+    for call, place in calls.opens:
+        for flags, mode, expected in ((0o101, 0o644, ALLOW), (0o101, 0o4755, REFUSE), (1, 0o4755, ALLOW)):
+            assert answer(calls, call, *[0] * place, flags, mode) == expected
     assert answer(calls, calls.prlimit, 7) == ALLOW and answer(calls, calls.prlimit, 8) == REFUSE
     groups = [set(group) for group in calls.refused.values()]
     assert sum(map(len, groups)) == len(set().union(*groups)), "no number twice"

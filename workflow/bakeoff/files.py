@@ -141,6 +141,10 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
+# The reader's time grows with the square of the depth: half a second for 5,000. No document here needs more openings.
+MOST_NESTED = 2000
+
+
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML in which a key may stand only once: a second one would silently replace the first."""
 
@@ -156,9 +160,12 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 
 def yaml_document(path: Path) -> Any:
     """One YAML document, not yet validated; what is no YAML, or a key that stands twice, is an InputError."""
+    data = read_bytes(path)
     try:
-        return yaml.load(read_bytes(path), Loader=_UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        if any(data.count(opening) > MOST_NESTED for opening in (b"[", b"{", b"- - ", b"? ")):
+            raise yaml.YAMLError(f"more than {MOST_NESTED} lists or mappings are opened")
+        return yaml.load(data, Loader=_UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError, AttributeError) as error:
         found = f"not YAML: {' '.join(str(error).split())}"
         raise InputError(path, found, expected="a YAML mapping", hint="correct the file") from error
 

@@ -20,7 +20,7 @@ from pydantic import Field, PrivateAttr, StringConstraints
 from bakeoff.errors import InputError
 from bakeoff.files import read_yaml, unwritable
 from bakeoff.options import closest
-from bakeoff.schema.base import Part
+from bakeoff.schema.base import UNPRINTABLE, Part, visible
 from bakeoff.schema.solution import Backend, BackendSpec, FileFunction, StageRule
 
 COMMON = "common"  # the folder of shared files: beside the solutions, and in each packed one
@@ -78,6 +78,7 @@ RESERVED = (COMMON, "reference")
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 # Files of a solution's folder that do not travel along.
 NOT_PACKED = (SPEC_FILE, "README.md")
+MOST_BYTES = 1 << 20  # of a file; the largest of the solutions here has 22 kB
 
 
 class SolutionSpec(Part):
@@ -113,9 +114,13 @@ class SolutionSpec(Part):
         return self._folder
 
     def own_files(self) -> list[Path]:
-        """The files of the folder that are packed, sorted."""
+        """The files of the folder that are packed, sorted; one that leads out of it, is no source by its size, or has a
+        name that is no text is an InputError."""
         found = (path for path in self._folder.rglob("*") if path.is_file() and path.name not in NOT_PACKED)
-        return sorted(path for path in found if not _hidden(path.relative_to(self._folder)))
+        own = sorted(path for path in found if not _hidden(path.relative_to(self._folder)))
+        for path in own:
+            _check_packable(path, self._folder)
+        return own
 
     def common_files(self) -> list[Path]:
         """The shared files that are packed: those that the solution's files import, at any depth."""
@@ -125,6 +130,22 @@ class SolutionSpec(Part):
     def files(self) -> list[Path]:
         """Every file that decides what the packed solution is."""
         return [self._folder / SPEC_FILE, *self.own_files(), *self.common_files()]
+
+
+def _check_packable(path: Path, folder: Path) -> None:
+    """A folder may be a stranger's: what is packed is read by whoever packs it, and published."""
+    name = path.relative_to(folder).as_posix()
+    size = path.stat().st_size
+    if not path.resolve().is_relative_to(folder.resolve()):
+        flaw = "a link that leads out of the folder", "files of its own", "copy what it needs into the folder"
+    elif size > MOST_BYTES:
+        flaw = f"{size} bytes", f"at most {MOST_BYTES}: a packed solution is text", "move the file out of the folder"
+    elif UNPRINTABLE.search(name):
+        flaw = "a name with characters that nobody can print", "plain names", "rename the file"
+    else:
+        return
+    found, expected, hint = flaw
+    raise InputError(visible(str(path)), found, expected, hint)
 
 
 def _hidden(relative: Path) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, SystemCalls
+from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, OPENAT2, SystemCalls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 38, 36, 1
@@ -42,8 +42,13 @@ WALLS = {
 }
 FILE_SHARE, FILE_MOST = 4, 8 << 30  # a file may take this part of the free space, and so many bytes at the most
 
-# Flags of clone that make a namespace: of users, mounts, processes, the network and so on.
-NAMESPACES = 0x7E020000
+# Flags of clone that make a namespace: of users, mounts, processes, the network and so on; and the one that makes a
+# brother in place of a child, whom nobody would look for below this process.
+NAMESPACES, _BROTHER = 0x7E020000, 0x8000
+_MAKE_DEVICE = 1 << 6 | 1 << 11  # rights of Landlock: a disk in one's own folder is the host's disk
+_DEVICE_MODES = (0o020000, 0o060000)
+_CREATES = 0o100 | 0o20000000  # O_CREAT, __O_TMPFILE
+_AS_OWNER = 0o6000  # mode bits with which a file runs as its owner, whoever starts it
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050001, 0x80000000  # SECCOMP_RET_*; refused with EPERM
 _NOT_THERE = 0x00050026  # ENOSYS: the C library takes `clone` in place of `clone3`, whose flags no filter can see
 _SET_MODE_FILTER, _TSYNC = 1, 1
@@ -120,7 +125,7 @@ def restrict_writes(writable: Iterable[Path]) -> str | None:
                 if not device.is_dir():
                     _allow(ruleset, device, _READ_FILE | _WRITE_FILE)
         for folder in writable:
-            _allow(ruleset, folder, rights)
+            _allow(ruleset, folder, rights & ~_MAKE_DEVICE)
         _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if _libc.syscall(_RESTRICT_SELF, ruleset, 0) != 0:
             return f"Landlock refused to restrict the worker: {_error()}"
@@ -162,7 +167,8 @@ def _program(calls: SystemCalls, own: int, scoped: bool) -> Iterator[tuple[int, 
     yield (load, 0, 0, number)
     if calls.wide is not None:
         yield from ((at_least, 0, 1, calls.wide), (give, 0, 0, _REFUSE))
-    yield from ((equal, 0, 1, CLONE3), (give, 0, 0, _NOT_THERE))
+    for unseen in (CLONE3, OPENAT2):
+        yield from ((equal, 0, 1, unseen), (give, 0, 0, _NOT_THERE))
     for refused in (call for group in calls.refused.values() for call in group):
         yield from ((equal, 0, 1, refused), (give, 0, 0, _REFUSE))
     # (system call, argument, mask, values, whether these values are refused, or all others)
@@ -170,10 +176,14 @@ def _program(calls: SystemCalls, own: int, scoped: bool) -> Iterator[tuple[int, 
         (calls.socket, 0, 0xFFFFFFFF, (1,), False),  # AF_UNIX
         (calls.socket, 1, 0xF, (1,), False),  # SOCK_STREAM: without `connect` it reaches nobody
         (calls.prctl, 0, 0xFFFFFFFF, (_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER), True),
-        # typing into terminals, immutable files
-        (calls.ioctl, 1, 0xFFFFFFFF, (0x5412, 0x541C, 0x40086602, 0x401C5820), True),
-        (calls.fcntl, 1, 0xFFFFFFFF, (1024,), True),  # F_SETLEASE: others would wait to open the file
-        (calls.clone, 0, NAMESPACES, (0,), False),
+        # typing into terminals, immutable files, and FIOSETOWN and SIOCSPGRP, as F_SETOWN below
+        (calls.ioctl, 1, 0xFFFFFFFF, (0x5412, 0x541C, 0x40086602, 0x401C5820, 0x8901, 0x8902), True),
+        # F_SETLEASE: others would wait to open the file; F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would send any
+        # process of the user any signal
+        (calls.fcntl, 1, 0xFFFFFFFF, (1024, 8, 10, 15), True),
+        (calls.clone, 0, NAMESPACES | _BROTHER, (0,), False),
+        *((call, place, 0o170000, _DEVICE_MODES, True) for call, place in calls.makes),
+        *((call, place, _AS_OWNER, (0,), False) for call, place in calls.makes),
     )
     others = () if scoped else calls.signals
     own_only = tuple((call, 0, 0xFFFFFFFF, (0, own), False) for call in (calls.prlimit, *others))
@@ -184,6 +194,11 @@ def _program(calls: SystemCalls, own: int, scoped: bool) -> Iterator[tuple[int, 
         # A value that is found leads to the refusal behind the jump, or past the refusal.
         yield from ((equal, count - place, 0, value) for place, value in enumerate(values))
         yield from end
+    for call, flags in calls.opens:  # the mode counts only where a file is made: else it may be anything
+        yield from ((load, 0, 0, number), (equal, 0, 7, call))
+        yield from ((load, 0, 0, arguments + 8 * flags), (and_, 0, 0, _CREATES), (equal, 4, 0, 0))
+        yield from ((load, 0, 0, arguments + 8 * flags + 8), (and_, 0, 0, _AS_OWNER), (equal, 1, 0, 0))
+        yield (give, 0, 0, _REFUSE)
     yield (give, 0, 0, _ALLOW)
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class SystemCalls:
     """One processor's numbers. audit: AUDIT_ARCH_*; wide: first number of another calling convention, or None; refused:
-    by what they would reach; signals: kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo."""
+    by what they would reach; signals: kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo; makes: creat, mknod and
+    mknodat, each with the place of its mode; opens: open and openat, each with the place of its flags, which its mode
+    follows."""
 
     audit: int
     wide: int | None
@@ -23,13 +25,15 @@ class SystemCalls:
     fcntl: int
     clone: int
     seccomp: int
+    makes: tuple[tuple[int, int], ...]
+    opens: tuple[tuple[int, int], ...]
 
 
 # The same everywhere: pidfd_open, pidfd_send_signal, pidfd_getfd, process_madvise; fchmodat2, setxattrat,
 # removexattrat, file_setattr; io_uring_*; open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr.
 _PROCESSES, _METADATA, _RINGS = (434, 424, 438, 440), (452, 463, 466, 469), (425, 426, 427)
 _MOUNTS = (428, 429, 430, 431, 432, 433, 442)
-CLONE3 = 435
+CLONE3, OPENAT2 = 435, 437  # their arguments lie in memory, which no filter sees
 
 ARCHITECTURES = {
     "x86_64": SystemCalls(
@@ -59,6 +63,8 @@ ARCHITECTURES = {
         fcntl=72,
         clone=56,
         seccomp=317,
+        makes=((85, 1), (133, 1), (259, 2)),
+        opens=((2, 1), (257, 2)),
     ),
     "aarch64": SystemCalls(
         audit=0xC00000B7,
@@ -86,5 +92,7 @@ ARCHITECTURES = {
         fcntl=25,
         clone=220,
         seccomp=277,
+        makes=((33, 2),),
+        opens=((56, 2),),
     ),
 }
