@@ -160,7 +160,7 @@ GUARDS: dict[str, tuple[Edit, list[str]]] = {
         ["tests/core/test_measure_sandbox.py"],
     ),
     "namespaces by clone": (
-        (f"{CORE}/confine.py", "        (calls.clone, 0, NAMESPACES, (0,), False),\n", ""),
+        (f"{CORE}/confine.py", "        (calls.clone, 0, NAMESPACES | _BROTHER, (0,), False),\n", ""),
         ["tests/core/test_measure_sandbox.py", "-k", "each_processor"],
     ),
     "Landlock": (
