@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from bakeoff.core.confine import adopt_orphans
+from bakeoff.groups import group
 
 
 @contextlib.contextmanager
@@ -25,20 +26,11 @@ def started(
     and whatever left its group. streams: stdout, stderr of subprocess.Popen."""
     adopt_orphans()
     before = _below()
-    child = subprocess.Popen(
-        [sys.executable, "-m", module, argument],
-        cwd=folder,
-        env=variables,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        **streams,
-    )
+    command = [sys.executable, "-m", module, argument]
     try:
-        yield child
+        with group(command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, **streams) as child:
+            yield child
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
         while left := _below() - before:
             for process in left:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):

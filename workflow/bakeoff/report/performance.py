@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bakeoff.report.view import Person, RunView, workload_columns
-from bakeoff.schema.analysis_figures import Overtaking, ProtocolSummary, Winner
+from bakeoff.schema.analysis_figures import ProtocolSummary, Winner
 from bakeoff.schema.base import Estimate
 from bakeoff.tables import formats as f
 from bakeoff.tables import shared, words
-from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number
+from bakeoff.tables.table import Column, Row, Table, flat, frame, frame_of, number, without_nan
 
 LARGE = 901  # tokens from which clock and power stand beside a cell
 
@@ -228,37 +228,26 @@ def orders(view: RunView) -> Table:
 
         return note
 
-    rows: dict[str, dict[str, object]] = {}
-    columns = [view.who(head=True)]
+    columns, found = [view.who(head=True)], frame({"solution": person.name} for person in view.people)
     for one in view.a.other_protocols:
-        name = one.protocol
-        columns.append(number(name, name, f.speedup, note=moved(name)))
-        columns += [Column(f"{name}_{key}") for key in ("rank", "first", "first_rank")]
-        before = {found.solution: found for found in one.first_order}
-        for now in one.order:
-            row = rows.setdefault(now.solution, {"solution": now.solution})
-            then = before[now.solution]
-            row |= {name: now.value, f"{name}_rank": now.rank, f"{name}_first": then.value}
-            row[f"{name}_first_rank"] = then.rank
-    keys = [column.key for column in columns]
-    found = [{key: rows[person.name].get(key) for key in keys} for person in view.people if person.name in rows]
-    return Table("orders", frame(found), columns)
+        name, keys = one.protocol, [f"{one.protocol}_{key}" for key in ("rank", "first", "first_rank")]
+        columns += [number(name, name, f.speedup, note=moved(name)), *map(Column, keys)]
+        if one.order:
+            both = frame_of(one.order).merge(frame_of(one.first_order), on="solution")
+            found = found.merge(both.set_axis(["solution", name, *keys], axis=1), how="left", on="solution")
+        else:
+            found = found.assign(**dict.fromkeys([name, *keys]))
+    ranked = found.iloc[:, 1:].notna().any(axis=1)
+    return Table("orders", without_nan(found[ranked]), columns)
 
 
 def overtakings(view: RunView) -> Table:
     """Pairs of solutions that change places under another protocol, with the workloads where they do."""
-    found: dict[tuple[str, str, str], list[Overtaking]] = {}
-    for one in view.a.other_protocols:
-        for pair in one.overtakings:
-            found.setdefault((one.protocol, pair.faster, pair.slower), []).append(pair)
-    rows = [
-        {
-            **dict(zip(("protocol", "faster", "slower"), names, strict=True)),
-            "workloads": [pair.workload for pair in pairs],
-            **{end: choose(pair.ratio.value for pair in pairs) for end, choose in (("least", min), ("most", max))},
-        }
-        for names, pairs in found.items()
-    ]
+    under = view.a.other_protocols
+    found = frame({"protocol": one.protocol, **flat(pair)} for one in under for pair in one.overtakings)
+    if len(found):
+        pairs = found.groupby(["protocol", "faster", "slower"], sort=False, as_index=False)
+        found = pairs.agg(workloads=("workload", list), least=("ratio", "min"), most=("ratio", "max"))
     columns = [
         Column("protocol", "Protocol"),
         view.who("faster", "Faster there"),
@@ -267,7 +256,7 @@ def overtakings(view: RunView) -> Table:
         number("least", "By, least", _change),
         number("most", "By, most", _change),
     ]
-    return Table("overtakings", frame(rows), columns)
+    return Table("overtakings", found, columns)
 
 
 def _some(names: list[str]) -> str:
