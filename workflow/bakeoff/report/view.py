@@ -126,9 +126,7 @@ class RunView:
     @cached_property
     def outcomes(self) -> dict[str, int]:
         """Cells by outcome: PASSED first, then by name."""
-        counts: dict[str, int] = {}
-        for cell in self.everyone.cells:
-            counts[cell.outcome] = counts.get(cell.outcome, 0) + 1
+        counts: Counter[str] = Counter(cell.outcome for cell in self.everyone.cells)
         return dict(sorted(counts.items(), key=lambda item: (item[0] != "PASSED", item[0])))
 
     @cached_property

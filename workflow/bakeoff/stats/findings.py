@@ -28,7 +28,7 @@ from bakeoff.schema.analysis_outside import CellComparison, Comparison
 from bakeoff.schema.base import Verdict
 from bakeoff.stats.figures import Figures
 from bakeoff.stats.pairs import EQUAL, log_ratios, overall_ratio
-from bakeoff.stats.summaries import count_wins, geometric_mean
+from bakeoff.stats.summaries import count_wins, deviation, geometric_mean
 from bakeoff.stats.verdicts import paired
 
 # The benchmark's workloads fall into three groups: decoding batches (80 tokens at most), one of 901, and prefill
@@ -123,14 +123,10 @@ def _version(figures: Figures, speedups: Floats, versions: Versions) -> tuple[Ve
         faster=sum(one is not None and one.direction > 0 for one in verdicts),
         clearly_faster=verdicts.count(Verdict.FASTER_2_PERCENT),
         slower=sum(one is not None and one.direction < 0 for one in verdicts),
-        std_new=_std(speedups[new, both]),
-        std_old=_std(speedups[old, both]),
+        std_new=deviation(speedups[new, both]),
+        std_old=deviation(speedups[old, both]),
     )
     return found, None
-
-
-def _std(values: Floats) -> float | None:
-    return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
 def _consistency(figures: Figures, speedups: Floats) -> list[ConsistencyRow]:

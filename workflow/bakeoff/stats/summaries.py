@@ -29,7 +29,7 @@ def summarize(
     if len(present) == 0:
         return summary
     values = row[present]
-    mean, sample, population = float(values.mean()), _std(values, 1), _std(values, 0)
+    mean, sample, population = float(values.mean()), deviation(values), deviation(values, taken=0)
     least, most = int(present[values.argmin()]), int(present[values.argmax()])
     return summary.model_copy(
         update={
@@ -49,7 +49,8 @@ def summarize(
     )
 
 
-def _std(values: Floats, taken: int) -> float | None:
+def deviation(values: Floats, taken: int = 1) -> float | None:
+    """Standard deviation of a sample, or with `taken` 0 of a population; none of fewer values than that needs."""
     return float(values.std(ddof=taken)) if len(values) > taken else None
 
 
