@@ -229,16 +229,8 @@ def json_document(data: bytes, where: str | Path) -> Any:
         ) from error
 
 
-# Only such numbers can be beyond a float, or be whole ones of more than 20 digits. A regular expression takes long for
-# the second kind: so texts with twenty digits in a row are looked for first.
-_HUGE, _LONG = re.compile(rb"e\+?\d{3,}(?:[\s,\]}]|$)"), re.compile(rb"(?<![\d.])\d{20}")
-_ZEROS, _TWENTY = bytes.maketrans(b"123456789", b"000000000"), b"0" * 20
-
-
-def _has_huge(data: bytes) -> bool:
-    """Whether a JSON text may have such a number."""
-    long = _TWENTY in data.translate(_ZEROS) and _LONG.search(data)
-    return bool(long or _HUGE.search(data.lower()))
+# Only numbers like these can be beyond a float or be whole ones of more than 20 digits.
+_HUGE = re.compile(rb"[eE]\+?\d{3}|\d{20}")
 
 
 def strict_json(data: bytes) -> Any:
@@ -254,7 +246,7 @@ def strict_json(data: bytes) -> Any:
             strange.append(text[:40])
         return value
 
-    each = number if _has_huge(data) else None  # a call for each number takes as long as all the rest
+    each = number if _HUGE.search(data) else None  # a call for each number takes as long as all the rest
     value = json.loads(data, parse_constant=number, parse_float=each, parse_int=each, object_pairs_hook=_mapping)
     if strange:
         raise NotFiniteError(_not_finite(value) or (), strange[0])
