@@ -168,3 +168,7 @@ def test_counts_are_those_of_the_tree_and_the_log() -> None:
     assert found["statements of the package"] > found["classes of the package"] > found["pydantic classes"] > 20
     log = "\n== set-up (0 s so far)\nbusy\n\n== lint (85 s so far)\n\n== done (90 s so far)\n"
     assert counts.seconds(log) == {"set-up": 85, "lint": 5}
+
+
+def test_stored_documents_and_messages_have_eighty_models_at_most() -> None:
+    assert counts.counts()["pydantic classes"] <= 80

@@ -9,6 +9,7 @@ crash.
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ RESULT = "result.json"
 KEYS = {"name": str, "stage": str, "cubin": bytes, "ptx": str, "meta": dict}
 
 
-class Compiled(Part):
+@dataclass(frozen=True)
+class Compiled:
     """A kernel whose code lies in the child's folder, under its number."""
 
     name: Said

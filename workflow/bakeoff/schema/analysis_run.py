@@ -200,7 +200,8 @@ class AnalysedCell(Part):
     """The harness's warnings for this cell."""
 
 
-class VerificationSummary(Part):
+@dataclass(frozen=True)
+class VerificationSummary:
     """All workloads of one solution under one value family and seed."""
 
     solution: str
@@ -213,9 +214,9 @@ class VerificationSummary(Part):
     """Workloads that had to be verified."""
     passed: int
     """Of these, PASSED under both gates."""
-    failed: list[str] = Field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     """Workloads that did not pass, or are missing."""
-    wrong: list[str] = Field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     """Of `failed`, those with a wrong output."""
     worst_relative_l2: float | None = None
     """Largest relative L2 error."""
