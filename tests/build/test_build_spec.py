@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from bakeoff.build.spec import discover, read_spec
+from bakeoff.candidates import chosen
 from bakeoff.config import Config, resolve
 from bakeoff.errors import InputError
-from bakeoff.plan import chosen
 from support.build_solutions import description, spec, with_common, write
 
 

@@ -83,6 +83,12 @@ class Made:
     """(solution, seq_len): blocks without a sample."""
     unsupported: list[str] = field(default_factory=list)
     gate_power: bool = True
+    shards: int = 1
+    """Parts that the peers are dealt into; `blocks` is of all of them, and the contestants are in each."""
+    selection: dict | None = None
+
+    def shard(self, name: str) -> int | None:
+        return sorted(self.peers).index(name) % self.shards if self.shards > 1 and name in self.peers else None
 
     def outcome(self, solution: str, seq_len: int) -> tuple[str, str | None]:
         if solution in self.unsupported:
@@ -149,6 +155,8 @@ def _plan(made: Made) -> dict:
         "dataset": made.dataset,
         "protocols": made.protocols,
         "mix": made.mix,
+        "shards": made.shards,
+        "selection": made.selection,
         "families": ["fib", "realistic"],
         "seeds": [0],
         "blocks": made.blocks,
@@ -178,6 +186,7 @@ def _participant(name: str, role: str, made: Made) -> dict:
         "digest": sha256_bytes(name.encode()),
         "build": f"build/{name}/solution.json" if solution else None,
         "supported": name not in made.unsupported,
+        "shard": made.shard(name),
         "rounding": CASTS if solution else None,
         "stages": [],
     }
@@ -266,10 +275,12 @@ def _journals(made: Made) -> dict[str, bytes]:
     for name in ("reference", *made.speed):
         for (seq_len, offset), block, family in product(made.workloads, range(made.blocks), ("fib", "realistic")):
             outcome, reason = made.outcome(name, seq_len)
-            timed = family == "fib"
+            timed, shard = family == "fib", made.shard(name)
+            if shard is not None and block % made.shards != shard:
+                continue
             if outcome == "NOT_WRITTEN" or (timed and block in made.missing_blocks.get((name, seq_len), [])):
                 continue
-            if timed or (block == 0 and name != "reference"):
+            if timed or (block == (shard or 0) and name != "reference"):
                 path = f"samples/block-{block:02d}/{name}.jsonl"
                 lines.setdefault(path, [])
                 for protocol in made.protocols if timed else [None]:

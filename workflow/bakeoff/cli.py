@@ -45,6 +45,7 @@ GROUPS = {
         "assemble": ("bakeoff.runs.verbs", "journals -> traces.jsonl and verification.jsonl"),
         "verify": ("bakeoff.evidence.verbs", "is a run whole, is its attestation true, is a stranger's run sound?"),
         "analyse": ("bakeoff.stats.verbs", "traces -> analysis.json: intervals, verdicts, summaries"),
+        "select": ("bakeoff.stats.verbs", "a screening's leading solutions, to be confirmed on fresh blocks"),
         "report": ("bakeoff.report.verbs", "analysis.json -> report.html, report.md, tables"),
         "index": ("bakeoff.report.verbs", "the landing page over several reports"),
         "record": ("bakeoff.runs.verbs", "a finished GPU run -> a folder to commit"),

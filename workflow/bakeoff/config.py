@@ -123,6 +123,21 @@ class Config(Part):
     profile: ProfileConfig = Field(
         default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing."
     )
+    shards: Annotated[Whole, Field(ge=1, le=100)] = Field(
+        1,
+        description="Parts that many solutions are dealt into, for jobs that run beside each other: a block then holds "
+        "one part, the reference and the anchors, and there are `shards` times `blocks` of them.",
+    )
+    anchors: Literal["auto"] | list[Name] = Field(
+        "auto",
+        description="Solutions that every other one is compared with where there are many, and that every shard holds. "
+        "auto: the contestants, if they are at most 5.",
+    )
+    selection: FolderPath | None = Field(
+        None,
+        description="selection.json that `bakeoff select` made of a screening run: this run is then of its solutions "
+        "and anchors, on fresh blocks (docs/candidates.md). null: no screening came before.",
+    )
     leading: Annotated[Whole, Field(ge=1, le=100)] = Field(
         LEADING,
         description="Of more than 20 solutions: how many of the fastest are compared with each other and stand on the "
@@ -196,7 +211,7 @@ class Config(Part):
             found[name] = min(asked or most, most)
         return found
 
-    @field_validator("solutions", "workloads", "families", "seeds", "compile", "twins", "solutions_root")
+    @field_validator("solutions", "workloads", "families", "seeds", "compile", "twins", "solutions_root", "anchors")
     @classmethod
     def _no_duplicates(cls, value: Any) -> Any:
         if isinstance(value, list) and len(set(value)) != len(value):

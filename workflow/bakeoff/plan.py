@@ -10,17 +10,17 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from bakeoff import closure
 from bakeoff import config as configuration
 from bakeoff.build.pack import pack
 from bakeoff.build.reference import check_reference
-from bakeoff.build.spec import SolutionSpec, discover
+from bakeoff.build.spec import SolutionSpec
+from bakeoff.candidates import anchors, chosen, deal, require_screened, selection_of
 from bakeoff.config import Config
 from bakeoff.core import protocols
 from bakeoff.core.loader import digest
-from bakeoff.errors import InputError
 from bakeoff.files import (
     PROJECT_ROOT,
     canonical_json,
@@ -36,7 +36,6 @@ from bakeoff.schema.host import Host
 from bakeoff.schema.plan import Participant, Plan, PlannedCell, PlannedWorkload
 from bakeoff.schema.solution import Backend
 from bakeoff.traces.dataset import PublicDataset
-from bakeoff.traces.definitions import check_implemented
 from bakeoff.traces.models import Definition, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
@@ -58,8 +57,11 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     entered = {spec.name: _participant(spec, config) for spec in specs}
     twins = [_twin(entered[name]) for name in config.twins]
     participants = [_reference(definition), *entered.values(), *twins]
+    selection, held = selection_of(config), anchors(config, participants)
+    if selection:
+        require_screened(selection, participants)
     workloads = [_workload(case, config, definition) for case in cases]
-    blocks = int(config.blocks)
+    blocks = int(config.blocks) * config.shards
     made = Plan(
         run=config.run,
         title=_title(config),
@@ -67,12 +69,19 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         definition=config.definition,
         dataset=config.dataset,
         protocols=list(config.protocol_blocks),
-        protocol_blocks={name: count for name, count in config.protocol_blocks.items() if count < blocks},
+        protocol_blocks={
+            name: count * config.shards
+            for name, count in config.protocol_blocks.items()
+            if count * config.shards < blocks
+        },
         families=list(config.families),
         seeds=list(config.seeds),
         blocks=blocks,
         balanced=True,
         mix=config.mix,
+        shards=config.shards,
+        anchors=held,
+        selection=selection,
         leading=config.leading,
         timeout_s=config.timeout_s,
         threads=int(config.threads),
@@ -84,7 +93,7 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         host_fingerprint=host_fingerprint,
         harness=harness,
         commit=closure.commit(),
-        participants=participants,
+        participants=deal(participants, held, config.shards),
         workloads=workloads,
         cells=[],
     )
@@ -102,25 +111,6 @@ def planned_cells(plan: Plan) -> list[PlannedCell]:
         "clock_mhz": plan.lock_clocks_mhz,
     }
     return [cell for who in plan.participants for what in plan.workloads for cell in _cells(who, what, plan, common)]
-
-
-def chosen(config: Config) -> tuple[list[SolutionSpec], list[Case]]:
-    """The solutions and workloads of a resolved configuration; a name or a data set that is not there is an InputError.
-    Imports no torch."""
-    if config.dataset != "synthetic":
-        PublicDataset(configuration.under_root(config.dataset))
-    there = {spec.name: spec for spec in discover(*map(configuration.under_root, config.solution_roots))}
-    root = TraceRoot(configuration.under_root(config.traces_root))
-    check_implemented(root.definition(config.definition), root.definition_path(config.definition))
-    cases = root.workloads(config.definition, further=True)
-    specs = _chosen("solutions", config.solutions, there)
-    sets = {"all": [case.id for case in cases if not case.further], "grid": [case.id for case in cases if case.further]}
-    wanted = sets[config.workloads] if isinstance(config.workloads, str) else config.workloads
-    workloads = _chosen("workloads", wanted, {case.id: case for case in cases})
-    _chosen("twins", config.twins, {spec.name: spec for spec in specs})
-    _chosen("mix", [*config.mix], {case.id: case for case in workloads})
-    _chosen("profile.cells", config.profile.cells, {case.id: case for case in workloads})
-    return specs, workloads
 
 
 def cell_key(**inputs: Any) -> str:
@@ -261,20 +251,6 @@ def _title(config: Config) -> str:
     if config.backend == "cpu":
         return "CPU run: correctness only"
     return f"FP8 mixture-of-experts kernels on {'Hopper' if config.backend == 'sm_90a' else 'Blackwell'}"
-
-
-def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, Any]) -> list[Any]:
-    if wanted == "all":
-        return list(available.values())
-    unknown = [name for name in wanted if name not in available]
-    if unknown:
-        raise InputError(
-            f"config: {key}",
-            found=", ".join(unknown),
-            expected=f"names out of: {', '.join(available)}",
-            hint=f"correct `{key}`, or add what is missing",
-        )
-    return [available[name] for name in wanted]
 
 
 def plan_arguments(parser: argparse.ArgumentParser) -> None:

@@ -60,7 +60,8 @@ def read_plan(run: Path) -> Plan:
 
 def block_order(plan: Plan, block: int) -> list[str]:
     """The participants of a block in the order in which they run."""
-    return protocols.block_order(plan.run, block, [who.name for who in plan.participants], plan.balanced)
+    names = [who.name for who in plan.present(block)]
+    return protocols.block_order(plan.run, block // plan.shards, names, plan.balanced)
 
 
 def block_cells(plan: Plan, block: int) -> list[PlannedCell]:
@@ -74,8 +75,7 @@ def block_cells(plan: Plan, block: int) -> list[PlannedCell]:
         )
     workloads = [workload.id for workload in plan.workloads]
     order = block_order(plan, block)
-    cells = [cell for cell in plan.cells if block < plan.blocks_of(cell.protocol)]
-    return protocols.cell_order(cells, plan.run, block, order, workloads, plan.families, plan.seeds)
+    return protocols.cell_order(plan.due(block), plan.run, block, order, workloads, plan.families, plan.seeds)
 
 
 def packed_solution(run: Path, plan: Plan, who: Participant) -> Path:

@@ -8,7 +8,7 @@ COMPILED = expand(
 
 
 wildcard_constraints:
-    block=r"\d\d",
+    block=r"\d\d+",
     arch="sm_90a|sm_100a",
     id="[^/]+",
 

@@ -5,11 +5,11 @@ from shlex import quote
 from urllib.parse import quote as link
 
 from bakeoff import config as configuration
+from bakeoff.candidates import chosen
 from bakeoff.closure import DECIDES_A_SAMPLE, closure
 from bakeoff.containers import lock as images, preflight
 from bakeoff.files import canonical_json, require_room
 from bakeoff.host import probe as probe_host
-from bakeoff.plan import chosen
 from bakeoff.planned import readable
 
 deployment = workflow.deployment_settings
@@ -99,7 +99,7 @@ RUN = f"results/runs/{SETTINGS.run}"
 GPUS = 0 if SETTINGS.backend == "cpu" else 1
 MEASURES = 1 if JOBS or not GPUS else max(1, workflow.cores // SETTINGS.gpus)
 SOLUTIONS = sorted(SPECS)
-BLOCKS = [f"{block:02d}" for block in range(SETTINGS.blocks)]
+BLOCKS = [f"{block:02d}" for block in range(SETTINGS.blocks * SETTINGS.shards)]
 
 
 def bakeoff(wildcards, output):

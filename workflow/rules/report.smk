@@ -47,6 +47,24 @@ rule report:
         "{params.bakeoff} report {input.analysis:q} -o {params.out:q} --home ../../../index.html 2> {log:q}"
 
 
+rule select:
+    localrule: True
+    # Of a screening, on demand: what a run with `selection` confirms on fresh blocks.
+    input:
+        f"{RUN}/analysis.json",
+        harness_files("bakeoff.stats.select"),
+    output:
+        f"{RUN}/selection.json",
+    log:
+        f"{RUN}/logs/select.log",
+    params:
+        bakeoff=bakeoff,
+        run=above(1),
+    shell:
+        "echo 'select      the leading of '{params.run:q} >&2; "
+        "{params.bakeoff} select {params.run:q} -o {output:q} 2> {log:q}"
+
+
 # What all runs show is never removed, only replaced, since another run may be reading it.
 rule analyse_committed:
     localrule: True

@@ -48,6 +48,7 @@ from bakeoff.traces.models import Solution, document
 
 DEFAULT_CACHE = PROJECT_ROOT / ".cache" / "build"
 DEFAULT_TIMEOUT_S = 900
+IMPORT_S = 60  # where nothing is compiled
 # The distributions that decide what comes out of a compilation, as far as they are installed.
 COMPILERS = ("torch", "triton", "nvidia-cutlass-dsl", "nvidia-cutlass-dsl-libs-base", "apache-tvm-ffi")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

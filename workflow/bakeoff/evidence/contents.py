@@ -50,7 +50,7 @@ def period(records: Iterable[Record]) -> tuple[datetime.datetime, datetime.datet
 
 def measured_period(run: Path, plan: Plan) -> tuple[str, str]:
     """When the first sample of the run began and the last one ended, ISO 8601; a run without any is an InputError."""
-    paths = [journal_path(run, block, who.name) for block in range(plan.blocks) for who in plan.participants]
+    paths = [journal_path(run, block, who.name) for block in range(plan.blocks) for who in plan.present(block)]
     try:
         started, ended = period(record for path in paths for record in read_journal(path))
     except ValueError as error:

@@ -43,7 +43,7 @@ def flaws(folder: Path, plan: Plan, host: Host, definition: Definition | None) -
     spans = []
     for block in range(plan.blocks):
         records: list[Record] = []
-        for who in plan.participants:
+        for who in plan.present(block):
             path = journal_path(folder, block, who.name)
             here = _Place(path.relative_to(folder).as_posix(), who.name, block)
             records += (lines := read_journal(path))
@@ -61,7 +61,7 @@ def flaws(folder: Path, plan: Plan, host: Host, definition: Definition | None) -
 def unplanned(folder: Path, plan: Plan) -> int:
     """How many lines of the journals are of no planned cell, as those that a changed plan leaves behind."""
     planned = {cell.key.encode() for cell in plan.cells}
-    paths = [journal_path(folder, block, who.name) for block in range(plan.blocks) for who in plan.participants]
+    paths = [journal_path(folder, block, who.name) for block in range(plan.blocks) for who in plan.present(block)]
     return sum(key not in planned for path in paths for key in _KEY.findall(journal_bytes(path) or b""))
 
 

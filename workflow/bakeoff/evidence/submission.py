@@ -179,7 +179,7 @@ def _block_flaws(folder: Path, plan: Plan, host: Host) -> Iterator[Refusal]:
             yield refusal(Ground.HOST, own.relative_to(folder).as_posix(), found, "hosts of one kind for all blocks")
         if manifest.block != block or manifest.order != block_order(plan, block):
             yield refusal(Ground.FOREIGN, where, f"block {manifest.block}", f"block {block}, in its planned order")
-        missing = {who.name for who in plan.participants} - manifest.samples.keys()
+        missing = {who.name for who in plan.present(block)} - manifest.samples.keys()
         if missing:
             found, fix = f"no digest of {sorted(missing)[0]}'s journal", "measure with a version that seals its samples"
             yield refusal(Ground.TAMPERED, f"{where}: samples", found, "the sha256 of every journal", fix)
@@ -235,8 +235,9 @@ def _inputs(plan: Plan) -> dict[str, str]:
 
 def _settings(plan: Plan, solutions: list[str], workloads: list[str], twins: list[str]) -> Config:
     """The settings that the plan rests on, as far as digests depend on them."""
-    same = {name: getattr(plan, name) for name in ("backend", "definition", "families", "seeds", "blocks")}
-    same["protocols"] = [{name: plan.blocks_of(name)} for name in plan.protocols]
+    same = {name: getattr(plan, name) for name in ("backend", "definition", "families", "seeds", "shards", "anchors")}
+    same["blocks"] = plan.blocks_each
+    same["protocols"] = [{name: plan.blocks_of(name) // plan.shards} for name in plan.protocols]
     also = {"run": plan.run, "threads": plan.threads, "solutions": solutions, "workloads": workloads, "twins": twins}
     return Config(**same, **also, image=plan.image, lock_clocks_mhz=plan.lock_clocks_mhz)
 

@@ -201,6 +201,31 @@ def summary(view: RunView) -> Table:
     return Table("summary", frame_of(view.summaries[person.name] for person in people), columns)
 
 
+def selection(view: RunView) -> Table:
+    """Of a run that confirms a screening: what each solution was selected by, and what fresh blocks say."""
+    found = view.a.selection.selected if view.a.selection else []
+    confirmed = {one.solution: one.geometric_mean for one in view.everyone.summaries}
+    columns = [
+        number("rank", "Place in the screening", head=True),
+        view.who(),
+        shared.speedup("screening", "Screening", interval=True),
+        number("screening_blocks", "Blocks"),
+        shared.speedup("confirmed", "Confirmed", interval=True),
+    ]
+    rows = [
+        {"rank": one.rank, "solution": one.solution, "screening_blocks": one.blocks}
+        | _ends("screening", one.geometric_mean)
+        | _ends("confirmed", confirmed.get(one.solution))
+        for one in found
+    ]
+    return Table("selection", frame(rows), columns)
+
+
+def _ends(key: str, estimate: Estimate | None) -> dict[str, float | None]:
+    ends = {"": "value", "_low": "low", "_high": "high"}
+    return {key + end: getattr(estimate, field) if estimate else None for end, field in ends.items()}
+
+
 def protocols(view: RunView) -> Table:
     """Geometric mean of speedups and leads under each protocol that the reference was timed under, where that is more
     than one."""

@@ -87,6 +87,7 @@ def tables(view: RunView) -> dict[str, Table]:
             performance.published_matrix(view),
             performance.summary(view),
             performance.published_summary(view),
+            performance.selection(view),
             performance.protocols(view),
             performance.orders(view),
             performance.overtakings(view),

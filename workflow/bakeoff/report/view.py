@@ -196,7 +196,9 @@ class RunView:
     @cached_property
     def block_counts(self) -> list[int]:
         """The numbers of blocks that cells rest on, least first; the planned one where no cell has a value."""
-        return sorted({cell.blocks for cell in self.a.cells if cell.blocks}) or [self.a.run.blocks]
+        # An anchor is in all shards, in more blocks than are planned for each.
+        planned = self.a.run.blocks
+        return sorted({min(cell.blocks, planned) for cell in self.a.cells if cell.blocks}) or [planned]
 
     @cached_property
     def repeated(self) -> bool:

@@ -93,7 +93,9 @@ class BlockJournals:
 
     def __init__(self, run: Path, plan: Plan, block: int, cells: list[PlannedCell], again: bool, tell: Say) -> None:
         self.run, self.plan, self.block, self.cells, self.tell = run, plan, block, cells, tell
-        self.journals = {who.name: Journal.open(journal_path(run, block, who.name), tell) for who in plan.participants}
+        self.journals = {
+            who.name: Journal.open(journal_path(run, block, who.name), tell) for who in plan.present(block)
+        }
         self._due = [cell for cell in cells if not self._done(cell, again)]
         self._progress = Progress(plan, block, cells, self._due, tell)
         self._settings = replace(settings_of(plan, run, block), tell=tell)
@@ -184,7 +186,7 @@ class BlockJournals:
             journal.close()
 
     def _guarded(self) -> list[Path]:
-        built = [self.run / who.build for who in self.plan.participants if who.build]
+        built = [self.run / who.build for who in self.plan.present(self.block) if who.build]
         files = [
             self.run / "config.json",
             self.run / "host.json",

@@ -41,8 +41,9 @@ def gaps(run: Path, journals: "Journals") -> list[str]:
 def tampered(run: Path, plan: Plan) -> list[str]:
     """What of the samples is not as `measure` left it, a sentence each: journals that changed after their block was
     complete, and files of nobody in the plan."""
-    found, names = [], {who.name for who in plan.participants}
+    found = []
     for block in range(plan.blocks):
+        names = {who.name for who in plan.present(block)}
         folder, path = block_folder(run, block), block_folder(run, block) / "manifest.json"
         place = folder.relative_to(run)
         for other in sorted(folder.glob("*.jsonl*")):
@@ -117,7 +118,7 @@ def _gaps_of_block(run: Path, plan: Plan, block: int, outcomes: Mapping[tuple[in
         return [f"{name}: missing"]
     found, digests = [], {}
     cells = block_cells(plan, block)
-    for who in plan.participants:
+    for who in plan.present(block):
         path = journal_path(run, block, who.name)
         if not path.exists() and not path.with_name(path.name + COMPRESSED).exists():
             found.append(f"{name}/{path.name}: missing")

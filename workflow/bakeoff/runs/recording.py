@@ -43,7 +43,7 @@ def record_run(run: Path, target: Path) -> None:
             write_atomic(
                 block_folder(target, block) / "manifest.json", read_bytes(block_folder(run, block) / "manifest.json")
             )
-            for who in plan.participants:
+            for who in plan.present(block):
                 packed = gzip.compress(read_bytes(journal_path(run, block, who.name)), compresslevel=9, mtime=0)
                 path = journal_path(target, block, who.name)
                 write_atomic(path.with_name(path.name + COMPRESSED), packed)

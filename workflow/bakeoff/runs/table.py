@@ -104,7 +104,7 @@ class Journals:
         records = [
             record
             for block in range(plan.blocks)
-            for who in plan.participants
+            for who in plan.present(block)
             for record in _finals(journal_path(run, block, who.name), block)
             if record.key in keys
         ]

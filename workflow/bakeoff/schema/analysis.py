@@ -29,6 +29,7 @@ from bakeoff.schema.base import Part
 from bakeoff.schema.gates import GatePower
 from bakeoff.schema.plan import Participant
 from bakeoff.schema.profile import ProfileSection
+from bakeoff.schema.selection import Selection
 
 # Of a figure in a document: more than any clock gives, fewer than differ between mathematics libraries.
 DIGITS = 10
@@ -55,6 +56,10 @@ class Analysis(Part):
     shown: list[str] = Field(default_factory=list)
     """Of many solutions those that a page shows, in the run's order: the leading ones, those that all are compared
     with, and their twins. Empty where a page shows all."""
+    anchors: list[str] = Field(default_factory=list)
+    """Solutions that all others are compared with, where these are many or selected."""
+    selection: Selection | None = None
+    """The screening whose leading solutions this run confirms, with the figures there; null for any other run."""
     workloads: list[AnalysedWorkload]
     """In ascending seq_len."""
     cells: list[AnalysedCell]

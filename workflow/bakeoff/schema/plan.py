@@ -6,6 +6,7 @@ from pydantic import Field
 
 from bakeoff.schema.base import Part
 from bakeoff.schema.gates import Rounding
+from bakeoff.schema.selection import Selection
 from bakeoff.schema.solution import Backend, StageRule
 from bakeoff.traces.models import Workload
 from bakeoff.traces.store import RoutingStats
@@ -50,6 +51,8 @@ class Participant(Part):
     """Kernel name pattern -> stage, first match wins."""
     twin_of: str | None = None
     """The solution that this one is again, under another name: what the two show against each other is noise."""
+    shard: int | None = None
+    """The shard that it is measured in; null where it is in all."""
 
 
 class PlannedWorkload(Part):
@@ -103,6 +106,14 @@ class Plan(Part):
     mix: dict[str, float] = Field(
         default_factory=dict, description="Weights of workloads in a mean of latencies beside the others."
     )
+    shards: int = Field(default=1, description="Parts that the solutions are dealt into; a block is of one.")
+    anchors: list[str] = Field(
+        default_factory=list,
+        description="Solutions that are in every shard, and that every other one is compared with.",
+    )
+    selection: Selection | None = Field(
+        default=None, description="The screening whose leading solutions this run confirms; null for any other run."
+    )
     leading: int = Field(
         default=LEADING, description="How many of many solutions are compared with each other and shown."
     )
@@ -129,6 +140,27 @@ class Plan(Part):
         """All that take part but the reference."""
         return [who for who in self.participants if who.role != "reference"]
 
+    @property
+    def blocks_each(self) -> int:
+        """Blocks that a solution is in, if it is no anchor."""
+        return self.blocks // self.shards
+
     def blocks_of(self, protocol: str | None) -> int:
-        """In how many blocks, the first ones, a protocol's cells are due; those without one are verified in block 0."""
-        return 1 if protocol is None else self.protocol_blocks.get(protocol, self.blocks)
+        """In how many blocks, the first ones, a protocol's cells are due; those without one are verified in the first
+        one that holds their solution."""
+        return self.shards if protocol is None else self.protocol_blocks.get(protocol, self.blocks)
+
+    def present(self, block: int) -> list[Participant]:
+        """The participants of a block: of its shard, and those that are in all."""
+        return [who for who in self.participants if who.shard in (None, block % self.shards)]
+
+    def due(self, block: int) -> list[PlannedCell]:
+        """The cells of a block, in the plan's order."""
+        shard = {who.name: who.shard for who in self.present(block)}
+        return [
+            cell
+            for cell in self.cells
+            if cell.participant in shard
+            and block < self.blocks_of(cell.protocol)
+            and (cell.protocol or block == (shard[cell.participant] or 0))
+        ]

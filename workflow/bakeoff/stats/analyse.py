@@ -4,6 +4,7 @@ Entry points: `analyse` (pure: the same data give the same document) and `other_
 and the audit are added by the caller, who reads their files (`verbs`).
 """
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -47,6 +48,10 @@ def analyse(data: RunData) -> Analysis:
         provenance=data.provenance,
         participants=data.participants,
         shown=shown,
+        anchors=_anchors(data, fastest_first(figures.samples))
+        if figures and (shown or data.selection)
+        else data.anchors,
+        selection=data.selection,
         workloads=_workloads(data, figures),
         cells=_cells(data, figures),
         verifications=data.verifications,
@@ -170,9 +175,15 @@ def _shown(data: RunData, figures: Figures | None) -> list[str]:
     if len(names) <= MOST:
         return []
     lead = fastest_first(figures.samples) if figures else list(range(len(names)))
-    contestants = [names.index(name) for name in data.contestants]
-    kept = {names[row] for row in {*lead[: data.leading], *anchors_of(lead, contestants)}}
+    kept = {*(names[row] for row in lead[: data.leading]), *_anchors(data, lead)}
     return [who.name for who in data.participants if who.name in kept or who.twin_of in kept]
+
+
+def _anchors(data: RunData, lead: Sequence[int]) -> list[str]:
+    """What all others are compared with. lead: all solutions, fastest first."""
+    names = data.samples.solutions
+    rows = anchors_of(lead, [names.index(name) for name in data.contestants])
+    return data.anchors or [names[row] for row in sorted(rows)]
 
 
 def _ranks(figures: Figures | None, shown: list[str]) -> RankStability | None:

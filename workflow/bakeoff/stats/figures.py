@@ -54,7 +54,9 @@ class Figures:
         unmeasured = {(cell.solution, cell.workload) for cell in data.cells if cell.outcome in UNFINISHED}
         place = samples.solutions.index
         copies = {frozenset((place(who.name), place(who.twin_of))) for who in data.participants if who.twin_of}
-        pairs = compare_pairs(samples, contestants, copies, data.leading)
+        pairs = compare_pairs(
+            samples, contestants, copies, data.leading, list(map(place, data.anchors)), data.selection is not None
+        )
         duels = Duels(samples, pairs)
         return cls(
             samples=samples,

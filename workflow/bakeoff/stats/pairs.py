@@ -43,21 +43,34 @@ def compare_pairs(
     contestants: Collection[int] = (),
     twins: Collection[frozenset[int]] = (),
     leading: int = LEADING,
+    anchors: Collection[int] = (),
+    selected: bool = False,
 ) -> list[PairDecision]:
     """Pairs in the run's order; positive log ratios mean that a is faster.
 
     All pairs of at most `MOST` solutions. Of more, whose pairs grow with their square, those that hold an anchor, of
-    two of the `leading` fastest, and of a solution and its twin (`twins`).
+    two of the `leading` fastest, and of a solution and its twin (`twins`). Where there are more, or a screening
+    `selected` them, all that are compared with one anchor are one family of tests. anchors: those that are named.
     """
     pairs: Iterable[tuple[int, int]] = combinations(range(len(samples.solutions)), 2)
-    if len(samples.solutions) > MOST:
-        lead = fastest_first(samples)
-        anchors, kept = anchors_of(lead, contestants), set(lead[:leading])
+    many = len(samples.solutions) > MOST
+    lead = fastest_first(samples) if many or selected else []
+    held = set(anchors) or anchors_of(lead, contestants)
+    if many:
+        kept = set(lead[:leading])
         pairs = (
-            pair for pair in pairs if not anchors.isdisjoint(pair) or kept.issuperset(pair) or frozenset(pair) in twins
+            pair for pair in pairs if not held.isdisjoint(pair) or kept.issuperset(pair) or frozenset(pair) in twins
         )
-    ratios = ((a, b, log_ratios(samples, a, b)) for a, b in pairs)
-    return [PairDecision(a, b, logs, paired(logs)) for a, b, logs in ratios]
+    ratios = {pair: log_ratios(samples, *pair) for pair in pairs}
+    families: dict[object, list[tuple[int, int]]] = {}
+    for pair in ratios:
+        alone = not (many or selected) or len(held.intersection(pair)) != 1 or frozenset(pair) in twins
+        families.setdefault(pair if alone else next(iter(held.intersection(pair))), []).append(pair)
+    decided: dict[tuple[int, int], Decision] = {}
+    for members in families.values():
+        found, rows = paired(np.concatenate([ratios[pair] for pair in members])), len(samples.workloads)
+        decided |= {pair: found.rows(at * rows, (at + 1) * rows) for at, pair in enumerate(members)}
+    return [PairDecision(*pair, logs, decided[pair]) for pair, logs in ratios.items()]
 
 
 def anchors_of(lead: Sequence[int], contestants: Collection[int]) -> set[int]:

@@ -25,6 +25,7 @@ from bakeoff.schema.gates import GatePower
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.plan import LEADING, Participant
 from bakeoff.schema.profile import ProfileSection
+from bakeoff.schema.selection import Selection
 
 # What makes `bakeoff compare` fail: the output is wrong, or a rule was broken that makes it worthless.
 WRONG = frozenset({Outcome.INCORRECT_SHAPE, Outcome.INCORRECT_DTYPE, Outcome.INCORRECT_NUMERICAL, Outcome.REJECTED})
@@ -85,6 +86,16 @@ class RunData:
     def leading(self) -> int:
         """How many of many solutions are compared with each other and shown."""
         return self.journals.plan.leading if self.journals else LEADING
+
+    @property
+    def anchors(self) -> list[str]:
+        """Solutions that are named to compare all others with; none in older runs and published tables."""
+        return self.journals.plan.anchors if self.journals else []
+
+    @property
+    def selection(self) -> Selection | None:
+        """The screening whose leading solutions the run confirms."""
+        return self.journals.plan.selection if self.journals else None
 
     @property
     def contestants(self) -> list[str]:

@@ -120,7 +120,7 @@ def _header(
         other_protocols=protocols[1:],
         families=list(plan.families),
         seeds=plan.seeds,
-        blocks=plan.blocks,
+        blocks=plan.blocks_each,
         timeout_s=plan.timeout_s,
         image=plan.image,
         time_tier=", ".join(sorted({found.tier for found in results.values() if found.tier})) or None,

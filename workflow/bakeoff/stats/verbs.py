@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
-from bakeoff.options import output
+from bakeoff.options import output, whole
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -103,6 +103,38 @@ def analyse(args: argparse.Namespace) -> int:
     path = args.output or args.folder / "analysis.json"
     write_atomic(path, document_bytes(analysis_of(args.folder, args.against, args.others)))
     print(f"written: {path}", file=sys.stderr)
+    return 0
+
+
+def select_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Take the leading solutions of a screening, a run of few blocks of many solutions, into selection.json. A run "
+        "with `--config selection=FILE` and another name then measures them on fresh blocks, beside the anchors; what "
+        "is concluded rests on those alone (docs/candidates.md)."
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="the screening run's folder, analysed")
+    parser.add_argument(
+        "-k",
+        "--leading",
+        type=whole("--leading", 100),
+        metavar="K",
+        help="how many to take (default: `leading` of the run's configuration, 10)",
+    )
+    output(parser, "FILE", "where to write (default: RUN/selection.json)", required=False)
+
+
+def select(args: argparse.Namespace) -> int:
+    from bakeoff.files import read_bytes, read_json, sha256_bytes
+    from bakeoff.planned import read_plan
+    from bakeoff.schema.analysis import Analysis
+    from bakeoff.stats.select import select as take
+
+    source = args.folder / "analysis.json"
+    screening = read_json(source, Analysis)
+    found = take(screening, sha256_bytes(read_bytes(source)), args.leading or read_plan(args.folder).leading)
+    path = args.output or args.folder / "selection.json"
+    write_atomic(path, pretty_json(found.model_dump(mode="json", by_alias=True)))
+    print(f"written: {path}: {len(found.selected)} of {found.screened}, {found.unfit} unfit", file=sys.stderr)
     return 0
 
 

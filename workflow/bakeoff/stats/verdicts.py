@@ -44,6 +44,12 @@ class Decision:
     p_margin: Floats
     mde: Floats
 
+    def rows(self, first: int, end: int) -> "Decision":
+        """Some rows, decided as they are among all."""
+        ratio = Interval(*(part[first:end] for part in (self.ratio.value, self.ratio.low, self.ratio.high)))
+        others = ("verdicts", "blocks", "sd", "p_difference", "p_equivalence", "p_margin", "mde")
+        return Decision(ratio=ratio, **{name: getattr(self, name)[first:end] for name in others})
+
 
 def paired(log_ratios: Floats) -> Decision:
     """Decide each row from block log ratios (rows, blocks); Holm over the rows that have enough blocks."""
