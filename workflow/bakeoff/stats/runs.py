@@ -164,21 +164,21 @@ def _verifications(journals: Journals) -> list[VerificationSummary]:
     for place in places:
         rows = groups.get(place, checks.iloc[:0]).set_index("workload").reindex(ids)
         far = (rows["scale"] - 1).abs()
-        figures = {
-            "worst_relative_l2": rows["relative_l2"].max(),
-            "worst_calc_diff": rows["calc_diff"].max(),
-            "least_matched_active": rows["matched_ratio_active"].min(),
-            "widest_scale": np.nan if far.isna().all() else rows.loc[far.idxmax(), "scale"],
-        }
+        figures = (
+            rows["relative_l2"].max(),
+            rows["calc_diff"].max(),
+            rows["matched_ratio_active"].min(),
+            np.nan if far.isna().all() else rows.loc[far.idxmax(), "scale"],
+        )
         passed, wrong = rows["outcome"] == Outcome.PASSED, rows["outcome"].isin(WRONG)
         found.append(
             VerificationSummary(
-                **dict(zip(("solution", "family", "seed"), place, strict=True)),
-                due=len(ids),
-                passed=int(passed.sum()),
-                failed=rows.index[~passed].tolist(),
-                wrong=rows.index[wrong].tolist(),
-                **{name: None if pd.isna(value) else float(value) for name, value in figures.items()},
+                *place,
+                len(ids),
+                int(passed.sum()),
+                rows.index[~passed].tolist(),
+                rows.index[wrong].tolist(),
+                *(None if pd.isna(value) else float(value) for value in figures),
             )
         )
     return found
