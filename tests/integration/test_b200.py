@@ -6,6 +6,7 @@ support.b200_host says what stands in for what.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ from bakeoff.files import PROJECT_ROOT
 from support import b200_host
 from support.once import once
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400 if b200_host.REAL_ENGINE in os.environ else 900)]
 COMMANDS = re.findall(r"```sh\n(.*?)```", (PROJECT_ROOT / "docs/b200.md").read_text(), re.DOTALL)[0].splitlines()
 RUN = "results/runs/b200"
 

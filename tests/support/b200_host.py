@@ -144,7 +144,7 @@ class Host:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1800 if REAL_ENGINE in os.environ else 600,
             check=False,
         )
 
