@@ -22,7 +22,7 @@ from typing import Any
 import bakeoff
 import pandas as pd
 from bakeoff.files import replace_marked
-from bakeoff.plan import read_plan
+from bakeoff.planned import read_plan
 from bakeoff.runs.journal import block_folder
 from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.plan import Plan
@@ -58,7 +58,9 @@ def read(folder: Path) -> Run:
         json.loads((block_folder(folder, block) / "manifest.json").read_bytes())["spent"]
         for block in range(plan.blocks)
     ]
-    return Run(folder, plan, spent, bakeoff.load(folder).samples, json.loads((folder / "analysis.json").read_bytes()))
+    samples = bakeoff.load(folder).samples
+    ran = samples[samples["outcome"] != Outcome.UNSUPPORTED]  # for another chip, or no CUDA graph
+    return Run(folder, plan, spent, ran, json.loads((folder / "analysis.json").read_bytes()))
 
 
 def columns(runs: Sequence[Run], rows: dict[str, Callable[[Run], str]], goals: dict[str, str]) -> list[str]:
@@ -71,10 +73,10 @@ def blocks(runs: Sequence[Run]) -> list[str]:
     """The runs as a whole: where the time went."""
 
     def spent(run: Run, what: str, times: float = 1) -> list[float]:
-        return [times * one[what] for one in run.spent if one[what] is not None]
+        return [times * one[what] for one in run.spent if one.get(what) is not None]
 
     def verified(run: Run) -> list[float]:
-        return [100 * one["verified"] / one["lock"] for one in run.spent if one["verified"] is not None]
+        return [100 * one["verified"] / one["lock"] for one in run.spent if one.get("verified") is not None]
 
     def mean(values: list[float]) -> str:
         return f"{statistics.fmean(values):.1f} %" if values else "n/a"
@@ -186,6 +188,7 @@ def pairs(analysis: dict[str, Any]) -> list[str]:
             ),
         ]
         for pair in analysis["pairs"]
+        if any(one["mde"] is not None for one in pair["verdicts"])
     ]
     every = detectable(analysis)
     rows.append([f"**all {len(every)} comparisons**", f"**{percent(statistics.median(every))}** (goal 3 %)", ""])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import gzip
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from golden.compare import read
 from support.measure_runs import write_solution
 
 HERE = Path(__file__).parent
+GPU_TESTS = PROJECT_ROOT / "tests/supervisor/test_measure_hostile_gpu.py"
 RECORDED = PROJECT_ROOT / "results/recorded/2026-11-24_h100"
 
 
@@ -45,6 +47,16 @@ def test_every_hostile_solution_expects_its_frozen_outcome() -> None:
         frozen = {row["solution"]: (row["device"], row["outcome"], row["reason"]) for row in csv.DictReader(file)}
     assert {name: expected.get(name) for name in frozen} == frozen
     assert set(expected) == set(frozen), "add the new one to hostile.csv"
+
+
+def test_every_attack_of_a_gpu_was_rejected_on_one() -> None:
+    # What `pytest -m gpu tests/supervisor/test_measure_hostile_gpu.py` said there; another GPU adds its rows.
+    with (HERE / "hostile_gpu.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    attacks = {path.stem for path in (PROJECT_ROOT / "tests/hostile").glob("*.py") if expectation(path)[0] == "gpu"}
+    walls = re.findall(r"^def (test_\w+)\((?!run)", GPU_TESTS.read_text(), re.MULTILINE)
+    assert {row["test"] for row in rows} == attacks | set(walls)
+    assert {row["outcome"] for row in rows} == {"PASSED"}
 
 
 def test_every_mutant_has_its_frozen_kills() -> None:

@@ -8,12 +8,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+from bakeoff.complete import findings
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, pretty_json
+from bakeoff.files import PROJECT_ROOT, pretty_json, read_jsonl
 from bakeoff.planned import read_plan
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.runs.journal import journal_path, read_journal
 from bakeoff.runs.recording import record_run
+from bakeoff.schema.sample import Verification
+from bakeoff.traces.models import Trace
 from support.measure_runs import bakeoff
 
 RECORDED = sorted(path.parent for path in (PROJECT_ROOT / "results/recorded").glob("*/config.json"))
@@ -69,8 +72,28 @@ def test_every_planned_cell_of_a_recorded_run_passed_in_every_block(folder: Path
     unplanned = {place[2] for place in found} - {None, *plan.protocols}
     assert unplanned == GIVEN_UP.get(folder.name, set())
     found = {place: record for place, record in found.items() if place[2] not in unplanned}
-    failed = [(*place[:2], place[-1], record.reason) for place, record in found.items() if record.outcome != "PASSED"]
+    elsewhere = {who.name for who in plan.participants if who.role == "peer" and not who.supported}
+    failed = [
+        (*place[:2], place[-1], record.reason)
+        for place, record in found.items()
+        if record.outcome != "PASSED" and record.reason != "not_capturable" and place[0] not in elsewhere
+    ]
     assert set(found) == due and failed == REJECTED_WRONGLY.get(folder.name, [])
+
+
+def test_a_peer_that_is_not_made_for_the_chip_is_no_finding_and_such_a_contestant_is() -> None:
+    folder = PROJECT_ROOT / "results/recorded/2026-12-01_h200_2"
+    plan, verifications = read_plan(folder), read_jsonl(folder / "verification.jsonl", Verification)
+    files = ["traces.jsonl", *(f"traces.{name}.jsonl" for name in plan.protocols[1:])]
+    traces = {name: read_jsonl(folder / file, Trace) for name, file in zip(plan.protocols, files, strict=True)}
+    assert findings(plan, traces, verifications) == []
+    people = [
+        who.model_copy(update={"role": "contestant"}) if who.name == "flashinfer_alphamoe" else who
+        for who in plan.participants
+    ]
+    found = findings(plan.model_copy(update={"participants": people}), traces, verifications)
+    due = sum(cell.participant == "flashinfer_alphamoe" for cell in plan.cells)
+    assert len(found) == due and all(one.endswith("UNSUPPORTED (no_backend)") for one in found)
 
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda path: path.name)

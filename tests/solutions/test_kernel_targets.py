@@ -152,7 +152,7 @@ def test_the_page_holds_the_newest_recorded_runs_table(tmp_path, monkeypatch) ->
 
 @pytest.mark.parametrize(
     ("name", "mark", "altered"),
-    [("2026-12-01_h200", "v4_targets", "| 0.90, met |"), ("2026-11-30_h200", "v4_stages", "| 9.99 |")],
+    [("2026-12-01_h200_2", "v4_targets", "| 0.90, met |"), ("2026-11-30_h200", "v4_stages", "| 9.99 |")],
 )
 def test_the_page_holds_what_the_recorded_run_says_of_v4(name, mark, altered, tmp_path, monkeypatch) -> None:
     run = PROJECT_ROOT / "results/recorded" / name

@@ -37,6 +37,7 @@ SHOWN = 20  # findings that are printed; the rest is counted
 def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Verification]) -> list[str]:
     """What is wrong with a run, a sentence each. traces: by protocol."""
     pairs = [(who.name, what.id) for who in plan.solutions for what in plan.workloads]
+    elsewhere = {who.name for who in plan.solutions if who.role == "peer" and not who.supported}
     found: list[str] = []
     for protocol in plan.protocols:
         by_uuid = {what.uuid: what.id for what in plan.workloads}
@@ -46,7 +47,7 @@ def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Ver
         due = {(cell.participant, cell.workload) for cell in plan.cells if cell.protocol == protocol}
         found += _coverage(f"{protocol}: ", [pair for pair in pairs if pair in due], places)
         for place, trace in zip(places, traces[protocol], strict=True):
-            found += _trace_flaws(f"{protocol}: {' '.join(place)}", trace)
+            found += _trace_flaws(f"{protocol}: {' '.join(place)}", trace, place[0] in elsewhere)
     wanted = [(*pair, family, str(seed)) for pair in pairs for family in plan.families for seed in plan.seeds]
     found += _coverage(
         "verification: ", wanted, [(v.solution, v.workload, v.family, str(v.seed)) for v in verifications]
@@ -55,7 +56,7 @@ def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Ver
         f"verification: {v.solution} {v.workload} {v.family} seed {v.seed}: "
         f"{v.outcome}{f' ({v.reason})' if v.reason else ''}"
         for v in verifications
-        if v.outcome != Outcome.PASSED
+        if v.outcome != Outcome.PASSED and not (v.solution in elsewhere and v.reason == Reason.NO_BACKEND)
     ]
     return found
 
@@ -69,9 +70,9 @@ def _coverage(head: str, wanted: Iterable[tuple[str, ...]], found: Iterable[tupl
     return missing + repeated + strange
 
 
-def _trace_flaws(name: str, trace: Trace) -> list[str]:
+def _trace_flaws(name: str, trace: Trace, elsewhere: bool) -> list[str]:
     """A trace without a typed outcome, with one that does not stand or that its status contradicts, or that did not
-    pass."""
+    pass. elsewhere: of a peer that has no backend here."""
     if trace.evaluation is None:
         return [f"{name}: no evaluation"]
     try:
@@ -82,12 +83,10 @@ def _trace_flaws(name: str, trace: Trace) -> list[str]:
     if trace.evaluation.status != fib_status(found.outcome):
         return [f"{name}: status {trace.evaluation.status} contradicts the outcome {found.outcome}"]
     reason = f" ({found.reason})" if found.reason else ""
-    # Whether a solution can become a CUDA graph says nothing about its correctness.
-    return (
-        []
-        if found.outcome == Outcome.PASSED or found.reason == Reason.NOT_CAPTURABLE
-        else [f"{name}: {found.outcome}{reason}"]
-    )
+    # Whether a solution can become a CUDA graph says nothing about its correctness, nor does a chip that a peer is not
+    # made for.
+    excused = {Reason.NOT_CAPTURABLE, *([Reason.NO_BACKEND] if elsewhere else [])}
+    return [] if found.outcome == Outcome.PASSED or found.reason in excused else [f"{name}: {found.outcome}{reason}"]
 
 
 def _wrong_reference(records: Iterable[Record], plan: Plan) -> list[str]:
@@ -233,7 +232,7 @@ def verify_run(run: Path) -> str:
             "\n  ".join([f"{len(found)} finding{'s' if len(found) > 1 else ''} in {run}", *found[:SHOWN], *more])
         )
     contestants = sum(who.role == "contestant" for who in plan.participants)
-    peers = sum(who.role == "peer" for who in plan.participants)
+    peers = sum(who.role == "peer" and who.supported for who in plan.participants)
     count, values = len(plan.workloads), len(plan.families) * len(plan.seeds)
     cells = (contestants or peers) * count
     extra = f" (and {peers * count}/{peers * count} of peers)" if peers and contestants else ""

@@ -96,17 +96,14 @@ class CudaDevice(Device):
     def _handle(self) -> ctypes.c_void_p:
         return ctypes.c_void_p(self._stream.cuda_stream)
 
-    def _look(self) -> None:
-        """After a call: what it left set."""
-        if self._held_lines():
-            self._kept = "lines of the L2 cache may persist after the call"
-        elif self._window_bytes():
-            self._kept = "the call's stream has an access window after it"
-        elif torch.cuda.current_stream() != self._stream:
-            self._kept = "another stream is the current one after the call"
-
     def kept(self) -> str | None:
+        """What a batch has left set, asked of the driver once: it would take as long after each call as the rest of
+        what is done around one."""
         kept, self._kept = self._kept, None
+        if kept is None and self._held_lines():
+            return "lines of the L2 cache may persist after the calls"
+        if kept is None and self._window_bytes():
+            return "the calls' stream has an access window after them"
         return kept
 
     def zero_cache(self, size: int) -> None:
@@ -149,7 +146,8 @@ class CudaDevice(Device):
         call["end"].record()
         if self._trace is not None and self._trace.enabled:
             self._spin(1)
-        self._look()
+        if torch.cuda.current_stream() != self._stream:
+            self._kept = "another stream is the current one after the call"
 
     def capture(self, call: Callable[[], None]) -> Callable[[], None]:
         graph, pool, refused = self._graph(), torch.cuda.graph_pool_handle(), None
