@@ -4,7 +4,7 @@ A figure is a number with a unit, outside of code and of what is generated betwe
 
 - an assertion of a test, `f"... {value:.1f} µs ..." in PAGE`, whose text matches there, or
 - an entry of figures_in_prose.yaml: `computed` is a pattern, of a table say, and the test that computes it; `rule` is a
-  phrase with what the project chose or defines, `log` one with what setting up takes, measured by hand.
+  phrase with what the project chose or defines, `log` one with what setting up and tools cost, measured by hand.
 
 Templates of the report hold no figure of a result at all: what they print comes from the analysis.
 """
