@@ -48,6 +48,31 @@ def test_without_a_gpu_it_says_what_it_cannot_tell(folders: tuple[Path, Path, Pa
     assert "µs" not in done.stdout
 
 
+def test_a_batch_goes_on_where_it_stopped_and_a_bad_one_costs_itself(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    quick, slow, _ = folders
+    hangs = write_solution(tmp_path, "hangs", "import time\ndef run_with(honest, *arguments):\n    time.sleep(600)\n")
+    broken = write_solution(tmp_path, "broken", "def run_with(:\n")
+    into = tmp_path / "rows.jsonl"
+    words = ("--against", str(quick), "--workload", "32", "--blocks", "1", "--timeout", "15", "--into", str(into))
+    env = fake_device(tmp_path)
+    first = bakeoff("time", str(hangs), str(broken), str(slow), *words, env=env)
+    rows = {row["solution"]: row for row in map(json.loads, into.read_text().splitlines())}
+    assert first.returncode == 1, first.stderr
+    assert {name: row["outcome"] for name, row in rows.items()} == {
+        "hangs": "TIMEOUT",
+        "broken": "UNUSABLE",
+        "slow": "PASSED",
+    }
+    assert "broken/attack.py:1" in rows["broken"]["detail"]
+    into.write_text("".join(json.dumps(row) + "\n" for row in rows.values() if row["solution"] == "hangs"))
+    again = bakeoff("time", str(hangs), str(slow), *words, env=env)
+    assert again.returncode == 1 and "hangs: known already" in again.stderr
+    names = [json.loads(line)["solution"] for line in into.read_text().splitlines()]
+    assert names == ["hangs", "slow"] and "hangs" not in again.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -1,13 +1,15 @@
 """`bakeoff time NAME…`: right or wrong on one workload, and how long it takes beside another solution, within a minute.
 
 Entry point: `time_solutions` (the verb). Solutions run as in a run: packed, confined, judged outside, in blocks of
-fresh processes in random order. The few blocks give a range and no verdict; nothing is kept but compilers' caches.
+fresh processes in random order, at most `PART` beside each other. The few blocks give a range and no verdict; nothing
+is kept but compilers' caches, and the lines of `--into`.
 """
 
 import argparse
 import json
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean
@@ -19,6 +21,7 @@ from bakeoff.build.spec import read_spec, require_backend
 from bakeoff.config import Config, resolve, under_root
 from bakeoff.core.device.opening import double
 from bakeoff.core.protocols import per_process_latency, primary_tier
+from bakeoff.errors import InputError
 from bakeoff.files import validate
 from bakeoff.plan import checked_plan
 from bakeoff.planned import block_order
@@ -34,6 +37,7 @@ from bakeoff.traces.models import document
 from bakeoff.traces.store import TraceRoot
 
 WORKLOAD = "T901_o96"
+PART = 10  # solutions of one plan: what is known of them is said before the next ones begin
 FOR_A_VERDICT = 5  # blocks
 
 
@@ -54,8 +58,9 @@ class Timed:
 class Stopwatch:
     """Takes the records of blocks and says what is known of a solution once all of its blocks are in."""
 
-    def __init__(self, plan: Plan, against: str, timed: bool, as_json: bool) -> None:
-        self.plan, self._timed, self._json = plan, timed, as_json
+    def __init__(self, plan: Plan, against: str, timed: bool, tell: Callable[[dict[str, object], str], None]) -> None:
+        """tell: is given the facts of a solution, and a sentence with them."""
+        self.plan, self._timed, self._tell, self.beside = plan, timed, tell, against
         people = [who for who in plan.participants if who.role != "reference"]
         self.known = {who.name: Timed(who.name, who.label) for who in people}
         self.against = self.known.get(against)
@@ -73,10 +78,21 @@ class Stopwatch:
         ready = self.against is None or not self._waiting[self.against.solution]
         for name in [name for name in self._unsaid if ready and not self._waiting[name]]:
             self._unsaid.remove(name)
-            print(
-                json.dumps(self._facts(self.known[name])) if self._json else self._sentence(self.known[name]),
-                flush=True,
-            )
+            self._tell(self._facts(self.known[name]), self._sentence(self.known[name]))
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is left to be said."""
+        return bool(self._unsaid)
+
+    def leave_out(self, names: Collection[str]) -> None:
+        """Of these solutions nothing is said."""
+        self._unsaid = [name for name in self._unsaid if name not in names]
+
+    def keys(self, solution: str) -> list[str]:
+        """Keys of all that a solution's figures depend on: its cell, and that of the one it is compared with."""
+        found = {cell.participant: cell.key for cell in self.plan.cells if cell.kind == "measure"}
+        return [found[name] for name in (solution, self.beside) if name in found]
 
     def tampered(self) -> None:
         return None
@@ -88,6 +104,7 @@ class Stopwatch:
             **{"outcome": str(one.failed.outcome if one.failed else Outcome.PASSED), "us": list(one.us.values())},
             **{"against": self.against.solution if self.against else None, "blocks": self.plan.blocks},
             **{
+                "keys": self.keys(one.solution),
                 "ratio": geometric_mean(ratios) if ratios else None,
                 "least": min(ratios, default=None),
                 "most": max(ratios, default=None),
@@ -116,33 +133,91 @@ class Stopwatch:
 
 
 def time_solutions(args: argparse.Namespace) -> int:
-    """Time the named solutions; returns 0 if each is right, else 1."""
+    """Time the named solutions, a part at a time; returns 0 if each is right, else 1."""
     root = under_root("solutions")
     folders = {folder.name: folder for name in args.solutions for folder in [solution_folder(name, root)]}
     against = solution_folder(args.against, root) if args.against else None
-    if against:
-        folders[against.name] = against
     config = resolve(
-        validate({"backend": args.backend, "families": ["fib"], "protocols": ["robust"]}, Config, "options")
+        validate(
+            {
+                "backend": args.backend,
+                "families": ["fib"],
+                "protocols": ["robust"],
+                "timeout_s": math.ceil(args.timeout),
+            },
+            Config,
+            "options",
+        )
     )
     cases = TraceRoot(under_root(config.traces_root)).workloads(config.definition, further=True)
     workload = workload_id(args.workload, [case.id for case in cases])
     timed = config.backend != "cpu" or double() is not None
+    if not timed:
+        say(
+            f"no GPU that the solutions run on: the {config.backend} backend tells right from wrong, "
+            "not how long it takes"
+        )
+    config = config.model_copy(update={"workloads": [workload], "blocks": args.blocks if timed else 1})
     place = under_root(".cache/time")
     with locks.hold(place / ".lock", "bakeoff time of this checkout", say):
-        solutions = alone(folders.values(), place / "solutions")
-        chosen = {"solutions": [*folders], "solutions_root": str(solutions), "workloads": [workload]}
-        blocks = args.blocks if timed else 1
-        plan = checked_plan(config.model_copy(update={**chosen, "blocks": blocks}), host.probe().fingerprint)
-        if not timed:
-            say(
-                f"no GPU that the solutions run on: the {plan.backend} backend tells right from wrong, "
-                "not how long it takes"
-            )
-        watch = Stopwatch(plan, against.name if against else "", timed, args.json)
+        batch = Batch(config, place, against, timed, args.json, args.into)
+        usable = [folder for folder in folders.values() if len(folders) == 1 or batch.usable(folder)]
+        for first in range(0, len(usable), PART):
+            batch.time(usable[first : first + PART])
+    return 0 if batch.all_right else 1
+
+
+class Batch:
+    """Solutions that are timed a part at a time, each part beside the one that all are compared with."""
+
+    def __init__(
+        self, config: Config, place: Path, against: Path | None, timed: bool, as_json: bool, into: Path | None
+    ) -> None:
+        self._config, self._place, self._against, self._timed = config, place, against, timed
+        self._json, self._into = as_json, into
+        self._known = [json.loads(line) for line in into.read_text().splitlines()] if into and into.is_file() else []
+        self.all_right = True
+
+    def usable(self, folder: Path) -> bool:
+        """Whether a solution can be packed for the backend; of one that cannot, a line says why."""
+        try:
+            spec = read_spec(folder)
+            require_backend(spec, str(self._config.backend), folder)
+            pack(spec, self._config.definition)
+        except InputError as error:
+            self.all_right = False
+            facts = {"solution": folder.name, "workload": self._config.workloads[0], "backend": self._config.backend}
+            self._say({**facts, "outcome": "UNUSABLE", "detail": str(error)}, f"{folder.name} cannot be used: {error}")
+            return False
+        return True
+
+    def time(self, folders: list[Path]) -> None:
+        """One part, in as many blocks as are asked for."""
+        together = {folder.name: folder for folder in [*folders, *([self._against] if self._against else [])]}
+        solutions = alone(together.values(), self._place / "solutions")
+        chosen = {"solutions": [*together], "solutions_root": str(solutions)}
+        plan = checked_plan(self._config.model_copy(update=chosen), host.probe().fingerprint)
+        watch = Stopwatch(plan, self._against.name if self._against else "", self._timed, self._say)
+        known = [row for row in self._known if row.get("keys") == watch.keys(row["solution"])]
+        done = {row["solution"] for row in known if row["blocks"] == plan.blocks} - {watch.beside}
+        self.all_right &= all(row["outcome"] == Outcome.PASSED for row in known if row["solution"] in done)
+        watch.leave_out(done)
+        if done:
+            say(f"{', '.join(sorted(done))}: known already, from {self._into}")
+        if not watch.waits:
+            return
         for block in range(plan.blocks):
-            run_block(replace(settings_of(plan, place, block), tell=say), [*_tasks(plan, block, place, timed)], watch)
-    return 1 if any(one.failed for one in watch.known.values()) else 0
+            tasks = [
+                task for task in _tasks(plan, block, self._place, self._timed) if task.participant.name not in done
+            ]
+            run_block(replace(settings_of(plan, self._place, block), tell=say), tasks, watch)
+        self.all_right &= not any(one.failed for one in watch.known.values())
+
+    def _say(self, facts: dict[str, object], sentence: str) -> None:
+        print(json.dumps(facts) if self._json else sentence, flush=True)
+        if self._into:
+            with self._into.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(facts) + "\n")
 
 
 def _tasks(plan: Plan, block: int, place: Path, timed: bool) -> Iterator[Task]:

@@ -91,6 +91,20 @@ def time_arguments(parser: argparse.ArgumentParser) -> None:
         help="where to run it (default: auto, this host's GPU, else cpu, which tells right from wrong only)",
     )
     parser.add_argument("--json", action="store_true", help="a line of JSON per solution, as soon as it is known")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="append a line of JSON per solution to FILE, and leave out what stands there: the same command goes on "
+        "where it was interrupted",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=seconds("--timeout"),
+        default=120,
+        metavar="S",
+        help="longest time for a solution's cell, seconds (default: 120); one that hangs costs itself only",
+    )
 
 
 def time(args: argparse.Namespace) -> int:
