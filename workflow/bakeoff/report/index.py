@@ -99,7 +99,8 @@ def leaderboard(views: Sequence[RunView]) -> Table:
             value, low, high = (found.value, found.low, found.high) if found else (math.inf, None, None)
             row |= {key: value, f"{key}_low": low, f"{key}_high": high}
             row[f"{key}_partly"] = view.partly(name)
-        rows.append(row)
+        if any(math.isfinite(row[key]) for key in keys):  # else it is made for none of these GPUs
+            rows.append(row)
     rows.sort(key=lambda row: [row[key] for key in keys])
     columns = [
         Column(

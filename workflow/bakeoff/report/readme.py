@@ -43,6 +43,5 @@ def table(views: list[RunView]) -> str:
     lines = [[column.heading for column in board.shown], ["---", *["---:"] * len(views)]]
     for row in board.rows():
         shown = [cell for _, cell in row]
-        if any(cell.note for cell in shown[1:]):  # else it is made for none of these chips
-            lines.append([f"`{shown[0].text}`", *(f"{c.text} ({c.note})" if c.note else c.text for c in shown[1:])])
+        lines.append([f"`{shown[0].text}`", *(f"{c.text} ({c.note})" if c.note else c.text for c in shown[1:])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

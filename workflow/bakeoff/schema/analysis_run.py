@@ -11,6 +11,7 @@ from bakeoff.schema.build import KernelRecord
 from bakeoff.schema.gates import Gate, Numerics
 from bakeoff.schema.outcomes import Outcome
 
+Status = Literal["ok", "warning", "failed", "not_applicable"]
 Scalar = str | int | float | bool | None
 # A check of ten thousand cells names the first few; the cells have the rest.
 MOST_ITEMS = 20
@@ -81,7 +82,8 @@ class Fact:
     """Unit of a number."""
 
 
-class Check(Part):
+@dataclass(frozen=True)
+class Check:
     """One condition for the run to be valid, and how it came out."""
 
     code: Literal[
@@ -98,13 +100,13 @@ class Check(Part):
         "values_recorded",  # published tables: what the publication did not record
     ]
     """Which condition."""
-    status: Literal["ok", "warning", "failed", "not_applicable"]
+    status: Status
     """`failed` makes the run's figures unusable as a comparison; a `warning` is shown beside them."""
     found: int | float | None = None
     """Count or share found."""
     of: int | float | None = None
     """Count that was due, or the bound."""
-    items: list[str] = Field(default_factory=list)
+    items: list[str] = field(default_factory=list)
     """What was affected (`solution/workload`, a tier, an unrecorded fact), at most 20."""
     more: int = 0
     """Further ones that `items` has no room for."""

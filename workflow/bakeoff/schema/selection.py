@@ -1,5 +1,6 @@
 """selection.json: the solutions of a screening run that are worth a confirmation on fresh blocks."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -7,7 +8,8 @@ from pydantic import Field
 from bakeoff.schema.base import Estimate, Part
 
 
-class Selected(Part):
+@dataclass(frozen=True)
+class Selected:
     """One of the leading solutions, with the figures that it was selected by. Nothing is concluded from these: the best
     of many looks better than it is."""
 

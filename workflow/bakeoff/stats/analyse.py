@@ -13,7 +13,7 @@ from bakeoff.runs.intervals import Interval
 from bakeoff.runs.published import yardstick
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import Pair, ProfileCurve, ProtocolSummary, RankStability, Summary, Winner
-from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, Check
+from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, Check, Status
 from bakeoff.schema.base import Estimate
 from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
@@ -258,7 +258,7 @@ def _completeness(data: RunData) -> list[Check]:
     passed = len(due) - len(missing) - len(failed)
     sampled = ~np.isnan(data.samples.log_time).all(axis=(0, 1))
     blocks = int(sampled.sum()) if data.performance_shown else 0
-    decided = ("ok" if blocks >= BLOCKS else "warning") if data.performance_shown else "not_applicable"
+    decided: Status = ("ok" if blocks >= BLOCKS else "warning") if data.performance_shown else "not_applicable"
     return [
         Check.over(
             missing,
