@@ -16,7 +16,7 @@ from bakeoff.report.templates import html_environment
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import Ranking
 from bakeoff.schema.analysis_findings import PreviousFinding
-from bakeoff.schema.analysis_run import Check, Fact
+from bakeoff.schema.analysis_run import Check, Fact, Status
 from bakeoff.schema.base import Verdict
 from bakeoff.tables import words as word_lists
 from support import constructed
@@ -151,9 +151,9 @@ def test_what_a_solution_says_cannot_become_markup() -> None:
 @pytest.mark.parametrize(
     ("words", "codes"),
     [
-        ("checks", get_args(Check.model_fields["code"].annotation)),
+        ("checks", get_args(get_type_hints(Check)["code"])),
         ("verdicts", tuple(Verdict)),
-        ("statuses", get_args(Check.model_fields["status"].annotation)),
+        ("statuses", get_args(Status)),
         ("aggregates", get_args(get_type_hints(Ranking)["aggregate"])),
         ("groups", get_args(get_type_hints(Fact)["group"])),
         ("roles", ("contestant", "peer")),

@@ -332,7 +332,7 @@ def test_times_of_another_clock_are_not_comparable_between_runs(tmp_path):
 def test_a_wrong_output_on_other_values_than_the_timed_ones_is_a_wrong_output(tmp_path):
     old, new = (loaded(Made(name=name, seed=seed), tmp_path) for name, seed in (("old", 1), ("new", 2)))
     entries = [
-        entry.model_copy(update={"failed": ["T7_o192", "T14_o0"], "wrong": ["T7_o192"]})
+        replace(entry, failed=["T7_o192", "T14_o0"], wrong=["T7_o192"])
         if (entry.solution, entry.family) == ("flashinfer_moe", "realistic")
         else entry
         for entry in new.verifications

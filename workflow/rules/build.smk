@@ -72,7 +72,8 @@ rule compile:
         expand(f"{RUN}/build/{{solution}}/{{{{arch}}}}/build.json", solution=SOLUTIONS),
     log:
         f"{RUN}/logs/compile.{{arch}}.log",
-    threads: BUILT_TOGETHER
+    # Two chips fill all cores to the end, and other steps what one leaves.
+    threads: max(1, BUILT_TOGETHER // 2)
     params:
         bakeoff=bakeoff,
         out=above(3, "{solution}", "{arch}"),
@@ -81,7 +82,7 @@ rule compile:
         number=len(SOLUTIONS),
     shell:
         "echo 'compile     '{params.number}' solutions for '{wildcards.arch:q} >&2; "
-        "{params.bakeoff} build {params.solutions} --arch {wildcards.arch:q} --keep-going --traces {params.traces:q} "
+        "{params.bakeoff} build {params.solutions} --arch {wildcards.arch:q} --jobs {threads} --keep-going --traces {params.traces:q} "
         "-o {params.out:q} 2> {log:q} >&2"
 
 

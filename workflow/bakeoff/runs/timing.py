@@ -160,14 +160,14 @@ def time_solutions(args: argparse.Namespace) -> int:
     config = config.model_copy(update={"workloads": [workload], "blocks": args.blocks if timed else 1})
     place = under_root(".cache/time")
     with locks.hold(place / ".lock", "bakeoff time of this checkout", say):
-        batch = Batch(config, place, against, timed, args.json, args.into)
+        batch = TimedBatch(config, place, against, timed, args.json, args.into)
         usable = [folder for folder in folders.values() if len(folders) == 1 or batch.usable(folder)]
         for first in range(0, len(usable), PART):
             batch.time(usable[first : first + PART])
     return 0 if batch.all_right else 1
 
 
-class Batch:
+class TimedBatch:
     """Solutions that are timed a part at a time, each part beside the one that all are compared with."""
 
     def __init__(
