@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.report import render as rendering
 from bakeoff.report.index import Source, render_index
 from bakeoff.schema.analysis import Analysis
@@ -107,3 +108,15 @@ def test_a_difference_that_rests_on_one_process_says_so(without: float, said: bo
     assert ("rests on one process" in written["report.html"].decode()) == said
     rows = list(csv.DictReader(io.StringIO(written["tables/matrix.csv"].decode())))
     assert [row["lead_rests_on"] for row in rows].count("rests on one process") == said
+
+
+def test_a_peer_that_is_not_made_for_the_chip_counts_for_nothing_and_takes_no_column() -> None:
+    found = read_json(PROJECT_ROOT / "results/recorded/2026-12-01_h200_2/analysis.json", Analysis)
+    (foreign,) = (who.name for who in found.participants if not who.supported)
+    report = rendering.render(found)
+    page = Page.of(report["report.html"])
+    (tile,) = (one for one in page.all("li") if one.text.startswith("Cells that passed both gates"))
+    assert tile.attributes["class"] == "good" and "peers 76/76" in tile.text and "342/342" in tile.text
+    heads = [one.text for one in page.all("th") if one.attributes["scope"] == "col"]
+    assert any("deepgemm" in head for head in heads) and not any("alphamoe" in head for head in heads)
+    assert foreign in report["tables/matrix.csv"].decode().splitlines()[0]

@@ -53,7 +53,7 @@ def outcomes(view: RunView) -> Table:
         def note(row: Row) -> str:
             return row[f"{person.name}:reason"] or "" if row[error] is None else f"L2 {f.significant(row[error], 2)}"
 
-        shown = Column(person.name, person.label, source=source, mark=person.index, note=note)
+        shown = Column(person.name, person.heading, source=source, mark=person.index, note=note)
         return [
             replace(shown, tone=lambda row: outcome_tone(row[source])),
             Column(f"{person.name}_relative_l2", source=error),

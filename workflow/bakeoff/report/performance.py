@@ -102,7 +102,7 @@ def _value_column(view: RunView, person: Person, *, ranked: bool) -> Column:
             return "mute" if row[f"{name}:outcome"] in (None, "NOT_RUN", "UNSUPPORTED", "PASSED") else "bad"
         return ("win" if row["supported"] else "ahead") if ranked and row["leader"] == name else ""
 
-    heading = "" if person.twin_of else person.label
+    heading = "" if person.twin_of else person.heading
     return replace(value, heading=heading, interval=True, text=text, note=note, tone=tone, mark=person.index)
 
 
@@ -334,7 +334,7 @@ def latencies(view: RunView) -> Table:
             parts = [None if share is None else f.percent(share), None if host is None else f"host {f.duration(host)}"]
             return ", ".join(part for part in parts if part)
 
-        column = shared.duration(f"{person.name}_us", person.label, source=f"{person.name}:latency_us", interval=True)
+        column = shared.duration(f"{person.name}_us", person.heading, source=f"{person.name}:latency_us", interval=True)
         return replace(column, mark=person.index, note=note)
 
     columns = [

@@ -45,6 +45,12 @@ class Person:
     role: str
     description: str
     twin_of: str | None = None
+    supported: bool = True
+
+    @property
+    def heading(self) -> str:
+        """That of a column of figures; empty, so that only the CSV has it, for a peer that is not made for the chip."""
+        return self.label if self.supported or self.role == "contestant" else ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,10 @@ class RunView:
         ordered = sorted(self.a.participants, key=lambda p: p.role == "peer")
         times = Counter(p.label for p in ordered)  # two solutions with one label go by their names
         labels = {p.name: p.label if times[p.label] == 1 else p.name for p in ordered}
-        return [Person(index[p.name], p.name, labels[p.name], p.role, p.description or "", p.twin_of) for p in ordered]
+        return [
+            Person(index[p.name], p.name, labels[p.name], p.role, p.description or "", p.twin_of, p.supported)
+            for p in ordered
+        ]
 
     @cached_property
     def by_name(self) -> dict[str, Person]:
@@ -154,16 +163,21 @@ class RunView:
         """Whose cells a verdict counts: the contestants', or the peers' where a run has no contestant."""
         return "contestant" if self.contestants else "peer"
 
+    @cached_property
+    def foreign(self) -> set[str]:
+        """Peers that are not made for the chip: no verdict counts their cells."""
+        return {who.name for who in self.everyone.participants if who.role == "peer" and not who.supported}
+
     def passed(self, role: str) -> tuple[int, int]:
         """Cells that PASSED, and all cells, of the participants in a role."""
-        names = {who.name for who in self.everyone.participants if who.role == role}
+        names = {who.name for who in self.everyone.participants if who.role == role} - self.foreign
         found = [cell.outcome == "PASSED" for cell in self.everyone.cells if cell.solution in names]
         return sum(found), len(found)
 
     @cached_property
     def not_passed(self) -> list[AnalysedCell]:
         """Cells of contestants and peers that ended otherwise."""
-        names = {who.name for who in self.everyone.participants if who.role in ("contestant", "peer")}
+        names = {who.name for who in self.everyone.participants if who.role in ("contestant", "peer")} - self.foreign
         return [cell for cell in self.everyone.cells if cell.solution in names and cell.outcome != "PASSED"]
 
     def standing(self, solution: str, workload: str) -> str:
