@@ -66,7 +66,7 @@ def refused(text: str) -> str:
 
 
 def test_a_reference_that_is_the_projects_own_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "started", None)
+    monkeypatch.setattr(reference, "group", None)
     for name in (path.stem for path in (TRACES / "definitions/moe").glob("*.json")):
         document = json.loads((TRACES / f"definitions/moe/{name}.json").read_bytes())
         check_reference(Definition.model_validate(document), Path("d.json"))
@@ -82,7 +82,7 @@ def test_another_way_to_the_same_result_is_taken_and_reaches_nothing_but_its_inp
     check_reference(other, Path("d.json"))
     assert not written.exists()
     assert not [path for path in set(Path("/proc").glob("[0-9]*")) - before if b"build.reference" in _words(path)]
-    monkeypatch.setattr(reference, "started", None)  # what was found right is known
+    monkeypatch.setattr(reference, "group", None)  # what was found right is known
     check_reference(other, Path("d.json"))
 
 

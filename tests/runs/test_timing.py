@@ -81,6 +81,9 @@ def test_a_batch_goes_on_where_it_stopped_and_a_bad_one_costs_itself(
         (["triton_v2", "--workload", "T902_o96"], "did you mean T901_o96?"),
         (["triton_v2", "--blocks", "0"], "from 1 to 100"),
         (["triton_v2", "--backend", "cpu", "--workload", ""], "number of tokens"),
+        (["triton_v2", "--backend", "cpu", "--into", "README.md"], "README.md:1"),
+        (["triton_v2", "--backend", "cpu", "--into", "workflow/schemas/host.schema.json"], "json:1"),
+        (["triton_v2", "--backend", "cpu", "--into", "no-such-folder/rows.jsonl"], "cannot write"),
     ],
 )
 def test_a_wrong_use_is_answered_with_what_is_right(words: list[str], named: str) -> None:

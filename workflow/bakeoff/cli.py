@@ -144,7 +144,7 @@ class _Parser(argparse.ArgumentParser):
     def _refusal(self, message: str) -> InputError:
         """What argparse says of a wrong use, in the words of every other error."""
         see = f"see `{self.prog} --help`"
-        by_name = {argparse._get_action_name(action): action for action in self._actions}
+        by_name = {"/".join(one.option_strings) or str(one.metavar or one.dest): one for one in self._actions}
         if found := re.fullmatch(r"the following arguments are required: (.*)", message):
             named = [f"{name} ({by_name[name].help})" for name in found[1].split(", ") if name in by_name]
             return InputError("arguments", f"no {found[1]}", "; ".join(named) or found[1], see)

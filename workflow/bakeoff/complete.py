@@ -37,7 +37,7 @@ SHOWN = 20  # findings that are printed; the rest is counted
 def findings(plan: Plan, traces: dict[str, list[Trace]], verifications: list[Verification]) -> list[str]:
     """What is wrong with a run, a sentence each. traces: by protocol."""
     pairs = [(who.name, what.id) for who in plan.solutions for what in plan.workloads]
-    elsewhere = {who.name for who in plan.solutions if who.role == "peer" and not who.supported}
+    elsewhere = {who.name for who in plan.solutions if who.elsewhere}
     found: list[str] = []
     for protocol in plan.protocols:
         by_uuid = {what.uuid: what.id for what in plan.workloads}
@@ -232,7 +232,7 @@ def verify_run(run: Path) -> str:
             "\n  ".join([f"{len(found)} finding{'s' if len(found) > 1 else ''} in {run}", *found[:SHOWN], *more])
         )
     contestants = sum(who.role == "contestant" for who in plan.participants)
-    peers = sum(who.role == "peer" and who.supported for who in plan.participants)
+    peers = sum(who.role == "peer" and not who.elsewhere for who in plan.participants)
     count, values = len(plan.workloads), len(plan.families) * len(plan.seeds)
     cells = (contestants or peers) * count
     extra = f" (and {peers * count}/{peers * count} of peers)" if peers and contestants else ""

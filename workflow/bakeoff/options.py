@@ -44,6 +44,16 @@ def whole(option: str, most: int) -> Callable[[str], int]:
     return read
 
 
+def backend(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    """Adds `--backend`; otherwise: what `auto` takes where there is no GPU."""
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "cpu", "sm_90a", "sm_100a"),
+        default="auto",
+        help=f"where to run it (default: auto, this host's GPU, else {otherwise})",
+    )
+
+
 def output(parser: argparse.ArgumentParser, metavar: str, help: str, *, required: bool = True) -> None:
     """Adds `-o`, where a verb writes to."""
     parser.add_argument("-o", "--output", type=Path, required=required, metavar=metavar, help=help)

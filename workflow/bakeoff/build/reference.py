@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bakeoff import closure
-from bakeoff.build.ended import started
-from bakeoff.core.confine import confine, limit_memory
+from bakeoff.core.confine import adopt_orphans, confine, limit_memory
 from bakeoff.core.environment import environment
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, canonical_json, read_bytes, sha256_bytes
+from bakeoff.processes.children import children_of, end_below
+from bakeoff.processes.groups import group
 from bakeoff.schema.base import visible
 from bakeoff.traces.definitions import REFERENCE, WIDTHS
 from bakeoff.traces.models import Definition
@@ -93,11 +94,17 @@ def _said(reference: str, geometry: Geometry) -> bytes:
         folder = Path(name)
         (folder / "request.json").write_bytes(request)
         variables = environment(len(os.sched_getaffinity(0)), folder, folder, None) | {"CUDA_VISIBLE_DEVICES": ""}
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        with started(__name__, str(folder / "request.json"), folder, variables, **streams) as child:
-            said = _read(child, max(expected, MOST_WORDS) + 1)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(timeout=1)
+        command = [sys.executable, "-m", __name__, str(folder / "request.json")]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        adopt_orphans()  # so that what leaves the process's group is found
+        before = children_of(os.getpid())
+        try:
+            with group(command, cwd=folder, env=variables, **streams) as child:
+                said = _read(child, max(expected, MOST_WORDS) + 1)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=1)
+        finally:
+            end_below(os.getpid(), before)
     if said[:1] == OUTPUT and len(said) != expected + 1:
         return FAILED + f"more or less than the {expected} bytes of its output".encode()
     return said or FAILED + f"a process that ended with exit code {child.returncode} and without a result".encode()

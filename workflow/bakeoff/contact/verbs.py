@@ -23,8 +23,8 @@ from bakeoff import host
 from bakeoff.config import DEFINITIONS, backend_of
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json
-from bakeoff.groups import group
 from bakeoff.options import seconds
+from bakeoff.processes.groups import group
 
 LAYERS = ("T1_o32", "T7_o192", "T80_o96", "T901_o96", "T14107_o32")
 LONGEST_S = 180.0  # a step: the first of a kernel compiles it

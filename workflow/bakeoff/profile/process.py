@@ -15,8 +15,8 @@ from pathlib import Path
 from bakeoff.core.environment import environment
 from bakeoff.errors import InputError
 from bakeoff.files import pretty_json, write_atomic
-from bakeoff.groups import group
 from bakeoff.planned import packed_solution, problem_of
+from bakeoff.processes.groups import group
 from bakeoff.profile import ncu, nsys
 from bakeoff.profile.child import MARKED, Job, ProfiledCall
 from bakeoff.profile.tiers import Facts, Tier

@@ -45,12 +45,12 @@ class Person:
     role: str
     description: str
     twin_of: str | None = None
-    supported: bool = True
+    elsewhere: bool = False
 
     @property
     def heading(self) -> str:
         """That of a column of figures; empty, so that only the CSV has it, for a peer that is not made for the chip."""
-        return self.label if self.supported or self.role == "contestant" else ""
+        return "" if self.elsewhere else self.label
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class RunView:
         times = Counter(p.label for p in ordered)  # two solutions with one label go by their names
         labels = {p.name: p.label if times[p.label] == 1 else p.name for p in ordered}
         return [
-            Person(index[p.name], p.name, labels[p.name], p.role, p.description or "", p.twin_of, p.supported)
+            Person(index[p.name], p.name, labels[p.name], p.role, p.description or "", p.twin_of, p.elsewhere)
             for p in ordered
         ]
 
@@ -164,20 +164,20 @@ class RunView:
         return "contestant" if self.contestants else "peer"
 
     @cached_property
-    def foreign(self) -> set[str]:
-        """Peers that are not made for the chip: no verdict counts their cells."""
-        return {who.name for who in self.everyone.participants if who.role == "peer" and not who.supported}
+    def elsewhere(self) -> set[str]:
+        """Peers that are not made for the chip."""
+        return {who.name for who in self.everyone.participants if who.elsewhere}
 
     def passed(self, role: str) -> tuple[int, int]:
         """Cells that PASSED, and all cells, of the participants in a role."""
-        names = {who.name for who in self.everyone.participants if who.role == role} - self.foreign
+        names = {who.name for who in self.everyone.participants if who.role == role} - self.elsewhere
         found = [cell.outcome == "PASSED" for cell in self.everyone.cells if cell.solution in names]
         return sum(found), len(found)
 
     @cached_property
     def not_passed(self) -> list[AnalysedCell]:
         """Cells of contestants and peers that ended otherwise."""
-        names = {who.name for who in self.everyone.participants if who.role in ("contestant", "peer")} - self.foreign
+        names = {who.name for who in self.everyone.participants if who.role in ("contestant", "peer")} - self.elsewhere
         return [cell for cell in self.everyone.cells if cell.solution in names and cell.outcome != "PASSED"]
 
     def standing(self, solution: str, workload: str) -> str:

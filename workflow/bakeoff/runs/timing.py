@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import geometric_mean
+from typing import Any
 
 from bakeoff import host, locks
 from bakeoff.build.names import solution_folder, workload_id
@@ -22,7 +23,7 @@ from bakeoff.config import Config, resolve, under_root
 from bakeoff.core.device.opening import double
 from bakeoff.core.protocols import per_process_latency, primary_tier
 from bakeoff.errors import InputError
-from bakeoff.files import validate
+from bakeoff.files import json_document, read_bytes, unwritable, validate
 from bakeoff.plan import checked_plan
 from bakeoff.planned import block_order
 from bakeoff.runs.block_run import say, settings_of
@@ -175,7 +176,8 @@ class TimedBatch:
     ) -> None:
         self._config, self._place, self._against, self._timed = config, place, against, timed
         self._json, self._into = as_json, into
-        self._known = [json.loads(line) for line in into.read_text().splitlines()] if into and into.is_file() else []
+        self._known = _rows(into) if into and into.is_file() else []
+        self._append("")  # what cannot be written is refused before anything is timed
         self.all_right = True
 
     def usable(self, folder: Path) -> bool:
@@ -215,9 +217,29 @@ class TimedBatch:
 
     def _say(self, facts: dict[str, object], sentence: str) -> None:
         print(json.dumps(facts) if self._json else sentence, flush=True)
+        self._append(json.dumps(facts) + "\n")
+
+    def _append(self, text: str) -> None:
         if self._into:
-            with self._into.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(facts) + "\n")
+            try:
+                with self._into.open("a", encoding="utf-8") as file:
+                    file.write(text)
+            except OSError as error:
+                raise unwritable(self._into, error) from error
+
+
+def _rows(into: Path) -> list[dict[str, Any]]:
+    """The lines of an earlier batch; a file of another kind is an InputError."""
+    lines = read_bytes(into).split(b"\n")
+    rows = [json_document(line, f"{into}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not all(isinstance(row, dict) and {"solution", "outcome"} <= row.keys() for row in rows):
+        raise InputError(
+            f"--into {into}",
+            found="lines that are not of `bakeoff time`",
+            expected="what --into wrote, or a file that is not there yet",
+            hint="give another file",
+        )
+    return rows
 
 
 def _tasks(plan: Plan, block: int, place: Path, timed: bool) -> Iterator[Task]:

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from bakeoff.options import output, seconds, seed, whole
+from bakeoff.options import backend, output, seconds, seed, whole
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,12 +84,7 @@ def time_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="fresh processes of each solution; the few give a range and no verdict (default: 2)",
     )
-    parser.add_argument(
-        "--backend",
-        choices=("auto", "cpu", "sm_90a", "sm_100a"),
-        default="auto",
-        help="where to run it (default: auto, this host's GPU, else cpu, which tells right from wrong only)",
-    )
+    backend(parser, "cpu, which tells right from wrong only")
     parser.add_argument("--json", action="store_true", help="a line of JSON per solution, as soon as it is known")
     parser.add_argument(
         "--into",
@@ -131,12 +126,7 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--family", choices=("fib", "realistic"), help="one value family (default: both, as a run verifies them)"
     )
-    parser.add_argument(
-        "--backend",
-        choices=("auto", "cpu", "sm_90a", "sm_100a"),
-        default="auto",
-        help="where to run it (default: auto, this host's GPU, else cpu)",
-    )
+    backend(parser, "cpu")
     parser.add_argument(
         "--definition", default="auto", help="full, narrow or a name (default: auto, full on a GPU, else narrow)"
     )

@@ -54,6 +54,12 @@ class Participant(Part):
     shard: int | None = None
     """The shard that it is measured in; null where it is in all."""
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it is a peer that is not made for the run's chip: no verdict counts its cells, which are
+        UNSUPPORTED; a contestant's count."""
+        return self.role == "peer" and not self.supported
+
 
 class PlannedWorkload(Part):
     """A workload with what its routing makes of it."""
