@@ -93,7 +93,10 @@ def test_what_is_its_own_stays_in_reach(tmp_path: Path) -> None:
     require_namespaces(tmp_path)
     code = """
 import subprocess
-child = subprocess.Popen(["sleep", "100"], env={"OWN": "1"})
+child = subprocess.Popen(["cat"], env={"OWN": "1"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+child.stdin.write(b"\\n")
+child.stdin.flush()
+child.stdout.read(1)  # its answer: the kernel has given it its environment
 assert b"OWN" in open(f"/proc/{child.pid}/environ", "rb").read()
 child.kill()
 open("/proc/self/mem", "rb").close()

@@ -10,7 +10,7 @@ from bakeoff.files import PROJECT_ROOT, read_json
 from bakeoff.report.index import Source, render_index
 from bakeoff.report.render import render
 from bakeoff.schema.analysis import Analysis
-from support import browser, constructed
+from support import browser, constructed_profile
 from support.pages import analysis, files
 
 pytestmark = pytest.mark.browser
@@ -22,7 +22,7 @@ WIDTHS = (360, 390, 768, 1280)
 
 def page(name: str) -> bytes:
     if name == "profiled":
-        return render(constructed.profiled_run())["report.html"]
+        return render(constructed_profile.profiled_run())["report.html"]
     if name in RECORDED:
         return render(read_json(PROJECT_ROOT / f"results/recorded/{name}/analysis.json", Analysis))["report.html"]
     if name != "index":

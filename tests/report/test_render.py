@@ -15,7 +15,7 @@ from bakeoff.report.view import RunView, marks
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.base import Estimate
 from bakeoff.tables import formats
-from support import constructed
+from support import constructed_profile
 from support.pages import Page, analysis, cells, files, table_text, widths_are_even
 
 HERE = Path(__file__).parent
@@ -214,7 +214,7 @@ def test_stages_say_that_they_are_not_profiled() -> None:
 
 
 def test_a_profile_shows_stages_limits_and_tested_explanations() -> None:
-    a = constructed.profiled_run()
+    a = constructed_profile.profiled_run()
     written = rendering.render(a)
     page, text = Page.of(written["report.html"]), written["report.md"].decode()
     assert "not profiled" not in page.text and "limited by memory" in page.text and "ncu, no permission" in page.text

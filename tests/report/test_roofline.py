@@ -9,7 +9,7 @@ from bakeoff.report.figures import roofline
 from bakeoff.report.svg.charts import Words
 from bakeoff.report.view import RunView
 from bakeoff.schema.profile import Ceilings, CellProfile
-from support import constructed
+from support import constructed, constructed_profile
 
 WORDS = Words(title="t", description="d", x="FLOP/byte", y="TFLOP/s")
 ROOF = re.compile(r'<path class="roof" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"')
@@ -18,7 +18,7 @@ MARK = re.compile(r'<use href="#k\d+" class="\w+ c\d" x="([\d.-]+)" y="([\d.-]+)
 
 def drawn(cells: dict[str, object] | None = None, **section: object) -> str:
     """The wide drawing of a run whose profiled cells and section have these fields."""
-    a = constructed.profiled_run()
+    a = constructed_profile.profiled_run()
     assert a.profiles is not None
     found = [CellProfile.model_validate(one.model_dump() | (cells or {})) for one in a.profiles.cells]
     a = a.model_copy(update={"profiles": a.profiles.model_copy(update={"cells": found, **section})})

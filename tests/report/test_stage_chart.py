@@ -10,7 +10,7 @@ from bakeoff.report.svg.charts import Words
 from bakeoff.report.svg.stage_chart import over_seq_len
 from bakeoff.report.view import RunView
 from bakeoff.schema.profile import CellProfile
-from support import constructed
+from support import constructed, constructed_profile
 
 RECT = re.compile(r'<rect class="st (\w+)" x="([\d.]+)" y="(-?[\d.]+)" width="[\d.]+" height="([\d.]+)">')
 WORDS = Words(title="t", description="d", x="seq_len", y="span in µs")
@@ -18,7 +18,7 @@ WORDS = Words(title="t", description="d", x="seq_len", y="span in µs")
 
 def drawn(**changes: object) -> str:
     """The chart of a run whose profiled cells have these fields."""
-    a = constructed.profiled_run()
+    a = constructed_profile.profiled_run()
     assert a.profiles is not None
     cells = [CellProfile.model_validate(one.model_dump() | changes) for one in a.profiles.cells]
     a = a.model_copy(update={"profiles": a.profiles.model_copy(update={"cells": cells})})

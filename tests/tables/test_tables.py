@@ -14,7 +14,7 @@ from bakeoff.report.view import RunView
 from bakeoff.schema.base import Estimate, Part
 from bakeoff.tables import formats, shared, text
 from bakeoff.tables.table import Column, Row, Table, flat, frame, number
-from support import constructed
+from support import constructed, constructed_profile
 
 COLUMNS = [
     number("seq_len", "seq_len", formats.count, head=True),
@@ -133,7 +133,7 @@ def test_remarks_that_differ_in_a_measured_value_are_one_row_with_its_range() ->
 
 
 def test_page_csv_and_terminal_of_a_shared_table_say_the_same() -> None:
-    section = constructed.profiled_run().profiles
+    section = constructed_profile.profiled_run().profiles
     assert section is not None
     stages = Table("stages", frame(shared.stage_rows(section.cells)), shared.stages())
     keys = [column.key for column in stages.shown]
