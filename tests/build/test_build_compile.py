@@ -251,6 +251,10 @@ def test_one_that_cannot_be_packed_is_refused_when_the_others_are_built(tmp_path
     with pytest.raises(InputError, match=r"broken/solution\.py:1"):
         build_all(wanted, "cpu", NARROW_FILE, tmp_path / "cache")
     assert read_json(tmp_path / "out/whole/build.json", BuildRecord).status == "ok"
+    (broken, _), (whole, _) = build_all(wanted, "cpu", NARROW_FILE, tmp_path / "cache", keep_going=True)
+    assert (broken.status, whole.status) == ("failed", "ok") and "broken/solution.py:1" in str(broken.message)
+    assert read_json(tmp_path / "out/broken/build.json", BuildRecord) == broken
+    assert "cannot_be_packed" in (tmp_path / "out/broken/solution.json").read_text()
 
 
 def test_a_result_that_is_none_fails_the_build_alone(tmp_path: Path) -> None:

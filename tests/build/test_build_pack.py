@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bakeoff.build.pack import check_signature, pack
+from bakeoff.build.pack import Flaw, check_signature, pack, pack_or_flaw
 from bakeoff.build.spec import SolutionSpec, discover, read_spec
 from bakeoff.core.loader import digest, load_entry, package_name, stage
 from bakeoff.core.moe.geometry import Geometry
@@ -87,6 +87,8 @@ REFUSED = {
     ),
     "shared module by name": ("from .common import absent\n", "solution.py:1", "an import of common/absent.py"),
     "syntax error": ("def f(:\n", "solution.py:1", "Python"),
+    "null byte": ("x = '\0'\n", "solution.py:1", "Python"),
+    "nesting that the parser gives up on": (f"x = {'-' * 100_000}1\n", "solution.py:1", "Python"),
 }
 
 
@@ -119,6 +121,23 @@ def test_a_folder_named_like_the_shared_one_is_refused(tmp_path: Path) -> None:
         pack(spec, NARROW)
 
 
+def test_an_empty_entry_point_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"solution\.py\n  found:    an empty file"):
+        pack(small.spec(tmp_path, solution="\n"), NARROW)
+
+
+def test_a_flaw_says_what_packing_says_wherever_the_folder_lies(tmp_path: Path) -> None:
+    flaws = [pack_or_flaw(small.spec(tmp_path / place, solution="def f(:\n"), NARROW) for place in "ab"]
+    assert flaws[0] != flaws[1] and isinstance(flaws[0], Flaw) and isinstance(flaws[1], Flaw)
+    assert (
+        flaws[0].why == flaws[1].why == "tiny/solution.py:1: not valid Python: invalid syntax; expected: Python source"
+    )
+    other = pack_or_flaw(small.spec(tmp_path / "c", solution="\ndef f(:\n"), NARROW)
+    assert isinstance(other, Flaw) and len({*(flaw.digest for flaw in flaws), other.digest}) == 2
+    assert json.loads(other.document()) == {"name": "tiny", "cannot_be_packed": other.why}
+    assert isinstance(pack_or_flaw(small.spec(tmp_path / "d"), NARROW), Solution)
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     spec = small.spec(tmp_path)
     (spec.folder / "kernel.cubin").write_bytes(b"\x7fELF\xff\xfe")
@@ -143,6 +162,8 @@ def test_a_file_that_is_no_source_of_the_folder_is_refused_and_a_link_inside_is_
     with pytest.raises(InputError, match=re.escape(found)) as told:
         pack(spec, "d")
     assert "\x1b" not in str(told.value)
+    # Whoever lists what a solution is made of goes on: packing alone refuses.
+    assert [path.name for path in spec.files()] == ["solution.yaml", "again.py", "solution.py"]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,20 @@ def test_a_batch_goes_on_where_it_stopped_and_a_bad_one_costs_itself(
     assert names == ["hangs", "slow"] and "hangs" not in again.stdout
 
 
+def test_what_cannot_be_used_is_said_once_and_again_when_something_else_is_wrong(tmp_path: Path) -> None:
+    broken, into = write_solution(tmp_path, "broken", "def run_with(:\n"), tmp_path / "rows.jsonl"
+    other = write_solution(tmp_path, "other", "import bakeoff\n")
+    words = ("time", str(broken), str(other), "--workload", "32", "--blocks", "1", "--into", str(into))
+    for number in range(3):
+        if number == 2:
+            (broken / "attack.py").write_text("\ndef run_with(:\n")
+        done = bakeoff(*words)
+        assert done.returncode == 1 and ("broken: known already" in done.stderr) == (number == 1), done.stderr
+    rows = [json.loads(line) for line in into.read_text().splitlines()]
+    assert [row["solution"] for row in rows] == ["broken", "other", "broken"]
+    assert "attack.py:1" in rows[0]["detail"] and "attack.py:2" in rows[2]["detail"]
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -41,6 +41,32 @@ def lines_of(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((run / "samples" / "block-00").glob("*.jsonl"))}
 
 
+def test_what_cannot_be_packed_costs_itself_alone(tmp_path: Path) -> None:
+    for name in ("honest", "broken"):
+        write_solution(tmp_path / "solutions", name)
+    entry = tmp_path / "solutions/broken/solution.py"
+    whole = entry.read_text()
+    entry.write_text("def run(:\n" + whole)
+    run = plan_run(tmp_path / "run", tmp_path / "solutions", twins=["broken"], anchors=["honest"])
+    assert measure(run).returncode == 0
+    for name in ("broken", "broken.twin"):
+        found = records(run, name)
+        assert len(found) == 2 and {(one.outcome, one.reason) for one in found} == {
+            (Outcome.COMPILE_ERROR, Reason.NOT_PACKED)
+        }
+        assert {one.detail for one in found} == {
+            "broken/solution.py:1: not valid Python: invalid syntax; expected: Python source"
+        }
+    assert {one.outcome for one in records(run, "honest")} == {Outcome.PASSED}
+    # Mended, it is measured, and nothing else is.
+    entry.write_text(whole)
+    before = lines_of(run)
+    plan_run(run, tmp_path / "solutions", twins=["broken"], anchors=["honest"])
+    assert measure(run).returncode == 0
+    assert [one.outcome for one in records(run, "broken")][2:] == [Outcome.PASSED] * 2
+    assert lines_of(run)["honest.jsonl"] == before["honest.jsonl"]
+
+
 def test_a_block_records_every_cell_once_passes_and_a_second_run_measures_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"honest": None}, families=["fib", "realistic"])
     done = measure(run)

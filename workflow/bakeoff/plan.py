@@ -14,7 +14,7 @@ from typing import Any
 
 from bakeoff import closure
 from bakeoff import config as configuration
-from bakeoff.build.pack import pack
+from bakeoff.build.pack import Flaw, pack_or_flaw
 from bakeoff.build.reference import check_reference
 from bakeoff.build.spec import SolutionSpec
 from bakeoff.candidates import anchors, chosen, deal, require_screened, selection_of
@@ -36,7 +36,7 @@ from bakeoff.schema.host import Host
 from bakeoff.schema.plan import Participant, Plan, PlannedCell, PlannedWorkload
 from bakeoff.schema.solution import Backend
 from bakeoff.traces.dataset import PublicDataset
-from bakeoff.traces.models import Definition, Workload
+from bakeoff.traces.models import Definition, Solution, Workload
 from bakeoff.traces.store import Case, RoutingStats, TraceRoot
 
 
@@ -54,7 +54,8 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     definition = TraceRoot(configuration.under_root(config.traces_root)).definition(config.definition)
     specs, cases = chosen(config)
     harness = closure.digest(*closure.DECIDES_A_SAMPLE)
-    entered = {spec.name: _participant(spec, config) for spec in specs}
+    packed = {spec.name: pack_or_flaw(spec, config.definition) for spec in specs}
+    entered = {spec.name: _participant(spec, packed[spec.name], config) for spec in specs}
     twins = [_twin(entered[name]) for name in config.twins]
     participants = [_reference(definition), *entered.values(), *twins]
     selection, held = selection_of(config), anchors(config, participants)
@@ -94,6 +95,7 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
         harness=harness,
         commit=closure.commit(),
         participants=deal(participants, held, config.shards),
+        unpacked={name: one.why for name, one in packed.items() if isinstance(one, Flaw)},
         workloads=workloads,
         cells=[],
     )
@@ -164,7 +166,7 @@ def _reference(definition: Definition) -> Participant:
     )
 
 
-def _participant(spec: SolutionSpec, config: Config) -> Participant:
+def _participant(spec: SolutionSpec, packed: Solution | Flaw, config: Config) -> Participant:
     backend = spec.backends.get(_backend(config))
     return Participant(
         name=spec.name,
@@ -172,8 +174,8 @@ def _participant(spec: SolutionSpec, config: Config) -> Participant:
         label=spec.label or spec.name,
         description=spec.description,
         design=backend.design if backend else None,
-        digest=digest(pack(spec, config.definition)),
-        build=f"build/{spec.name}/solution.json",
+        digest=packed.digest if isinstance(packed, Flaw) else digest(packed),
+        build=None if isinstance(packed, Flaw) else f"build/{spec.name}/solution.json",
         supported=backend is not None,
         rounding=backend.rounding if backend else None,
         stages=list(spec.stages),
@@ -279,6 +281,8 @@ def plan(args: argparse.Namespace) -> int:
     made = checked_plan(configuration.resolve(config, measures=host), host.fingerprint)
     write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
     solutions = len(made.participants) - 1
+    for why in made.unpacked.values():
+        print(f"bakeoff: cannot be packed, the others go on: {why}", file=sys.stderr)
     what = f"{solutions} solutions on {len(made.workloads)} workloads, {made.blocks} blocks on {made.backend}"
     print(f"written: {args.output}: {what}", file=sys.stderr)
     return 0

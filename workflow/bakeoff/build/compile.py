@@ -25,7 +25,7 @@ from typing import Any
 
 from bakeoff.build.child import Compiled
 from bakeoff.build.forks import Forks
-from bakeoff.build.pack import pack
+from bakeoff.build.pack import Flaw, pack_or_flaw
 from bakeoff.build.resources import inspect_cubin
 from bakeoff.build.spec import SolutionSpec
 from bakeoff.core.loader import digest
@@ -77,12 +77,13 @@ def build_all(
     cache: Path = DEFAULT_CACHE,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     at_once: int | None = None,
+    keep_going: bool = False,
 ) -> list[Built]:
     """Build solutions for `arch` (cpu, sm_90a, sm_100a), each into its folder.
 
     definition: file of the definition to pack for; timeout_s: longest build of one; at_once: how many are built at a
     time, as many as there are cores if None. What is wrong with a solution is in its record, not raised, and the others
-    go on; one that cannot be packed is an InputError when the others are built.
+    go on; one that cannot be packed is an InputError when the others are built, and with keep_going a record, too.
     """
     versions = toolchain()
     here = Path(__file__).parent
@@ -90,33 +91,28 @@ def build_all(
         "package": sha256_tree(here, here.glob("*.py")),
         "definition_content": sha256_bytes(read_bytes(definition)),
     }
-    jobs: list[_Job | InputError] = []
-    for spec, into in wanted:
-        try:
-            jobs.append(_job(spec, arch, definition, into, cache, versions, common))
-        except InputError as error:
-            jobs.append(error)
-    packed = [job for job in jobs if isinstance(job, _Job)]
-    due = [job for job in packed if job.record is None and not (job.kept / "build.json").is_file()]
-    cached = {job.into for job in packed if job.record is None and job not in due}
+    jobs = [_job(spec, arch, definition, into, cache, versions, common) for spec, into in wanted]
+    due = [job for job in jobs if job.record is None and not (job.kept / "build.json").is_file()]
+    cached = {job.into for job in jobs if job.record is None and job not in due}
     failed = _build(due, definition, timeout_s, at_once or len(os.sched_getaffinity(0))) if due else {}
     records = []
-    for job in packed:
+    for job in jobs:
         record = job.record or failed.get(job.into) or _copied(job.kept, job.into)
         write_atomic(job.into / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
         records.append((record, job.into in cached))
-    for unusable in jobs:
-        if isinstance(unusable, InputError):
-            raise unusable
+    for job in jobs:
+        if job.flaw and not keep_going:
+            raise job.flaw.error
     return records
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One solution on its way. base: what its record begins with; kept: its place in the cache; record: where
-    nothing is to be built."""
+    """One solution on its way. flaw: why it cannot be packed, if so; content: solution.json; base: what its record
+    begins with; kept: its place in the cache; record: where nothing is to be built."""
 
-    solution: Solution
+    flaw: Flaw | None
+    content: bytes
     into: Path
     base: dict[str, Any]
     compiles: str | None
@@ -133,24 +129,23 @@ def _job(
     versions: dict[str, str],
     common: dict[str, str],
 ) -> _Job:
-    """Pack a solution, and write it."""
-    solution = pack(spec, definition.stem)
+    """Pack a solution, and write it, or why it cannot be packed."""
+    made = pack_or_flaw(spec, definition.stem)
+    flaw = made if isinstance(made, Flaw) else None
+    content, found = (document(made), digest(made)) if isinstance(made, Solution) else (made.document(), made.digest)
     _remove_earlier(into)
-    write_atomic(into / "solution.json", document(solution))
-    base: dict[str, Any] = {
-        "solution": spec.name,
-        "arch": arch,
-        "definition": definition.stem,
-        "digest": digest(solution),
-    }
+    write_atomic(into / "solution.json", content)
+    base: dict[str, Any] = {"solution": spec.name, "arch": arch, "definition": definition.stem, "digest": found}
     absent = None
-    if arch not in spec.backends:
+    if flaw:
+        absent = BuildRecord(**base, status="failed", message=flaw.why)
+    elif arch not in spec.backends:
         reason = f"{spec.name} has no backend {arch}; it has {', '.join(spec.backends)}"
         absent = BuildRecord(**base, status="unsupported", message=reason)
     compiles = spec.backends[arch].compile if arch != "cpu" and not absent else None  # type: ignore[index]
     key = sha256_bytes(canonical_json({**base, "compile": compiles, "toolchain": versions, **common}))
     base["toolchain"] = versions if compiles else {}
-    return _Job(solution, into, base, compiles, cache / key, absent)
+    return _Job(flaw, content, into, base, compiles, cache / key, absent)
 
 
 def _build(jobs: list[_Job], definition: Path, timeout_s: float, at_once: int) -> dict[Path, BuildRecord]:
@@ -194,7 +189,7 @@ def _fill(job: _Job, definition: Path, forks: Forks) -> None:
     except OSError as error:
         raise unwritable(job.kept, error) from error
     try:
-        (work / "solution.json").write_bytes(document(job.solution))
+        (work / "solution.json").write_bytes(job.content)
         made = forks.run(work, definition, job.base["arch"], job.compiles)
         done.mkdir()
         try:

@@ -1,20 +1,50 @@
 """Packing: a solution's folder becomes one FlashInfer-Bench Solution document, and the harness runs nothing else.
 
-Entry points: `pack`, and `check_signature`. `core.loader` runs what is packed. Known limit: imports are
-checked as far as they can be read off the sources.
+Entry points: `pack`; `pack_or_flaw`, where one of many must cost itself only; and `check_signature`. `core.loader` runs
+what is packed. Known limit: imports are checked as far as they can be read off the sources.
 """
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bakeoff.build.spec import COMMON, SolutionSpec, imported
 from bakeoff.errors import CheckFailed, InputError
+from bakeoff.files import canonical_json, pretty_json, sha256_bytes
 from bakeoff.traces.models import BuildSpec, Definition, Solution, SourceFile
 
 # FlashInfer-Bench knows Python and Triton as languages of a package that it imports; both builders import it alike.
 FIB_LANGUAGES = ("triton",)
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """Why a solution cannot be packed."""
+
+    solution: str
+    error: InputError
+    why: str
+    """The error's words in a line, with paths from the folder of solutions on."""
+
+    @property
+    def digest(self) -> str:
+        """What a packed solution's digest is: it changes when the flaw does."""
+        return sha256_bytes(canonical_json({"solution": self.solution, "cannot_be_packed": self.why}))
+
+    def document(self) -> bytes:
+        """What stands in the packed solution's place."""
+        return pretty_json({"name": self.solution, "cannot_be_packed": self.why})
+
+
+def pack_or_flaw(spec: SolutionSpec, definition_name: str) -> Solution | Flaw:
+    """The solution as one document, or why it cannot be packed."""
+    try:
+        return pack(spec, definition_name)
+    except InputError as error:
+        said = f"{error.where}: {error.found}; expected: {error.expected}"
+        return Flaw(spec.name, error, said.replace(f"{spec.folder.parent}/", ""))
 
 
 def pack(spec: SolutionSpec, definition_name: str) -> Solution:
@@ -32,6 +62,13 @@ def pack(spec: SolutionSpec, definition_name: str) -> Solution:
     sources = {name: text for name, text in (own | shared).items() if text.strip()}
     for name, text in sources.items():
         _check_imports(spec, name, text, sources)
+    if not sources.get(entry := spec.entry_point.split("::")[0]):
+        raise InputError(
+            spec.folder / entry,
+            "an empty file",
+            "the entry point's function",
+            "write it there, or correct solution.yaml",
+        )
     return Solution(
         name=spec.name,
         definition=definition_name,
@@ -71,6 +108,8 @@ def _text(path: Path) -> str:
             expected="source files only",
             hint="move the file out of the solution's folder: a packed solution is text",
         ) from error
+    except OSError as error:
+        raise InputError(path, f"cannot read: {error.strerror}", "a readable file", "correct its rights") from error
 
 
 def _check_imports(spec: SolutionSpec, name: str, text: str, sources: dict[str, str]) -> None:
@@ -82,7 +121,7 @@ def _check_imports(spec: SolutionSpec, name: str, text: str, sources: dict[str, 
         targets = list(imported(name, text))
     except SyntaxError as error:
         raise InputError(
-            f"{origin}:{error.lineno}",
+            f"{origin}:{error.lineno or 1}",
             found=f"not valid Python: {error.msg}",
             expected="Python source",
             hint="correct the file",

@@ -29,10 +29,14 @@ COMMON = "common"  # the folder of shared files: beside the solutions, and in ea
 def imported(name: str, text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line and parts of each module that a file imports; relative ones start with '' and count from the package's root.
 
-    name: the file in the package, with slashes. Raises SyntaxError.
+    name: the file in the package, with slashes. Raises SyntaxError, also for text that the parser gives up on.
     """
     folder = PurePosixPath(name).parent
-    for node in ast.walk(ast.parse(text)):
+    try:
+        tree = ast.parse(text)
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or nested too deeply
+        raise SyntaxError(str(error) or "nested too deeply", (name, 1, None, None)) from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, tuple(alias.name.split("."))) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -116,23 +120,31 @@ class SolutionSpec(Part):
     def own_files(self) -> list[Path]:
         """The files of the folder that are packed, sorted; one that leads out of it, is no source by its size, or has a
         name that is no text is an InputError."""
-        found = (path for path in self._folder.rglob("*") if path.is_file() and path.name not in NOT_PACKED)
-        own = sorted(path for path in found if not _hidden(path.relative_to(self._folder)))
+        own = self._all_files()
         for path in own:
-            _check_packable(path, self._folder)
+            if flaw := _unpackable(path, self._folder):
+                raise flaw
         return own
+
+    def _all_files(self) -> list[Path]:
+        found = (path for path in self._folder.rglob("*") if path.is_file() and path.name not in NOT_PACKED)
+        return sorted(path for path in found if not _hidden(path.relative_to(self._folder)))
 
     def common_files(self) -> list[Path]:
         """The shared files that are packed: those that the solution's files import, at any depth."""
-        own = [(path.relative_to(self._folder).as_posix(), path) for path in self.own_files()]
-        return shared_files(own, self._folder.parent / COMMON)
+        return self._shared(self.own_files())
+
+    def _shared(self, own: Iterable[Path]) -> list[Path]:
+        named = [(path.relative_to(self._folder).as_posix(), path) for path in own]
+        return shared_files(named, self._folder.parent / COMMON)
 
     def files(self) -> list[Path]:
-        """Every file that decides what the packed solution is."""
-        return [self._folder / SPEC_FILE, *self.own_files(), *self.common_files()]
+        """Every file that decides what the packed solution is; without those that it cannot be packed for."""
+        own = [path for path in self._all_files() if not _unpackable(path, self._folder)]
+        return [self._folder / SPEC_FILE, *own, *self._shared(own)]
 
 
-def _check_packable(path: Path, folder: Path) -> None:
+def _unpackable(path: Path, folder: Path) -> InputError | None:
     """A folder may be a stranger's: what is packed is read by whoever packs it, and published."""
     name = path.relative_to(folder).as_posix()
     size = path.stat().st_size
@@ -143,9 +155,9 @@ def _check_packable(path: Path, folder: Path) -> None:
     elif UNPRINTABLE.search(name):
         flaw = "a name with characters that nobody can print", "plain names", "rename the file"
     else:
-        return
+        return None
     found, expected, hint = flaw
-    raise InputError(visible(str(path)), found, expected, hint)
+    return InputError(visible(str(path)), found, expected, hint)
 
 
 def _hidden(relative: Path) -> bool:

@@ -26,7 +26,8 @@ several solutions are built side by side, and each that does not build costs its
 each by {solution}
 
 writes into DIR:
-  solution.json          the solution as one FlashInfer-Bench document; nothing else of it is ever run
+  solution.json          the solution as one FlashInfer-Bench document, and nothing else of it is ever run; of one that
+                         cannot be packed, with --keep-going, why
   build.json             status and, per kernel, registers, shared memory, tensor memory, stack, spills,
                          matrix instructions
   <kernel>.cubin, .ptx   machine code and PTX (GPU architectures)
@@ -85,7 +86,9 @@ examples:
         help="longest build of one solution, in seconds (default: 900, 60 for cpu, where nothing is compiled)",
     )
     parser.add_argument(
-        "--keep-going", action="store_true", help="exit 0 also if the solution does not build; build.json says so"
+        "--keep-going",
+        action="store_true",
+        help="exit 0 also if a solution does not build or cannot be packed; build.json says so",
     )
 
 
@@ -106,7 +109,7 @@ def build(args: argparse.Namespace) -> int:
     started = time.monotonic()
     limit_s = args.timeout or (IMPORT_S if args.arch == "cpu" else DEFAULT_TIMEOUT_S)
     wanted = list(zip(specs, places, strict=True))
-    built = build_all(wanted, args.arch, definition, args.cache or DEFAULT_CACHE, limit_s, args.jobs)
+    built = build_all(wanted, args.arch, definition, args.cache or DEFAULT_CACHE, limit_s, args.jobs, args.keep_going)
     for (record, cached), into in zip(built, places, strict=True):
         print("\n".join(_table(record)))
         how = "unchanged, from the cache" if cached else "written"

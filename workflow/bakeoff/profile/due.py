@@ -32,7 +32,7 @@ def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[Participan
         original = next((one.twin_of for one in plan.participants if one.name == name), None)
         hint = f"name {original}: this one is an exact copy of it" if original else closest(name, [*there, *labels])
         raise InputError("solution", name, f"a solution that the run profiles: {', '.join(there)}", hint)
-    return [one for one in there.values() if one.supported and (not asked or one.name in wanted)]
+    return [one for one in there.values() if one.supported and one.build and (not asked or one.name in wanted)]
 
 
 def workloads(plan: Plan, names: Sequence[str] | None = None) -> list[str]:

@@ -25,7 +25,7 @@ from bakeoff.runs import block_host
 from bakeoff.runs.coverage import journal_digest, line_digests
 from bakeoff.runs.journal import Journal, block_folder, journal_path
 from bakeoff.schema.outcomes import HINTS, UNFINISHED, Outcome, Reason
-from bakeoff.schema.plan import Plan, PlannedCell
+from bakeoff.schema.plan import Participant, Plan, PlannedCell
 from bakeoff.schema.sample import Manifest, Record, Spent
 from bakeoff.supervisor.block import run_block
 from bakeoff.supervisor.settings import BlockSettings, Task, utc_now
@@ -121,9 +121,9 @@ class BlockJournals:
         tasks = []
         for name in block_order(self.plan, self.block):
             who = next(participant for participant in self.plan.participants if participant.name == name)
-            if not who.supported:
+            if why := _no_process(self.plan, who):
                 for cell in waiting[name]:
-                    self.add(_unsupported(cell, self.block, self.plan.backend))
+                    self.add(_without_process(cell, self.block, *why))
             elif waiting[name]:
                 solution = packed_solution(self.run, self.plan, who) if who.build else None
                 tasks.append(Task(who, solution, waiting[name]))
@@ -261,7 +261,15 @@ def _outcomes(finals: dict[PlannedCell, Record | None]) -> Counter[str]:
     return Counter(record.outcome.value if record else Outcome.NOT_RUN.value for record in finals.values())
 
 
-def _unsupported(cell: PlannedCell, block: int, backend: str) -> Record:
+def _no_process(plan: Plan, who: Participant) -> tuple[Outcome, Reason, str] | None:
+    """Why nothing of a solution is run here; None where it is."""
+    if not who.supported:
+        return Outcome.UNSUPPORTED, Reason.NO_BACKEND, f"solution.yaml declares no backend {plan.backend}"
+    flaw = plan.unpacked.get(who.twin_of or who.name)
+    return (Outcome.COMPILE_ERROR, Reason.NOT_PACKED, flaw) if flaw else None
+
+
+def _without_process(cell: PlannedCell, block: int, outcome: Outcome, reason: Reason, detail: str) -> Record:
     return Record(
         key=cell.key,
         kind=cell.kind,
@@ -271,10 +279,10 @@ def _unsupported(cell: PlannedCell, block: int, backend: str) -> Record:
         family=cell.family,
         seed=cell.seed,
         block=block,
-        outcome=Outcome.UNSUPPORTED,
-        reason=Reason.NO_BACKEND,
-        detail=f"solution.yaml declares no backend {backend}",
-        hint=HINTS[Reason.NO_BACKEND],
+        outcome=outcome,
+        reason=reason,
+        detail=detail,
+        hint=HINTS[reason],
         started=utc_now(),
         seconds=0.0,
     )

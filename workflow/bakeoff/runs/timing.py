@@ -188,8 +188,12 @@ class TimedBatch:
             pack(spec, self._config.definition)
         except InputError as error:
             self.all_right = False
-            facts = {"solution": folder.name, "workload": self._config.workloads[0], "backend": self._config.backend}
-            self._say({**facts, "outcome": "UNUSABLE", "detail": str(error)}, f"{folder.name} cannot be used: {error}")
+            facts: dict[str, object] = {"solution": folder.name, "workload": self._config.workloads[0]}
+            facts |= {"backend": self._config.backend, "outcome": "UNUSABLE", "detail": str(error)}
+            if facts in self._known:
+                say(f"{folder.name}: known already, from {self._into}")
+            else:
+                self._say(facts, f"{folder.name} cannot be used: {error}")
             return False
         return True
 

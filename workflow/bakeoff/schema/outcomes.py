@@ -64,6 +64,8 @@ def fib_status(outcome: Outcome) -> Status:
 class Reason(StrEnum):
     """Why an outcome is not PASSED, as a code that tests and reports can match."""
 
+    # COMPILE_ERROR
+    NOT_PACKED = "not_packed"
     # INCORRECT_NUMERICAL
     PUBLISHED_GATE = "published_gate"
     STRICT_GATE = "strict_gate"
@@ -108,6 +110,7 @@ class Reason(StrEnum):
 
 
 HINTS = {
+    Reason.NOT_PACKED: "correct what the detail names, see it with `bakeoff build NAME`, then the same command again",
     Reason.PUBLISHED_GATE: "run `bakeoff check SOLUTION` and compare with the reference; docs/numerics.md explains "
     "the gates",
     Reason.STRICT_GATE: "the published gate would let this pass: check the rounding that solution.yaml declares; see "

@@ -42,7 +42,7 @@ class Participant(Part):
     digest: str | None = None
     """sha256 of the packed solution, or of the definition for the reference; null in published tables."""
     build: str | None = None
-    """Packed solution, relative to the run's folder; null for the reference."""
+    """Packed solution, relative to the run's folder; null for the reference, and for what cannot be packed."""
     supported: bool = True
     """False where the solution declares no such backend: its cells are UNSUPPORTED."""
     rounding: Rounding | None = None
@@ -138,6 +138,10 @@ class Plan(Part):
         "git and in older runs. No cell depends on it.",
     )
     participants: list[Participant]
+    unpacked: dict[str, str] = Field(
+        default_factory=dict,
+        description="Solutions that cannot be packed, and why: each of their cells is a COMPILE_ERROR.",
+    )
     workloads: list[PlannedWorkload]
     cells: list[PlannedCell]
 
