@@ -35,6 +35,8 @@ ifneq ($(BUNDLE),)
 export PIP_FIND_LINKS := $(shell $(PYTHON) -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1], "wheels").resolve().as_uri())' "$(BUNDLE)")
 export PIP_NO_INDEX := 1
 endif
+# Byte code is kept whatever the shell says: a run has dozens of processes, and each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 # With byte code: the solutions' processes write none, and each would compile torch anew.
 INSTALL := install --quiet --no-deps --compile
 # What is installed has a hash of a lock and is a wheel, but for connection-pool, which has none.

@@ -59,7 +59,7 @@ def run_all(folder: Path, device: str) -> Path:
     for name, source in attacks.items():
         write_solution(folder / "solutions", name, f"{source}\n\nrun_with = hostile\n")
     places = sorted({place_of(name) for name in attacks} | {WORKLOADS[0]}, key=WORKLOADS.index)
-    run = plan_run(folder / "run", folder / "solutions", definition="auto", workloads=places, timeout_s=200)
+    run = plan_run(folder / "run", folder / "solutions", workloads=places, timeout_s=200)
     drop_cells(run, keep=lambda cell: cell["participant"] == "neighbours" or cell["workload"] == WORKLOADS[0])
     done = measure(run, env=fake_device(folder) if device == "fake" else None)
     assert done.returncode == 0, done.stderr

@@ -66,6 +66,8 @@ def copy_project(target: Path, builds: bool = False) -> Checkout:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
     if builds:
+        for cache in (PROJECT_ROOT / "workflow").rglob("__pycache__"):
+            shutil.copytree(cache, target / cache.relative_to(PROJECT_ROOT))  # else every process of the copy compiles
         DEFAULT_CACHE.mkdir(parents=True, exist_ok=True)
         (target / ".cache").mkdir()
         (target / ".cache" / DEFAULT_CACHE.name).symlink_to(DEFAULT_CACHE)
