@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from bakeoff.config import Config, resolve_for_jobs
 from bakeoff.errors import InputError
 from bakeoff.failures import JobWording
 from support.checkout import SMALL, Checkout
+from support.measure_runs import environment
 
 # What `sinfo` says: partition, node, state, features, gres, memory (MB), time limit.
 SINFO = """\
@@ -101,6 +104,34 @@ def test_a_cluster_that_does_not_answer_is_no_login_node(sinfo: Path, monkeypatc
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match=r"(?s)No such file.*expected: a login node"):
         cluster.require_possible([])
+
+
+def test_a_second_snakemake_for_a_run_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    run = tmp_path / "results/runs/one"
+    first = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; from pathlib import Path; from bakeoff import cluster\n"
+            "with cluster.hold_run(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)",
+            str(run),
+        ],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert first.stdout and first.stdout.readline() == "held\n"
+        words = rf"(?s)found:    process {first.pid} on .*the run one\n.*run=NAME"
+        with pytest.raises(InputError, match=words), cluster.hold_run(run):
+            pass
+        with cluster.hold_run(run.with_name("other")):
+            pass
+    finally:
+        first.kill()
+        first.wait()
+    with cluster.hold_run(run):  # whatever ended it
+        pass
 
 
 def record(message: str, level: int = logging.INFO, **fields: object) -> logging.LogRecord:

@@ -138,3 +138,22 @@ def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pyt
         locks.hold(tmp_path / "a.lock", "it", sys.exit),
     ):
         raise AssertionError
+
+
+def test_a_node_whose_tmp_is_full_says_so_where_its_gpu_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = tmp_path / "tmp"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", full], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        (full / "large").write_bytes(bytes(4096))
+        monkeypatch.setattr(locks, "GPU_LOCKS", full / "locks")
+        with (
+            pytest.raises(InputError, match=r"(?s)GPU-a\.lock.*No space left on device.*to do: "),
+            locks.hold_gpu("GPU-a", "it", sys.exit),
+        ):
+            raise AssertionError
+    finally:
+        subprocess.run(["umount", "--lazy", full], check=True)

@@ -1,7 +1,8 @@
 """A Slurm cluster, as its own commands describe it: whether it can ever run what is about to be submitted.
 
-Entry points: `require_possible`, before the first job, and `hint`, what to do about a job's end. Slurm leaves a job
-that no node can run in its queue, or refuses it with a word; here the mistake is named, with what there is instead.
+Entry points: `require_possible` and `hold_run`, before the first job, and `hint`, what to do about a job's end. Slurm
+leaves a job that no node can run in its queue, or refuses it with a word; here the mistake is named, with what there is
+instead.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
 
+from bakeoff import locks
 from bakeoff.errors import InputError
 
 DOCUMENT = "docs/cluster.md"
@@ -80,6 +85,21 @@ def require_possible(asked: Iterable[Asked]) -> list[str]:
     service now."""
     nodes = _nodes()
     return [said for one in dict.fromkeys(asked) for said in _possible(one, nodes)]
+
+
+def hold_run(run: Path) -> AbstractContextManager[None]:
+    """Hold a run's folder against a second Snakemake for it, which is an InputError there and names this one."""
+
+    def refuse(said: str) -> NoReturn:
+        raise InputError(
+            run,
+            found=said.removeprefix("waiting for "),
+            expected="one Snakemake for a run",
+            hint="wait for it, or end it (its jobs too: `squeue --me`); or give this run another name: "
+            "--config run=NAME",
+        )
+
+    return locks.hold(run / ".lock", f"the run {run.name}", refuse)
 
 
 def hint(message: str) -> str | None:

@@ -1,7 +1,7 @@
 # Where steps are jobs of a Slurm cluster: what is checked before the first one is handed out.
 from contextlib import ExitStack
 
-from bakeoff import cluster, locks
+from bakeoff import cluster
 
 HELD = ExitStack()  # for as long as this Snakemake lives
 
@@ -38,20 +38,9 @@ def before_jobs(jobs):
                 expected="both: an executor for a cluster, and `cluster: true` in the configuration",
                 hint="give `--profile profiles/slurm`, which sets both",
             )
-        HELD.enter_context(
-            locks.hold(Path(RUN) / ".lock", f"the run {SETTINGS.run}", second_run)
-        )
+        HELD.enter_context(cluster.hold_run(Path(RUN)))
         if workflow.executor_plugin.name == "slurm":
             for waits in cluster.require_possible(asked):
                 print(f"bakeoff: {waits}", file=sys.stderr)
     except BakeoffError as error:
         refuse(error)
-
-
-def second_run(said):
-    raise InputError(
-        RUN,
-        found=said,
-        expected="one Snakemake for a run",
-        hint="wait for it, or end it (its jobs too: `squeue --me`); or give this run another name: --config run=NAME",
-    )

@@ -70,7 +70,8 @@ try:
         CONTAINER if " " in str(WITH_PROFILERS) else WITH_PROFILERS or CONTAINER
     )
     if APPTAINER:
-        preflight.before(IMAGE_NAME, gpu=SETTINGS.backend != "cpu")
+        # Where steps are jobs, each finds out for itself whether its node has the GPU: a login node has none.
+        preflight.before(IMAGE_NAME, gpu=SETTINGS.backend != "cpu" and not JOBS)
         if CONTAINER is None:
             raise InputError(
                 HERE,

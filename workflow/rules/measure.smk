@@ -62,6 +62,10 @@ rule gate_power:
         "{params.chosen:q} -o {output:q} 2> >(tee {log:q} >&2)"
 
 
+LATEST = workflow.execution_settings.latency_wait
+PATIENCE = f"--wait {LATEST}" if JOBS and LATEST else ""
+
+
 rule assemble:
     localrule: True
     input:
@@ -76,7 +80,9 @@ rule assemble:
     params:
         bakeoff=bakeoff,
         run=above(1),
+        # Snakemake waits for manifests alone. It takes the output so that another patience makes nothing stale.
+        wait=lambda wildcards, output: PATIENCE,
     shell:
         "echo 'assemble    '{params.run:q} >&2; "
         "rm -f {params.run:q}/verdict.txt {params.run:q}/../../verdict.txt; "
-        "{params.bakeoff} assemble {params.run:q} 2> {log:q}"
+        "{params.bakeoff} assemble {params.run:q} {params.wait} 2> {log:q}"

@@ -47,11 +47,22 @@ def measure(args: argparse.Namespace) -> int:
 
 def assemble_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder whose blocks are measured")
+    parser.add_argument(
+        "--wait",
+        type=seconds("--wait"),
+        metavar="S",
+        help="longest time to wait for journals that a shared file system shows late, seconds (default: none)",
+    )
 
 
 def assemble(args: argparse.Namespace) -> int:
+    from bakeoff.planned import read_plan
     from bakeoff.runs.assemble import assemble_run
+    from bakeoff.runs.block_run import say
+    from bakeoff.runs.late import wait_for_samples
 
+    if args.wait:
+        wait_for_samples(args.folder, read_plan(args.folder), args.wait, say)
     assemble_run(args.folder)
     return 0
 
