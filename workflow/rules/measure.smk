@@ -62,8 +62,11 @@ rule gate_power:
         "{params.chosen:q} -o {output:q} 2> >(tee {log:q} >&2)"
 
 
-LATEST = workflow.execution_settings.latency_wait
-PATIENCE = f"--wait {LATEST}" if JOBS and LATEST else ""
+def patience(wildcards, output):
+    """How long journals are waited for: Snakemake waits for a block's manifest alone. It takes the output so that another patience makes
+    nothing stale."""
+    latest = getattr(workflow.execution_settings, "latency_wait", 0)
+    return f"--wait {latest}" if JOBS and latest else ""
 
 
 rule assemble:
@@ -80,8 +83,7 @@ rule assemble:
     params:
         bakeoff=bakeoff,
         run=above(1),
-        # Snakemake waits for manifests alone. It takes the output so that another patience makes nothing stale.
-        wait=lambda wildcards, output: PATIENCE,
+        wait=patience,
     shell:
         "echo 'assemble    '{params.run:q} >&2; "
         "rm -f {params.run:q}/verdict.txt {params.run:q}/../../verdict.txt; "
