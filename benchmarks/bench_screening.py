@@ -3,7 +3,8 @@
 Run it after `make setup-dev`: `.venv/bin/python benchmarks/bench_screening.py [NUMBER …]` (default: 50). Each run is
 made in a copy of the checkout: copies of the template, one workload, one value family, one block, to the report. A
 step's CPU seconds are its own and those of all processes below it, imports included; what is left is Snakemake's, with
-the shells that it starts. CPU seconds, since other work on the machine does not count there.
+the shells that it starts. CPU seconds, since other work on the machine does not count there. docs/candidates.md has the
+figures.
 """
 
 from __future__ import annotations

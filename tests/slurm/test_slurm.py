@@ -26,8 +26,8 @@ pytestmark = [
 RUN, BLOCKS = "results/runs/slurm", 10
 CLUSTER = Path(__file__).with_name("cluster.sh")
 # Sums over one thread: their last digits depend on how many there are.
-SAME = [*SMALL, f"blocks={BLOCKS}", "backend=cpu", "threads=1"]
-CONFIG = [*SAME, "run=slurm"]
+SAME = [*SMALL, "backend=cpu", "threads=1"]
+CONFIG = [*SAME, f"blocks={BLOCKS}", "run=slurm"]
 ASKED = ["--profile", "profiles/slurm", "--cores", "2", "--set-threads", "measure=1", "probe=1"]
 
 
@@ -91,15 +91,20 @@ def until(what: str, found: object) -> None:
     raise AssertionError(f"{what} did not come")
 
 
-def lines(checkout: Checkout) -> list[dict[str, object]]:
-    """All journal lines of the run."""
-    found = sorted((checkout.root / RUN / "samples").glob("block-*/*.jsonl"))
+def lines(checkout: Checkout, run: str = RUN) -> list[dict[str, object]]:
+    """All journal lines of a run."""
+    found = sorted((checkout.root / run / "samples").glob("block-*/*.jsonl"))
     return [json.loads(line) for path in found for line in path.read_text().splitlines(keepends=False) if line]
 
 
 def figures(root: Path) -> list[dict[str, object]]:
     """What the gates found, of every cell."""
     return [json.loads(line) for line in (root / "verification.jsonl").read_text().splitlines()]
+
+
+def judged(record: dict[str, object]) -> list[object]:
+    """What a record says of correctness."""
+    return [record.get(name) for name in ("outcome", "gates", "numerics")]
 
 
 def test_a_run_over_nodes_is_the_local_run_whatever_happens(cluster: Path, checkout: Checkout) -> None:
@@ -143,10 +148,14 @@ def test_a_run_over_nodes_is_the_local_run_whatever_happens(cluster: Path, check
     assert len(hosts) == BLOCKS and len(nodes) > 1 and len({host["fingerprint"] for host in hosts}) == 1
     print("blocks by node:", dict(nodes), "cells kept over the interruption:", len(kept), "of", len(every))
 
+    # One block alone, since every block must say the same of a cell.
     local = copy_project(checkout.root.parent / "local")
-    local.snakemake(config=[*SAME, "run=local"])
-    here, there = local.root / "results/runs/local", checkout.root / RUN
+    own = "results/runs/local"
+    local.snakemake(f"{own}/traces.jsonl", config=[*SAME, "run=local", "blocks=1"])
+    here, there = local.root / own, checkout.root / RUN
     assert figures(here) == figures(there)
+    expected = {one["key"]: judged(one) for one in lines(local, own)}
+    assert [judged(one) for one in records] == [expected[one["key"]] for one in records]
     cells = [{cell["key"] for cell in json.loads((run / "config.json").read_text())["cells"]} for run in (here, there)]
     assert cells[0] == cells[1]
     shutil.rmtree(local.root)
