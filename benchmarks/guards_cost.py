@@ -5,8 +5,10 @@
 
 The variants take turns, block by block; the first block of each compiles and is left out of the summary. Per block:
 {variant, block, total_s, lock_s, timed_s, judged_s: of the manifest; calls_s, calls, ms_a_call: of its timed cells;
-outcomes}. `--recorded` prints what `robust` cost in recorded runs, for the participants that all of them have. It also
-times single calls of the driver that the guards make. Printed as Markdown, written as JSON.
+cell_ms: means of these cells, as a whole and by what they spent it on, `outside` being all that passed outside of the
+worker; outcomes}. `--recorded` prints what `robust` cost in recorded runs, for the participants that all of them have,
+`--cells` the same by what it was spent on. It also times single calls of the driver that the guards make. Printed as
+Markdown, written as JSON. `guard_parts.py` has the operations of each guard.
 """
 
 from __future__ import annotations
@@ -31,10 +33,15 @@ from support.patched import Edit, environment, patched
 CUDA, TIMING, VARIANTS = (f"workflow/bakeoff/core/{name}.py" for name in ("device/cuda", "worker/timing", "variants"))
 SAME_VALUES: tuple[Edit, ...] = (
     (VARIANTS, "        first = number = number", "        return Variant(self.seed)\n        first = number = number"),
-    (VARIANTS, 'return random.Random(f"{self.secret}/{number}/repeats")', 'return False and random.Random("")'),
-    (TIMING, "self._undo = rewrite(weights, variant.part)", "self._undo = []"),
-    (TIMING, "new_values(self.cell.parts, variant, into=self._places[place])", "self._places[place]"),
+    (VARIANTS, 'return self._number("repeats", number) % REPEATS == 0', "return False"),
+    (TIMING, "        pool.draw(numbers if self._alone else numbers[:1])\n", ""),
+    (
+        TIMING,
+        "        drawn = self._drawn[number]\n",
+        "        return in_order(self._places[place], self._weights[0])\n",
+    ),
 )
+NO_DIGEST: tuple[Edit, ...] = ((TIMING, "[digest.of(output.bits())] if self._alone else []", "[]"),)
 NO_WAIT: tuple[Edit, ...] = (
     (CUDA, "        self._sync()\n        self._driver.cuCtxResetPersistingL2Cache()\n", ""),
     (CUDA, "kept is None and self._held_lines()", "False"),
@@ -45,7 +52,8 @@ WITHOUT: dict[str, tuple[Edit, ...]] = {
     "all guards": (),
     "without new values and rewriting": SAME_VALUES,
     "without the look after the call and the wait": NO_WAIT,
-    "without both": (*SAME_VALUES, *NO_WAIT),
+    "without a digest behind each call": NO_DIGEST,
+    "without all of these": (*SAME_VALUES, *NO_WAIT, *NO_DIGEST),
 }
 
 
@@ -77,12 +85,24 @@ def block_figures(run: Path, variant: str, block: int) -> dict[str, Any]:
     timed = [record for record in records if record["kind"] == "measure" and record["participant"] != "reference"]
     calls = sum(len(record["tiers"].get("event_us", [])) for record in timed)
     calls_s = sum((record.get("spent_s") or {}).get("calls", 0.0) for record in timed)
+    shares = [spent_ms(record["seconds"], record.get("spent_s") or {}) for record in timed]
+    cell_ms = {what: round(statistics.mean(each.get(what, 0.0) for each in shares), 1) for what in SHARES}
     return {
         **{"variant": variant, "block": block},
         **{f"{what}_s": manifest["spent"][what] for what in ("total", "lock", "timed", "judged")},
         **{"calls_s": calls_s, "calls": calls, "ms_a_call": 1000 * calls_s / max(1, calls)},
+        "cell_ms": cell_ms,
         "outcomes": dict(Counter(record["outcome"] for record in records)),
     }
+
+
+SHARES = ("cell", "inputs", "checks", "calls", "outputs", "outside")
+
+
+def spent_ms(seconds: float, spent_s: dict[str, float]) -> dict[str, float]:
+    """A cell's milliseconds by what they were spent on (SHARES)."""
+    within = {what: 1000 * value for what, value in spent_s.items()}
+    return {"cell": 1000 * seconds, **within, "outside": 1000 * seconds - sum(within.values())}
 
 
 def driver_calls() -> dict[str, float]:
@@ -119,11 +139,13 @@ def driver_calls() -> dict[str, float]:
 def summary(rows: list[dict[str, Any]]) -> str:
     """A Markdown table: medians over the blocks after each variant's first."""
     heads = ("total_s", "lock_s", "calls_s", "ms_a_call")
-    lines = [f"| variant | {' | '.join(heads)} |", f"| --- {'| --- ' * len(heads)}|"]
+    titles = (*heads, *(f"{what} ms" for what in SHARES))
+    lines = [f"| variant | {' | '.join(titles)} |", f"| --- {'| --- ' * len(titles)}|"]
     for variant in WITHOUT:
         own = [row for row in rows if row["variant"] == variant and row["block"] > 0]
         if own:
-            cells = (f"{statistics.median(row[head] for row in own):.2f}" for head in heads)
+            cells = [f"{statistics.median(row[head] for row in own):.2f}" for head in heads]
+            cells += [f"{statistics.median(row['cell_ms'][what] for row in own):.1f}" for what in SHARES]
             lines.append(f"| {variant} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -150,16 +172,32 @@ def recorded(folders: list[Path]) -> str:
     return "\n".join(lines)
 
 
+def cells_of(folders: list[Path]) -> str:
+    """A Markdown table: a run's mean milliseconds of a `robust` cell, the reference's apart, by what they were spent
+    on."""
+    lines = [f"| run | cells | {' | '.join(SHARES)} |", f"| --- | --- {'| --- ' * len(SHARES)}|"]
+    for folder in folders:
+        records = Journals.read(folder, read_plan(folder)).records
+        robust = [one for one in records if one.protocol == "robust" and one.outcome == "PASSED"]
+        for title, is_reference in (("solutions", False), ("reference", True)):
+            own = [one for one in robust if (one.participant == "reference") is is_reference]
+            shares = [spent_ms(one.seconds, one.spent_s) for one in own]
+            means = (f"{statistics.mean(each.get(what, 0.0) for each in shares):.1f}" for what in SHARES)
+            lines.append(f"| `{folder.name}` | {title} | {' | '.join(means)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, nargs="?", default=Path("guards_cost.json"))
     parser.add_argument("--recorded", type=Path, nargs="+", default=[], metavar="RUN")
+    parser.add_argument("--cells", action="store_true", help="with --recorded: what a cell's time was spent on")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--solutions", default="cutedsl_moe_fp8_v4,cutedsl_moe_fp8_v3_2,triton_grouped_moe")
     parser.add_argument("--workloads", default="all")
     given = parser.parse_args()
     if given.recorded:
-        print(recorded(given.recorded))
+        print(cells_of(given.recorded) if given.cells else recorded(given.recorded))
         return
     workloads = given.workloads if given.workloads == "all" else given.workloads.split(",")
     rows: list[dict[str, Any]] = []

@@ -157,7 +157,7 @@ def run_with(honest, *arguments):
     frame = sys._getframe()
     while frame:
         if "_InputPool" in frame.f_globals:
-            frame.f_globals["new_values"] = lambda own, variant, into: own
+            frame.f_globals["Values"].make = lambda self, drawn, into: into
         frame = frame.f_back
     honest(*arguments)
 """

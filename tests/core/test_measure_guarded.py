@@ -23,11 +23,12 @@ from bakeoff.core.moe.values import make_weights
 from bakeoff.core.variants import (
     WEIGHTS,
     Draws,
+    Values,
     Variant,
     activations,
+    copied,
+    draw,
     in_order,
-    new_values,
-    restore,
     rewrite,
     roll_weights,
 )
@@ -87,6 +88,8 @@ def test_a_digest_depends_on_every_bit_and_its_place_and_on_a_secret() -> None:
         changed = data.clone()
         changed[index] ^= 1
         assert int(digest.of(changed)) != before
+    whole = data[:1000]  # no bytes beyond the last whole word
+    assert int(digest.of(whole)) == int(digest.of(whole.clone())) != int(digest.of(whole.roll(8)))
     swapped = data.clone()
     swapped[:8], swapped[8:16] = data[8:16], data[:8]
     assert int(digest.of(swapped)) != before
@@ -120,8 +123,9 @@ def test_a_thread_that_outlives_the_call_is_noticed() -> None:
 
 def test_rolling_back_restores_the_weights() -> None:
     weights = {name: torch.arange(32 * 4, dtype=torch.uint8).view(32, 4) for name in WEIGHTS}
-    rolled = roll_weights(weights, 5)
+    rolled = roll_weights(weights, 5, into=copied(weights))
     assert torch.equal(rolled[WEIGHTS[0]][5], weights[WEIGHTS[0]][0])
+    assert torch.equal(rolled[WEIGHTS[3]], weights[WEIGHTS[3]].roll(5, 0))
     roll_weights(rolled, -5, into=rolled)
     assert all(torch.equal(rolled[name], weights[name]) for name in WEIGHTS)
 
@@ -129,6 +133,33 @@ def test_rolling_back_restores_the_weights() -> None:
 def own_inputs(tokens: int) -> tuple[Geometry, Any, dict[str, Any]]:
     geometry, case = Geometry(512, 256), SimpleNamespace(seq_len=tokens, offset=32, factor=2.5, seed=3, routing=None)
     return geometry, case, activations(geometry, case, "fib", 1, "cpu", make_routing(geometry, case))
+
+
+def new_values(geometry: Geometry, own: dict[str, Any], variant: Variant) -> dict[str, Any]:
+    (drawn,) = draw(geometry, len(own["hidden_states"]), [variant], "cpu")
+    return Values(own).make(drawn, copied(own))
+
+
+def same_bits(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    tensors = ((one[name], other[name]) for name in one if torch.is_tensor(one[name]))
+    return all(torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) for a, b in tensors)
+
+
+@pytest.mark.parametrize("hidden", [128, 384, 512])
+def test_variants_that_are_drawn_together_are_what_each_is_alone(hidden: int) -> None:
+    case = SimpleNamespace(seq_len=7, offset=32, factor=2.5, seed=3, routing=None)
+    geometry = Geometry(hidden, 256)
+    own = activations(geometry, case, "fib", 1, "cpu", make_routing(geometry, case))
+    draws, weights = Draws.new(1, 32), make_weights(geometry, "fib", 1, "cpu")
+    variants = [Variant(1), *(draws.variant(number) for number in range(8))]
+    values, into = Values(own), copied(own)
+    for variant, drawn in zip(variants, draw(geometry, 7, variants, "cpu"), strict=True):
+        assert same_bits(values.make(drawn, into), new_values(geometry, own, variant)), variant
+        together, alone = copied(weights), copied(weights)
+        rewrite(together, drawn)
+        rewrite(alone, draw(geometry, 7, [variant], "cpu")[0])
+        assert same_bits(together, alone) and same_bits(together, weights) is (variant == Variant(1))
+    assert same_bits(new_values(geometry, own, Variant(1)), own)
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 33])
@@ -143,7 +174,7 @@ def test_every_timed_call_has_new_values_and_the_same_amount_of_work(tokens: int
 
     for number in range(-3, 30):
         variant = draws.variant(number)
-        made = new_values(own, variant)
+        made = new_values(geometry, own, variant)
         assert work(made) == work(own)
         for name in ("routing_logits", "routing_bias", "hidden_states", "hidden_states_scale"):
             bits = made[name].reshape(-1).clone().view(torch.uint8)
@@ -171,10 +202,11 @@ def test_a_rewritten_part_of_the_weights_shows_in_the_output_and_is_restored() -
     whole = {name: value.view(torch.uint8).clone() for name, value in weights.items()}
     right = reference.run(*in_order(own, weights)).float()
     for part in range(1, 20):
-        undo = rewrite(weights, part)
+        (drawn,) = draw(geometry, 7, [Variant(1, part=part)], "cpu")
+        rewrite(weights, drawn)
         changed = reference.run(*in_order(own, weights)).float()
         assert (changed - right).norm() / right.norm() > 0.07, "the gates' bounds are 0.06 and 0.01"
-        restore(undo)
+        rewrite(weights, drawn)
         assert all(torch.equal(value.view(torch.uint8), whole[name]) for name, value in weights.items())
 
 
@@ -216,7 +248,10 @@ def test_what_would_run_code_outside_the_call_is_noticed_until_it_is_undone() ->
             lambda: signal.setitimer(signal.ITIMER_PROF, 0),
         ),
         "a torch function mode": (lambda: mode.__enter__(), lambda: mode.__exit__(None, None, None)),
-        "an overridden operator": (lambda: library.impl("roll", lambda *_: None, "AutogradCPU"), library._destroy),
+        "an overridden operator": (
+            lambda: library.impl("index_select", lambda *_: None, "AutogradCPU"),
+            library._destroy,
+        ),
     }
     for what, (leave, take_back) in undo.items():
         leave()
@@ -264,7 +299,7 @@ def test_a_variant_shares_no_memory_with_the_values_that_all_variants_come_from(
     case = SimpleNamespace(seq_len=2, offset=0, factor=2.5)
     routing = (torch.rand(2, 256), torch.rand(256).bfloat16())
     own = activations(geometry, case, "fib", 0, "cpu", routing)
-    for made in (own, new_values(own, Variant(0)), new_values(own, Variant(0, values=1))):
+    for made in (own, new_values(geometry, own, Variant(0)), new_values(geometry, own, Variant(0, values=1))):
         made["routing_logits"].fill_(7)
         made["routing_bias"].fill_(7)
     assert not any(bool((one == 7).any()) for one in routing)

@@ -124,7 +124,7 @@ GUARDS: dict[str, tuple[Edit, list[str]]] = {
         attack("leaves_rows_unwritten"),
     ),
     "fences": (
-        (f"{CORE}/worker/guarded.py", "return (fences != self.poison_bits).sum()", "return fences.sum() * 0"),
+        (f"{CORE}/worker/guarded.py", "return int((fences != poison).sum())", "return 0"),
         attack("writes_outside_output"),
     ),
     "digests of the inputs": (

@@ -22,11 +22,11 @@ from bakeoff.core.gates import judge
 from bakeoff.core.messages import Channel, tie_to_parent
 from bakeoff.core.moe import reference, routing
 from bakeoff.core.moe.ambiguity import Ambiguity
-from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs
+from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Weights
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import make_routing
 from bakeoff.core.moe.values import make_weights
-from bakeoff.core.variants import REWRITTEN, Variant, activations, new_values, rewrite, roll_weights
+from bakeoff.core.variants import Drawn, Values, Variant, activations, copied, draw, in_order
 from bakeoff.schema.gates import EXACT, Judgement, Rounding
 from bakeoff.schema.outcomes import Outcome, Reason
 from bakeoff.schema.sample import finite
@@ -42,21 +42,56 @@ REMEMBERED_L2 = 0.2
 STALE_L2 = 0.7
 
 
-class Answer:
-    """What a workload's output must be, under one set of values."""
+class ChangedWeights:
+    """A variant's weights as a change of the workload's own, of which no copy is made: experts under other numbers, and
+    products with the rewritten rows computed once more."""
 
-    def __init__(self, geometry: Geometry, inputs: Inputs, weights: DequantizedWeights, emulates: bool) -> None:
-        logits, bias, factor = (inputs[name] for name in ("routing_logits", "routing_bias", "routed_scaling_factor"))
-        assert isinstance(logits, torch.Tensor) and isinstance(bias, torch.Tensor)
-        routed = routing.route(logits, bias, float(factor), geometry)
-        pairs = routing.local_pairs(routed, int(inputs["local_expert_offset"]), geometry)
+    def __init__(self, own: DequantizedWeights, drawn: Drawn, experts: int) -> None:
+        """experts: how many there are."""
+        self._own, self._by, self._experts = own, drawn.variant.experts, experts
+        self._parts = {name: (rows, 1 - flips.float() / 64) for name, (rows, flips) in drawn.flips.items()}
+
+    def multiply(self, name: str, expert: int, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """As `Weights` has it."""
+        own = (expert - self._by) % self._experts
+        self._own.multiply(name, own, rows, out)
+        if name in self._parts:
+            part, signs = self._parts[name]
+            out[:, part] = rows @ (self._own.matrix(name, own)[part] * signs).t()
+
+
+class Answer:
+    """What a workload's output must be, under one set of values.
+
+    The workload's own come from the definition's reference, and are what is recorded. Secret ones are asked for once,
+    and a run of the reference, which dequantizes all experts in each call, would cost more than most cells; the
+    emulation without roundings is the same arithmetic on the experts that have tokens.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        parts: dict[str, Any],
+        weights: Weights,
+        emulates: bool,
+        tensors: dict[str, torch.Tensor] | None = None,
+    ) -> None:
+        """parts: the inputs without the weights; tensors: the weights, where the reference is to run."""
+        factor, offset = float(parts["routed_scaling_factor"]), int(parts["local_expert_offset"])
+        routed = routing.route(parts["routing_logits"], parts["routing_bias"], factor, geometry)
+        pairs = routing.local_pairs(routed, offset, geometry)
         self.active = routing.active_tokens(pairs, len(routed.ids))
-        self.reference: torch.Tensor = reference.run(*inputs.values())
+        emulator = Emulator(geometry, parts, weights, pairs)
+        self.reference: torch.Tensor = (
+            reference.run(*in_order(parts, tensors)) if tensors is not None else emulator.run(EXACT)
+        )
         # Inputs are held on to only where some token has more than one admissible routing: on public data.
         self._ambiguous = (
-            functools.partial(Ambiguity.of, geometry, inputs, routed) if bool(routed.ambiguous.any()) else None
+            functools.partial(Ambiguity.of, geometry, parts, routed, weights=weights)
+            if bool(routed.ambiguous.any())
+            else None
         )
-        self._emulator = Emulator(geometry, inputs, weights, pairs) if emulates else None
+        self._emulator = emulator if emulates else None
         self._emulations: dict[Rounding, torch.Tensor] = {}
 
     def ambiguous(self, rounding: Rounding | None) -> Ambiguity | None:
@@ -108,20 +143,12 @@ class Referee:
         return self._answers[key]
 
     def _made(self, workload: str, family: str, seed: int, variant: Variant) -> Answer:
-        parts = new_values(self._own(workload, family, seed), variant)
-        tensors, dequantized = self._weights(family, seed, variant.experts)
-        if variant.part:
-            tensors = {name: value.clone() if name in REWRITTEN else value for name, value in tensors.items()}
-            rewrite(tensors, variant.part)
-            dequantized = DequantizedWeights(dict(tensors))
-        ordered = ("routing_logits", "routing_bias", "hidden_states", "hidden_states_scale")
-        inputs = {
-            **{name: parts[name] for name in ordered},
-            **tensors,
-            "local_expert_offset": parts["local_expert_offset"],
-            "routed_scaling_factor": parts["routed_scaling_factor"],
-        }
-        return Answer(self.geometry, inputs, dequantized, self.emulates)
+        own, (tensors, weights) = self._own(workload, family, seed), self._weights(family, seed)
+        if variant == Variant(seed):
+            return Answer(self.geometry, own, weights, self.emulates, tensors)
+        (drawn,) = draw(self.geometry, self.cases[workload].seq_len, [variant], self.device)
+        changed = ChangedWeights(weights, drawn, self.geometry.local_experts)
+        return Answer(self.geometry, Values(own).make(drawn, copied(own)), changed, self.emulates)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - one referee lives as long as its process
     def _own(self, workload: str, family: str, seed: int) -> dict[str, Any]:
@@ -133,12 +160,10 @@ class Referee:
         return make_routing(self.geometry, self.cases[workload], self.device, self.dataset)
 
     @functools.lru_cache(maxsize=3)  # noqa: B019 - one referee lives as long as its process
-    def _weights(self, family: str, seed: int, experts: int) -> tuple[dict[str, torch.Tensor], DequantizedWeights]:
-        if experts:
-            made = roll_weights(self._weights(family, seed, 0)[0], experts)
-        else:
-            made = make_weights(self.geometry, family, seed, self.device)  # type: ignore[arg-type]
-        return made, DequantizedWeights(dict(made))
+    def _weights(self, family: str, seed: int) -> tuple[dict[str, torch.Tensor], DequantizedWeights]:
+        made = make_weights(self.geometry, family, seed, self.device)  # type: ignore[arg-type]
+        # A GPU that holds such a layer's weights has room for them in float32 (5.6 GB at the full width).
+        return made, DequantizedWeights(dict(made), keep=True if self.device == "cuda" else None)
 
     def judge(self, command: dict[str, Any]) -> dict[str, Any]:
         """Judge a cell's outputs: the first is the workload's own and gives the record's figures.

@@ -10,7 +10,7 @@ from itertools import combinations, islice
 import torch
 
 from bakeoff.core.moe import routing
-from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, _tensor
+from bakeoff.core.moe.emulate import DequantizedWeights, Emulator, Inputs, Weights, _tensor
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.reference import choice_scores
 from bakeoff.schema.gates import EXACT, Rounding
@@ -28,10 +28,10 @@ class Ambiguity:
         inputs: Inputs,
         flags: torch.Tensor,
         rounding: Rounding = EXACT,
-        weights: DequantizedWeights | None = None,
+        weights: Weights | None = None,
     ) -> None:
         self.geometry, self.inputs, self.flags, self.rounding = geometry, inputs, flags, rounding
-        self._weights = DequantizedWeights(inputs) if weights is None else weights
+        self._weights: Weights = DequantizedWeights(inputs) if weights is None else weights
 
     @classmethod
     def of(
@@ -40,7 +40,7 @@ class Ambiguity:
         inputs: Inputs,
         routed: routing.Routing,
         rounding: Rounding = EXACT,
-        weights: DequantizedWeights | None = None,
+        weights: Weights | None = None,
     ) -> "Ambiguity | None":
         """The ambiguous tokens of a routing, or None. rounding: of the solution that is judged."""
         if not bool(routed.ambiguous.any()):

@@ -6,6 +6,7 @@ needed.
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 
@@ -13,7 +14,7 @@ from bakeoff.core.moe import routing
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.schema.gates import Cast, Rounding
 
-__all__ = ["DequantizedWeights", "Emulator", "Inputs", "Rounding", "cast", "emulate", "swiglu"]
+__all__ = ["DequantizedWeights", "Emulator", "Inputs", "Rounding", "Weights", "cast", "emulate", "swiglu"]
 
 Inputs = dict[str, torch.Tensor | int | float]
 FP8_MAX = 448.0  # largest finite e4m3
@@ -23,6 +24,14 @@ KEEP_BYTES = 2**28  # weights are kept in float32 if all of them take no more (5
 def emulate(geometry: Geometry, inputs: Inputs, rounding: Rounding) -> torch.Tensor:
     """Output (T, H) bfloat16 of a solution that rounds as declared."""
     return Emulator(geometry, inputs).run(rounding)
+
+
+class Weights(Protocol):
+    """What the weights of a layer are asked for."""
+
+    def multiply(self, name: str, expert: int, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """rows: (n, columns of a matrix) float32; out: (n, its rows), receives the product with the expert's
+        `gemm1_weights` or `gemm2_weights`."""
 
 
 class DequantizedWeights:
@@ -40,13 +49,18 @@ class DequantizedWeights:
 
     def gemm1(self, expert: int) -> torch.Tensor:
         """(2I, H) float32, rows :I are "up", rows I: are the gate."""
-        return self._matrix("gemm1_weights", expert)
+        return self.matrix("gemm1_weights", expert)
 
     def gemm2(self, expert: int) -> torch.Tensor:
         """(H, I) float32."""
-        return self._matrix("gemm2_weights", expert)
+        return self.matrix("gemm2_weights", expert)
 
-    def _matrix(self, name: str, expert: int) -> torch.Tensor:
+    def multiply(self, name: str, expert: int, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """As `Weights` has it."""
+        torch.mm(rows, self.matrix(name, expert).t(), out=out)
+
+    def matrix(self, name: str, expert: int) -> torch.Tensor:
+        """The expert's `name` in float32."""
         if self._kept is not None and (name, expert) in self._kept:
             return self._kept[name, expert]
         scale = _tensor(self._inputs, f"{name}_scale")[expert]
@@ -64,14 +78,14 @@ class Emulator:
         self,
         geometry: Geometry,
         inputs: Inputs,
-        weights: DequantizedWeights | None = None,
+        weights: Weights | None = None,
         pairs: routing.Pairs | None = None,
     ) -> None:
         """weights: shared with other workloads of the same values; pairs: what the workload's routing gives, if
         known."""
         self.geometry, self.inputs = geometry, inputs
         self.tokens = len(_tensor(inputs, "hidden_states"))
-        self.weights = DequantizedWeights(inputs) if weights is None else weights
+        self.weights: Weights = DequantizedWeights(inputs) if weights is None else weights
         self.pairs = pairs_of(geometry, inputs) if pairs is None else pairs
         self._gemm1: torch.Tensor | None = None
 
@@ -87,8 +101,9 @@ class Emulator:
         """GEMM1's accumulators, (P, 2I) float32; computed once."""
         if self._gemm1 is None:
             out = self._empty(2 * self.geometry.intermediate)
+            activations = self._activations(self.pairs.token)
             for expert, rows in self.pairs.spans:
-                torch.mm(self._activations(self.pairs.token[rows]), self.weights.gemm1(expert).t(), out=out[rows])
+                self.weights.multiply("gemm1_weights", expert, activations[rows], out[rows])
             self._gemm1 = out
         return self._gemm1
 
@@ -100,7 +115,7 @@ class Emulator:
         """intermediate: (P, I) float32. Returns (P, H) float32."""
         out = self._empty(self.geometry.hidden)
         for expert, rows in self.pairs.spans:
-            torch.mm(intermediate[rows], self.weights.gemm2(expert).t(), out=out[rows])
+            self.weights.multiply("gemm2_weights", expert, intermediate[rows], out[rows])
         return cast(out, rounding.gemm2_output)
 
     def combine(self, rows: torch.Tensor, pairs: routing.Pairs | None = None) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from bakeoff.core.device.base import NotCapturable
 from bakeoff.core.messages import Channel
-from bakeoff.core.variants import INPUTS, Variant, new_values, restore, rewrite, roll_weights
+from bakeoff.core.variants import INPUTS, Values, Variant, draw, rewrite, roll_weights
 from bakeoff.core.worker.guarded import Finding, OutputBuffer, check_threads
 from bakeoff.core.worker.state import Keeper, OpenCell, WorkerState
 from bakeoff.core.worker.timing import RuleBroken, timed_calls
@@ -92,15 +92,17 @@ class Commands:
         cell = self.state.cell
         assert cell is not None, "a probe follows a cell"
         variants = [Variant(**each) for each in command["variants"]]
-        own, outputs = new_values(cell.parts, Variant(cell.seed)), []
-        new_values(own, variants[0], into=cell.parts)
+        outputs: list[dict[str, int]] = []
+        drawn = draw(self.state.geometry, cell.case.seq_len, variants, self.state.device.torch_name)
+        Values(cell.parts).make(drawn[0], into=cell.parts)
         roll_weights(cell.weights, variants[0].experts, into=cell.weights)
-        for number, (variant, slot) in enumerate(zip(variants, command["slots"], strict=True), 1):
-            undo, output = rewrite(cell.weights, variant.part), cell.output()
+        for number, (each, slot) in enumerate(zip(drawn, command["slots"], strict=True), 1):
+            output = cell.output()
+            rewrite(cell.weights, each)
             finding, _ = self._guarded_call(cell, self.state.digest.of_all(cell.inputs), output)
             if finding:
                 return self._found(finding)
-            restore(undo)
+            rewrite(cell.weights, each)
             outputs.append(self._put(slot, output.bits(), number, output.poison_bits))
         roll_weights(cell.weights, -variants[0].experts, into=cell.weights)
         self.state.cell = None  # its activations are no longer the cell's

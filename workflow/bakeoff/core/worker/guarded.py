@@ -6,6 +6,7 @@ them (docs/integrity.md).
 """
 
 import builtins
+import hashlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,10 +56,9 @@ class OutputBuffer:
         """The output as (tokens * hidden,) int16, whatever became of the tensor that the solution was given."""
         return self._raw[FENCE : FENCE + self._elements]
 
-    def fence_sum(self) -> torch.Tensor:
-        """How many fence elements are no longer poison: a scalar on the device, without a synchronization."""
-        fences = torch.cat([self._raw[:FENCE], self._raw[FENCE + self._elements :]])
-        return (fences != self.poison_bits).sum()
+    def fences(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What lies before and after the output, each (FENCE,) int16."""
+        return self._raw[:FENCE], self._raw[FENCE + self._elements :]
 
     def check_tensor(self, given: torch.Tensor) -> Finding | None:
         """Whether the tensor that the solution was given is still the same view of the same storage."""
@@ -70,7 +71,7 @@ class OutputBuffer:
         return None
 
     def check_fence(self) -> Finding | None:
-        changed = int(self.fence_sum())
+        changed = changed_fences([self])
         if changed:
             return (
                 Outcome.REJECTED,
@@ -78,6 +79,13 @@ class OutputBuffer:
                 f"{changed} of {2 * FENCE} elements around output were overwritten",
             )
         return None
+
+
+def changed_fences(outputs: Sequence[OutputBuffer]) -> int:
+    """How many fence elements of some outputs are no longer their poison; one wait for the device for all."""
+    fences = torch.cat([fence for output in outputs for fence in output.fences()]).view(len(outputs), -1)
+    poison = torch.tensor([[output.poison_bits] for output in outputs], dtype=torch.int16, device=fences.device)
+    return int((fences != poison).sum())
 
 
 class Digest:
@@ -93,10 +101,11 @@ class Digest:
         data = tensor.reshape(-1).view(torch.uint8)
         whole = data.numel() // 8 * 8
         words = data[:whole].view(torch.int64)
-        total = torch.zeros((), dtype=torch.int64, device=tensor.device)
-        for index, part in enumerate(words.split(self._words)):
-            total += (part * self._factors[: len(part)]).sum() * (2 * index + 1)
-        return total + (data[whole:].long() * self._factors[: data.numel() - whole]).sum()
+        sums = [(part * self._factors[: len(part)]).sum() for part in words.split(self._words)]
+        if whole < data.numel():
+            sums.append((data[whole:].long() * self._factors[: data.numel() - whole]).sum())
+        # Most tensors are one piece, whose digest is then two operations of the device.
+        return sums[0] if len(sums) == 1 else (torch.stack(sums) * self._factors[: len(sums)]).sum()
 
     def of_all(self, values: list[Any]) -> torch.Tensor:
         """Digests of the tensors among `values`, (n,) int64."""
@@ -111,11 +120,12 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
     json: ("loads", "dumps"),
     random.Random: ("randrange", "_randbelow", "getrandbits", "random", "__init__"),
     secrets: ("randbits", "randbelow"),
+    hashlib: ("blake2b", "shake_128"),
     builtins: tuple(name for name, value in vars(builtins).items() if callable(value)),
     threading: ("enumerate", "Thread"),
     torch: (
-        *("empty", "zeros", "cat", "stack", "frombuffer", "randint", "randperm", "empty_like"),
-        *("bitwise_xor", "index_select"),
+        *("empty", "zeros", "cat", "stack", "frombuffer", "randint", "empty_like", "tensor"),
+        *("bitwise_xor", "index_select", "arange"),
     ),
     torch.Tensor: (
         "copy_",
@@ -124,7 +134,7 @@ RELIED_ON: dict[Any, tuple[str, ...]] = {
         "reshape",
         "fill_",
         "sum",
-        "roll",
+        "argsort",
         "split",
         "data_ptr",
         "is_contiguous",
@@ -172,13 +182,16 @@ OPERATORS = (
     "ne",
     "stack",
     "cat",
-    "roll",
+    "sort",
+    "argsort",
     "view",
     "slice",
     "_to_copy",
     "bitwise_xor",
+    "bitwise_and",
+    "__lshift__",
+    "__rshift__",
     "index_select",
-    "flip",
     "empty",
 )
 # The dispatch keys that calls on plain tensors go through; parts of torch register others (Meta, FuncTorch, ...) when

@@ -119,7 +119,8 @@ class WorkerState:
         self.dataset = None if job["dataset"] == "synthetic" else PublicDataset(Path(job["dataset"]))
         self.digest = Digest(device.torch_name)
         self.functions, self.hooks = Functions(), Hooks()
-        self._weights: tuple[tuple[str, int], dict[str, torch.Tensor]] | None = None
+        # Family and seed, the weights, and their digests as they were made.
+        self._weights: tuple[tuple[str, int], dict[str, torch.Tensor], torch.Tensor] | None = None
         self._second: dict[str, torch.Tensor] | None = None
         self.cell: OpenCell | None = None
         self.is_reference = job["solution"] is None
@@ -155,11 +156,12 @@ class WorkerState:
         self.cell = None  # frees its tensors before the next ones are made
         if self._weights is None or self._weights[0] != (family, seed):
             self._weights = None
-            self._weights = ((family, seed), make_weights(self.geometry, family, seed, self.device.torch_name))
+            made = make_weights(self.geometry, family, seed, self.device.torch_name)
+            self._weights = (family, seed), made, self.digest.of_all(list(made.values()))
         routing = make_routing(self.geometry, case, self.device.torch_name, self.dataset)
         parts = activations(self.geometry, case, family, seed, self.device.torch_name, routing)
         draws = Draws(**command["draws"]) if command.get("draws") else None
-        weights = self._weights[1]
-        digests = self.digest.of_all(in_order(parts, weights))
+        _, weights, of_weights = self._weights
+        digests = torch.cat([self.digest.of_all(list(parts.values())), of_weights])
         self.cell = OpenCell(self, case, family, seed, draws, weights, parts, digests)
         return self.cell

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bakeoff.core.protocols import PROTOCOLS, Calls, Fib, unattached
-from bakeoff.core.variants import Draws, Variant, in_order, new_values, restore, rewrite
-from bakeoff.core.worker.guarded import Finding, OutputBuffer
+from bakeoff.core.variants import Drawn, Draws, Values, copied, draw, in_order, rewrite
+from bakeoff.core.worker.guarded import Finding, OutputBuffer, changed_fences
 from bakeoff.schema.outcomes import Outcome, Reason
 
 if TYPE_CHECKING:
@@ -76,23 +76,35 @@ class _InputPool:
         self._weights = {0: cell.weights}
         if draws.experts:
             self._weights[draws.experts] = cell.state.second_weights(draws.experts)
-        self._places = [new_values(cell.parts, Variant(cell.seed)) for _ in range(places)]
-        self._undo: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._values = Values(cell.parts)
+        self._places = [copied(cell.parts) for _ in range(places)]
+        self._drawn: dict[int, Drawn] = {}
+        self._rewritten: tuple[dict[str, torch.Tensor], Drawn] | None = None
         self.places = places
         self.outputs = [cell.output() for _ in range(outputs)]
 
+    def draw(self, numbers: Sequence[int]) -> None:
+        """Make ready for the calls of these numbers. It waits for the device, which has nothing to do between two
+        batches."""
+        variants = [self.draws.variant(number) for number in numbers]
+        state, tokens = self.cell.state, self.cell.case.seq_len
+        self._drawn = dict(zip(numbers, draw(state.geometry, tokens, variants, state.device.torch_name), strict=True))
+
     def inputs(self, number: int, place: int) -> list[Any]:
-        """The ten inputs of a call, its activations at one of the places, its weights with a part rewritten."""
-        variant = self.draws.variant(number)
+        """The ten inputs of a call, its activations at one of the places, its weights with a part rewritten; nothing
+        waits for the device."""
+        drawn = self._drawn[number]
         self.restore()
-        weights = self._weights[variant.experts]
-        self._undo = rewrite(weights, variant.part)
-        return in_order(new_values(self.cell.parts, variant, into=self._places[place]), weights)
+        weights = self._weights[drawn.variant.experts]
+        rewrite(weights, drawn)
+        self._rewritten = weights, drawn
+        return in_order(self._values.make(drawn, self._places[place]), weights)
 
     def restore(self) -> None:
         """Give the weights their own values again."""
-        restore(self._undo)
-        self._undo = []
+        if self._rewritten:
+            rewrite(*self._rewritten)
+        self._rewritten = None
 
 
 def _calls(device: Device, cell: OpenCell, draws: Draws, settings: Calls, keeper: Keeper) -> Samples:
@@ -182,6 +194,7 @@ class _Row:
     def capture(self) -> None:
         """Time a graph of the call from now on; NotCapturable if there is none."""
         cell, (output, *_) = self._pool.cell, self._pool.outputs
+        self._pool.draw([-1])
         inputs = self._pool.inputs(-1, 0)
         with cell.watch():
             self._replay = self._device.capture(lambda: cell.call(inputs, output.view()))
@@ -193,6 +206,7 @@ class _Row:
         digest = cell.state.digest
         inputs: list[Any] = []
         lengths, digests = [], []
+        pool.draw(numbers if self._alone else numbers[:1])
         with cell.watch():
             for number, output in zip(numbers, outputs, strict=True):
                 if self._alone or not inputs:
@@ -252,8 +266,7 @@ def _check_kept(device: Device) -> None:
 
 
 def _check_batch(pool: _InputPool, calls: int) -> None:
-    """Fences of all outputs at once: one wait for the device."""
-    changed = int(torch.stack([output.fence_sum() for output in pool.outputs[:calls]]).sum())
+    changed = changed_fences(pool.outputs[:calls])
     if changed:
         raise RuleBroken(
             (Outcome.REJECTED, Reason.WROTE_OUTSIDE_OUTPUT, f"{changed} elements around the outputs were overwritten")
@@ -276,6 +289,7 @@ def _fib(device: Device, cell: OpenCell, draws: Draws, settings: Fib, keeper: Ke
         output = torch.empty(
             cell.case.seq_len, cell.state.geometry.hidden, dtype=torch.bfloat16, device=device.torch_name
         )
+        pool.draw([trial])
         arguments = [*pool.inputs(trial, 0), output]
         with cell.watch():
             last = _fib_trial(device, cell, settings, arguments)
