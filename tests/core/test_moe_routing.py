@@ -56,6 +56,14 @@ def test_stats_count_pairs_tokens_and_experts():
     assert (none.local_pairs, none.active_tokens, none.active_experts) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("bias", [FLAT, torch.tensor([4.9375, 4.96875], dtype=torch.bfloat16).repeat(128)])
+def test_routing_is_the_references_own_to_the_bit(bias):
+    logits = random_routing(500)[0].bfloat16().float()  # some tie at the eighth place
+    route, (ids, weights) = routed(logits, bias), choose_experts(logits, bias, 2.5)
+    assert bool(route.ambiguous.any()) and not bool(route.ambiguous.all())
+    assert torch.equal(route.ids, ids) and torch.equal(route.weights, weights)
+
+
 def test_all_ranks_together_have_every_pair():
     logits, bias = random_routing(100)
     route = routed(logits, bias)

@@ -61,7 +61,8 @@ def make_plan(config: Config, host_fingerprint: str) -> Plan:
     selection, held = selection_of(config), anchors(config, participants)
     if selection:
         require_screened(selection, participants)
-    workloads = [_workload(case, config, definition) for case in cases]
+    dataset = None if config.dataset == "synthetic" else PublicDataset(configuration.under_root(config.dataset))
+    workloads = [_workload(case, dataset, definition) for case in cases]
     blocks = int(config.blocks) * config.shards
     made = Plan(
         run=config.run,
@@ -195,14 +196,14 @@ def _twin(who: Participant) -> Participant:
     )
 
 
-def _workload(case: Case, config: Config, definition: Definition) -> PlannedWorkload:
+def _workload(case: Case, dataset: PublicDataset | None, definition: Definition) -> PlannedWorkload:
+    """A case as it is planned; no data set has the routing of one that names its own."""
     source: Workload | None = None
-    origin: str | dict[str, Any] = "synthetic" if case.routing else config.dataset
+    origin: str | dict[str, Any] = "synthetic"
     seed = case.seed
-    if origin == "synthetic":
+    if dataset is None or case.routing:
         stats = case.stats or _computed_stats(case, definition, None)  # a line added by hand may lack them
     else:
-        dataset = PublicDataset(configuration.under_root(config.dataset))
         source, origin = _sourced(case, definition, dataset)
         seed, stats = None, _computed_stats(case, definition, dataset)
     identity = {"trace": case.trace.model_dump(mode="json"), "dataset": origin, "stats": asdict(stats)}

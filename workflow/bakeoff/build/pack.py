@@ -118,7 +118,7 @@ def _check_imports(spec: SolutionSpec, name: str, text: str, sources: dict[str, 
         return
     origin = (spec.folder.parent if name.startswith(f"{COMMON}/") else spec.folder) / name
     try:
-        targets = list(imported(name, text))
+        targets = imported(name, text)
     except SyntaxError as error:
         raise InputError(
             f"{origin}:{error.lineno or 1}",

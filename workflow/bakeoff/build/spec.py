@@ -7,6 +7,7 @@ Nothing is imported or run here. Known limit: an import by a name that is comput
 """
 
 import ast
+import functools
 import json
 import keyword
 import re
@@ -26,11 +27,16 @@ from bakeoff.schema.solution import Backend, BackendSpec, FileFunction, StageRul
 COMMON = "common"  # the folder of shared files: beside the solutions, and in each packed one
 
 
-def imported(name: str, text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+@functools.lru_cache(maxsize=512)  # many solutions share a file, and each is asked about it several times
+def imported(name: str, text: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
     """Line and parts of each module that a file imports; relative ones start with '' and count from the package's root.
 
     name: the file in the package, with slashes. Raises SyntaxError, also for text that the parser gives up on.
     """
+    return tuple(_imported(name, text))
+
+
+def _imported(name: str, text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     folder = PurePosixPath(name).parent
     try:
         tree = ast.parse(text)

@@ -7,6 +7,7 @@
 Its other tensors are random, as here. Workloads are matched by (seq_len, local_expert_offset). Nothing is written.
 """
 
+import functools
 import os
 import stat
 from pathlib import Path
@@ -25,7 +26,7 @@ LFS_POINTER = b"version https://git-lfs"
 
 
 class PublicDataset:
-    """Reads a checkout of the data set; files are read when they are asked for."""
+    """Reads a checkout of the data set; files are read when they are asked for, definitions and workloads once."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
@@ -40,30 +41,34 @@ class PublicDataset:
 
     def routing_inputs(self, definition_name: str, seq_len: int, offset: int) -> "tuple[Tensor, Tensor]":
         """routing_logits (seq_len, 256) float32 and routing_bias (256,) bfloat16 of one workload, on the CPU."""
-        definition = self._root.definition(definition_name)
-        where, case = self._find(definition, seq_len, offset)
+        definition, where, case = self._find(definition_name, seq_len, offset)
         logits, bias = (self._tensor(where, case.trace, definition, name) for name in ROUTING_INPUTS)
         return logits, bias
 
     def workload(self, definition_name: str, seq_len: int, offset: int) -> Workload:
         """The data set's own document of one workload."""
-        return self._find(self._root.definition(definition_name), seq_len, offset)[1].trace.workload
+        return self._find(definition_name, seq_len, offset)[2].trace.workload
 
-    def _find(self, definition: Definition, seq_len: int, offset: int) -> tuple[str, Case]:
-        path = self._root.workload_path(definition.name)
-        cases = [(where, read_case(where, trace, definition)) for where, trace in read_traces(path)]
+    @functools.cache  # noqa: B019 - a data set is read by processes that end with their block or verb
+    def _workloads(self, definition_name: str) -> tuple[Definition, list[tuple[str, Case]]]:
+        definition = self._root.definition(definition_name)
+        traces = read_traces(self._root.workload_path(definition_name))
+        return definition, [(where, read_case(where, trace, definition)) for where, trace in traces]
+
+    def _find(self, definition_name: str, seq_len: int, offset: int) -> tuple[Definition, str, Case]:
+        definition, cases = self._workloads(definition_name)
         found = [(where, case) for where, case in cases if (case.seq_len, case.offset) == (seq_len, offset)]
         if len(found) != 1:
             ids = ", ".join(sorted({case.id for _, case in cases}))
             raise InputError(
-                path,
+                self._root.workload_path(definition_name),
                 found=" and ".join(
                     [f"{len(found)} workloads {case_id(seq_len, offset)}", *(where for where, _ in found)]
                 ),
                 expected=f"one; the file has {ids}",
                 hint="list only workloads of the data set in the configuration, or use another revision of it",
             )
-        return found[0]
+        return definition, *found[0]
 
     def _tensor(self, where: str, trace: Trace, definition: Definition, name: str) -> "Tensor":
         source = trace.workload.inputs.get(name)

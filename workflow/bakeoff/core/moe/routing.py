@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from bakeoff.core.moe.geometry import Geometry
-from bakeoff.core.moe.reference import choice_scores, choose_experts, keep_groups
+from bakeoff.core.moe.reference import choice_scores, keep_groups, largest
 
 if TYPE_CHECKING:
     from bakeoff.traces.models import RoutingStats
@@ -45,11 +45,15 @@ class Pairs:
 def route(logits: torch.Tensor, bias: torch.Tensor, factor: float, geometry: Geometry) -> Routing:
     """logits: (T, 256) float32; bias: (256,) bfloat16. The reference's choice, and whether each was close."""
     _check_sizes(logits, geometry)
-    ids, weights = choose_experts(logits, bias, factor)
-    _, biased = choice_scores(logits, bias)
+    scores, biased = choice_scores(logits, bias)
     group_score, candidates = keep_groups(biased)
+    # One more than are chosen: whether that was close. Which of equal ones come first, topk does not promise.
+    experts, ranked = candidates.topk(geometry.top_k + 1, dim=1)
+    ids, tied = ranked[:, :-1].contiguous(), (experts[:, 1:] == experts[:, :-1]).any(dim=1)
+    ids[tied] = largest(candidates[tied], geometry.top_k)
+    weights = scores.gather(1, ids)
+    weights = weights / (weights.sum(dim=1, keepdim=True) + 1e-20) * factor
     groups = group_score.topk(geometry.top_groups + 1, dim=1).values
-    experts = candidates.topk(geometry.top_k + 1, dim=1).values
     ambiguous = (groups[:, -2] - groups[:, -1] <= AMBIGUOUS_GAP) | (experts[:, -2] - experts[:, -1] <= AMBIGUOUS_GAP)
     return Routing(ids, weights, ambiguous)
 
