@@ -13,7 +13,7 @@ import pytest
 from bakeoff.core.messages import ChannelError, Done, Ready, understand
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.runs.check import _likeness
-from support.measure_runs import bakeoff, command, environment, write_solution
+from support.measure_runs import bakeoff, bakeoff_here, command, environment, write_solution
 
 TOO_LARGE = (
     "def run_with(honest, *arguments):\n    honest(*arguments)\n    if arguments[-1].shape[0] == 7:\n        "
@@ -60,14 +60,14 @@ def test_check_prints_a_row_per_workload_and_fails_on_a_wrong_one(tmp_path: Path
     ],
 )
 def test_check_refuses_what_is_not_there(words: list[str], named: str) -> None:
-    refused = bakeoff("check", *words, "--backend", "cpu")
+    refused = bakeoff_here("check", *words, "--backend", "cpu")
     assert refused.returncode == 2 and named in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_check_names_the_users_file_and_not_a_copy(tmp_path: Path) -> None:
     folder = write_solution(tmp_path, "broken")
     (folder / "solution.py").write_text("def run(:\n")
-    refused = bakeoff("check", str(folder), "--backend", "cpu")
+    refused = bakeoff_here("check", str(folder), "--backend", "cpu")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert refused.stderr.startswith(f"bakeoff check: {folder / 'solution.py'}:1\n")
 
@@ -131,7 +131,7 @@ def test_check_on_a_gpu_that_is_not_there_is_an_input_error(tmp_path: Path) -> N
 
     if resolve(Config()).backend == "sm_100a":
         pytest.skip("this host has the GPU that the test needs to be absent")
-    refused = bakeoff("check", str(write_solution(tmp_path, "tiny")), "--backend", "sm_100a")
+    refused = bakeoff_here("check", str(write_solution(tmp_path, "tiny")), "--backend", "sm_100a")
     assert refused.returncode == 2 and "sm_100a" in refused.stderr
 
 

@@ -17,7 +17,7 @@ from bakeoff.runs.journal import journal_path, read_journal
 from bakeoff.runs.recording import record_run
 from bakeoff.schema.sample import Verification
 from bakeoff.traces.models import Trace
-from support.measure_runs import bakeoff
+from support.measure_runs import bakeoff_here
 
 RECORDED = sorted(path.parent for path in (PROJECT_ROOT / "results/recorded").glob("*/config.json"))
 # Kept as it was measured; docs/measurement.md says why it is wrong.
@@ -47,7 +47,7 @@ def test_traces_and_analysis_of_a_recorded_run_follow_from_its_samples(folder: P
     assemble_run(copy)
     for path in [*folder.glob("traces*.jsonl"), folder / "verification.jsonl"]:
         assert (copy / path.name).read_bytes() == path.read_bytes(), f"{path.name}: run `make recorded`"
-    result = bakeoff("analyse", str(copy), "-o", str(copy / "analysis.json"))
+    result = bakeoff_here("analyse", str(copy), "-o", str(copy / "analysis.json"))
     assert result.returncode == 0, result.stderr
     assert (copy / "analysis.json").read_bytes() == (folder / "analysis.json").read_bytes(), "run `make recorded`"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from bakeoff.processes.children import _name_of, children_of
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
 from support.measure_runs import (
-    bakeoff,
+    bakeoff_here,
     command,
     environment,
     fake_device,
@@ -30,6 +31,7 @@ from support.measure_runs import (
     records,
     write_solution,
 )
+from support.once import once
 
 # Whole blocks take some seconds each, and much longer on a busy host.
 pytestmark = pytest.mark.timeout(900)
@@ -67,10 +69,22 @@ def test_what_cannot_be_packed_costs_itself_alone(tmp_path: Path) -> None:
     assert lines_of(run)["honest.jsonl"] == before["honest.jsonl"]
 
 
-def test_a_block_records_every_cell_once_passes_and_a_second_run_measures_nothing(tmp_path: Path) -> None:
-    run = make_run(tmp_path, {"honest": None}, families=["fib", "realistic"])
-    done = measure(run)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def of_honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one honest solution, and what was said meanwhile; tests must not change it."""
+
+    def make(folder: Path) -> None:
+        done = measure(make_run(folder, {"honest": None}, families=["fib", "realistic"]))
+        assert done.returncode == 0, done.stderr
+        (folder / "stderr").write_text(done.stderr)
+
+    return once(tmp_path_factory, "of_honest", make)
+
+
+def test_a_block_records_every_cell_once_passes_and_a_second_run_measures_nothing(
+    of_honest: Path, tmp_path: Path
+) -> None:
+    run, said = Path(shutil.copytree(of_honest / "run", tmp_path / "run")), (of_honest / "stderr").read_text()
     plan = plan_of(run)
     found = [record for name in ALL for record in records(run, name)]
     assert sorted(record.key for record in found) == sorted(cell.key for cell in plan.cells)
@@ -80,20 +94,19 @@ def test_a_block_records_every_cell_once_passes_and_a_second_run_measures_nothin
     assert all(record.gates["published"].passed and record.gates["strict"].passed for record in found)
     manifest = json.loads((run / "samples/block-00/manifest.json").read_text())
     assert manifest["outcomes"] == {"PASSED": len(plan.cells)} and manifest["order"] == block_order(plan, 0)
-    assert (
-        "block 1/1" in done.stderr and f"{len(plan.cells)}/{len(plan.cells)}" in done.stderr and "left" in done.stderr
-    )
+    assert "block 1/1" in said and f"{len(plan.cells)}/{len(plan.cells)}" in said and "left" in said
     before = lines_of(run)
     again = measure(run)
     assert again.returncode == 0 and lines_of(run) == before
     assert f"block 1/1  complete: all {len(plan.cells)} cells are recorded, {len(plan.cells)} PASSED" in again.stderr
 
 
-def test_assemble_and_verify_accept_a_complete_run_and_name_what_is_wrong_with_another(tmp_path: Path) -> None:
-    run = make_run(tmp_path, {"honest": None})
-    assert measure(run).returncode == 0
-    assert bakeoff("assemble", str(run)).returncode == 0
-    accepted = bakeoff("verify", str(run))
+def test_assemble_and_verify_accept_a_complete_run_and_name_what_is_wrong_with_another(
+    of_honest: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(of_honest / "run", tmp_path / "run"))
+    assert bakeoff_here("assemble", str(run)).returncode == 0
+    accepted = bakeoff_here("verify", str(run))
     assert accepted.returncode == 0 and "2 cells PASSED" in accepted.stdout
     traces = (run / "traces.jsonl").read_bytes()
     first, second = traces.splitlines(keepends=True)
@@ -109,12 +122,12 @@ def test_assemble_and_verify_accept_a_complete_run_and_name_what_is_wrong_with_a
     }
     for finding, content in spoilt.items():
         (run / "traces.jsonl").write_bytes(content)
-        refused = bakeoff("verify", str(run))
+        refused = bakeoff_here("verify", str(run))
         assert refused.returncode == 1 and finding in refused.stderr, refused.stderr
     (run / "traces.jsonl").write_bytes(traces)
     lines = (run / "verification.jsonl").read_bytes().splitlines(keepends=True)
     (run / "verification.jsonl").write_bytes(lines[0])
-    assert "verification: honest T7_o192 fib 2: missing" in bakeoff("verify", str(run)).stderr
+    assert "verification: honest T7_o192 fib 2: missing" in bakeoff_here("verify", str(run)).stderr
 
 
 def test_a_failed_gate_fails_verify(tmp_path: Path) -> None:
@@ -125,8 +138,8 @@ def test_a_failed_gate_fails_verify(tmp_path: Path) -> None:
     assert measure(run).returncode == 0
     assert {record.outcome for record in records(run, "scaled")} == {Outcome.INCORRECT_NUMERICAL}
     assert {record.reason for record in records(run, "scaled")} == {Reason.STRICT_GATE}
-    bakeoff("assemble", str(run))
-    assert "INCORRECT_NUMERICAL (strict_gate)" in bakeoff("verify", str(run)).stderr
+    bakeoff_here("assemble", str(run))
+    assert "INCORRECT_NUMERICAL (strict_gate)" in bakeoff_here("verify", str(run)).stderr
 
 
 def test_an_earlier_schema_version_and_another_host_are_input_errors(tmp_path: Path) -> None:
@@ -137,7 +150,7 @@ def test_an_earlier_schema_version_and_another_host_are_input_errors(tmp_path: P
     assert refused.returncode == 2 and "planned for the host" in refused.stderr
     (run / "config.json").write_text(text.replace("bakeoff/plan/1", "bakeoff/plan/0"))
     for verb in (("measure", str(run), "--block", "0"), ("assemble", str(run)), ("verify", str(run))):
-        refused = bakeoff(*verb)
+        refused = bakeoff_here(*verb)
         assert refused.returncode == 2 and "bakeoff/plan/0" in refused.stderr and "Traceback" not in refused.stderr
     (run / "config.json").write_text(text)
     refused = measure(run, 1)
@@ -156,7 +169,7 @@ def test_one_changed_byte_of_one_solution_measures_exactly_its_cells_again(tmp_p
     changed = {name for name, content in after.items() if content != before[name]}
     assert changed == {"other.jsonl"} and after["other.jsonl"].startswith(before["other.jsonl"])
     assemble_run(run)
-    assert bakeoff("verify", str(run)).returncode == 0
+    assert bakeoff_here("verify", str(run)).returncode == 0
 
 
 # What the solution does on a workload of T tokens, and how the cell must end.
@@ -197,34 +210,44 @@ def test_every_way_to_fail_is_typed_costs_its_own_cell_only_and_comes_with_what_
     assert "no_such_module" in str(unimportable[0].detail)
 
 
-def test_a_hang_that_ignores_sigterm_is_killed_with_its_children_and_the_other_cells_go_on(tmp_path: Path) -> None:
-    attack = (
-        "import os, signal, subprocess, time\n"
-        "def run_with(honest, *arguments):\n"
-        "    if arguments[-1].shape[0] == 7:\n"
-        "        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "        subprocess.Popen(['sleep', '7654'])\n"
-        "        time.sleep(7654)\n"
-        "    honest(*arguments)\n"
-    )
-    run = make_run(tmp_path, {"stuck": attack}, timeout_s=6)
+# Each hangs on a workload of 7 tokens.
+STUCK = """
+import os, signal, subprocess, time
+
+
+def run_with(honest, *arguments):
+    if arguments[-1].shape[0] == 7:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        subprocess.Popen(["sleep", "7654"])
+        time.sleep(7654)
+    honest(*arguments)
+"""
+WAITS = """
+import time
+
+
+def wait_for_nothing():
+    time.sleep(7654)
+
+
+def run_with(honest, *arguments):
+    if arguments[-1].shape[0] == 7:
+        wait_for_nothing()
+    honest(*arguments)
+"""
+
+
+def test_a_hang_shows_where_is_killed_with_its_children_and_the_other_cells_go_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"stuck": STUCK, "waits": WAITS}, timeout_s=6)
     assert measure(run).returncode == 0
-    by_workload = {record.workload: record for record in records(run, "stuck")}
-    assert by_workload["T7_o192"].outcome == Outcome.TIMEOUT and by_workload["T7_o192"].reason == Reason.HANG
-    assert "within 6 s" in str(by_workload["T7_o192"].detail)
-    assert by_workload["T1_o32"].outcome == Outcome.PASSED
+    for name in ("stuck", "waits"):
+        by_workload = {record.workload: record for record in records(run, name)}
+        hung = by_workload["T7_o192"]
+        assert (hung.outcome, hung.reason) == (Outcome.TIMEOUT, Reason.HANG) and "within 6 s" in str(hung.detail)
+        assert by_workload["T1_o32"].outcome == Outcome.PASSED
+    assert "wait_for_nothing" in str(hung.detail)
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert "sleep 7654" not in listed
-
-
-def test_a_hang_shows_where_it_hangs(tmp_path: Path) -> None:
-    attack = (
-        "import time\ndef wait_for_nothing():\n    time.sleep(7654)\ndef run_with(honest, *arguments):\n    "
-        "wait_for_nothing()\n"
-    )
-    run = make_run(tmp_path, {"stuck": attack}, workloads=["T1_o32"], timeout_s=6)
-    assert measure(run).returncode == 0
-    assert "wait_for_nothing" in str(only(run, "stuck").detail)
 
 
 def test_cells_run_in_a_seeded_order_that_differs_between_blocks_and_verify_cells_come_in_block_0(

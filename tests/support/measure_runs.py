@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -13,6 +15,7 @@ from typing import Any
 import yaml
 from bakeoff.build.pack import pack
 from bakeoff.build.spec import read_spec
+from bakeoff.cli import main
 from bakeoff.config import DEFINITIONS, Config, resolve
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.host import probe, write_host
@@ -144,6 +147,17 @@ def bakeoff(*words: str, env: dict[str, str] | None = None) -> subprocess.Comple
     return subprocess.run(
         command(*words), env=environment(env), text=True, capture_output=True, timeout=800, check=False
     )
+
+
+def bakeoff_here(*words: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, for a verb that starts none: an interpreter and its imports cost a second."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(words)
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 def measure(
