@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pytest
 from bakeoff.files import PROJECT_ROOT
 from support.checkout import Checkout, copy_of, copy_project
+from support.once import once
 
 # Signs that mean something to a shell, to make, to Snakemake or in a link.
 ODD = "a b (c) & 'd' {e} ü"
@@ -24,11 +25,21 @@ RECORDED = "2026 #1 & 'x' (ü)"
 SMALLEST = PROJECT_ROOT / "results/recorded/2026-11-23_h200_2"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def odd(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A finished run in a folder with an odd name, beside: a recorded run with one, runs of another version, and the
-    verdict of an earlier run."""
-    made = copy_of(finished, tmp_path_factory.mktemp("odd") / ODD, runs=False)
+    verdict of an earlier run. Made once for all processes; tests must not change it."""
+    return Checkout(once(tmp_path_factory, "odd", lambda folder: run_oddly(finished, folder)) / ODD)
+
+
+@pytest.fixture
+def changing(odd: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of it that a test may change."""
+    return copy_of(odd, tmp_path / ODD)
+
+
+def run_oddly(finished: Checkout, folder: Path) -> None:
+    made = copy_of(finished, folder / ODD, runs=False)
     results = made.root / "results"
     shutil.copytree(SMALLEST, results / "recorded" / RECORDED)
     shutil.copytree(results / "recorded" / RECORDED, results / "recorded/of_old")
@@ -41,8 +52,7 @@ def odd(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkou
     shutil.copy(results / "recorded" / RECORDED / "analysis.json", old)
     spoil_schema(old / "analysis.json")
     (results / "verdict.txt").write_text("76/76 cells PASSED; of an earlier run\n")
-    made.said = made.snakemake(config=ONE).stderr  # type: ignore[attr-defined]
-    return made
+    (results / "said.txt").write_text(made.snakemake(config=ONE).stderr)
 
 
 def spoil_schema(path: Path) -> None:
@@ -78,47 +88,43 @@ def test_links_to_odd_names_lead_to_their_files(odd: Checkout) -> None:
 
 
 def test_runs_of_another_version_are_left_out_with_a_word(odd: Checkout) -> None:
-    said = odd.said  # type: ignore[attr-defined]
+    said = (odd.root / "results/said.txt").read_text()
     assert "'results/recorded/of_old' is left out: another version of bakeoff made it" in said
     assert "'results/recorded/{wild}' is left out: braces or a control character in its name" in said
     assert "left out of the landing page: results/runs/old/analysis.json" in said
     assert "runs/old" not in (odd.root / "results/index.html").read_text()
 
 
-def test_two_runs_keep_their_own_pages(odd: Checkout) -> None:
+def test_two_runs_keep_their_own_pages(changing: Checkout) -> None:
     """The second run is the first one's folder under another name, so that nothing but the pages is due."""
-    first = odd.root / "results/runs/cpu"
-    second = shutil.copytree(first, odd.root / "results/runs/second", ignore=shutil.ignore_patterns("verdict.txt"))
+    first = changing.root / "results/runs/cpu"
+    second = shutil.copytree(first, changing.root / "results/runs/second", ignore=shutil.ignore_patterns("verdict.txt"))
     before = (first / "verdict.txt").read_bytes(), (first / "index.html").read_bytes()
-    odd.snakemake(config=[*ONE, "run=second"])
+    changing.snakemake(config=[*ONE, "run=second"])
     assert ((first / "verdict.txt").read_bytes(), (first / "index.html").read_bytes()) == before
     assert (second / "verdict.txt").read_text().startswith("1/1 cells PASSED")
-    assert (odd.root / "results/verdict.txt").read_text().endswith("; run second\n")
-    assert "runs/cpu/report/report.html" in links(odd.root / "results/index.html")
-    shutil.rmtree(second)
-    odd.snakemake(config=ONE)
+    assert (changing.root / "results/verdict.txt").read_text().endswith("; run second\n")
+    assert "runs/cpu/report/report.html" in links(changing.root / "results/index.html")
 
 
-def test_a_verdict_does_not_outlive_its_run(odd: Checkout) -> None:
-    verdicts = [odd.root / "results/verdict.txt", odd.root / "results/runs/cpu/verdict.txt"]
-    traces = odd.root / "results/runs/cpu/traces.jsonl"
+def test_a_verdict_does_not_outlive_its_run(changing: Checkout) -> None:
+    verdicts = [changing.root / "results/verdict.txt", changing.root / "results/runs/cpu/verdict.txt"]
+    traces = changing.root / "results/runs/cpu/traces.jsonl"
     whole = traces.read_bytes()
     traces.write_text("{}\n")
-    try:
-        assert odd.snakemake(config=ONE, check=False).returncode == 1
-        assert [path for path in verdicts if path.exists()] == []
-    finally:
-        traces.write_bytes(whole)
-    odd.snakemake(config=ONE)
+    assert changing.snakemake(config=ONE, check=False).returncode == 1
+    assert [path for path in verdicts if path.exists()] == []
+    traces.write_bytes(whole)
+    changing.snakemake(config=ONE)
     assert all(path.exists() for path in verdicts)
 
 
-def test_snakemakes_own_report_holds_the_pages(odd: Checkout, tmp_path: Path) -> None:
-    odd.snakemake("--report", str(tmp_path / "report.zip"), config=ONE)
+def test_snakemakes_own_report_holds_the_pages(changing: Checkout, tmp_path: Path) -> None:
+    changing.snakemake("--report", str(tmp_path / "report.zip"), config=ONE)
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:
         pages = [archive.read(name) for name in archive.namelist() if name.endswith("report.html")]
-    committed = odd.files("results/rendered/*/report.html").values()
-    assert {(odd.root / "results/runs/cpu/report/report.html").read_bytes(), *committed} <= set(pages)
+    committed = changing.files("results/rendered/*/report.html").values()
+    assert {(changing.root / "results/runs/cpu/report/report.html").read_bytes(), *committed} <= set(pages)
 
 
 OUTER = """
