@@ -24,28 +24,29 @@ BUILDS = [(name, arch) for name in LIBRARY_SOLUTIONS for arch in ARCHS if arch i
 OWN_STAGES = {"route_tokens", "permute_rows", "swiglu_rows", "combine_rows"}
 
 
-@pytest.mark.parametrize(("tokens", "align"), [(1, 1), (7, 4), (40, 128)])
-def test_interpreted_stages_do_what_the_cpu_stages_do(tokens, align):
-    interpret("interpreted_stages.py", tokens, align)
+def test_interpreted_stages_do_what_the_cpu_stages_do():
+    """TOKENS and the alignment of an expert's rows."""
+    interpret("interpreted_stages.py", (1, 1), (7, 4), (40, 128))
 
 
-@pytest.mark.parametrize(("tokens", "tile"), [(7, 8), (20, 24)])
-def test_interpreted_stages_of_pairs_do_what_the_cpu_stages_do(tokens, tile):
-    interpret("interpreted_pairs.py", tokens, tile)
+def test_interpreted_stages_of_pairs_do_what_the_cpu_stages_do():
+    """TOKENS and the rows of a tile."""
+    interpret("interpreted_pairs.py", (7, 8), (20, 24))
 
 
-@pytest.mark.parametrize(("tokens", "form"), [(20, 0), (66, 1), (130, -1)])
-def test_the_interpreted_grouped_gemm_is_the_cpu_one(tokens, form):
-    """Two tiles of rows in each of two experts, one of them not full."""
-    interpret("interpreted_gemm.py", tokens, form)
+def test_the_interpreted_grouped_gemm_is_the_cpu_one():
+    """TOKENS and the form. Two tiles of rows in each of two experts, one of them not full."""
+    interpret("interpreted_gemm.py", (20, 0), (66, 1), (130, -1))
 
 
-def interpret(program: str, *arguments: int) -> None:
+def interpret(program: str, *cases: tuple[int, int]) -> None:
+    """All cases in one process: most of a case's time is the import of what it runs."""
     path = os.pathsep.join([str(TESTS), str(TESTS.parent / "workflow"), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TESTS / "support" / program), *(str(argument) for argument in arguments)]
+    command = [sys.executable, str(TESTS / "support" / program), *(str(number) for case in cases for number in case)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("case: ") == len(cases)
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 4, 5, 80, 901, 14107])

@@ -1,6 +1,6 @@
 """The GEMMs of triton_grouped_moe in Triton's interpreter, on the cpu, against its cpu stages. A program:
 
-  TRITON_INTERPRET=1 python tests/support/interpreted_gemm.py TOKENS FORM
+  TRITON_INTERPRET=1 python tests/support/interpreted_gemm.py TOKENS FORM [TOKENS FORM ...]
 
 FORM is the place of the forms in triton_gemm.FORMS. Exits non-zero if a result differs. The interpreter truncates where
 the device rounds, so GEMM1 and GEMM2 are compared each for itself, on the cpu stages' quantized values.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from support.interpreted_stages import accept_arrays_of_one
+from support.interpreted_stages import for_each_case
 from support.solution_support import make_inputs, module_of, relative_l2, send_to
 
 NAME = "triton_grouped_moe"
@@ -65,5 +65,4 @@ def check(name: str, found: torch.Tensor, wanted: torch.Tensor, used: int) -> No
 
 
 if __name__ == "__main__":
-    accept_arrays_of_one()
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    for_each_case(main)

@@ -1,17 +1,16 @@
 """The stages that keep a row for each pair, in Triton's interpreter, on the cpu, against the cpu stages. A program:
 
-  TRITON_INTERPRET=1 python tests/support/interpreted_pairs.py TOKENS TILE
+  TRITON_INTERPRET=1 python tests/support/interpreted_pairs.py TOKENS TILE [TOKENS TILE ...]
 
 Exits non-zero with the first difference. The interpreter rounds to e4m3 as `interpreted_stages` says.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
-from support.interpreted_stages import accept_arrays_of_one, close_fp8, same
+from support.interpreted_stages import close_fp8, for_each_case, same
 from support.solution_support import crowd_out, make_inputs, module_of
 
 NAME = "humming_moe"
@@ -104,9 +103,12 @@ class Pairs:
         same("mixed scales", mixed_scale[active], torch.stack([gate, up], 2).flatten(1, 2))
 
 
-if __name__ == "__main__":
-    accept_arrays_of_one()
-    found = Pairs(int(sys.argv[1]), int(sys.argv[2]))
+def main(tokens: int, tile: int) -> None:
+    found = Pairs(tokens, tile)
     for check in ("index", "activation", "combine", "flatten", "interleave"):
         getattr(found, f"check_{check}")()
     print(f"{len(found.exists)} pairs")
+
+
+if __name__ == "__main__":
+    for_each_case(main)

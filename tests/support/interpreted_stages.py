@@ -1,15 +1,17 @@
 """Runs the Triton stages in Triton's interpreter, on the cpu, against the cpu stages. A program, not a test module:
 
-  TRITON_INTERPRET=1 python tests/support/interpreted_stages.py TOKENS ALIGN
+  TRITON_INTERPRET=1 python tests/support/interpreted_stages.py TOKENS ALIGN [TOKENS ALIGN ...]
 
-Triton must be imported under that setting, so the tests start this in a process of its own. Exits non-zero with the
-first difference. The interpreter (3.6.0) truncates where the device rounds to e4m3, and drops a carry now and then: of
-the quantized values, 1 in 20 may differ by more than one step. Their bits are tested on a GPU.
+Triton must be imported under that setting, so the tests start this in a process of its own, one for all cases. Exits
+non-zero with the first difference, below its case. The interpreter (3.6.0) truncates where the device rounds to e4m3,
+and drops a carry now and then: of the quantized values, 1 in 20 may differ by more than one step. Their bits are tested
+on a GPU.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -181,10 +183,22 @@ def close_fp8(data: torch.Tensor, scale: torch.Tensor, wanted: Any, rows: torch.
     assert near.float().mean() > 0.95, f"{int((~near).sum())} of {near.numel()} values are off"
 
 
-if __name__ == "__main__":
+def for_each_case(run: Callable[[int, int], None]) -> None:
+    """Calls it with each pair of the command line's numbers."""
     accept_arrays_of_one()
-    stages = Stages(int(sys.argv[1]), int(sys.argv[2]))
+    numbers = [int(word) for word in sys.argv[1:]]
+    for case in zip(numbers[::2], numbers[1::2], strict=True):
+        print("case:", *case, flush=True)
+        run(*case)
+
+
+def main(tokens: int, align: int) -> None:
+    stages = Stages(tokens, align)
     for check in ("routing", "permute", "activation", "combine", "given_choice"):
         getattr(stages, f"check_{check}")()
     check_ties(stages)
     print(f"{len(stages.rows())} pairs")
+
+
+if __name__ == "__main__":
+    for_each_case(main)
