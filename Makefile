@@ -50,7 +50,7 @@ BUILD = PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_p
 source_of = <(awk '/^[^ \#]/ { source = /^connection-pool==/ } source' $(1))
 SOURCES := workflow tests solutions benchmarks
 
-.PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm fuzz faults guards browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
+.PHONY: help setup setup-dev setup-slurm reproduce test test-fast test-slurm smoke-slurm slurm-tools fuzz faults guards browser lint types format generate recorded bundle test-bundle crates attest judge lock same-locks site check-determinism golden \
   summary bench bench-profile bench-compare nightly-compare nightly-publish nightly-watch clean
 
 help:  ## list the targets
@@ -79,6 +79,13 @@ test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds ea
 # Debian's Slurm, four virtual nodes on this machine; needs root. Twice: without accounting, and with it.
 test-slurm: $(TO_DEVELOP) .venv/.slurm  ## ten blocks over a Slurm cluster that starts on this machine; about 15 minutes
 	@for kind in plain accounting; do BAKEOFF_SLURM=$$kind $(BIN)/python -m pytest -x -s tests/slurm; done
+
+slurm-tools:  ## install Slurm on Debian or Ubuntu
+	@command -v slurmctld slurmd munged | wc -l | grep -qx 3 || { $(SUDO) apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends slurm-wlm munge > /dev/null; }
+
+smoke-slurm: $(TO_DEVELOP) .venv/.slurm  ## a block on a Slurm cluster of one node, which starts on this machine; a minute
+	@BAKEOFF_SLURM=smoke $(BIN)/python -m pytest -x -s tests/slurm
 
 fuzz: $(TO_DEVELOP)  ## 100,000 inputs for each parser and for the channel to the workers
 	@BAKEOFF_FUZZ=100000 $(PYTEST) tests/integration/test_fuzz.py

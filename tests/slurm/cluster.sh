@@ -1,12 +1,12 @@
 #!/bin/bash
-# A Slurm cluster of four virtual nodes on this machine, out of Debian's packages, in a folder of its own.
-#   tests/slurm/cluster.sh start FOLDER [accounting]
+# A Slurm cluster of four virtual nodes on this machine, or of NODES, out of Debian's packages, in a folder of its own.
+#   [NODES=1] tests/slurm/cluster.sh start FOLDER [accounting]
 #   tests/slurm/cluster.sh stop FOLDER
 # While it runs, /etc/slurm/slurm.conf is a link to its configuration: jobs of Snakemake's plugin drop SLURM_CONF.
 # Needs root (slurmd starts jobs for users) and: apt-get install slurm-wlm munge, and slurmdbd mariadb-server for accounting.
 # node1 to node3 are alike; node4 has another feature. No GPU is there: a node's gres `gpu:h100` is a name without a device.
 set -euo pipefail
-what=$1 folder=$(realpath -m "$2") accounting=${3:-}
+what=$1 folder=$(realpath -m "$2") accounting=${3:-} nodes=${NODES:-4}
 export SLURM_CONF=$folder/slurm.conf
 export PATH=$PATH:/usr/sbin
 
@@ -87,14 +87,14 @@ KillWait=5
 GresTypes=gpu
 $([ -z "$accounting" ] || printf '%s\n' AccountingStorageType=accounting_storage/slurmdbd AccountingStorageHost=127.0.0.1 \
   AccountingStoragePort=$((port + 20)) "AccountingStoragePass=$folder/socket/munge" JobAcctGatherType=jobacct_gather/linux)
-$(for number in 1 2 3 4; do
+$(for number in $(seq "$nodes"); do
   echo "NodeName=node$number NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + number)) CPUs=$(nproc) RealMemory=128000 \
 Feature=$([ "$number" = 4 ] && echo a100 || echo h100) Gres=gpu:$([ "$number" = 4 ] && echo a100 || echo h100):1"
 done)
-PartitionName=gpu Nodes=node[1-4] Default=YES MaxTime=180 State=UP
+PartitionName=gpu Nodes=node[1-$nodes] Default=YES MaxTime=180 State=UP
 END
 ln -sfn "$SLURM_CONF" /etc/slurm/slurm.conf
-for number in 1 2 3 4; do
+for number in $(seq "$nodes"); do
   mkdir -p "$folder/spool/node$number"
   touch "$folder/spool/gpu$number"
   echo "NodeName=node$number Name=gpu Type=$([ "$number" = 4 ] && echo a100 || echo h100) File=$folder/spool/gpu$number"
@@ -129,6 +129,6 @@ END
 fi
 slurmctld
 until_true 30 slurmctld scontrol ping
-for number in 1 2 3 4; do slurmd -N "node$number"; done
-idle() { [ "$(sinfo -h -N -t idle -o %N | sort -u | wc -l)" = 4 ]; }
-until_true 60 "four nodes" idle
+for number in $(seq "$nodes"); do slurmd -N "node$number"; done
+idle() { [ "$(sinfo -h -N -t idle -o %N | sort -u | wc -l)" = "$nodes" ]; }
+until_true 60 "$nodes nodes" idle

@@ -1,4 +1,5 @@
-"""`make test-slurm`: a run of ten blocks on a Slurm cluster of four virtual nodes, and what goes wrong on clusters."""
+"""`make test-slurm`: a run of ten blocks on a Slurm cluster of four virtual nodes, and what goes wrong on clusters; and
+`make smoke-slurm`: a block on one node."""
 
 from __future__ import annotations
 
@@ -29,13 +30,16 @@ CLUSTER = Path(__file__).with_name("cluster.sh")
 SAME = [*SMALL, "backend=cpu", "threads=1"]
 CONFIG = [*SAME, f"blocks={BLOCKS}", "run=slurm"]
 ASKED = ["--profile", "profiles/slurm", "--cores", "2", "--set-threads", "measure=1", "probe=1"]
+# The plugin looks after jobs after a second, and waits ten seconds longer before each further look.
+SOON = ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-status-checks", "1"]
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Four nodes; with BAKEOFF_SLURM=accounting, and slurmdbd."""
-    folder = tmp_path_factory.mktemp("slurm")
-    subprocess.run([CLUSTER, "start", folder, *([KIND] if KIND == "accounting" else [])], check=True, timeout=300)
+    """Four nodes; with BAKEOFF_SLURM=accounting, and slurmdbd; with BAKEOFF_SLURM=smoke, one node."""
+    folder, nodes = tmp_path_factory.mktemp("slurm"), "1" if KIND == "smoke" else "4"
+    words = [CLUSTER, "start", folder, *([KIND] if KIND == "accounting" else [])]
+    subprocess.run(words, env={**os.environ, "NODES": nodes}, check=True, timeout=300)
     yield folder
     subprocess.run([CLUSTER, "stop", folder], check=True, timeout=60)
 
@@ -51,7 +55,7 @@ class Submitted:
     def __init__(self, checkout: Checkout, *words: str, config: list[str] = CONFIG) -> None:
         self.said: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *words, *ASKED, "--config", *config],
+            [sys.executable, "-m", "snakemake", *words, *ASKED, *SOON, "--config", *config],
             cwd=checkout.root,
             env=checkout.environment(),
             stdout=subprocess.PIPE,
@@ -107,6 +111,18 @@ def judged(record: dict[str, object]) -> list[object]:
     return [record.get(name) for name in ("outcome", "gates", "numerics")]
 
 
+@pytest.mark.skipif(KIND != "smoke", reason="part of the whole run")
+def test_a_block_on_one_node(cluster: Path, checkout: Checkout) -> None:
+    config = ["solutions=[triton_fused_moe_v2]", "workloads=[T1_o32]", "families=[fib]", "blocks=1", "compile=[]"]
+    login = Submitted(checkout, f"{RUN}/traces.jsonl", config=[*config, "backend=cpu", "run=slurm"])
+    assert login.wait() == 0
+    assert len(login.jobs("probe")) == len(login.jobs("measure")) == 1, "each is a job, and no job ran twice"
+    assert json.loads((checkout.root / RUN / "samples/block-00/host.json").read_text())["node"] == "node1"
+    (trace,) = [json.loads(line) for line in (checkout.root / RUN / "traces.jsonl").read_text().splitlines()]
+    assert trace["evaluation"]["status"] == "PASSED"
+
+
+@pytest.mark.skipif(KIND == "smoke", reason="minutes")
 def test_a_run_over_nodes_is_the_local_run_whatever_happens(cluster: Path, checkout: Checkout) -> None:
     login = Submitted(checkout)
     try:
@@ -161,7 +177,7 @@ def test_a_run_over_nodes_is_the_local_run_whatever_happens(cluster: Path, check
     shutil.rmtree(local.root)
 
 
-@pytest.mark.skipif(KIND == "accounting", reason="said once")
+@pytest.mark.skipif(KIND != "plain", reason="said once")
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -180,7 +196,7 @@ def test_what_the_cluster_does_not_have_is_refused(cluster: Path, checkout: Chec
     assert login.wait() == 2 and re.search(words, "".join(login.said)), login.said
 
 
-@pytest.mark.skipif(KIND == "accounting", reason="said once")
+@pytest.mark.skipif(KIND != "plain", reason="said once")
 def test_a_time_limit_in_mid_block_and_a_second_run_of_the_name_are_said(cluster: Path, checkout: Checkout) -> None:
     config = ["backend=cpu", "run=late", "blocks=1", "compile=[]"]
     login = Submitted(checkout, "--set-resources", "measure:runtime=1", "--restart-times", "0", config=config)
