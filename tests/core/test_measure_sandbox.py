@@ -73,6 +73,10 @@ def confined(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
         "if libc.prctl(1, 0, 0, 0, 0) < 0: raise PermissionError(ctypes.get_errno())",
         "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
         "if libc.syscall(425, 8, 0) < 0: raise PermissionError(ctypes.get_errno())",
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "if libc.inotify_init1(0) < 0: raise PermissionError(ctypes.get_errno())",
+        "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+        "if libc.syncfs(os.open(root, os.O_RDONLY)) < 0: raise PermissionError(ctypes.get_errno())",
         "os.mknod(root / 'own/disk', 0o060600, os.makedev(1, 0))",
         "os.mknod(root / 'own/memory', 0o020600, os.makedev(1, 3))",
         "os.open(root / 'own/shell', os.O_CREAT | os.O_WRONLY, 0o4755)",
@@ -239,6 +243,8 @@ def test_the_filter_of_each_processor_refuses_its_own_numbers_and_no_others(mach
         assert answer(calls, calls.clone, namespace | 17) == REFUSE
     assert answer(calls, calls.clone, 0x01200011) == ALLOW and answer(calls, calls.clone, 0x8000 | 17) == REFUSE
     assert answer(calls, CLONE3) == answer(calls, OPENAT2) == NOT_THERE
+    for option in (1, 36, 62):
+        assert answer(calls, calls.prctl, option) == REFUSE and answer(calls, calls.prctl, 15) == ALLOW
     for command in (8, 10, 15, 1024):
         assert answer(calls, calls.fcntl, 3, command) == REFUSE and answer(calls, calls.fcntl, 3, 2) == ALLOW
     for call, place in calls.makes:

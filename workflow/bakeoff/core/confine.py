@@ -24,6 +24,7 @@ from bakeoff.core.syscalls import ARCHITECTURES, CLONE3, OPENAT2, SystemCalls
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_NO_NEW_PRIVS, _PR_SET_CHILD_SUBREAPER, _PR_SET_PDEATHSIG = 38, 36, 1
+_PR_SCHED_CORE = 62  # who runs on the other half of a core: siblings would have to leave it
 # System call numbers are the same on x86-64 and arm64; linux/landlock.h has the bits.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
@@ -62,7 +63,7 @@ def confine(writable: Iterable[Path]) -> list[str]:
     folders = list(writable)
     _limit_files(folders)
     if os.environ.get("BAKEOFF_UNCONFINED"):
-        return [f"{WALLS['Landlock']}: switched off by BAKEOFF_UNCONFINED"]
+        return [f"{WALLS[wall]}: switched off by BAKEOFF_UNCONFINED" for wall in ("Landlock", "seccomp")]
     version = landlock_version()
     flaws = {
         WALLS["Landlock"]: restrict_writes(folders),
@@ -175,7 +176,7 @@ def _program(calls: SystemCalls, own: int, scoped: bool) -> Iterator[tuple[int, 
     by_argument = (
         (calls.socket, 0, 0xFFFFFFFF, (1,), False),  # AF_UNIX
         (calls.socket, 1, 0xF, (1,), False),  # SOCK_STREAM: without `connect` it reaches nobody
-        (calls.prctl, 0, 0xFFFFFFFF, (_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER), True),
+        (calls.prctl, 0, 0xFFFFFFFF, (_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SCHED_CORE), True),
         # typing into terminals, immutable files, and FIOSETOWN and SIOCSPGRP, as F_SETOWN below
         (calls.ioctl, 1, 0xFFFFFFFF, (0x5412, 0x541C, 0x40086602, 0x401C5820, 0x8901, 0x8902), True),
         # F_SETLEASE: others would wait to open the file; F_SETOWN, F_SETSIG, F_SETOWN_EX: the kernel would send any

@@ -30,9 +30,10 @@ class SystemCalls:
 
 
 # The same everywhere: pidfd_open, pidfd_send_signal, pidfd_getfd, process_madvise; fchmodat2, setxattrat,
-# removexattrat, file_setattr; io_uring_*; open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr.
+# removexattrat, file_setattr; io_uring_*; open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr,
+# quotactl_fd, open_tree_attr.
 _PROCESSES, _METADATA, _RINGS = (434, 424, 438, 440), (452, 463, 466, 469), (425, 426, 427)
-_MOUNTS = (428, 429, 430, 431, 432, 433, 442)
+_MOUNTS = (428, 429, 430, 431, 432, 433, 442, 443, 467)
 CLONE3, OPENAT2 = 435, 437  # their arguments lie in memory, which no filter sees
 
 ARCHITECTURES = {
@@ -48,6 +49,8 @@ ARCHITECTURES = {
             "metadata": (90, 91, 92, 93, 94, 132, 188, 189, 190, 197, 198, 199, 235, 260, 261, 268, 280, *_METADATA),
             "network": (42, 49, 50),  # connect, bind, listen
             "shared memory": (29, 30, 31, 64, 65, 66, 68, 69, 70, 71, 220, 240, 241),  # of System V, message queues
+            # sync, syncfs; inotify_init in both forms
+            "everybody's disk and files": (162, 306, 253, 294),
             # unshare, setns, open_by_handle_at, bpf, perf_event_open, userfaultfd, fanotify_init
             "ways around": (272, 308, 304, 321, 298, 323, 300, *_RINGS),
             "the host": (
@@ -75,6 +78,7 @@ ARCHITECTURES = {
             "metadata": (52, 53, 54, 55, 5, 6, 7, 14, 15, 16, 88, *_METADATA),
             "network": (203, 200, 201),
             "shared memory": (194, 196, 195, 190, 193, 191, 186, 189, 188, 187, 192, 180, 181),
+            "everybody's disk and files": (81, 267, 26),
             "ways around": (97, 268, 265, 280, 241, 282, 262, *_RINGS),
             # pivot_root, chroot, acct, settimeofday, mount, umount, swapon, swapoff, reboot, sethostname,
             # setdomainname, init_module, delete_module, quotactl, syslog, vhangup, adjtimex, clock_settime,

@@ -252,8 +252,12 @@ def settings_of(plan: Plan, run: Path, block: int) -> BlockSettings:
 
 
 def _walls(records: Iterable[Record]) -> list[str]:
-    """The walls around the workers of a block, by what was remarked of the reference's, which has nothing to hide."""
-    said = [text for record in records for text in record.warnings]
+    """The walls around the workers of a block, by what was remarked of the reference's, which has nothing to hide; none
+    where no cell of it passed, since then its walls may never have been raised."""
+    passed = [record for record in records if record.outcome == Outcome.PASSED]
+    said = [text for record in passed for text in record.warnings]
+    if not passed:
+        return []
     return [wall for wall, missing in WALLS.items() if not any(text.startswith(missing) for text in said)]
 
 
