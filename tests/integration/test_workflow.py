@@ -165,7 +165,7 @@ def test_reports_are_the_same_bytes_in_every_environment_and_place(finished: Che
                 ["report", document, "-o", str(out / Path(source).name / "report")],
             ]
         program = f"from bakeoff.cli import main\nassert not any(main(call) for call in {calls!r})"
-        where.run("-c", program, env=env)
+        where.python("-c", program, env=env)
         made.add(tuple((path.relative_to(out).as_posix(), path.read_bytes()) for path in sorted(out.rglob("*.*"))))
     assert len(made) == 1
     assert len(next(iter(made))) > 6

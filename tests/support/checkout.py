@@ -25,11 +25,11 @@ class Checkout:
         path = os.pathsep.join([str(self.root / "workflow"), *filter(None, [os.environ.get("PYTHONPATH")])])
         return {**os.environ, "PYTHONPATH": path, **extra}
 
-    def run(
+    def python(
         self, *words: str, env: dict[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-m", *words],
+            [sys.executable, *words],
             cwd=self.root,
             env=self.environment(**(env or {})),
             text=True,
@@ -38,11 +38,14 @@ class Checkout:
         assert not check or done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def run(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return self.python("-m", *words, **options)  # type: ignore[arg-type]
+
     def bakeoff(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return self.run("bakeoff", *words, **options)  # type: ignore[arg-type]
+        return self.run("bakeoff", *words, **options)
 
     def snakemake(self, *words: str, config: list[str] = SMALL, **options: object) -> subprocess.CompletedProcess[str]:
-        return self.run("snakemake", "--cores", "2", *words, "--config", *config, **options)  # type: ignore[arg-type]
+        return self.run("snakemake", "--cores", "2", *words, "--config", *config, **options)
 
     def files(self, pattern: str) -> dict[str, bytes]:
         found = (path for path in sorted(self.root.glob(pattern)) if path.is_file())
