@@ -61,7 +61,7 @@ def run_all(folder: Path, device: str) -> Path:
     places = sorted({place_of(name) for name in attacks} | {WORKLOADS[0]}, key=WORKLOADS.index)
     run = plan_run(folder / "run", folder / "solutions", workloads=places, timeout_s=200)
     drop_cells(run, keep=lambda cell: cell["participant"] == "neighbours" or cell["workload"] == WORKLOADS[0])
-    done = measure(run, env=fake_device(folder) if device == "fake" else None)
+    done = measure(run, env=fake_device(folder, wait_s=0.02) if device == "fake" else None)
     assert done.returncode == 0, done.stderr
     return run
 

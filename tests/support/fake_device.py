@@ -9,12 +9,13 @@ BAKEOFF_FAKE_DEVICE names:
      "looks": {"3": {"reasons": 8}, ...},                    what the monitor sees at its third look
      "missing": {"cupti_span_us": "why", ...}, "clocks": "why locking is refused",
      "factor": {"x": 1e9}, "lazy_after": {"x": 4}, "not_capturable": ["x"], "us": {"x": {"T1_o32": 30.0}},
-     "protocols": {"robust": {"min_calls": 2}}, "waits": {"x": 2}}
+     "protocols": {"robust": {"min_calls": 2}}, "waits": {"x": 2}, "wait_s": 0.02}
 
 `factor` multiplies the times that a participant reports; `lazy_after` makes calls of a batch cost nothing after that
 many; `us` are about the times of a participant by workload; `protocols` replaces settings of protocols; in that many of
-the cells that a process begins, a warm-up included, the GPU `waits` for half of each call. Kinds: hang (ignores
-SIGTERM), segfault, killed, illegal_address (poisons the context), out_of_memory, exit.
+the cells that a process begins, a warm-up included, the GPU `waits` for half of each call; `wait_s` is what a wait for
+the device takes, in which late work has the time to show. Kinds: hang (ignores SIGTERM), segfault, killed,
+illegal_address (poisons the context), out_of_memory, exit.
 """
 
 from __future__ import annotations
@@ -29,13 +30,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from bakeoff.core.device.base import Device, NotCapturable
 from bakeoff.core.device.gpu_state import Look, Monitor
 from bakeoff.core.protocols import PROTOCOLS
 
 VARIABLES = ("BAKEOFF_TEST_DOUBLE", "BAKEOFF_FAKE_DEVICE")
-WAIT_S = 0.02  # what a wait for the device takes: late work has the time to show
 
 
 def open_device(participant: str) -> FakeDevice:
@@ -79,7 +78,7 @@ class FakeDevice(Device):
         self._number, self._calls, self._is_poisoned = 0, 0, False
         self._factor = float(description.get("factor", {}).get(participant, 1))
         self._us = description.get("us", {}).get(participant, {})
-        self._spent_us = 0.0
+        self._spent_us, self._wait_s = 0.0, float(description.get("wait_s", 0))
         self._waits = int(description.get("waits", {}).get(participant, 0))
         self._not_capturable = description.get("not_capturable", [])
         self._lazy_after = int(description.get("lazy_after", {}).get(participant, 1 << 30))
@@ -90,7 +89,7 @@ class FakeDevice(Device):
         self._waits -= 1
 
     def synchronize(self) -> None:
-        time.sleep(WAIT_S)
+        time.sleep(self._wait_s)
 
     def seconds(self) -> float:
         """Made-up time, so that a busy host does not change how many calls a cell has."""
@@ -158,6 +157,8 @@ class FakeDevice(Device):
             self._is_poisoned = True
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         elif kind == "out_of_memory":
+            import torch  # here alone: the supervisor, which has this module too, runs without it
+
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 80.00 GiB")
         elif kind == "exit":
             os._exit(3)
