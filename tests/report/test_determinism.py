@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from bakeoff.files import PROJECT_ROOT, pretty_json
 from bakeoff.schema.analysis import Analysis
-from support import constructed, make
+from support import make
 from support.pages import analysis
 
 # Hash seed, time zone, locale: each pair of settings meets in one of them.
@@ -59,7 +59,7 @@ def copied(root: Path) -> Path:
 
 def test_four_environments_and_a_second_path_give_the_same_bytes(tmp_path: Path) -> None:
     sources = [
-        written(constructed.gpu_run(lost=4), tmp_path / "gpu.json"),
+        written(analysis("faulty"), tmp_path / "gpu.json"),
         written(analysis("2026-02-26_4way"), tmp_path / "published.json"),
     ]
     other = copied(tmp_path / "another checkout")
@@ -72,7 +72,7 @@ def test_four_environments_and_a_second_path_give_the_same_bytes(tmp_path: Path)
 
 
 def test_compiled_templates_are_kept_and_one_that_changes_is_compiled_anew(tmp_path: Path) -> None:
-    sources, root = [written(constructed.cpu_run(), tmp_path / "cpu.json")], copied(tmp_path / "checkout")
+    sources, root = [written(analysis("cpu"), tmp_path / "cpu.json")], copied(tmp_path / "checkout")
     first = rendered(root, sources, tmp_path / "first")
     kept = {path: path.stat().st_mtime_ns for path in root.rglob("jinja-*.cache")}
     assert len(kept) > 10
@@ -87,7 +87,7 @@ def test_the_layout_of_the_json_does_not_matter_but_every_fact_does(tmp_path: Pa
     from bakeoff.files import canonical_json
     from bakeoff.report.render import render
 
-    a = constructed.cpu_run()
+    a = analysis("cpu")
     again = Analysis.model_validate_json(canonical_json(a.model_dump(mode="json", by_alias=True)))
     assert render(a) == render(again)
     changed = a.model_copy(update={"provenance": [replace(a.provenance[0], value="2.13.1"), *a.provenance[1:]]})

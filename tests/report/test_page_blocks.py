@@ -15,13 +15,12 @@ from bakeoff.report.index import Source, render_index
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import ProtocolSummary, Ranked
 from bakeoff.schema.base import Estimate
-from support import constructed
 from support.pages import Page, analysis, files
 
 
-def with_blocks(*counts: int, planned: int = 10) -> Analysis:
-    """A run whose cells rest on so many blocks, in turn."""
-    a = constructed.gpu_run(blocks=planned)
+def with_blocks(*counts: int) -> Analysis:
+    """A run of ten blocks whose cells rest on so many, in turn."""
+    a = analysis("four")
     cells = [c.model_copy(update={"blocks": n}) for c, n in zip(a.cells, itertools.cycle(counts), strict=False)]
     return a.model_copy(update={"cells": cells})
 
@@ -53,7 +52,7 @@ def test_a_cell_with_fewer_blocks_than_the_others_says_so() -> None:
 
 
 def test_one_block_that_is_left_of_many_supports_nothing() -> None:
-    a = constructed.gpu_run(blocks=1)
+    a = analysis("one_block")
     left = a.model_copy(update={"run": a.run.model_copy(update={"blocks": 10})})
     page = Page.of(rendering.render(left)["report.html"])
     assert "one value" in page.text and "1 of 10 blocks" in page.text

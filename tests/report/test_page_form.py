@@ -19,7 +19,7 @@ from bakeoff.schema.analysis_findings import PreviousFinding
 from bakeoff.schema.analysis_run import Check, Fact, Status
 from bakeoff.schema.base import Verdict
 from bakeoff.tables import words as word_lists
-from support import constructed
+from support.make import RUNS, analysed, named
 from support.pages import NAMES, Page, analysis, files, widths_are_even
 
 
@@ -117,9 +117,10 @@ def test_a_page_links_home_and_to_each_of_its_rows_and_charts() -> None:
 
 
 def test_two_solutions_with_one_label_go_by_their_names() -> None:
-    a = constructed.gpu_run(3)
+    a = analysis("four")
     same = [p.model_copy(update={"label": "mine"}) for p in a.participants[:2]]
-    page = Page.of(rendering.render(a.model_copy(update={"participants": [*same, a.participants[2]]}))["report.html"])
+    others = {"participants": [*same, *a.participants[2:]]}
+    page = Page.of(rendering.render(a.model_copy(update=others))["report.html"])
     heads = [entry.text for entry in page.all("th")]
     assert "mine" not in heads and {p.name for p in same} <= set(heads) and a.participants[2].label in heads
 
@@ -137,7 +138,7 @@ def test_a_solution_may_be_called_like_a_column(name: str) -> None:
 
 def test_what_a_solution_says_cannot_become_markup() -> None:
     evil = "<script>alert(1)</script> | `x` **b** [l](javascript:0) \"'&"
-    a = constructed.cpu_run(2, 2, failed=True)
+    a = analysis("faulty").model_copy(deep=True)
     said = {"detail": evil, "hint": evil, "reason": None}
     a.cells[:] = [c if c.outcome == "PASSED" else c.model_copy(update=said) for c in a.cells]
     a.participants[0] = a.participants[0].model_copy(update={"label": evil, "description": evil})
@@ -169,12 +170,14 @@ def test_every_code_of_the_analysis_has_a_word(words: str, codes: tuple[str, ...
     assert codes and set(codes) <= set(lists[words] if words in lists else getattr(word_lists, words.upper()))
 
 
-def test_twelve_solutions_on_forty_workloads_stay_under_a_megabyte() -> None:
-    written = rendering.render(constructed.gpu_run(12, 40, 5, lost=9))
+def test_twelve_solutions_on_thirty_workloads_stay_under_a_megabyte() -> None:
+    many = RUNS["forty_workloads"]().workloads[:30]
+    lost = {("solution_00", seq_len): ("CRASHED", "signal") for seq_len, _ in many[:9]}
+    written = rendering.render(analysed(named("twelve_solutions", workloads=many, outcomes=lost)))
     assert len(written["report.html"]) < 1_000_000 and len(written["report.md"]) < 60_000
     Page.of(written["report.html"])
     rows = list(csv.reader(io.StringIO(written["tables/verdicts.csv"].decode())))
-    assert len(rows) == 1 + 66 * 40
+    assert len(rows) == 1 + 66 * 30 - 11 * 9
     assert "the CSV has all of them" in Page.of(written["report.html"]).text
 
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from bakeoff.report import performance
 from bakeoff.report.view import RunView
-from support import constructed
+from support.make import FOUR, analysed, named
 
 
 @pytest.fixture(scope="module")
 def view():
-    """Five contestants, the last of them the fastest everywhere, beside a published table of the first four."""
-    run = constructed.gpu_run(5)
-    fast = run.participants[4]
-    assert fast.role == "contestant"
-    cells = [
-        cell if cell.solution != fast.name else cell.model_copy(update={"speedup": replace(cell.speedup, value=99.0)})
-        for cell in run.cells
-    ]
-    beside = constructed.comparison(run.participants[:4], run.workloads)
-    winners = [winner.model_copy(update={"leader": fast.name, "level": []}) for winner in run.winners]
-    return RunView(run.model_copy(update={"cells": cells, "comparisons": [beside], "winners": winners}))
+    """Five contestants, the last of them the fastest everywhere, beside the published table of the first four."""
+    run = analysed(named("five_blocks", speed={**FOUR, "another": (99.0, 99.0)}))
+    assert run.participants[4].role == "contestant" and {winner.leader for winner in run.winners} == {"another"}
+    return RunView(run)
 
 
 def test_a_fifth_contestant_has_no_column_and_does_not_win(view):

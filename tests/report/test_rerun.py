@@ -11,10 +11,9 @@ import pytest
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.report.render import render
 from bakeoff.report.rerun import check_command, measure_command
-from support import constructed
 from support.checkout import Checkout, copy_of
 from support.make import analysed, named
-from support.pages import Page, files
+from support.pages import Page, analysis, files
 
 
 def shown(page: bytes) -> list[str]:
@@ -61,9 +60,10 @@ def test_a_published_page_shows_how_its_figures_are_recomputed(tmp_path: Path) -
 
 
 def test_a_command_names_what_the_verb_would_not_take_by_itself() -> None:
-    plain = constructed.header(seeds=[2])
+    plain = analysis("four").run.model_copy(update={"seeds": [2]})
     assert check_command(plain, "a", "T1_o0") == "bakeoff check a --workload T1_o0 --backend sm_90a"
-    other = constructed.header(seeds=[7], definition="gemm", dataset="public", other_protocols=["fib-0.1.2"])
+    changes = {"seeds": [7], "definition": "gemm", "dataset": "public", "other_protocols": ["fib-0.1.2"]}
+    other = plain.model_copy(update=changes)
     assert check_command(other, "a", "T1_o0").endswith("--definition gemm --seed 7 --dataset PATH_OF_flashinfer-trace")
     assert "'protocols=[robust,fib-0.1.2]'" in measure_command(other, "a", "T1_o0")
     assert measure_command(other, "a", "T1_o0").endswith("dataset=PATH_OF_flashinfer-trace")

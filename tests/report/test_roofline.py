@@ -9,7 +9,8 @@ from bakeoff.report.figures import roofline
 from bakeoff.report.svg.charts import Words
 from bakeoff.report.view import RunView
 from bakeoff.schema.profile import Ceilings, CellProfile
-from support import constructed, constructed_profile
+from support import constructed_profile
+from support.pages import analysis
 
 WORDS = Words(title="t", description="d", x="FLOP/byte", y="TFLOP/s")
 ROOF = re.compile(r'<path class="roof" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"')
@@ -68,4 +69,4 @@ def test_measured_rates_are_a_second_roof() -> None:
 
 def test_without_peaks_or_a_profile_there_is_no_chart() -> None:
     assert drawn(peak_gbs=None, peak_tflops=None) == ""
-    assert roofline(RunView(constructed.gpu_run()), WORDS) == ""
+    assert roofline(RunView(analysis("four")), WORDS) == ""

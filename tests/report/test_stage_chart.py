@@ -10,7 +10,8 @@ from bakeoff.report.svg.charts import Words
 from bakeoff.report.svg.stage_chart import over_seq_len
 from bakeoff.report.view import RunView
 from bakeoff.schema.profile import CellProfile
-from support import constructed, constructed_profile
+from support import constructed_profile
+from support.pages import analysis
 
 RECT = re.compile(r'<rect class="st (\w+)" x="([\d.]+)" y="(-?[\d.]+)" width="[\d.]+" height="([\d.]+)">')
 WORDS = Words(title="t", description="d", x="seq_len", y="span in µs")
@@ -55,7 +56,7 @@ def test_stages_that_overlap_in_time_fill_the_bar_and_no_more() -> None:
 
 
 def test_a_run_without_a_profile_has_no_chart() -> None:
-    assert over_seq_len(RunView(constructed.gpu_run()), WORDS) == ""
+    assert over_seq_len(RunView(analysis("four")), WORDS) == ""
 
 
 def test_every_part_has_its_word_in_the_legend() -> None:

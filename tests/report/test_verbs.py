@@ -10,7 +10,6 @@ from bakeoff.cli import main
 from bakeoff.files import pretty_json
 from bakeoff.report.index import Source, render_index
 from bakeoff.schema.analysis import Analysis
-from support import constructed
 from support.pages import Page, analysis
 
 
@@ -23,7 +22,7 @@ def folder(a: Analysis, path: Path) -> Path:
 def test_report_takes_a_run_folder_and_writes_beside_the_analysis(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = folder(constructed.cpu_run(2, 3), tmp_path / "run")
+    run = folder(analysis("cpu"), tmp_path / "run")
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out.strip() == str(run / "report" / "report.html")
     names = {str(p.relative_to(run / "report")) for p in (run / "report").rglob("*") if p.is_file()}
@@ -31,7 +30,7 @@ def test_report_takes_a_run_folder_and_writes_beside_the_analysis(
 
 
 def test_report_takes_a_file_and_a_target_and_removes_stale_tables_only(tmp_path: Path) -> None:
-    run, target = folder(constructed.cpu_run(2, 3), tmp_path / "run"), tmp_path / "out"
+    run, target = folder(analysis("cpu"), tmp_path / "run"), tmp_path / "out"
     (target / "tables").mkdir(parents=True)
     (target / "tables" / "matrix.csv").write_text("old")
     (target / "tables" / "notes.txt").write_text("mine")
@@ -40,7 +39,7 @@ def test_report_takes_a_file_and_a_target_and_removes_stale_tables_only(tmp_path
 
 
 def test_an_empty_table_is_not_written(tmp_path: Path) -> None:
-    run = folder(constructed.cpu_run(2, 3), tmp_path / "run")
+    run = folder(analysis("cpu"), tmp_path / "run")
     assert main(["report", str(run)]) == 0
     assert not (run / "report" / "tables" / "troubles.csv").exists()
 
@@ -64,7 +63,7 @@ def test_an_unusable_analysis_is_named_and_ends_with_2(
 
 
 def test_another_schema_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = folder(constructed.cpu_run(1, 1), tmp_path / "run")
+    run = folder(analysis("cpu"), tmp_path / "run")
     document = json.loads((run / "analysis.json").read_text()) | {"schema": "bakeoff/analysis/2"}
     (run / "analysis.json").write_text(json.dumps(document))
     assert main(["report", str(run)]) == 2
@@ -73,7 +72,7 @@ def test_another_schema_version_is_refused(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_an_outcome_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = folder(constructed.cpu_run(1, 1), tmp_path / "run")
+    run = folder(analysis("cpu"), tmp_path / "run")
     document = json.loads((run / "analysis.json").read_text())
     document["cells"][0]["outcome"] = "MAYBE"
     (run / "analysis.json").write_text(json.dumps(document))
@@ -86,7 +85,7 @@ def test_a_missing_analysis_and_an_unwritable_target_end_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", str(tmp_path / "nowhere.json")]) == 2
-    run = folder(constructed.cpu_run(1, 1), tmp_path / "run")
+    run = folder(analysis("cpu"), tmp_path / "run")
     (tmp_path / "file").write_text("in the way")
     assert main(["report", str(run), "-o", str(tmp_path / "file" / "out")]) == 2
     assert "cannot write" in capsys.readouterr().err
@@ -94,7 +93,7 @@ def test_a_missing_analysis_and_an_unwritable_target_end_with_2(
 
 def test_the_index_links_every_report_by_relative_path(tmp_path: Path) -> None:
     results = tmp_path / "results"
-    cpu = folder(constructed.cpu_run(), results / "runs" / "cpu")
+    cpu = folder(analysis("cpu"), results / "runs" / "cpu")
     published = folder(analysis("2026-02-26_4way"), results / "rendered" / "2026-02-26_4way")
     assert main(["report", str(cpu)]) == 0 and main(["report", str(published), "-o", str(published)]) == 0
     assert main(["index", "--out", str(results / "index.html"), str(cpu), str(published / "analysis.json")]) == 0
@@ -113,7 +112,7 @@ def test_the_index_links_every_report_by_relative_path(tmp_path: Path) -> None:
 
 
 def test_the_index_wants_reports_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = folder(constructed.cpu_run(1, 1), tmp_path / "run")
+    run = folder(analysis("cpu"), tmp_path / "run")
     assert main(["index", "--out", str(tmp_path / "index.html"), str(run)]) == 2
     assert "bakeoff report" in capsys.readouterr().err and not (tmp_path / "index.html").exists()
 

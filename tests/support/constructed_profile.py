@@ -1,14 +1,12 @@
-"""A profile made for the tests of the page, beside the runs of `constructed`; its figures are no measurements."""
+"""A profile made for the tests of the page, beside a run of `make`; its figures are no measurements."""
 
 from __future__ import annotations
 
 from bakeoff.schema.analysis import Analysis
-from bakeoff.schema.analysis_run import (
-    AnalysedWorkload,
-)
+from bakeoff.schema.analysis_run import AnalysedWorkload
 from bakeoff.schema.plan import Participant
 from bakeoff.schema.profile import ProfileSection
-from support.constructed import gpu_run
+from support.pages import analysis
 
 
 def profiles(everyone: list[Participant], loads: list[AnalysedWorkload]) -> ProfileSection:
@@ -104,5 +102,5 @@ def profiles(everyone: list[Participant], loads: list[AnalysedWorkload]) -> Prof
 
 def profiled_run() -> Analysis:
     """A measured run with a profile."""
-    a = gpu_run()
+    a = analysis("four")
     return a.model_copy(update={"profiles": profiles(a.participants, a.workloads)})

@@ -14,7 +14,8 @@ from bakeoff.report.view import RunView
 from bakeoff.schema.base import Estimate, Part
 from bakeoff.tables import formats, shared, text
 from bakeoff.tables.table import Column, Row, Table, flat, frame, number
-from support import constructed, constructed_profile
+from support import constructed_profile
+from support.pages import analysis
 
 COLUMNS = [
     number("seq_len", "seq_len", formats.count, head=True),
@@ -113,7 +114,7 @@ def test_a_declaration_costs_no_pandas() -> None:
 
 
 def test_remarks_that_differ_in_a_measured_value_are_one_row_with_its_range() -> None:
-    run = constructed.gpu_run()
+    run = analysis("four").model_copy(deep=True)
     for place, one in enumerate(run.cells[:6]):
         # Twice in a cell, in two blocks.
         one.warnings.extend(
