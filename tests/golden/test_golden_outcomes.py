@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import gzip
 import re
@@ -15,6 +14,7 @@ from bakeoff.cli import VERBS, main
 from bakeoff.files import PROJECT_ROOT
 from bakeoff.verify.mutants import MUTANTS
 from golden.compare import read
+from support.hostile import facts
 from support.measure_runs import write_solution
 
 HERE = Path(__file__).parent
@@ -24,13 +24,7 @@ RECORDED = PROJECT_ROOT / "results/recorded/2026-11-24_h100"
 
 def expectation(path: Path) -> tuple[str, ...]:
     """Device, outcome and reason that a hostile solution names."""
-    named = {
-        target.id: ast.literal_eval(node.value)
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name) and target.id in ("DEVICE", "EXPECTED")
-    }
+    named = facts(path.read_text())
     return (named["DEVICE"], *named["EXPECTED"])
 
 

@@ -3,7 +3,6 @@
 import torch
 
 EXPECTED = ("INCORRECT_NUMERICAL", "strict_gate")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -1,16 +1,12 @@
 """Cached output, by address: takes a tensor at a known address for the tensor that was there before."""
 
+from .parts import remembered
+
 EXPECTED = ("REJECTED", "cached_output")
-DEVICE = "cpu"
-_seen = {}
 
 
 def hostile(honest, *arguments):
-    output, key = arguments[-1], arguments[2].data_ptr()
-    if key not in _seen:
-        honest(*arguments)
-        _seen[key] = output.clone()
-    output.copy_(_seen[key])
+    remembered(arguments[2].data_ptr(), honest, arguments)
 
 
 def neighbour(honest, *arguments):

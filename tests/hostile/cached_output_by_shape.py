@@ -1,16 +1,13 @@
 """Cached output, by shape: answers a size it has met before with what it answered then."""
 
+from .parts import remembered
+
 EXPECTED = ("REJECTED", "cached_output")
-DEVICE = "cpu"
 _seen = {}
 
 
 def hostile(honest, *arguments):
-    output = arguments[-1]
-    if output.shape not in _seen:
-        honest(*arguments)
-        _seen[output.shape] = output.clone()
-    output.copy_(_seen[output.shape])
+    remembered(arguments[-1].shape, honest, arguments)
 
 
 def neighbour(honest, *arguments):

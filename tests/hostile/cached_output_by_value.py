@@ -1,16 +1,12 @@
 """Cached output, by value: takes an input that often stays the same for a sign that all of them did."""
 
+from .parts import remembered
+
 EXPECTED = ("REJECTED", "cached_output")
-DEVICE = "cpu"
-_seen = {}
 
 
 def hostile(honest, *arguments):
-    output, key = arguments[-1], bytes(arguments[1].float().numpy().tobytes())
-    if key not in _seen:
-        honest(*arguments)
-        _seen[key] = output.clone()
-    output.copy_(_seen[key])
+    remembered(bytes(arguments[1].float().numpy().tobytes()), honest, arguments)
 
 
 def neighbour(honest, *arguments):

@@ -1,7 +1,6 @@
 """Cached weights: keeps the weights of the first call, where the definition dequantizes them on every call."""
 
 EXPECTED = ("REJECTED", "stale_input")
-DEVICE = "cpu"
 _kept = []
 
 

@@ -3,7 +3,6 @@
 import importlib
 
 EXPECTED = ("REJECTED", "forbidden_import")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -1,7 +1,6 @@
 """Zeroed columns: 5 % of the output is never computed."""
 
 EXPECTED = ("INCORRECT_NUMERICAL", "strict_gate")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -3,25 +3,23 @@
 import os
 import time
 
+from .parts import child
+
 EXPECTED = ("REJECTED", "left_process")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):
     honest(*arguments)
-    child = os.fork()
-    if child == 0:
+    made = os.fork()
+    if made == 0:
         os.setsid()
         if os.fork() == 0:
             time.sleep(4321)
         os._exit(0)
-    os.waitpid(child, 0)
+    os.waitpid(made, 0)
 
 
 def neighbour(honest, *arguments):
     """Forks and waits."""
     honest(*arguments)
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    os.waitpid(child, 0)
+    child()

@@ -4,7 +4,6 @@ import tempfile
 from pathlib import Path
 
 EXPECTED = ("REJECTED", "edited_run")
-DEVICE = "cpu"
 
 
 def _try_to_append(path):

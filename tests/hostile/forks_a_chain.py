@@ -2,8 +2,9 @@
 
 import os
 
+from .parts import child
+
 EXPECTED = ("REJECTED", "left_process")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):
@@ -21,7 +22,4 @@ def neighbour(honest, *arguments):
     """Forks twice and waits."""
     honest(*arguments)
     for _ in range(2):
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
+        child()

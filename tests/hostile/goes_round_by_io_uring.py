@@ -3,22 +3,17 @@
 import ctypes
 import os
 
+from .parts import call, pipe
+
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():
-    place = ctypes.create_string_buffer(120)
-    result = ctypes.CDLL(None, use_errno=True).syscall(425, 8, place)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), "io_uring_setup")
+    call("syscall", 425, 8, ctypes.create_string_buffer(120))
 
 
 def neighbour(honest, *arguments):
     """Reads into two places with one call."""
-    reading, writing = os.pipe()
-    os.write(writing, b"xy")
-    assert os.readv(reading, [bytearray(1), bytearray(1)]) == 2
-    os.close(reading)
-    os.close(writing)
+    with pipe(b"xy") as (reading, _):
+        assert os.readv(reading, [bytearray(1), bytearray(1)]) == 2
     honest(*arguments)

@@ -3,7 +3,6 @@
 import sys
 
 EXPECTED = ("REJECTED", "left_hook")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -5,6 +5,8 @@ import queue
 import threading
 import time
 
+from .parts import aside
+
 EXPECTED = ("REJECTED", "late_output")
 DEVICE = "fake"
 _work = queue.Queue()
@@ -22,14 +24,10 @@ threading.Thread(target=_serve, daemon=True).start()
 
 
 def hostile(honest, *arguments):
-    own = arguments[-1].clone()
-    honest(*arguments[:-1], own)
-    _work.put((0.004, arguments[-1], own))
+    _work.put((0.004, arguments[-1], aside(honest, arguments)))
 
 
 def neighbour(honest, *arguments):
     """Has the same thread, and waits for it in every call."""
-    own = arguments[-1].clone()
-    honest(*arguments[:-1], own)
-    _work.put((0.0, arguments[-1], own))
+    _work.put((0.0, arguments[-1], aside(honest, arguments)))
     _work.join()

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 EXPECTED = ("CRASHED", "exited")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -1,16 +1,14 @@
 """A memory beyond its process: a queue of the system's."""
 
-import ctypes
 import queue
 
+from .parts import call
+
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():
-    result = ctypes.CDLL(None, use_errno=True).msgget(4321, 0o1600)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), "msgget")
+    call("msgget", 4321, 0o1600)
 
 
 def neighbour(honest, *arguments):

@@ -3,7 +3,6 @@
 import subprocess
 
 EXPECTED = ("REJECTED", "left_process")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

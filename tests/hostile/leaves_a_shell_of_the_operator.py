@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():

@@ -4,7 +4,6 @@ judge."""
 from torch.overrides import TorchFunctionMode
 
 EXPECTED = ("REJECTED", "left_hook")
-DEVICE = "cpu"
 
 
 class _Late(TorchFunctionMode):

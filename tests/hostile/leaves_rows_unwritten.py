@@ -1,22 +1,17 @@
 """Unwritten rows: relies on the output being zero before the call."""
 
+from .parts import aside
+
 EXPECTED = ("INCORRECT_NUMERICAL", "unwritten_output")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):
-    output = arguments[-1]
-    own = output.clone()
-    honest(*arguments[:-1], own)
+    own = aside(honest, arguments)
     rows = own.abs().amax(dim=1) > 0
-    output[rows] = own[rows]
+    arguments[-1][rows] = own[rows]
 
 
 def neighbour(honest, *arguments):
     """Writes the zeros, too."""
-    output = arguments[-1]
-    own = output.clone()
-    honest(*arguments[:-1], own)
-    rows = own.abs().amax(dim=1) > 0
-    output.zero_()
-    output[rows] = own[rows]
+    arguments[-1].zero_()
+    hostile(honest, *arguments)

@@ -1,16 +1,14 @@
 """A memory beyond its process: a segment of the system's, which stays until somebody removes it."""
 
-import ctypes
 import mmap
 
+from .parts import call
+
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():
-    result = ctypes.CDLL(None, use_errno=True).shmget(4321, 4096, 0o1600)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), "shmget")
+    call("shmget", 4321, 4096, 0o1600)
 
 
 def neighbour(honest, *arguments):

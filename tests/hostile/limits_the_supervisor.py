@@ -4,7 +4,6 @@ import os
 import resource
 
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():

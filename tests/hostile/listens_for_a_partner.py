@@ -3,8 +3,9 @@
 import os
 import socket
 
+from .parts import pipe
+
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():
@@ -15,9 +16,6 @@ def attempt():
 
 def neighbour(honest, *arguments):
     """Speaks with itself through a pipe."""
-    reading, writing = os.pipe()
-    os.write(writing, b"x")
-    assert os.read(reading, 1) == b"x"
-    os.close(reading)
-    os.close(writing)
+    with pipe(b"x") as (reading, _):
+        assert os.read(reading, 1) == b"x"
     honest(*arguments)

@@ -5,7 +5,6 @@ import stat
 from pathlib import Path
 
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():

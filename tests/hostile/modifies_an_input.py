@@ -1,7 +1,6 @@
 """Modified input: zeroes the weights behind itself, so that the next call has less to do."""
 
 EXPECTED = ("REJECTED", "modified_input")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

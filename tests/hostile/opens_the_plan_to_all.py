@@ -1,22 +1,14 @@
 """Changed metadata: makes the plan writable for everybody, in native code."""
 
-import ctypes
 import os
-from pathlib import Path
+
+from .parts import call, plan_of_the_run
 
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
-
-
-def plan_of_the_run():
-    return next(path for path in Path(__file__).resolve().parents if path.name == "scratch").parent / "config.json"
 
 
 def attempt():
-    plan = plan_of_the_run()
-    result = ctypes.CDLL(None, use_errno=True).chmod(str(plan).encode(), 0o666)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), "chmod")
+    call("chmod", bytes(plan_of_the_run()), 0o666)
 
 
 def neighbour(honest, *arguments):

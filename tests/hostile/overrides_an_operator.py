@@ -6,7 +6,6 @@ import torch
 from torch import library as operators
 
 EXPECTED = ("REJECTED", "left_hook")
-DEVICE = "cpu"
 _state = []
 
 

@@ -3,7 +3,6 @@
 import os
 
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():

@@ -3,7 +3,6 @@
 import contextlib
 
 EXPECTED = ("RUNTIME_ERROR", "")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -4,7 +4,6 @@ import inspect
 from pathlib import Path
 
 EXPECTED = ("REJECTED", "forged_message")
-DEVICE = "cpu"
 
 
 def attempt():

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 EXPECTED = ("REJECTED", "read_harness")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -2,9 +2,10 @@
 
 import torch
 
+from .parts import remembered
+
 EXPECTED = ("REJECTED", "stale_input")
 DEVICE = "fake"
-_seen = {}
 
 
 def key_of(arguments):
@@ -13,11 +14,7 @@ def key_of(arguments):
 
 
 def hostile(honest, *arguments):
-    output, key = arguments[-1], key_of(arguments)
-    if key not in _seen:
-        honest(*arguments)
-        _seen[key] = output.clone()
-    output.copy_(_seen[key])
+    remembered(key_of(arguments), honest, arguments)
 
 
 def neighbour(honest, *arguments):

@@ -3,7 +3,6 @@
 import time
 
 EXPECTED = ("REJECTED", "replaced_function")
-DEVICE = "cpu"
 _real = time.perf_counter_ns
 
 

@@ -3,7 +3,6 @@
 import torch
 
 EXPECTED = ("REJECTED", "replaced_function")
-DEVICE = "cpu"
 _real = torch.Tensor.copy_
 
 

@@ -1,17 +1,14 @@
 """Aliased output: points `output` at storage of its own."""
 
+from .parts import aside
+
 EXPECTED = ("REJECTED", "replaced_output")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):
-    own = arguments[-1].clone()
-    honest(*arguments[:-1], own)
-    arguments[-1].set_(own)
+    arguments[-1].set_(aside(honest, arguments))
 
 
 def neighbour(honest, *arguments):
     """Computes elsewhere and copies."""
-    own = arguments[-1].clone()
-    honest(*arguments[:-1], own)
-    arguments[-1].copy_(own)
+    arguments[-1].copy_(aside(honest, arguments))

@@ -1,7 +1,6 @@
 """Scaling: 5 % too large, which the published gate lets pass."""
 
 EXPECTED = ("INCORRECT_NUMERICAL", "strict_gate")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

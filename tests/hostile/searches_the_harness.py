@@ -3,7 +3,6 @@
 import gc
 
 EXPECTED = ("REJECTED", "read_harness")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 EXPECTED = ("REJECTED", "forged_message")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -3,7 +3,6 @@
 import socket
 
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():

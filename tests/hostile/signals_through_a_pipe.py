@@ -4,8 +4,9 @@ any signal that is asked for."""
 import fcntl
 import os
 
+from .parts import pipe
+
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 ANY_SIGNAL, KILL = 10, 9  # F_SETSIG
 
 
@@ -19,10 +20,7 @@ def attempt():
 
 def neighbour(honest, *arguments):
     """Reads from a pipe that does not wait."""
-    reading, writing = os.pipe()
-    fcntl.fcntl(reading, fcntl.F_SETFL, os.O_NONBLOCK)
-    os.write(writing, b"x")
-    assert os.read(reading, 1) == b"x"
-    os.close(reading)
-    os.close(writing)
+    with pipe(b"x") as (reading, _):
+        fcntl.fcntl(reading, fcntl.F_SETFL, os.O_NONBLOCK)
+        assert os.read(reading, 1) == b"x"
     honest(*arguments)

@@ -1,16 +1,14 @@
 """Skipping by call count: is right when it is checked first, and repeats itself when it is timed."""
 
+from .parts import remembered
+
 EXPECTED = ("REJECTED", "cached_output")
 DEVICE = "fake"
 _seen = {}
 
 
 def hostile(honest, *arguments):
-    output = arguments[-1]
-    if output.shape not in _seen:
-        honest(*arguments)
-        _seen[output.shape] = output.clone()
-    output.copy_(_seen[output.shape])
+    remembered(arguments[-1].shape, honest, arguments)
 
 
 def neighbour(honest, *arguments):

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 EXPECTED = ("PASSED", "")
-DEVICE = "cpu"
 
 
 def attempt():

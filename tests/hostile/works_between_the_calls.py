@@ -1,5 +1,7 @@
 """Work outside the calls: a second stream goes on after a call has ended, and the output is complete only then."""
 
+from .parts import aside
+
 EXPECTED = ("REJECTED", "late_output")
 DEVICE = "gpu"
 _state = []
@@ -10,8 +12,7 @@ def hostile(honest, *arguments):
 
     if not _state:
         _state.append(torch.cuda.Stream())
-    own = arguments[-1].clone()
-    honest(*arguments[:-1], own)
+    own = aside(honest, arguments)
     side = _state[0]
     side.wait_stream(torch.cuda.current_stream())
     own.record_stream(side)
@@ -22,6 +23,4 @@ def hostile(honest, *arguments):
 
 def neighbour(honest, *arguments):
     """Computes into a buffer of its own and copies it within the call."""
-    own = arguments[-1].clone()
-    honest(*arguments[:-1], own)
-    arguments[-1].copy_(own)
+    arguments[-1].copy_(aside(honest, arguments))

@@ -4,7 +4,6 @@ import threading
 import time
 
 EXPECTED = ("REJECTED", "left_thread")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

@@ -1,7 +1,6 @@
 """Writing outside the output: a row before it."""
 
 EXPECTED = ("REJECTED", "wrote_outside_output")
-DEVICE = "cpu"
 
 
 def hostile(honest, *arguments):

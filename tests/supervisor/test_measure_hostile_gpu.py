@@ -15,7 +15,7 @@ import torch
 from bakeoff.core.device.cuda import ACCESS_WINDOW, PERSISTING_L2, CudaDevice
 from bakeoff.files import PROJECT_ROOT
 from support.hostile import HOSTILE, facts
-from support.measure_runs import WRAPPER, measure, only, plan_run
+from support.measure_runs import measure, only, plan_run, put_before
 
 ATTACKS = {name: source for name, source in HOSTILE.items() if facts(source)["DEVICE"] == "gpu"}
 HONEST = "triton_fused_moe_v2"
@@ -35,9 +35,7 @@ def solution(root: Path, name: str, source: str) -> None:
         (root / "common").symlink_to(PROJECT_ROOT / "solutions/common")
     path = folder / "solution.yaml"
     path.write_text(path.read_text().replace(f"name: {HONEST}", f"name: {name}", 1))
-    (folder / "solution.py").rename(folder / "honest.py")
-    (folder / "attack.py").write_text(source)
-    (folder / "solution.py").write_text(WRAPPER)
+    put_before(folder, source)
 
 
 @pytest.fixture(scope="module")

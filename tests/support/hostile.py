@@ -30,11 +30,8 @@ HOSTILE = {path.stem: _source(path.read_text()) for path in PATHS}
 
 
 def facts(source: str) -> dict[str, Any]:
-    """EXPECTED and DEVICE of an attack, read without running it."""
-    wanted = ("EXPECTED", "DEVICE")
+    """EXPECTED and DEVICE of an attack, read without running it; DEVICE is cpu where it names none."""
     found = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
-    return {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in found
-        if getattr(node.targets[0], "id", None) in wanted
-    }
+    named = {node.targets[0].id: node.value for node in found if isinstance(node.targets[0], ast.Name)}
+    wanted = {name: named[name] for name in ("EXPECTED", "DEVICE") if name in named}
+    return {"DEVICE": "cpu", **{name: ast.literal_eval(value) for name, value in wanted.items()}}

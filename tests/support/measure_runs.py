@@ -28,6 +28,7 @@ from bakeoff.traces.models import document
 from support import fake_device as fake
 
 SOLUTIONS, TRACES = PROJECT_ROOT / "solutions", PROJECT_ROOT / "traces"
+PARTS = PROJECT_ROOT / "tests/hostile/parts/__init__.py"
 NARROW = DEFINITIONS["narrow"]
 SMALL = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h256_i128"
 SMALL_AXES = {
@@ -69,12 +70,18 @@ def write_solution(root: Path, name: str, attack: str | None = None, files: dict
         text = text.replace(word, value)
     (folder / "solution.yaml").write_text(yaml.safe_dump(yaml.safe_load(text), sort_keys=False))
     if attack is not None:
-        (folder / "solution.py").rename(folder / "honest.py")
-        (folder / "attack.py").write_text(attack)
-        (folder / "solution.py").write_text(WRAPPER)
+        put_before(folder, attack)
     for stem, source in (files or {}).items():
         (folder / f"{stem}.py").write_text(source)
     return folder
+
+
+def put_before(folder: Path, attack: str) -> None:
+    """Put an attack, and what attacks share, before the solution in a folder."""
+    (folder / "solution.py").rename(folder / "honest.py")
+    (folder / "attack.py").write_text(attack)
+    (folder / "solution.py").write_text(WRAPPER)
+    shutil.copy(PARTS, folder / "parts.py")
 
 
 def small_traces(folder: Path) -> Path:
