@@ -42,6 +42,11 @@ def pretty_json(value: Any) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
+def model_json(document: BaseModel) -> bytes:
+    """A stored document as its file holds it."""
+    return pretty_json(document.model_dump(mode="json", by_alias=True))
+
+
 def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -127,13 +127,14 @@ def _config_page() -> tuple[Path, bytes]:
 
 def _key_table() -> str:
     from bakeoff.config import Config
+    from bakeoff.tables.text import markdown
 
     schema = described(Config)
     rows = [
-        f"| `{key}` | {_kind(field, schema)} | {_default(key)} | {field.get('description', '')} |"
+        [f"`{key}`", _kind(field, schema), _default(key), field.get("description", "")]
         for key, field in schema["properties"].items()
     ]
-    return "\n".join(["| key | values | default | meaning |", "|---|---|---|---|", *rows])
+    return markdown(["key", "values", "default", "meaning"], rows)
 
 
 def _default(key: str) -> str:
@@ -157,11 +158,5 @@ def _kind(field: dict[str, Any], schema: dict[str, Any]) -> str:
     if field.get("type") == "array":
         return f"list of {_kind(field['items'], schema)}"
     bounds = [f"{sign} {field[name]}" for name, sign in (("minimum", "≥"), ("maximum", "≤")) if name in field]
-    return " ".join(
-        [
-            {"string": "text", "integer": "whole number", "null": "`null`"}.get(
-                field.get("type", ""), field.get("type", "any")
-            ),
-            *bounds,
-        ]
-    )
+    kind = field.get("type", "any")
+    return " ".join([{"string": "text", "integer": "whole number", "null": "`null`"}.get(kind, kind), *bounds])

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from bakeoff.files import canonical_json, pretty_json, sha256_bytes, write_atomic
+from bakeoff.files import canonical_json, model_json, sha256_bytes, write_atomic
 from bakeoff.schema.host import Gpu, Host
 
 # Distributions whose version can change a result, on the CPU or on a GPU.
@@ -88,7 +88,7 @@ def differences(here: Host, planned: Host) -> list[str]:
 def write_host(path: Path, host: Host) -> bool:
     """Write host.json if its content differs from what is there; returns whether it did. An unchanged file keeps its
     time."""
-    data = pretty_json(host.model_dump(mode="json", by_alias=True))
+    data = model_json(host)
     if path.is_file() and path.read_bytes() == data:
         return False
     write_atomic(path, data)

@@ -25,7 +25,7 @@ from bakeoff.files import (
     PROJECT_ROOT,
     canonical_json,
     json_document,
-    pretty_json,
+    model_json,
     read_json,
     sha256_bytes,
     write_atomic,
@@ -280,7 +280,7 @@ def plan(args: argparse.Namespace) -> int:
     )
     host = read_json(args.host, Host)
     made = checked_plan(configuration.resolve(config, measures=host), host.fingerprint)
-    write_atomic(args.output, pretty_json(made.model_dump(mode="json", by_alias=True)))
+    write_atomic(args.output, model_json(made))
     solutions = len(made.participants) - 1
     for why in made.unpacked.values():
         print(f"bakeoff: cannot be packed, the others go on: {why}", file=sys.stderr)

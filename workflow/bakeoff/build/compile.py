@@ -33,7 +33,7 @@ from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import (
     PROJECT_ROOT,
     canonical_json,
-    pretty_json,
+    model_json,
     read_bytes,
     read_json,
     remove_tree,
@@ -98,7 +98,7 @@ def build_all(
     records = []
     for job in jobs:
         record = job.record or failed.get(job.into) or _copied(job.kept, job.into)
-        write_atomic(job.into / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
+        write_atomic(job.into / "build.json", model_json(record))
         records.append((record, job.into in cached))
     for job in jobs:
         if job.flaw and not keep_going:
@@ -197,7 +197,7 @@ def _fill(job: _Job, definition: Path, forks: Forks) -> None:
         except OSError as error:
             raise CheckFailed(f"the build did not leave the files that it names: {error}") from error
         record = BuildRecord(**job.base, status="ok", kernels=kernels)
-        write_atomic(done / "build.json", pretty_json(record.model_dump(mode="json", by_alias=True)))
+        write_atomic(done / "build.json", model_json(record))
         try:
             done.rename(job.kept)
         except OSError:

@@ -17,6 +17,7 @@ from bakeoff.schema.evidence import Ground, Refusal
 from bakeoff.schema.host import Host
 from bakeoff.schema.sample import Record
 from bakeoff.stats import environment
+from bakeoff.tables.text import markdown
 
 FILE = "DISCLOSURE.md"
 HEADING = "## For the owner of the host"
@@ -99,7 +100,5 @@ def _value(value: object, unit: str | None) -> str:
     return "not told" if value is None else f"{value} {unit}" if unit else str(value)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    for row in (head, ("---",) * len(head), *rows):
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
-    yield ""
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    return [markdown(head, ([cell.replace("|", "/") for cell in row] for row in rows)), ""]

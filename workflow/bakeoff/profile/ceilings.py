@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bakeoff.files import pretty_json, write_atomic
+from bakeoff.files import model_json, write_atomic
 from bakeoff.schema.profile import Ceilings
 
 COPY_BYTES = 1 << 30  # far above any L2
@@ -87,7 +87,7 @@ def _median_s(call: Callable[[], Any], repeats: int = REPEATS, delay_s: float = 
 
 
 def main(arguments: list[str]) -> int:
-    write_atomic(Path(arguments[0]), pretty_json(measure().model_dump(mode="json")))
+    write_atomic(Path(arguments[0]), model_json(measure()))
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bakeoff.core.environment import environment
 from bakeoff.errors import InputError
-from bakeoff.files import pretty_json, write_atomic
+from bakeoff.files import model_json, write_atomic
 from bakeoff.planned import packed_solution, problem_of
 from bakeoff.processes.groups import group
 from bakeoff.profile import ncu, nsys
@@ -138,7 +138,7 @@ def run_piece(piece: Piece, timeout_s: int, gpu_uuid: str | None) -> None:
     job, scratch = piece.job, piece.job.worker["scratch"]
     for folder in (scratch, job.cache):
         folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(piece.folder / "job.json", pretty_json(job.model_dump(mode="json")))
+    write_atomic(piece.folder / "job.json", model_json(job))
     variables = environment(job.worker["threads"], scratch, job.cache, gpu_uuid)
     # The profilers put sockets there, whose paths must be short.
     variables["TMPDIR"] = tempfile.gettempdir()

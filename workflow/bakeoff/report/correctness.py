@@ -70,15 +70,18 @@ def outcomes(view: RunView) -> Table:
     return Table("outcomes", there, columns, key="workload")
 
 
+_CAUSES = (
+    Column("outcome", "Outcome", tone=lambda row: outcome_tone(row["outcome"]), note=lambda row: row["reason"] or ""),
+    Column("reason"),
+    number("count", "Cells"),
+)
+
+
 def troubles(view: RunView) -> Table:
     """The cells that did not pass: reason, what happened, what to do; one row per solution and cause."""
     columns = [
         view.who(head=True, marked=False),
-        Column(
-            "outcome", "Outcome", tone=lambda row: outcome_tone(row["outcome"]), note=lambda row: row["reason"] or ""
-        ),
-        Column("reason"),
-        number("count", "Cells"),
+        *_CAUSES,
         shared.names("workloads", "Workloads"),
         Column("detail", "What happened", _short, missing="–"),
         Column("hint", "To do", style="ticked", missing="–"),
@@ -106,11 +109,7 @@ def failures(view: RunView) -> Table:
         for (outcome, reason, _), cells in causes.items()
     ]
     columns = [
-        Column(
-            "outcome", "Outcome", tone=lambda row: outcome_tone(row["outcome"]), note=lambda row: row["reason"] or ""
-        ),
-        Column("reason"),
-        number("count", "Cells"),
+        *_CAUSES,
         number("solution_count", "Solutions", source="solutions", format=lambda names: f.count(len(names)), export=len),
         Column("solutions", "Which", lambda names: shared.some(names, 3), export=" ".join),
         Column("detail", "What happened, the first time", _short, missing="–"),

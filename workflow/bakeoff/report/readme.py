@@ -13,6 +13,7 @@ from bakeoff.report.svg.charts import Words
 from bakeoff.report.templates import html_environment
 from bakeoff.report.view import RunView
 from bakeoff.schema.analysis import Analysis
+from bakeoff.tables.text import markdown
 
 PICTURE = PROJECT_ROOT / "docs" / "fastest.svg"
 
@@ -40,8 +41,8 @@ def picture(view: RunView) -> bytes:
 def table(views: list[RunView]) -> str:
     """Markdown: solutions by GPUs, the time over that of the fastest contestant with its interval."""
     board = leaderboard(views)
-    lines = [[column.heading for column in board.shown], ["---", *["---:"] * len(views)]]
-    for row in board.rows():
-        shown = [cell for _, cell in row]
-        lines.append([f"`{shown[0].text}`", *(f"{c.text} ({c.note})" if c.note else c.text for c in shown[1:])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [
+        [f"`{name.text}`", *(f"{one.text} ({one.note})" if one.note else one.text for _, one in others)]
+        for (_, name), *others in board.rows()
+    ]
+    return markdown([column.heading for column in board.shown], rows, "---:")

@@ -19,7 +19,7 @@ from bakeoff.core.confine import WALLS
 from bakeoff.core.device.opening import TEST_DOUBLE, double
 from bakeoff.core.moe.geometry import Geometry
 from bakeoff.errors import InputError
-from bakeoff.files import pretty_json, read_bytes, read_json, remove_tree, sha256_bytes, write_atomic
+from bakeoff.files import model_json, read_bytes, read_json, remove_tree, sha256_bytes, write_atomic
 from bakeoff.planned import block_cells, block_order, packed_solution, problem_of, read_plan
 from bakeoff.runs import block_host
 from bakeoff.runs.coverage import journal_digest, line_digests
@@ -82,7 +82,7 @@ def _measure_block(run: Path, block: int, again: bool, tell: Say) -> Manifest:
                 )
                 spent = {what: round(value, 3) for what, value in timed.items()}
             manifest = journals.manifest(spent)
-            write_atomic(path, pretty_json(manifest.model_dump(mode="json", by_alias=True)))
+            write_atomic(path, model_json(manifest))
         finally:
             journals.close()
     return manifest

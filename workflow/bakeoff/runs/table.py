@@ -32,16 +32,8 @@ _JUDGED = ("outcome", "reason", "published_gate", "strict_gate")
 _STATE = ("sm_mhz", "memory_mhz", "celsius", "watts")
 _PROCESS = [
     *("block", "participant", "workload", "protocol", "family", "seed", "outcome", "reason", *TIERS),
-    *(
-        "calls",
-        "discarded",
-        *_STATE,
-        "state_of_calls",
-        "reasons",
-        "started",
-        "seconds",
-        *(f"{what}_s" for what in SPENT),
-    ),
+    *("calls", "discarded", *_STATE, "state_of_calls", "reasons", "started", "seconds"),
+    *(f"{what}_s" for what in SPENT),
 ]
 
 

@@ -16,13 +16,13 @@ def probe_arguments(parser: argparse.ArgumentParser) -> None:
 def probe(args: argparse.Namespace) -> int:
     from bakeoff import host
     from bakeoff.containers import preflight
-    from bakeoff.files import pretty_json
+    from bakeoff.files import model_json
 
     if image := os.environ.get("BAKEOFF_IMAGE"):
         preflight.inside(image)  # a leak or another lock would make the facts below wrong
     found = host.probe()
     if args.output is None:
-        print(pretty_json(found.model_dump(mode="json", by_alias=True)).decode(), end="")
+        print(model_json(found).decode(), end="")
     else:
         host.write_host(args.output, found)
     return 0

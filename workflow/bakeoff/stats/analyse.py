@@ -6,15 +6,14 @@ and the audit are added by the caller, who reads their files (`verbs`).
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
-from bakeoff.runs.intervals import Interval
 from bakeoff.runs.published import yardstick
 from bakeoff.schema.analysis import Analysis
 from bakeoff.schema.analysis_figures import Pair, ProfileCurve, ProtocolSummary, RankStability, Summary, Winner
 from bakeoff.schema.analysis_run import AnalysedCell, AnalysedWorkload, Check, Status
-from bakeoff.schema.base import Estimate
 from bakeoff.schema.profile import ProfileSection
 from bakeoff.stats import findings
 from bakeoff.stats.explanations import explanations_of
@@ -22,12 +21,12 @@ from bakeoff.stats.figures import Figures
 from bakeoff.stats.pairs import (
     MOST,
     anchors_of,
+    estimate_at,
     fastest_first,
     number,
     over_shared_blocks,
     overall_ratio,
     pair_model,
-    ratio_estimate,
 )
 from bakeoff.stats.protocols import protocol_summary
 from bakeoff.stats.rundata import RunData
@@ -109,15 +108,15 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
         return cell
     winner, here = figures.won[column], samples.solutions[row]
     against = next((name for name in (winner.leader, winner.runner_up) if name and name != here), None)
-    latency = _estimate_at(figures.cells.latency, row, column) if samples.times_known else None
+    latency = estimate_at(figures.cells.latency, row, column) if samples.times_known else None
     floor_us = data.workloads[column].floor_us
     return cell.model_copy(
         update={
             "latency_us": latency,
-            "median_us": _estimate_at(figures.cells.median, row, column) if samples.times_known else None,
+            "median_us": estimate_at(figures.cells.median, row, column) if samples.times_known else None,
             "block_us": np.exp(samples.log_time[row, column][present]).tolist() if samples.times_known else [],
-            "speedup": _estimate_at(figures.cells.speedup, row, column),
-            "busy_speedup": _estimate_at(figures.busy_speedup, row, column),
+            "speedup": estimate_at(figures.cells.speedup, row, column),
+            "busy_speedup": estimate_at(figures.busy_speedup, row, column),
             "host_us": number(np.exp(figures.host[row, column])),
             "blocks": int(figures.cells.blocks[row, column]),
             "mde": figures.duels.mde(row, samples.solutions.index(against), column) if against else None,
@@ -128,17 +127,13 @@ def _cell(cell: AnalysedCell, row: int, column: int, data: RunData, figures: Fig
     )
 
 
-def _estimate_at(interval: Interval, *place: int) -> Estimate | None:
-    return ratio_estimate(interval.value[place], interval.low[place], interval.high[place])
-
-
 def _workloads(data: RunData, figures: Figures | None) -> list[AnalysedWorkload]:
     """The workloads with the reference's latency, as it stands beside the first of the solutions with most blocks."""
     if figures is None or not data.samples.times_known:
         return data.workloads
     fullest = (~np.isnan(data.samples.log_reference)).sum(axis=2).argmax(axis=0)
     return [
-        workload.model_copy(update={"reference_us": _estimate_at(figures.cells.reference, fullest[column], column)})
+        workload.model_copy(update={"reference_us": estimate_at(figures.cells.reference, fullest[column], column)})
         for column, workload in enumerate(data.workloads)
     ]
 
@@ -239,14 +234,8 @@ def _gate_power(data: RunData) -> list[Check]:
     power = data.gate_power
     if power is None:
         return []
-    return [
-        Check(
-            code="gate_power",
-            status="ok" if power.sufficient else "failed",
-            found=power.killed_strict,
-            of=power.counted,
-        )
-    ]
+    status: Status = "ok" if power.sufficient else "failed"
+    return [Check(code="gate_power", status=status, found=power.killed_strict, of=power.counted)]
 
 
 def _completeness(data: RunData) -> list[Check]:
@@ -260,14 +249,8 @@ def _completeness(data: RunData) -> list[Check]:
     blocks = int(sampled.sum()) if data.performance_shown else 0
     decided: Status = ("ok" if blocks >= BLOCKS else "warning") if data.performance_shown else "not_applicable"
     return [
-        Check.over(
-            missing,
-            code="cells_complete",
-            status="failed" if missing else "ok",
-            found=len(due) - len(missing),
-            of=len(due),
-        ),
-        Check.over(failed, code="cells_passed", status="failed" if failed else "ok", found=passed, of=len(due)),
+        _all_good("cells_complete", missing, len(due) - len(missing), len(due)),
+        _all_good("cells_passed", failed, passed, len(due)),
         *_verified(data),
         *_gate_power(data),
         Check(code="blocks_enough", status=decided, found=blocks, of=BLOCKS),
@@ -304,12 +287,8 @@ def _verified(data: RunData) -> list[Check]:
         f"{entry.solution}/{workload} ({entry.family}, seed {entry.seed})" for entry in due for workload in entry.failed
     ]
     total = sum(entry.due for entry in due)
-    return [
-        Check.over(
-            failed,
-            code="verifications_passed",
-            status="failed" if failed else "ok",
-            found=total - len(failed),
-            of=total,
-        )
-    ]
+    return [_all_good("verifications_passed", failed, total - len(failed), total)]
+
+
+def _all_good(code: Any, bad: list[str], found: int, of: int) -> Check:
+    return Check.over(bad, code=code, status="failed" if bad else "ok", found=found, of=of)

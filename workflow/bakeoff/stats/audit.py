@@ -169,16 +169,12 @@ def _shown(value: Any, forms: Sequence[Printed | None]) -> str:
         if len(value) > 4 and all(isinstance(item, float) for item in value):
             return f"{_shown(min(value), forms[:1])} to {_shown(max(value), forms[:1])}"
         return ", ".join(_shown(item, [form]) for item, form in zip(value, forms, strict=True))
-    form = forms[0] if forms else None
     if isinstance(value, bool):
         return "true" if value else "false"
-    return (
-        form.show(value)
-        if form and isinstance(value, float) and form.of is None
-        else f"{value:g}"
-        if isinstance(value, float)
-        else value
-    )
+    if not isinstance(value, float):
+        return str(value)
+    form = forms[0] if forms else None
+    return form.show(value) if form and form.of is None else f"{value:g}"
 
 
 def _tolerance(forms: Sequence[Printed | None]) -> str | None:

@@ -17,7 +17,7 @@ from bakeoff.runs.intervals import LEVEL, Floats, block_means
 from bakeoff.schema.analysis_outside import CellComparison, CompareVerdict, Comparison, RunScatter
 from bakeoff.schema.analysis_run import Scalar
 from bakeoff.schema.base import Estimate, Verdict
-from bakeoff.stats.pairs import number, ratio_estimate
+from bakeoff.stats.pairs import estimate_at, number
 from bakeoff.stats.rundata import WRONG, RunData
 from bakeoff.stats.verdicts import unpaired
 
@@ -239,7 +239,6 @@ def _against_run(old: RunData, new: RunData, reasons: list[str]) -> tuple[list[C
         found = unpaired(first, second, 0.0 if same_gpu else float(np.sqrt(2)) * BETWEEN_GPUS)
         for row, key in enumerate(keys):
             verdict = _between(found.verdicts[row])
-            ends = found.ratio.value[row], found.ratio.low[row], found.ratio.high[row]
             cells.append(
                 CellComparison(
                     solution=solution,
@@ -248,7 +247,7 @@ def _against_run(old: RunData, new: RunData, reasons: list[str]) -> tuple[list[C
                     reasons=why[row] or ([] if verdict else ["few_blocks"]),
                     old=_level(float(block_means(before.latency[row]).mean)),
                     new=_level(float(block_means(after.latency[row]).mean)),
-                    ratio=ratio_estimate(*ends) if verdict else None,
+                    ratio=estimate_at(found.ratio, row) if verdict else None,
                     p_difference=number(found.p_difference[row]),
                 )
             )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from bakeoff.runs.intervals import LEVEL, BlockMeans, Floats, block_means, mean_interval
+from bakeoff.runs.intervals import LEVEL, BlockMeans, Floats, Interval, block_means, mean_interval
 from bakeoff.runs.samples import Samples
 from bakeoff.schema.analysis_figures import Pair, PairVerdict, Winner
 from bakeoff.schema.base import Estimate, Verdict
@@ -108,6 +108,11 @@ def ratio_estimate(log_value: float, low: float = np.nan, high: float = np.nan) 
     return estimate(np.exp(log_value), np.exp(low), np.exp(high))
 
 
+def estimate_at(interval: Interval, *place: int) -> Estimate | None:
+    """One `Estimate` of an interval of logs."""
+    return ratio_estimate(interval.value[place], interval.low[place], interval.high[place])
+
+
 def overall_ratio(logs: Floats) -> Estimate | None:
     """Geometric mean over the workloads that have a value, from block logs (workloads, blocks); interval: t over
     blocks."""
@@ -159,10 +164,7 @@ def pair_model(samples: Samples, pair: PairDecision, outliers: NDArray[np.bool_]
     """The document's form of a pair. outliers: (solutions, workloads, blocks)."""
     lone = outliers[pair.a] | outliers[pair.b]
     kept = mean_interval(np.where(lone, np.nan, pair.log_ratios))
-    robust = [
-        ratio_estimate(*ends) if some else None
-        for *ends, some in zip(kept.value, kept.low, kept.high, lone.any(axis=1), strict=True)
-    ]
+    robust = [estimate_at(kept, row) if some else None for row, some in enumerate(lone.any(axis=1))]
     decision = pair.decision
     verdicts = [_pair_verdict(workload, decision, row, robust[row]) for row, workload in enumerate(samples.workloads)]
     counts = Counter(verdict for verdict in decision.verdicts if verdict)
@@ -187,7 +189,7 @@ def _pair_verdict(workload: str, decision: Decision, row: int, robust: Estimate 
         verdict=verdict,
         blocks=blocks,
         undecided=None if verdict else "few_blocks" if blocks else "not_measured",
-        ratio=ratio_estimate(decision.ratio.value[row], decision.ratio.low[row], decision.ratio.high[row]),
+        ratio=estimate_at(decision.ratio, row),
         without_outliers=robust,
         sd=number(decision.sd[row]),
         p_difference=number(decision.p_difference[row]),
@@ -274,9 +276,7 @@ def winners(
         winner = _winner(samples, order, index, decision, rows, unmeasured)
         fastest: dict[str, Any] = {"fastest": samples.solutions[overall[0]]} if overall else {}
         if order and overall[0] != order[0]:
-            ahead = mean_interval(duels.logs(overall[0], order[0], index))
-            ends = float(ahead.value), float(ahead.low), float(ahead.high)
-            fastest |= {"fastest_lead": ratio_estimate(*ends)}
+            fastest |= {"fastest_lead": estimate_at(mean_interval(duels.logs(overall[0], order[0], index)))}
         found.append(winner.model_copy(update=fastest))
     return found
 
@@ -300,10 +300,9 @@ def _winner(
     level = np.abs(decision.ratio.value[rows]) <= EQUAL
     second: dict[str, Any] = {}
     if rows:
-        ends = (decision.ratio.value, decision.ratio.low, decision.ratio.high)
         second = {
             "runner_up": others[0],
-            "lead": ratio_estimate(*(end[rows[0]] for end in ends)),
+            "lead": estimate_at(decision.ratio, rows[0]),
             "p_difference": number(decision.p_difference[rows[0]]),
         }
     supported = decided and not tied and not absent

@@ -9,11 +9,10 @@ from itertools import permutations
 
 import numpy as np
 
-from bakeoff.runs.intervals import Floats, Interval, mean_interval
+from bakeoff.runs.intervals import Floats, mean_interval
 from bakeoff.schema.analysis_figures import Overtaking, ProtocolCell, ProtocolSummary, Ranked, Summary
-from bakeoff.schema.base import Estimate
 from bakeoff.stats.figures import Figures
-from bakeoff.stats.pairs import log_ratios, number, ratio_estimate
+from bakeoff.stats.pairs import estimate_at, log_ratios, number
 from bakeoff.stats.rundata import RunData
 
 # Of the interval on either side that an overtaking takes: among hundreds of pairs of cells few must be one by chance.
@@ -63,7 +62,7 @@ def _cells(first: RunData, under: Figures, data: RunData, figures: Figures) -> I
     state, first_state = _states(data), _states(first)
     for row, solution in enumerate(data.samples.solutions):
         for column, workload in enumerate(data.samples.workloads):
-            latency = _at(figures.cells.latency, row, column)
+            latency = estimate_at(figures.cells.latency, row, column)
             if latency is None:
                 continue
             sm_mhz, watts = state.get((solution, workload), (None, None))
@@ -72,16 +71,12 @@ def _cells(first: RunData, under: Figures, data: RunData, figures: Figures) -> I
                 solution=solution,
                 workload=workload,
                 latency_us=latency,
-                first_us=_at(under.cells.latency, row, column),
+                first_us=estimate_at(under.cells.latency, row, column),
                 sm_mhz=sm_mhz,
                 watts=watts,
                 first_sm_mhz=first_sm_mhz,
                 first_watts=first_watts,
             )
-
-
-def _at(interval: Interval, *place: int) -> Estimate | None:
-    return ratio_estimate(interval.value[place], interval.low[place], interval.high[place])
 
 
 def _states(data: RunData) -> dict[tuple[str, str], tuple[float | None, float | None]]:
@@ -100,7 +95,7 @@ def _overtakings(under: Figures, figures: Figures, rows: list[int]) -> Iterator[
     for a, b in permutations(rows, 2):
         now, before = (mean_interval(log_ratios(each.samples, a, b), LEVEL) for each in (figures, under))
         for column in np.flatnonzero((now.low > 0) & (before.high < 0)).tolist():
-            ratio, first_ratio = _at(now, column), _at(before, column)
+            ratio, first_ratio = estimate_at(now, column), estimate_at(before, column)
             assert ratio is not None and first_ratio is not None
             workload = figures.samples.workloads[column]
             yield Overtaking(workload=workload, faster=names[a], slower=names[b], ratio=ratio, first_ratio=first_ratio)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
-from bakeoff.files import pretty_json, write_atomic
+from bakeoff.files import model_json, write_atomic
 from bakeoff.options import output, whole
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Pat
     from bakeoff.runs.coverage import inputs
     from bakeoff.runs.published import published_folder
     from bakeoff.stats.analyse import analyse, other_protocol
+    from bakeoff.stats.audit import audit_report
     from bakeoff.stats.beside import compared, load
     from bakeoff.stats.findings import against
     from bakeoff.stats.runs import load_run
@@ -55,7 +56,7 @@ def analysis_of(folder: Path, earlier: Sequence[Path] = (), others: Sequence[Pat
             "other_protocols": [other_protocol(data, load_run(folder, name, data.journals)) for name in protocols],
             "comparisons": comparisons,
             "findings": analysis.findings.model_copy(update={"previous": previous}),
-            "audit": audit_of(folder, claims) if claims.is_file() else None,
+            "audit": audit_report(folder, claims) if claims.is_file() else None,
         }
     )
 
@@ -133,7 +134,7 @@ def select(args: argparse.Namespace) -> int:
     screening = read_json(source, Analysis)
     found = take(screening, sha256_bytes(read_bytes(source)), args.leading or read_plan(args.folder).leading)
     path = args.output or args.folder / "selection.json"
-    write_atomic(path, pretty_json(found.model_dump(mode="json", by_alias=True)))
+    write_atomic(path, model_json(found))
     print(f"written: {path}: {len(found.selected)} of {found.screened}, {found.unfit} unfit", file=sys.stderr)
     return 0
 
@@ -149,9 +150,7 @@ def compare_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("old", type=Path, metavar="A", help="the older run's folder, or one of results/published/")
     parser.add_argument("new", type=Path, metavar="B", help="the newer run's folder")
-    output(parser, "FILE", "also write the comparison as JSON", required=False)
-    parser.add_argument("--all", action="store_true", help="list every cell, not only those that moved")
-    parser.add_argument("--json", action="store_true", help="print the comparison as JSON")
+    _outputs(parser, "comparison", "cell, not only those that moved")
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -168,8 +167,7 @@ def compare(args: argparse.Namespace) -> int:
     published = [(folder / "meta.yaml").is_file() for folder in (args.old, args.new)]
     old, new = (args.new, args.old) if published == [False, True] else (args.old, args.new)
     comparison = compared(old, new)
-    _write(args.output, comparison)
-    print(_json(comparison) if args.json else "\n".join(text.comparison_lines(comparison, every=args.all)))
+    _say(args, comparison, text.comparison_lines(comparison, every=args.all))
     return EXIT_CODES[comparison.result]
 
 
@@ -184,34 +182,31 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
         "folder", type=Path, metavar="FOLDER", help="one of results/published/, with speedups.csv and claims.yaml"
     )
     parser.add_argument("--claims", type=Path, metavar="FILE", help="the claims (default: FOLDER/claims.yaml)")
-    output(parser, "FILE", "also write the audit as JSON", required=False)
-    parser.add_argument("--all", action="store_true", help="list every claim, not only the contradicted ones")
-    parser.add_argument("--json", action="store_true", help="print the audit as JSON")
+    _outputs(parser, "audit", "claim, not only the contradicted ones")
 
 
 def audit(args: argparse.Namespace) -> int:
     from bakeoff.stats import text
+    from bakeoff.stats.audit import audit_report
 
     if not (args.folder / "meta.yaml").is_file():
         raise InputError(args.folder, "no meta.yaml", "a published report's folder", "give results/published/NAME")
-    result = audit_of(args.folder, args.claims or args.folder / "claims.yaml")
-    _write(args.output, result)
-    print(_json(result) if args.json else "\n".join(text.audit_lines(result, every=args.all)))
+    result = audit_report(args.folder, args.claims or args.folder / "claims.yaml")
+    _say(args, result, text.audit_lines(result, every=args.all))
     return 0
 
 
-def audit_of(folder: Path, claims: Path) -> "ReportAudit":
-    """The audit of a published report."""
-    from bakeoff.stats.audit import audit_report
-
-    return audit_report(folder, claims)
-
-
-def _json(document: "Comparison | ReportAudit") -> str:
-    return pretty_json(document.model_dump(mode="json")).decode().rstrip()
+def _say(args: argparse.Namespace, document: "Comparison | ReportAudit", lines: Sequence[str]) -> None:
+    """Write the document where `-o` says, and print it, as JSON or in words."""
+    made = model_json(document)
+    if args.output is not None:
+        write_atomic(args.output, made)
+        print(f"written: {args.output}", file=sys.stderr)
+    print(made.decode().rstrip() if args.json else "\n".join(lines))
 
 
-def _write(path: Path | None, document: "Comparison | ReportAudit") -> None:
-    if path is not None:
-        write_atomic(path, pretty_json(document.model_dump(mode="json")))
-        print(f"written: {path}", file=sys.stderr)
+def _outputs(parser: argparse.ArgumentParser, what: str, rows: str) -> None:
+    """How a verb shows what it found. rows: which lines `--all` adds to."""
+    output(parser, "FILE", f"also write the {what} as JSON", required=False)
+    parser.add_argument("--all", action="store_true", help=f"list every {rows}")
+    parser.add_argument("--json", action="store_true", help=f"print the {what} as JSON")

@@ -1,13 +1,14 @@
 """A table as lines for a terminal.
 
-Entry points: `lines` (a whole table), `Stream` (rows that are printed as they come), `blocks` (rows of long texts).
+Entry points: `lines` (a whole table), `Stream` (rows that are printed as they come), `blocks` (rows of long
+texts), `markdown` (texts as a page has them).
 On a terminal a value has the colour of its tone, unless the environment sets NO_COLOR.
 """
 
 import os
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bakeoff.tables.formats import SPACE
 from bakeoff.tables.table import Column, Row, Table
@@ -43,6 +44,12 @@ def blocks(table: Table, first: Sequence[str], then: Sequence[str]) -> list[str]
         rest = [f"{column.heading}: {said(column, row)}" for column in chosen(table.columns, then) if row[column.at]]
         found += textwrap.wrap("; ".join(rest), WIDTH, initial_indent="      ", subsequent_indent="      ")
     return found
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], rule: str = "---") -> str:
+    """Texts as a Markdown table. rule: what aligns the columns after the first."""
+    lines = [head, ["---", *[rule] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def chosen(columns: Sequence[Column], keys: Sequence[str]) -> list[Column]:

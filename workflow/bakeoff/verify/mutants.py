@@ -50,13 +50,8 @@ class Honest:
     def __init__(
         self, geometry: Geometry, inputs: Inputs, routing: Routing, rounding: Rounding, shared: Shared
     ) -> None:
-        self.geometry, self.inputs, self.routing, self.rounding, self.shared = (
-            geometry,
-            inputs,
-            routing,
-            rounding,
-            shared,
-        )
+        self.geometry, self.inputs, self.routing = geometry, inputs, routing
+        self.rounding, self.shared = rounding, shared
         self.offset, self.factor = int(inputs["local_expert_offset"]), float(inputs["routed_scaling_factor"])
         self.pairs = local_pairs(routing, self.offset, geometry)
         self.emulator = Emulator(geometry, inputs, shared.weights, self.pairs)

@@ -5,13 +5,14 @@ A table stands between `<!-- NAME -->` and `<!-- end NAME -->`; everything else 
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from bakeoff.core.bounds import bounds
 from bakeoff.files import PROJECT_ROOT, read_bytes, read_json, replace_marked, write_atomic
 from bakeoff.schema.gates import GatePower
-from bakeoff.verify.simulate import FILE, Observation, Simulation
+from bakeoff.tables.text import markdown
+from bakeoff.verify.simulate import FILE, Simulation
 
 PAGE = PROJECT_ROOT / "docs" / "numerics.md"
 POWER_NARROW = FILE.with_name("power_narrow.json")
@@ -40,76 +41,52 @@ def generated() -> tuple[Path, bytes]:
     return PAGE, text.encode()
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _simulation(simulation: Simulation) -> str:
-    head = [
-        "workload, seed",
-        "casts",
-        "relative L2",
-        "calc_diff",
-        "matched",
-        "scale",
-        "worst row: L2",
-        "calc_diff",
-        "matched",
+    head = ["workload, seed", "casts", "relative L2", "calc_diff", "matched", "scale"]
+    rows = [
+        [
+            f"{o.workload}, {o.seed}",
+            WORDS[o.rounding],
+            f"{o.numerics.relative_l2:.4f}",
+            f"{1e3 * (o.numerics.calc_diff or 0):.2f}e-3",
+            f"{o.numerics.matched_ratio_active:.3f}",
+            f"{o.numerics.scale:.4f}",
+            f"{o.rows.relative_l2:.3f}",
+            f"{1e3 * o.rows.calc_diff:.2f}e-3",
+            f"{o.rows.matched_ratio:.3f}",
+        ]
+        for o in simulation.observations
+        if o.family == "fib"
     ]
-    return _table(
-        head,
-        (
-            [
-                f"{o.workload}, {o.seed}",
-                WORDS[o.rounding],
-                f"{o.numerics.relative_l2:.4f}",
-                f"{1e3 * (o.numerics.calc_diff or 0):.2f}e-3",
-                f"{o.numerics.matched_ratio_active:.3f}",
-                f"{o.numerics.scale:.4f}",
-                f"{o.rows.relative_l2:.3f}",
-                f"{1e3 * o.rows.calc_diff:.2f}e-3",
-                f"{o.rows.matched_ratio:.3f}",
-            ]
-            for o in simulation.observations
-            if o.family == "fib"
-        ),
-    )
+    return markdown([*head, "worst row: L2", "calc_diff", "matched"], rows)
 
 
 def _bounds(simulation: Simulation) -> str:
     b, seen = bounds().strict.full, simulation.observations
 
-    def worst(get: Callable[[Observation], float | None], pick: Callable[[list[float]], float] = max) -> float:
-        return pick([value for o in seen if (value := get(o)) is not None])
+    def worst(name: str, pick: Callable[[list[float]], float] = max) -> float:
+        return pick([value for o in seen if (value := getattr(o.numerics, name)) is not None])
 
-    scales = f"{worst(lambda o: o.numerics.scale, min):.4f} to {worst(lambda o: o.numerics.scale):.4f}"
+    scales = f"{worst('scale', min):.4f} to {worst('scale'):.4f}"
     rows = [
-        [
-            "relative L2 error of the active rows",
-            f"≤ {b['relative_l2'].max}",
-            f"{worst(lambda o: o.numerics.relative_l2):.4f}",
-        ],
-        [
-            "relative L2 error of any single active row",
-            f"≤ {b['worst_row_l2'].max}",
-            f"{worst(lambda o: o.numerics.worst_row_l2):.4f}",
-        ],
-        [
-            "calc_diff, 1 − 2⟨x,y⟩/(⟨x,x⟩+⟨y,y⟩)",
-            f"≤ {b['calc_diff'].max}",
-            f"{worst(lambda o: o.numerics.calc_diff):.5f}",
-        ],
+        *(
+            [text, f"≤ {b[name].max}", f"{worst(name):.{digits}f}"]
+            for text, name, digits in (
+                ("relative L2 error of the active rows", "relative_l2", 4),
+                ("relative L2 error of any single active row", "worst_row_l2", 4),
+                ("calc_diff, 1 − 2⟨x,y⟩/(⟨x,x⟩+⟨y,y⟩)", "calc_diff", 5),
+            )
+        ),
         [
             "matched ratio of the active rows",
             f"≥ {b['matched_ratio_active'].min}",
-            f"{worst(lambda o: o.numerics.matched_ratio_active, min):.4f}",
+            f"{worst('matched_ratio_active', min):.4f}",
         ],
         ["best-fit scale ⟨x,y⟩/⟨y,y⟩", f"{b['scale'].min} to {b['scale'].max}", scales],
         ["elements of inactive rows that are not exactly 0", "0", "0"],
         ["elements that are not finite", "0", "0"],
     ]
-    return _table(["measure", "bound", "worst correct output"], rows)
+    return markdown(["measure", "bound", "worst correct output"], rows)
 
 
 def _single_rows(simulation: Simulation) -> str:
@@ -132,7 +109,7 @@ def _power(narrow: GatePower, full: GatePower) -> str:
         for mutant in narrow.mutants
     ]
     total = [share(count, power) for power in (narrow, full) for count in (power.killed_strict, power.killed_published)]
-    return _table(
+    return markdown(
         ["mistake", "narrow: strict", "published", "full: strict", "published"],
         [*rows, ["**all that must die**", *total]],
     )

@@ -23,7 +23,7 @@ from bakeoff.core.moe.geometry import Geometry
 from bakeoff.core.moe.inputs import WorkloadFacts, make_routing
 from bakeoff.core.moe.routing import Pairs, active_tokens
 from bakeoff.core.moe.values import FAMILIES, Family, make_activations, make_weights
-from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
+from bakeoff.files import PROJECT_ROOT, model_json, write_atomic
 from bakeoff.schema.base import Part
 from bakeoff.schema.gates import EXACT, Rounding
 from bakeoff.traces.store import TraceRoot
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         roundings=ROUNDINGS,
         observations=observations,
     )
-    write_atomic(args.output, pretty_json(result.model_dump(mode="json")))
+    write_atomic(args.output, model_json(result))
     return 0 if all(found.strict for found in observations) else 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bakeoff import locks
 from bakeoff.errors import InputError
-from bakeoff.files import PROJECT_ROOT, pretty_json, write_atomic
+from bakeoff.files import PROJECT_ROOT, model_json, write_atomic
 from bakeoff.options import output, seed
 
 NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
@@ -87,7 +87,7 @@ def gate_power(args: argparse.Namespace) -> int:
             device=args.device,
             progress=progress,
         )
-    write_atomic(args.output, pretty_json(found.model_dump(mode="json", by_alias=True)))
+    write_atomic(args.output, model_json(found))
     print(power.summary(found))
     # The aim holds for all workloads together: with T = 1 alone, a wrong choice of experts may change nothing.
     return 0 if args.workloads or found.sufficient else 1
