@@ -83,11 +83,6 @@ def quoted(source: str) -> str:
     return json.dumps(source).replace("</", "<\\/").replace("<!--", "<\\!--")
 
 
-def screenshot(page: Path, target: Path, *, width: int, height: int, dark: bool = False) -> None:
-    """What the page looks like; for people."""
-    _run([f"--screenshot={target}", f"--window-size={width},{height}", *_scheme(dark), page.as_uri()], target.parent)
-
-
 def _scheme(dark: bool) -> list[str]:
     return [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
 

@@ -27,17 +27,6 @@ CSV_COLUMNS = {ncu.ID, ncu.NAME, *ncu.wanted("sm_90a").values(), *ncu.wanted("sm
 # The folders of an absolute path: where the recording machine keeps things. What a distribution installs is the same
 # everywhere.
 FOLDERS = re.compile(rb"(?<![\w./:-])/(?!usr/)[a-z](?:[\w.+-]*/)+")
-LISTED = (
-    "Chip ",
-    "---",
-    "Metric Name",
-    "gpu__time",
-    "dram__",
-    "lts__t_bytes",
-    "sm__warps_active",
-    "sm__pipe_t",
-    "smsp__inst_executed_op_local",
-)
 KEPT_COLUMNS = {
     nsys.KERNELS: {
         "start",
@@ -130,12 +119,6 @@ def without_folders(data: bytes) -> bytes:
     """The same bytes with the folders of absolute paths struck out; as long as before, for lengths stand before all
     texts."""
     return FOLDERS.sub(lambda found: re.sub(rb"[^/]", b"x", found.group()), data)
-
-
-def shrink_listing(source: Path, target: Path) -> None:
-    """Keep the rows of `ncu --query-metrics` that show which of the kinds of metrics we ask for a chip has."""
-    rows = source.read_text().splitlines(keepends=True)
-    target.write_text("".join(row for row in rows if row.startswith(LISTED)))
 
 
 def of_workloads(lines: Timeline, workloads: Sequence[str]) -> list[tuple[str, int, list[str]]]:

@@ -4,19 +4,21 @@ dealt into shards.
 Entry points: `chosen`, `anchors`, `deal`. Nothing is written.
 """
 
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from bakeoff import config as configuration
 from bakeoff.build.spec import SolutionSpec, discover
 from bakeoff.config import Config
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
+from bakeoff.options import chosen as named
 from bakeoff.schema.plan import Participant
 from bakeoff.schema.selection import Selection
 from bakeoff.traces.dataset import PublicDataset
 from bakeoff.traces.definitions import check_implemented
 from bakeoff.traces.store import Case, TraceRoot
 
+T = TypeVar("T")
 FEW = 5  # contestants that are anchors by themselves
 
 
@@ -78,13 +80,7 @@ def anchors(config: Config, participants: list[Participant]) -> list[str]:
     names = [who.name for who in participants if who.role != "reference"]
     contestants = [who.name for who in participants if who.role == "contestant"]
     found = (contestants if len(contestants) <= FEW else []) if config.anchors == "auto" else config.anchors
-    if unknown := [name for name in found if name not in names]:
-        raise InputError(
-            "config: anchors",
-            found=", ".join(unknown),
-            expected="solutions of this run",
-            hint="correct `anchors`, or add them to `solutions`",
-        )
+    _chosen("anchors", found, dict.fromkeys(names))
     if config.shards > 1 and not found:
         raise InputError(
             "config: shards",
@@ -112,15 +108,5 @@ def deal(participants: list[Participant], held: list[str], shards: int) -> list[
     return [who.model_copy(update={"shard": dealt.get(who.twin_of or who.name)}) for who in participants]
 
 
-def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, Any]) -> list[Any]:
-    if wanted == "all":
-        return list(available.values())
-    unknown = [name for name in wanted if name not in available]
-    if unknown:
-        raise InputError(
-            f"config: {key}",
-            found=", ".join(unknown),
-            expected=f"names out of: {', '.join(available)}",
-            hint=f"correct `{key}`, or add what is missing",
-        )
-    return [available[name] for name in wanted]
+def _chosen(key: str, wanted: Literal["all"] | list[str], available: dict[str, T]) -> list[T]:
+    return named(f"config: {key}", None if wanted == "all" else wanted, available)

@@ -3,11 +3,13 @@
 import argparse
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from bakeoff.errors import InputError
 
+T = TypeVar("T")
 LARGEST_SEED = 2**31 - 1
 
 
@@ -57,6 +59,30 @@ def backend(parser: argparse.ArgumentParser, otherwise: str) -> None:
 def output(parser: argparse.ArgumentParser, metavar: str, help: str, *, required: bool = True) -> None:
     """Adds `-o`, where a verb writes to."""
     parser.add_argument("-o", "--output", type=Path, required=required, metavar=metavar, help=help)
+
+
+def limit(parser: argparse.ArgumentParser, what: str, default: float | None = None, option: str = "--timeout") -> None:
+    """Adds a time limit in seconds, `--timeout`. what: its help."""
+    parser.add_argument(option, type=seconds(option), default=default, metavar="S", help=what)
+
+
+def several(parser: argparse.ArgumentParser, option: str, metavar: str, what: str, kind: type = str) -> None:
+    """Adds an option that may be given several times. what: its help."""
+    parser.add_argument(option, type=kind, action="append", metavar=metavar, help=what)
+
+
+def folder(parser: argparse.ArgumentParser, option: str, default: Path, what: str) -> None:
+    """Adds an option that names a folder. what: its help."""
+    parser.add_argument(option, type=Path, default=default, metavar="DIR", help=what)
+
+
+def chosen(where: str, wanted: Iterable[str] | None, available: Mapping[str, T]) -> list[T]:
+    """What is wanted by name, or all of it; a name that is none is an InputError."""
+    names = [*available] if wanted is None else [*wanted]
+    if unknown := [name for name in names if name not in available]:
+        hint = closest(unknown[0], available)
+        raise InputError(where, ", ".join(unknown), f"out of {', '.join(available) or 'none'}", hint)
+    return [available[name] for name in names]
 
 
 def closest(given: str, names: Iterable[str], otherwise: str = "correct the name") -> str:

@@ -266,9 +266,7 @@ def new_solution(root: Path, name: str, role: str, author: str, template: str = 
         )
     folder = root / name
     if folder.exists():
-        raise InputError(
-            folder, found="it exists", expected="a new name", hint="choose another name, or edit that folder"
-        )
+        raise InputError(folder, "it exists", "a new name", "choose another name, or edit that folder")
     _copy(_template(root, template), folder, {"name": name, "role": role, "author": author})
     return read_spec(folder)
 

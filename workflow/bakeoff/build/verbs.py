@@ -4,17 +4,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from bakeoff.errors import CheckFailed, InputError
 from bakeoff.files import PROJECT_ROOT
-from bakeoff.options import closest, seconds, seed, whole
+from bakeoff.options import chosen, folder, limit, seed, several, whole
 
 if TYPE_CHECKING:
     from bakeoff.build.spec import SolutionSpec
     from bakeoff.schema.build import BuildRecord
 
-T = TypeVar("T")
 SOLUTIONS = PROJECT_ROOT / "solutions"
 TRACES = PROJECT_ROOT / "traces"
 
@@ -60,31 +59,15 @@ examples:
         metavar="DIR",
         help="where to write; {solution} and {arch} in it stand for the names (default: build/{solution}/{arch})",
     )
-    parser.add_argument(
-        "--root",
-        type=Path,
-        action="append",
-        metavar="DIR",
-        help="folder of solutions to look for the names in; may be given several times (default: solutions/)",
-    )
-    parser.add_argument(
-        "--jobs",
-        type=whole("--jobs", 1000),
-        metavar="N",
-        help="solutions that are built at a time (default: as many as there are cores)",
-    )
-    parser.add_argument(
-        "--traces", type=Path, default=TRACES, metavar="DIR", help="folder with definitions/ (default: traces/)"
-    )
+    where = "folder of solutions to look for the names in; may be given several times (default: solutions/)"
+    several(parser, "--root", "DIR", where, Path)
+    at_once = "solutions that are built at a time (default: as many as there are cores)"
+    parser.add_argument("--jobs", type=whole("--jobs", 1000), metavar="N", help=at_once)
+    folder(parser, "--traces", TRACES, "folder with definitions/ (default: traces/)")
     parser.add_argument(
         "--cache", type=Path, metavar="DIR", help="where finished builds are kept, by content (default: .cache/build)"
     )
-    parser.add_argument(
-        "--timeout",
-        type=seconds("--timeout"),
-        metavar="S",
-        help="longest build of one solution, in seconds (default: 900, 60 for cpu, where nothing is compiled)",
-    )
+    limit(parser, "longest build of one solution, in seconds (default: 900, 60 for cpu, where nothing is compiled)")
     parser.add_argument(
         "--keep-going",
         action="store_true",
@@ -97,8 +80,8 @@ def build(args: argparse.Namespace) -> int:
 
     specs = [_spec(one, args.root or [SOLUTIONS]) for one in args.solution]
     definition = _definition(args.definition or ("narrow" if args.arch == "cpu" else "full"), args.traces)
-    names = {"{arch}": args.arch}
-    places = [_named(args.output, {**names, "{solution}": spec.name}) for spec in specs]
+    into = str(args.output).replace("{arch}", args.arch)
+    places = [Path(into.replace("{solution}", spec.name)) for spec in specs]
     if twice := [place for place in places if places.count(place) > 1]:
         raise InputError(
             "option -o",
@@ -110,10 +93,9 @@ def build(args: argparse.Namespace) -> int:
     limit_s = args.timeout or (IMPORT_S if args.arch == "cpu" else DEFAULT_TIMEOUT_S)
     wanted = list(zip(specs, places, strict=True))
     built = build_all(wanted, args.arch, definition, args.cache or DEFAULT_CACHE, limit_s, args.jobs, args.keep_going)
-    for (record, cached), into in zip(built, places, strict=True):
+    for (record, cached), place in zip(built, places, strict=True):
         print("\n".join(_table(record)))
-        how = "unchanged, from the cache" if cached else "written"
-        print(f"{into}: {how}", file=sys.stderr)
+        print(f"{place}: {'unchanged, from the cache' if cached else 'written'}", file=sys.stderr)
     print(f"{len(built)} built in {time.monotonic() - started:.1f} s", file=sys.stderr)
     failed = [record for record, _ in built if record.status == "failed"]
     if failed:
@@ -122,13 +104,6 @@ def build(args: argparse.Namespace) -> int:
             raise CheckFailed(told)
         print(f"bakeoff: {told}", file=sys.stderr)
     return 0
-
-
-def _named(path: Path, names: dict[str, str]) -> Path:
-    text = str(path)
-    for name, value in names.items():
-        text = text.replace(name, value)
-    return Path(text)
 
 
 def _table(record: "BuildRecord") -> list[str]:
@@ -183,12 +158,8 @@ FlashInfer-Bench then runs it on a GPU host with the published tolerances:
     parser.add_argument(
         "--seed", type=seed, metavar="N", help="routing seed of every workload (default: each one's own)"
     )
-    parser.add_argument(
-        "--traces", type=Path, default=TRACES, metavar="DIR", help="folder of the workloads (default: traces/)"
-    )
-    parser.add_argument(
-        "--root", type=Path, default=SOLUTIONS, metavar="DIR", help="folder of the solutions (default: solutions/)"
-    )
+    folder(parser, "--traces", TRACES, "folder of the workloads (default: traces/)")
+    folder(parser, "--root", SOLUTIONS, "folder of the solutions (default: solutions/)")
 
 
 def export(args: argparse.Namespace) -> int:
@@ -197,19 +168,12 @@ def export(args: argparse.Namespace) -> int:
     from bakeoff.traces.store import TraceRoot
 
     root, name = TraceRoot(args.traces), _definition(args.definition, args.traces).stem
-    cases = _chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name, further=True)})
-    specs = _chosen("--solutions", args.solutions, {spec.name: spec for spec in discover(args.root)})
+    cases = chosen("--workloads", args.workloads, {case.id: case for case in root.workloads(name, further=True)})
+    specs = chosen("--solutions", args.solutions, {spec.name: spec for spec in discover(args.root)})
     files = write_folder(args.fib, root.definition(name), cases, specs, args.seed)
     print(f"{args.fib}: {name}, {len(cases)} workloads, {len(specs)} solutions, {len(files)} files")
     print(f"next: flashinfer-bench run --local {args.fib} --rtol 0.2 --atol 0.1 --required-matched-ratio 0.85")
     return 0
-
-
-def _chosen(option: str, wanted: list[str] | None, available: dict[str, T]) -> list[T]:
-    unknown = [name for name in wanted or [] if name not in available]
-    if unknown:
-        raise InputError(option, ", ".join(unknown), f"out of {', '.join(available)}", closest(unknown[0], available))
-    return [available[name] for name in wanted or available]
 
 
 def new_solution_arguments(parser: argparse.ArgumentParser) -> None:
@@ -231,9 +195,7 @@ def new_solution_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--author", default="unknown", metavar="WHO", help="your name, for the packed solution (default: unknown)"
     )
-    parser.add_argument(
-        "--into", type=Path, default=SOLUTIONS, metavar="DIR", help="folder of the solutions (default: solutions/)"
-    )
+    folder(parser, "--into", SOLUTIONS, "folder of the solutions (default: solutions/)")
 
 
 def new_solution(args: argparse.Namespace) -> int:

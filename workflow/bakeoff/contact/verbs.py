@@ -23,7 +23,7 @@ from bakeoff import host
 from bakeoff.config import DEFINITIONS, backend_of
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, pretty_json
-from bakeoff.options import seconds
+from bakeoff.options import folder, limit
 from bakeoff.processes.groups import group
 
 LAYERS = ("T1_o32", "T7_o192", "T80_o96", "T901_o96", "T14107_o32")
@@ -43,10 +43,10 @@ def first_contact_arguments(parser: argparse.ArgumentParser) -> None:
     option("--backend", choices=("cpu", "sm_90a", "sm_100a"), help="default: that of the first GPU")
     option("--solutions", nargs="+", default=[], metavar="NAME", help="layers of these only")
     option("--workloads", nargs="+", default=list(LAYERS), metavar="ID", help=f"default: {' '.join(LAYERS)}")
-    option("--limit", type=seconds("--limit"), default=LONGEST_S, metavar="S", help="longest step (%(default)g s)")
+    limit(parser, "longest step (%(default)g s)", LONGEST_S, "--limit")
     option("--no-forms", action="store_true", help="leave the table of forms as it is")
     for name in ("solutions", "traces"):
-        option(f"--{name}-root", type=Path, default=PROJECT_ROOT / name, metavar="DIR", help=f"default: {name}/")
+        folder(parser, f"--{name}-root", PROJECT_ROOT / name, f"default: {name}/")
 
 
 def first_contact(args: argparse.Namespace) -> int:

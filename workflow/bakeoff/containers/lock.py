@@ -95,9 +95,7 @@ class Images(Part):
         """One image; an unknown name is an InputError."""
         if name in self.images:
             return self.images[name]
-        raise InputError(
-            LOCK_FILE, found=f"image {name}", expected=f"one of {', '.join(self.images)}", hint="name one of these"
-        )
+        raise InputError(LOCK_FILE, f"image {name}", f"one of {', '.join(self.images)}", "name one of these")
 
 
 def load(path: Path = LOCK_FILE) -> Images:
@@ -105,9 +103,7 @@ def load(path: Path = LOCK_FILE) -> Images:
     try:
         document = yaml.safe_load(read_bytes(path))
     except yaml.YAMLError as error:
-        raise InputError(
-            path, found=f"not YAML: {error}", expected="the image lock", hint="restore the file from git"
-        ) from error
+        raise InputError(path, f"not YAML: {error}", "the image lock", "restore the file from git") from error
     return validate(document, Images, path)
 
 

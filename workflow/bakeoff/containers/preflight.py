@@ -100,12 +100,7 @@ def check_gpu(name: str, image: Image, here: Driver, gpu: bool) -> None:
         return
     where = f"image {name}"
     if image.cuda is None or image.min_driver is None:
-        raise InputError(
-            where,
-            found="a GPU is asked for",
-            expected="an image with CUDA",
-            hint="use cu130, or leave --nv / --gpus out",
-        )
+        raise InputError(where, "a GPU is asked for", "an image with CUDA", "use cu130, or leave --nv / --gpus out")
     if here.version is None:
         raise InputError(
             where,

@@ -80,9 +80,7 @@ def _output(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise InputError(
-            command[0], found="no such command", expected="podman", hint="apt-get install podman"
-        ) from error
+        raise InputError(command[0], "no such command", "podman", "apt-get install podman") from error
     if done.returncode:
         raise InputError(
             " ".join(command[:3]),

@@ -3,32 +3,22 @@
 import argparse
 from pathlib import Path
 
-from bakeoff.options import seconds
+from bakeoff.options import limit, several
 
 
 def profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json and build/")
-    parser.add_argument(
-        "--solution", action="append", metavar="NAME", help="a solution of the run; may be repeated (default: all)"
-    )
-    parser.add_argument(
-        "--workload",
-        action="append",
-        metavar="ID",
-        help="a workload such as T901_o96; may be repeated (default: what the configuration says)",
-    )
+    several(parser, "--solution", "NAME", "a solution of the run; may be repeated (default: all)")
+    which = "a workload such as T901_o96; may be repeated (default: what the configuration says)"
+    several(parser, "--workload", "ID", which)
     parser.add_argument(
         "--tier",
         choices=("auto", "nsys", "cupti", "ncu"),
         help="auto: nsys timeline, else CUPTI, and ncu counters where permitted; ncu: the same, counters required; "
         "nsys, cupti: that timeline alone (default: what the configuration says)",
     )
-    parser.add_argument(
-        "--time-limit",
-        type=seconds("--time-limit"),
-        metavar="S",
-        help="start no further cell after S seconds; the next call goes on (default: no limit)",
-    )
+    later = "start no further cell after S seconds; the next call goes on (default: no limit)"
+    limit(parser, later, option="--time-limit")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
 
 
@@ -56,12 +46,7 @@ def explain_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a run folder with profile/ (default: the newest under results/recorded/ with the solution's profile)",
     )
-    parser.add_argument(
-        "--workload",
-        action="append",
-        metavar="ID",
-        help="only this workload, with its kernels; may be repeated (default: all)",
-    )
+    several(parser, "--workload", "ID", "only this workload, with its kernels; may be repeated (default: all)")
     parser.add_argument("--json", action="store_true", help="a line of JSON per cell")
 
 

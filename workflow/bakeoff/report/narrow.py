@@ -3,15 +3,16 @@
 Entry point: `narrowed`. What counts for the run as a whole, such as its conditions, stays.
 """
 
-from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from bakeoff.schema.analysis import Analysis
-from bakeoff.schema.analysis_figures import Pair, ProtocolSummary, RankStability
-from bakeoff.schema.analysis_findings import Findings, LargeBatchFinding, RankingFinding
+from bakeoff.schema.analysis_figures import ProtocolSummary, RankStability
+from bakeoff.schema.analysis_findings import Findings, RankingFinding
 
-Row = TypeVar("Row")
+Stored = TypeVar("Stored")
 
 
 def narrowed(a: Analysis) -> Analysis:
@@ -19,68 +20,53 @@ def narrowed(a: Analysis) -> Analysis:
     if not a.shown:
         return a
     names = set(a.shown)
-    return a.model_copy(
-        update={
-            "participants": [who for who in a.participants if who.name in names],
-            "cells": _of(a.cells, names),
-            "verifications": _of(a.verifications, names),
-            "summaries": _of(a.summaries, names),
-            "other_protocols": [_protocol(one, names) for one in a.other_protocols],
-            "pairs": _pairs(a.pairs, names),
-            "rank_stability": _stability(a.rank_stability, names),
-            "profile": _of(a.profile, names),
-            "findings": _findings(a.findings, names),
-            "builds": _of(a.builds, names),
-            "profiles": a.profiles
-            and a.profiles.model_copy(
-                update={"cells": _of(a.profiles.cells, names), "coverage": _of(a.profiles.coverage, names)}
-            ),
-            "comparisons": [one.model_copy(update={"cells": _of(one.cells, names)}) for one in a.comparisons],
-        }
+    return _about(
+        a,
+        names,
+        participants=[who for who in a.participants if who.name in names],
+        other_protocols=[_protocol(one, names) for one in a.other_protocols],
+        pairs=[pair for pair in a.pairs if {pair.a, pair.b} <= names],
+        rank_stability=a.rank_stability and _stability(a.rank_stability, names),
+        findings=_findings(a.findings, names),
+        profiles=a.profiles and _about(a.profiles, names),
+        comparisons=[_about(one, names) for one in a.comparisons],
     )
 
 
-def _of(rows: Iterable[Row], names: Collection[str]) -> list[Row]:
-    """The rows about one of the solutions."""
-    return [row for row in rows if row.solution in names]  # type: ignore[attr-defined]
+def _about(part: Stored, names: set[str], **others: Any) -> Stored:
+    """A stored object whose lists of rows hold those about one of the solutions. others: fields that are no such
+    rows."""
+    lists = {key: value for key, value in vars(part).items() if isinstance(value, list)}
+    kept = {
+        key: [row for row in rows if row.solution in names]
+        for key, rows in lists.items()
+        if rows and hasattr(rows[0], "solution")
+    }
+    if isinstance(part, BaseModel):
+        return part.model_copy(update=kept | others)
+    return replace(part, **kept, **others)  # type: ignore[type-var]
 
 
-def _pairs(pairs: Iterable[Pair], names: Collection[str]) -> list[Pair]:
-    return [pair for pair in pairs if pair.a in names and pair.b in names]
+def _protocol(one: ProtocolSummary, names: set[str]) -> ProtocolSummary:
+    return _about(one, names, overtakings=[two for two in one.overtakings if {two.faster, two.slower} <= names])
 
 
-def _protocol(one: ProtocolSummary, names: Collection[str]) -> ProtocolSummary:
-    return replace(
-        one,
-        summaries=_of(one.summaries, names),
-        order=_of(one.order, names),
-        first_order=_of(one.first_order, names),
-        cells=_of(one.cells, names),
-        overtakings=[pair for pair in one.overtakings if pair.faster in names and pair.slower in names],
+def _stability(found: RankStability, names: set[str]) -> RankStability:
+    kept = [_about(one, names) for one in found.rankings if one.baseline in {"reference", *names}]
+    return replace(found, rankings=kept, swaps=[pair for pair in found.swaps if names >= set(pair)])
+
+
+def _findings(found: Findings, names: set[str]) -> Findings:
+    return _about(
+        found,
+        names,
+        ranking=found.ranking and _ranking(found.ranking, names),
+        large_batch=found.large_batch and _about(found.large_batch, names),
+        previous=[_about(one, names) for one in found.previous],
     )
 
 
-def _stability(found: RankStability | None, names: Collection[str]) -> RankStability | None:
-    if found is None:
-        return None
-    kept = [ranking for ranking in found.rankings if ranking.baseline in {"reference", *names}]
-    rankings = [replace(ranking, order=_of(ranking.order, names)) for ranking in kept]
-    swaps = [pair for pair in found.swaps if names >= set(pair)]  # type: ignore[operator]
-    return replace(found, rankings=rankings, swaps=swaps)
-
-
-def _findings(found: Findings, names: Collection[str]) -> Findings:
-    return found.model_copy(
-        update={
-            "ranking": found.ranking and _ranking(found.ranking, names),
-            "large_batch": found.large_batch and _large(found.large_batch, names),
-            "consistency": _of(found.consistency, names),
-            "previous": [replace(one, rows=_of(one.rows, names)) for one in found.previous],
-        }
-    )
-
-
-def _ranking(found: RankingFinding, names: Collection[str]) -> RankingFinding:
+def _ranking(found: RankingFinding, names: set[str]) -> RankingFinding:
     """Up to the first that is not shown: a step is from one place to the next."""
     order = found.order[: next((at for at, one in enumerate(found.order) if one.solution not in names), None)]
     return replace(
@@ -90,7 +76,3 @@ def _ranking(found: RankingFinding, names: Collection[str]) -> RankingFinding:
         leads={name: count for name, count in found.leads.items() if name in names},
         wins={name: count for name, count in found.wins.items() if name in names},
     )
-
-
-def _large(found: LargeBatchFinding, names: Collection[str]) -> LargeBatchFinding:
-    return replace(found, rows=_of(found.rows, names))

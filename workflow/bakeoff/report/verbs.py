@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, read_json, unwritable, write_atomic
-from bakeoff.options import output
+from bakeoff.options import output, several
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -64,13 +64,8 @@ def index_arguments(parser: argparse.ArgumentParser) -> None:
         help="further ones, which are left out with a word if they cannot be read, are of another version or have no "
         "report",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        action="append",
-        metavar="FILE",
-        help="the page to write; given more than once, the same page at each place (default: results/index.html)",
-    )
+    where = "the page to write; given more than once, the same page at each place (default: results/index.html)"
+    several(parser, "--out", "FILE", where, Path)
 
 
 def index(args: argparse.Namespace) -> int:

@@ -139,6 +139,4 @@ def _speedup(text: str, where: str) -> float:
 
 
 def _flaw(where: str | Path, found: str, expected: str) -> InputError:
-    return InputError(
-        where, found=found, expected=expected, hint="correct the table; results/published/README.md has the format"
-    )
+    return InputError(where, found, expected, "correct the table; results/published/README.md has the format")

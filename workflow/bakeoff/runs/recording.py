@@ -32,9 +32,7 @@ def record_run(run: Path, target: Path) -> None:
             hint="a cpu run needs no record: `make reproduce` makes it anew anywhere",
         )
     if target.exists():
-        raise InputError(
-            target, found="a folder that exists", expected="a new one", hint="choose another name, or delete it first"
-        )
+        raise InputError(target, "a folder that exists", "a new one", "choose another name, or delete it first")
     _check_complete(run)
     try:
         for name in ("config.json", "host.json"):

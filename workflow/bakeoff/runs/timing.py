@@ -37,7 +37,6 @@ from bakeoff.tables import formats
 from bakeoff.traces.models import document
 from bakeoff.traces.store import TraceRoot
 
-WORKLOAD = "T901_o96"
 PART = 10  # solutions of one plan: what is known of them is said before the next ones begin
 FOR_A_VERDICT = 5  # blocks
 

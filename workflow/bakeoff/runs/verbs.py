@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from bakeoff.options import backend, output, seconds, seed, whole
+from bakeoff.options import backend, limit, output, seed, several, whole
 
 
 def probe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +31,8 @@ def probe(args: argparse.Namespace) -> int:
 def measure_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder with config.json and build/")
     parser.add_argument("--block", type=int, required=True, metavar="K", help="which block to run, counted from 0")
-    parser.add_argument(
-        "--again",
-        action="store_true",
-        help="also measure cells again that did not pass (default: every finished cell is kept)",
-    )
+    again = "also measure cells again that did not pass (default: every finished cell is kept)"
+    parser.add_argument("--again", action="store_true", help=again)
 
 
 def measure(args: argparse.Namespace) -> int:
@@ -88,13 +85,8 @@ def time_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workload", default="T901_o96", metavar="ID", help="a workload, or its number of tokens (default: T901_o96)"
     )
-    parser.add_argument(
-        "--blocks",
-        type=whole("--blocks", 100),
-        default=2,
-        metavar="N",
-        help="fresh processes of each solution; the few give a range and no verdict (default: 2)",
-    )
+    fresh = "fresh processes of each solution; the few give a range and no verdict (default: 2)"
+    parser.add_argument("--blocks", type=whole("--blocks", 100), default=2, metavar="N", help=fresh)
     backend(parser, "cpu, which tells right from wrong only")
     parser.add_argument("--json", action="store_true", help="a line of JSON per solution, as soon as it is known")
     parser.add_argument(
@@ -104,13 +96,7 @@ def time_arguments(parser: argparse.ArgumentParser) -> None:
         help="append a line of JSON per solution to FILE, and leave out what stands there: the same command goes on "
         "where it was interrupted",
     )
-    parser.add_argument(
-        "--timeout",
-        type=seconds("--timeout"),
-        default=120,
-        metavar="S",
-        help="longest time for a solution's cell, seconds (default: 120); one that hangs costs itself only",
-    )
+    limit(parser, "longest time for a solution's cell, seconds (default: 120); one that hangs costs itself only", 120)
 
 
 def time(args: argparse.Namespace) -> int:
@@ -123,11 +109,11 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "solution", metavar="SOLUTION", help="a folder under solutions/ or a path to one, or a label of the reports"
     )
-    parser.add_argument(
+    several(
+        parser,
         "--workload",
-        action="append",
-        metavar="ID",
-        help="a workload such as T901_o96, or its number of tokens; may be repeated (default: all)",
+        "ID",
+        "a workload such as T901_o96, or its number of tokens; may be repeated (default: all)",
     )
     parser.add_argument(
         "--json",
@@ -145,13 +131,7 @@ def check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", metavar="PATH", help="a flashinfer-trace checkout with the routing inputs (default: synthetic)"
     )
-    parser.add_argument(
-        "--timeout",
-        type=seconds("--timeout"),
-        default=1200,
-        metavar="S",
-        help="longest time for one workload, seconds (default: 1200)",
-    )
+    limit(parser, "longest time for one workload, seconds (default: 1200)", 1200)
 
 
 def check(args: argparse.Namespace) -> int:

@@ -73,9 +73,3 @@ class Verdict(StrEnum):
     def within(self) -> bool:
         """Whether the two are shown to be less than the margin apart."""
         return self is Verdict.SAME or self.endswith("BELOW_2_PERCENT")
-
-    @property
-    def mirrored(self) -> "Verdict":
-        """The same of b against a."""
-        turned = self.replace("FASTER", "SLOWER") if self.direction > 0 else self.replace("SLOWER", "FASTER")
-        return Verdict(turned)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import model_json, write_atomic
-from bakeoff.options import output, whole
+from bakeoff.options import output, several, whole
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -77,14 +77,8 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
         "one sample, and intervals speak for the model (needs -o)",
     )
     output(parser, "FILE", "where to write (default: FOLDER/analysis.json)", required=False)
-    parser.add_argument(
-        "--against",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="also compare with this earlier run; may be given several times (default: the published run only)",
-    )
+    earlier = "also compare with this earlier run; may be given several times (default: the published run only)"
+    several(parser, "--against", "FOLDER", earlier, Path)
 
 
 def analyse(args: argparse.Namespace) -> int:
@@ -98,11 +92,9 @@ def analyse(args: argparse.Namespace) -> int:
             hint=f"add e.g. `-o results/rendered/{args.folder.name}/analysis.json`",
         )
     if args.output is None and args.others:
-        raise InputError(
-            "-o", found="nothing", expected="a file, since the analysis is of several runs", hint="add `-o FILE`"
-        )
+        raise InputError("-o", "nothing", "a file, since the analysis is of several runs", "add `-o FILE`")
     path = args.output or args.folder / "analysis.json"
-    write_atomic(path, document_bytes(analysis_of(args.folder, args.against, args.others)))
+    write_atomic(path, document_bytes(analysis_of(args.folder, args.against or (), args.others)))
     print(f"written: {path}", file=sys.stderr)
     return 0
 
@@ -114,13 +106,8 @@ def select_arguments(parser: argparse.ArgumentParser) -> None:
         "is concluded rests on those alone (docs/candidates.md)."
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the screening run's folder, analysed")
-    parser.add_argument(
-        "-k",
-        "--leading",
-        type=whole("--leading", 100),
-        metavar="K",
-        help="how many to take (default: `leading` of the run's configuration, 10)",
-    )
+    most = "how many to take (default: `leading` of the run's configuration, 10)"
+    parser.add_argument("-k", "--leading", type=whole("--leading", 100), metavar="K", help=most)
     output(parser, "FILE", "where to write (default: RUN/selection.json)", required=False)
 
 

@@ -137,12 +137,7 @@ def _load(path: Path, key: str) -> "Tensor":
             )
         with safe_open(path, framework="pt", device="cpu") as blob:
             if key not in blob.keys():  # noqa: SIM118  (not a mapping)
-                raise InputError(
-                    path,
-                    found=f"tensors {sorted(blob.keys())}",
-                    expected=f"a tensor {key}",
-                    hint="fetch the blob again",
-                )
+                raise InputError(path, f"tensors {sorted(blob.keys())}", f"a tensor {key}", "fetch the blob again")
             return blob.get_tensor(key)
     except (SafetensorError, OSError) as error:
         raise InputError(

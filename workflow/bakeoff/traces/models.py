@@ -320,10 +320,6 @@ class Solution(Format):
     def entry_file(self) -> str:
         return self.spec.entry_point.split("::")[0]
 
-    @property
-    def entry_function(self) -> str:
-        return self.spec.entry_point.split("::")[1]
-
 
 @dataclass(frozen=True)
 class RoutingStats:

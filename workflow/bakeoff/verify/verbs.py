@@ -3,12 +3,11 @@
 import argparse
 import contextlib
 import sys
-from pathlib import Path
 
 from bakeoff import locks
 from bakeoff.errors import InputError
 from bakeoff.files import PROJECT_ROOT, model_json, write_atomic
-from bakeoff.options import output, seed
+from bakeoff.options import chosen, folder, output, seed
 
 NARROW = "moe_fp8_block_scale_ds_routing_topk8_ng8_kg4_e32_h512_i256"
 SAMPLED_ROWS = 16
@@ -42,9 +41,7 @@ def gate_power_arguments(parser: argparse.ArgumentParser) -> None:
         f"{SAMPLED_ROWS})",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument(
-        "--traces-root", type=Path, default=PROJECT_ROOT / "traces", metavar="DIR", help="default: traces/"
-    )
+    folder(parser, "--traces-root", PROJECT_ROOT / "traces", "default: traces/")
 
 
 def gate_power(args: argparse.Namespace) -> int:
@@ -61,26 +58,19 @@ def gate_power(args: argparse.Namespace) -> int:
     rows = args.rows
     if rows is None and geometry.hidden >= bounds().strict.full_width_from:
         rows = SAMPLED_ROWS
-    cases = [(case.id, case) for case in root.workloads(args.definition)]
-    unknown = sorted(set(args.workloads or ()) - {name for name, _ in cases})
-    if unknown:
-        raise InputError(
-            "--workloads",
-            found=", ".join(unknown),
-            expected=f"ids out of: {', '.join(name for name, _ in cases)}",
-            hint="correct the ids",
-        )
-    cases = [(name, case) for name, case in cases if not args.workloads or name in args.workloads]
+    cases = {case.id: case for case in root.workloads(args.definition)}
+    chosen("--workloads", args.workloads, cases)
+    cases = {name: case for name, case in cases.items() if not args.workloads or name in args.workloads}
     total = len(cases) * len(args.families)
 
     def progress(done: int, cell: str) -> None:
         if done % max(1, total // 9) == 0 or done == total:
-            print(f"gate-power  {done:3} of {total} cells, last {cell}", file=sys.stderr, flush=True)
+            _tell(f"{done:3} of {total} cells, last {cell}")
 
     with _alone(args.device):
         found = power.gate_power(
             geometry,
-            cases,
+            [*cases.items()],
             args.families,
             seed=args.seed,
             rows=rows or None,
@@ -100,11 +90,11 @@ def _alone(device: str) -> contextlib.AbstractContextManager[None]:
     import torch
 
     found = torch.cuda.get_device_properties(0)
-    return locks.hold_gpu(
-        f"GPU-{found.uuid}",
-        f"GPU {found.name}",
-        lambda text: print(f"gate-power  {text}", file=sys.stderr, flush=True),
-    )
+    return locks.hold_gpu(f"GPU-{found.uuid}", f"GPU {found.name}", _tell)
+
+
+def _tell(text: str) -> None:
+    print(f"gate-power  {text}", file=sys.stderr, flush=True)
 
 
 def _check(args: argparse.Namespace) -> None:
