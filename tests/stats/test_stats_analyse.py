@@ -20,7 +20,8 @@ from bakeoff.schema.claims import Claims
 from bakeoff.schema.published import PublishedMeta
 from bakeoff.stats.verbs import analysis_of
 from support.found import cell, pair
-from support.make import FOUR, RUNS, Made, analysed, edit, named, write
+from support.made_journals import edit
+from support.make import FOUR, RUNS, Made, analysed, named, write
 
 PUBLISHED = PROJECT_ROOT / "results/published"
 

@@ -16,7 +16,8 @@ from bakeoff.stats.beside import compared, load
 from bakeoff.stats.published import load_published
 from bakeoff.stats.runs import load_run
 from bakeoff.stats.verbs import analysis_of
-from support.make import Made, edit, named, write
+from support.made_journals import edit
+from support.make import Made, named, write
 
 PUBLISHED = PROJECT_ROOT / "results/published"
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from support.interpreted_stages import close_fp8, for_each_case, same
-from support.solution_support import crowd_out, make_inputs, module_of
+from support.interpreted_stages import close_fp8, for_each_case, prepared, same
+from support.solution_support import module_of
 
 NAME = "humming_moe"
 PROGRAMS = 5  # of the loops over rows: fewer than rows, so that the loops turn
@@ -24,10 +24,7 @@ class Pairs:
         stages, self.cpu = (module_of(NAME, f"common.{m}") for m in ("triton_stages", "cpu_stages"))
         self.triton, self.tokens, self.tile = module_of(NAME, "common.triton_pairs"), tokens, tile
         self.triton._row_programs = lambda plan: PROGRAMS
-        inputs = make_inputs(tokens, seed=tokens)
-        inputs = crowd_out(inputs, tokens - 1) if tokens > 1 else inputs
-        self.output = torch.full((tokens, 512), float("nan"), dtype=torch.bfloat16)
-        self.call = module_of(NAME, "common.checks").check_call(*inputs.values(), self.output)
+        self.output, self.call = prepared(NAME, tokens)
         self.plan = stages._make_plan(tokens, 1, self.call.device, 0, stages.Store())
         stages.route(self.call, self.plan)
         self.exists = (self.plan.code.flatten() >= 0).nonzero().squeeze(1)

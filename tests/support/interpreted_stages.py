@@ -33,6 +33,14 @@ def accept_arrays_of_one() -> None:
     interpreter._patch_lang_tensor = patched
 
 
+def prepared(name: str, tokens: int) -> tuple[torch.Tensor, Any]:
+    """The output of a solution, not written yet, and its call, in which the last token has no local expert."""
+    inputs = make_inputs(tokens, seed=tokens)
+    inputs = crowd_out(inputs, tokens - 1) if tokens > 1 else inputs
+    output = torch.full((tokens, 512), float("nan"), dtype=torch.bfloat16)
+    return output, module_of(name, "common.checks").check_call(*inputs.values(), output)
+
+
 class Stages:
     """One call and its plan, with what the cpu stages say about it."""
 
@@ -40,10 +48,7 @@ class Stages:
         self.triton = module_of(NAME, "common.triton_stages")
         self.cpu = module_of(NAME, "common.cpu_stages")
         self.triton._row_programs = lambda plan: PROGRAMS
-        inputs = make_inputs(tokens, seed=tokens)
-        inputs = crowd_out(inputs, tokens - 1) if tokens > 1 else inputs
-        self.output = torch.full((tokens, 512), float("nan"), dtype=torch.bfloat16)
-        self.call = module_of(NAME, "common.checks").check_call(*inputs.values(), self.output)
+        self.output, self.call = prepared(NAME, tokens)
         self.plan = self.triton._make_plan(tokens, align, self.call.device, 0, {})
         self.pairs = self.cpu.route(self.call)
         self.layout = self.cpu.lay_out(self.pairs, align)

@@ -13,30 +13,9 @@ from bakeoff.files import PROJECT_ROOT
 from bakeoff.traces import definitions
 from bakeoff.traces.models import line
 from bakeoff.traces.store import TraceRoot
+from support.made import PAIRS as PUBLISHED
 from support.minimal_traces import FULL, NARROW, TRACES
 
-# The published table's rows: seq_len, local_expert_offset.
-PUBLISHED = [
-    (1, 32),
-    (7, 192),
-    (14, 0),
-    (15, 32),
-    (16, 224),
-    (32, 32),
-    (52, 160),
-    (53, 32),
-    (54, 128),
-    (55, 128),
-    (56, 64),
-    (57, 96),
-    (58, 64),
-    (59, 160),
-    (62, 96),
-    (80, 96),
-    (901, 96),
-    (11948, 128),
-    (14107, 32),
-]
 SHAPES = {
     "routing_logits": (("T", 256), "float32"),
     "routing_bias": ((256,), "bfloat16"),
