@@ -57,114 +57,68 @@ ARCH_OF_CAPABILITY: dict[str, Backend] = {"9.0": "sm_90a", "10.0": "sm_100a"}
 class Config(Part):
     """Every key of config/config.yaml; the descriptions are the documentation."""
 
-    run: Literal["auto"] | Name = Field(
-        "auto", description="Name of the run's folder under results/runs/. auto: the backend's name."
-    )
-    backend: Literal["auto"] | Backend = Field(
-        "auto",
-        description="Where the solutions run. auto: the architecture of the first visible GPU that has one, else cpu.",
-    )
-    definition: Literal["auto", "full", "narrow"] | Name = Field(
-        "auto",
-        description="The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the "
-        "cpu backend.",
-    )
-    dataset: FolderPath = Field(
-        "synthetic",
-        description="Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace "
-        "checkout.",
-    )
-    solutions: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = Field(
-        "all", description="Solutions to run: all folders of solutions/, or a list of names."
-    )
-    workloads: Literal["all", "grid"] | Annotated[list[Name], Field(min_length=1)] = Field(
-        "all",
-        description="All 19 published ones; the grid of further ones (even routing between them, and all experts of a "
-        "token local); or ids of both (T901_o96, T2048_o96_even, ...).",
-    )
-    mix: dict[Name, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]] = Field(
-        {},
-        description="How often each workload is called where the solutions will run (`{T1_o32: 100, T901_o96: 3}`): a "
-        "mean of latencies with these weights then stands beside geometric mean and sum. Others count nothing.",
-    )
-    protocols: Literal["auto"] | Annotated[list[ProtocolName | BlocksOfOne], Field(min_length=1)] = Field(
-        "auto",
-        description="Timing protocols, each a name, or a name with a number of blocks (`{graph: 3}`); the first is the "
-        "primary one, which the report shows. auto: robust, on a GPU graph, warm and sustained beside it. Unless said, "
-        "graph, warm and realistic are measured in 5 blocks, sustained in 3, the others in all.",
-    )
-    families: list[Literal["fib", "realistic"]] = Field(
-        ["fib", "realistic"],
-        min_length=1,
-        description="Value families that are verified; the first is the one that is timed.",
-    )
-    seeds: list[Annotated[Whole, Field(ge=0, le=2**31 - 1)]] = Field(
-        [2],
-        min_length=1,
-        description="Seeds of the synthetic values; each is verified, the first is timed. Why 2: docs/numerics.md.",
-    )
-    blocks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=100)] = Field(
-        "auto",
-        description="Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu "
-        "backend (no verdicts).",
-    )
-    twins: list[str] = Field(
-        [], description="Solutions that enter a second time, as NAME.twin: what such a pair (A/A) shows is noise."
-    )
-    timeout_s: Annotated[Whole, Field(ge=1, le=7 * 24 * 3600)] = Field(
-        1200, description="Longest time for one cell, in seconds; then it is TIMEOUT."
-    )
-    threads: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1024)] = Field(
-        "auto", description="CPU threads of a worker. auto: all cores on the cpu backend, 1 on a GPU."
-    )
-    compile: list[Literal["sm_90a", "sm_100a"]] = Field(
-        ["sm_90a", "sm_100a"], description="Architectures that every solution's kernels are compiled for, GPU or not."
-    )
-    profile: ProfileConfig = Field(
-        default_factory=lambda: ProfileConfig(), description="What is profiled, apart from timing."
-    )
-    shards: Annotated[Whole, Field(ge=1, le=100)] = Field(
-        1,
-        description="Parts that many solutions are dealt into, for jobs that run beside each other: a block then holds "
-        "one part, the reference and the anchors, and there are `shards` times `blocks` of them.",
-    )
-    anchors: Literal["auto"] | list[Name] = Field(
-        "auto",
-        description="Solutions that every other one is compared with where there are many, and that every shard holds. "
-        "auto: the contestants, if they are at most 5.",
-    )
-    selection: FolderPath | None = Field(
-        None,
-        description="selection.json that `bakeoff select` made of a screening run: this run is then of its solutions "
-        "and anchors, on fresh blocks (docs/candidates.md). null: no screening came before.",
-    )
-    leading: Annotated[Whole, Field(ge=1, le=100)] = Field(
-        LEADING,
-        description="Of more than 20 solutions: how many of the fastest are compared with each other and stand on the "
-        "report's page, beside the contestants, if these are at most 5. All stand in the tables beside the page.",
-    )
-    gpus: Annotated[Whole, Field(ge=1, le=64)] = Field(
-        1,
-        description="GPUs of this host to spread whole blocks over; `CUDA_VISIBLE_DEVICES` says which, as for any "
-        "CUDA program.",
-    )
-    cluster: bool = Field(
-        False,
-        description="Whether steps are jobs of a cluster, which profiles/slurm sets: then Snakemake's own host decides "
-        "nothing, and `backend` has to be named.",
-    )
-    lock_clocks_mhz: Annotated[Whole, Field(ge=100, le=10_000)] | None = Field(
-        None, description="SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."
-    )
-    image: str | None = Field(
-        None, description="Digest of the container image that the run is made in. null: no container."
-    )
-    solutions_root: FolderPath | Annotated[list[FolderPath], Field(min_length=1)] = Field(
-        "solutions", description="Folder of the solutions, or a list of such folders."
-    )
-    traces_root: FolderPath = Field(
-        "traces", description="Folder of definitions and workloads, in flashinfer-trace layout."
-    )
+    run: Literal["auto"] | Name = "auto"
+    """Name of the run's folder under results/runs/. auto: the backend's name."""
+    backend: Literal["auto"] | Backend = "auto"
+    """Where the solutions run. auto: the architecture of the first visible GPU that has one, else cpu."""
+    definition: Literal["auto", "full", "narrow"] | Name = "auto"
+    """The benchmark's definition. auto: full (H 7168, I 2048) on a GPU, narrow (H 512, I 256) on the cpu backend."""
+    dataset: FolderPath = "synthetic"
+    """Routing inputs: synthetic (seeded, the same bits everywhere) or the path of a flashinfer-trace checkout."""
+    solutions: Literal["all"] | Annotated[list[Name], Field(min_length=1)] = "all"
+    """Solutions to run: all folders of solutions/, or a list of names."""
+    workloads: Literal["all", "grid"] | Annotated[list[Name], Field(min_length=1)] = "all"
+    """All 19 published ones; the grid of further ones (even routing between them, and all experts of a token local); or
+    ids of both (T901_o96, T2048_o96_even, ...)."""
+    mix: dict[Name, Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]] = Field({})
+    """How often each workload is called where the solutions will run (`{T1_o32: 100, T901_o96: 3}`): a mean of
+    latencies with these weights then stands beside geometric mean and sum. Others count nothing."""
+    protocols: Literal["auto"] | Annotated[list[ProtocolName | BlocksOfOne], Field(min_length=1)] = "auto"
+    """Timing protocols, each a name, or a name with a number of blocks (`{graph: 3}`); the first is the primary one,
+    which the report shows. auto: robust, on a GPU graph, warm and sustained beside it. Unless said, graph, warm and
+    realistic are measured in 5 blocks, sustained in 3, the others in all."""
+    families: list[Literal["fib", "realistic"]] = Field(["fib", "realistic"], min_length=1)
+    """Value families that are verified; the first is the one that is timed."""
+    seeds: list[Annotated[Whole, Field(ge=0, le=2**31 - 1)]] = Field([2], min_length=1)
+    """Seeds of the synthetic values; each is verified, the first is timed. Why 2: docs/numerics.md."""
+    blocks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=100)] = "auto"
+    """Blocks, each holding every solution once in a fresh process. auto: 10 on a GPU, 1 on the cpu backend (no
+    verdicts)."""
+    twins: list[str] = Field([])
+    """Solutions that enter a second time, as NAME.twin: what such a pair (A/A) shows is noise."""
+    timeout_s: Annotated[Whole, Field(ge=1, le=7 * 24 * 3600)] = 1200
+    """Longest time for one cell, in seconds; then it is TIMEOUT."""
+    threads: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1024)] = "auto"
+    """CPU threads of a worker. auto: all cores on the cpu backend, 1 on a GPU."""
+    compile: list[Literal["sm_90a", "sm_100a"]] = Field(["sm_90a", "sm_100a"])
+    """Architectures that every solution's kernels are compiled for, GPU or not."""
+    profile: ProfileConfig = Field(default_factory=ProfileConfig)
+    """What is profiled, apart from timing."""
+    shards: Annotated[Whole, Field(ge=1, le=100)] = 1
+    """Parts that many solutions are dealt into, for jobs that run beside each other: a block then holds one part, the
+    reference and the anchors, and there are `shards` times `blocks` of them."""
+    anchors: Literal["auto"] | list[Name] = "auto"
+    """Solutions that every other one is compared with where there are many, and that every shard holds. auto: the
+    contestants, if they are at most 5."""
+    selection: FolderPath | None = None
+    """selection.json that `bakeoff select` made of a screening run: this run is then of its solutions and anchors, on
+    fresh blocks (docs/candidates.md). null: no screening came before."""
+    leading: Annotated[Whole, Field(ge=1, le=100)] = LEADING
+    """Of more than 20 solutions: how many of the fastest are compared with each other and stand on the report's page,
+    beside the contestants, if these are at most 5. All stand in the tables beside the page."""
+    gpus: Annotated[Whole, Field(ge=1, le=64)] = 1
+    """GPUs of this host to spread whole blocks over; `CUDA_VISIBLE_DEVICES` says which, as for any CUDA program."""
+    cluster: bool = False
+    """Whether steps are jobs of a cluster, which profiles/slurm sets: then Snakemake's own host decides nothing, and
+    `backend` has to be named."""
+    lock_clocks_mhz: Annotated[Whole, Field(ge=100, le=10_000)] | None = None
+    """SM clock to lock for the run, in MHz, and to restore afterwards. null: clocks stay as found."""
+    image: str | None = None
+    """Digest of the container image that the run is made in. null: no container."""
+    solutions_root: FolderPath | Annotated[list[FolderPath], Field(min_length=1)] = "solutions"
+    """Folder of the solutions, or a list of such folders."""
+    traces_root: FolderPath = "traces"
+    """Folder of definitions and workloads, in flashinfer-trace layout."""
 
     @property
     def solution_roots(self) -> list[str]:

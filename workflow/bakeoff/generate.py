@@ -98,7 +98,7 @@ def _texts_under_fields(model: type) -> Iterator[tuple[str, str]]:
     body = ast.parse(inspect.getsource(model)).body[0].body  # type: ignore[attr-defined]
     for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            yield field.target.id, inspect.cleandoc(text.value.value)  # type: ignore[attr-defined,union-attr]
+            yield field.target.id, " ".join(text.value.value.split())  # type: ignore[attr-defined,union-attr]
 
 
 def _trace_files() -> Iterator[tuple[Path, bytes]]:

@@ -17,13 +17,12 @@ LEADING = 10  # of many solutions, those that are compared with each other
 class ProfileConfig(Part):
     """What is profiled. A profile never times."""
 
-    tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = Field(
-        "auto",
-        description="Source of the timeline and counters. auto: the best that the host permits; on the cpu backend "
-        "nothing.",
-    )
-    cells: Literal["all"] | list[str] = Field("all", description="Workload ids to profile, or all.")
-    solutions: Literal["all"] | list[str] = Field("all", description="Solutions to profile, or all.")
+    tier: Literal["none", "auto", "nsys", "cupti", "ncu"] = "auto"
+    """Source of the timeline and counters. auto: the best that the host permits; on the cpu backend nothing."""
+    cells: Literal["all"] | list[str] = "all"
+    """Workload ids to profile, or all."""
+    solutions: Literal["all"] | list[str] = "all"
+    """Solutions to profile, or all."""
 
 
 class Participant(Part):
@@ -66,13 +65,15 @@ class PlannedWorkload(Part):
 
     id: str
     seq_len: int
-    offset: int = Field(description="First of the 32 local experts.")
-    factor: float = Field(description="routed_scaling_factor.")
+    offset: int
+    """First of the 32 local experts."""
+    factor: float
+    """routed_scaling_factor."""
     uuid: str
-    seed: int | None = Field(description="Seed of the synthetic routing; null for a data set.")
-    source: Workload | None = Field(
-        default=None, description="The data set's own workload; null for synthetic routing."
-    )
+    seed: int | None
+    """Seed of the synthetic routing; null for a data set."""
+    source: Workload | None = None
+    """The data set's own workload; null for synthetic routing."""
     stats: RoutingStats
     digest: str
 
@@ -84,7 +85,8 @@ class PlannedCell(Part):
     participant: str
     workload: str
     kind: Literal["measure", "verify"]
-    protocol: str | None = Field(description="null for a verify cell.")
+    protocol: str | None
+    """null for a verify cell."""
     family: Literal["fib", "realistic"]
     seed: int
     key: str
@@ -100,29 +102,23 @@ class Plan(Part):
     definition: str
     dataset: str
     protocols: list[str]
-    protocol_blocks: dict[str, int] = Field(
-        default_factory=dict, description="Blocks that measure a protocol, the first ones, where that is not all."
-    )
+    protocol_blocks: dict[str, int] = Field(default_factory=dict)
+    """Blocks that measure a protocol, the first ones, where that is not all."""
     families: list[str]
     seeds: list[int]
     blocks: int
-    balanced: bool = Field(
-        default=False, description="Whether the order of participants is balanced over blocks; older runs drew each."
-    )
-    mix: dict[str, float] = Field(
-        default_factory=dict, description="Weights of workloads in a mean of latencies beside the others."
-    )
-    shards: int = Field(default=1, description="Parts that the solutions are dealt into; a block is of one.")
-    anchors: list[str] = Field(
-        default_factory=list,
-        description="Solutions that are in every shard, and that every other one is compared with.",
-    )
-    selection: Selection | None = Field(
-        default=None, description="The screening whose leading solutions this run confirms; null for any other run."
-    )
-    leading: int = Field(
-        default=LEADING, description="How many of many solutions are compared with each other and shown."
-    )
+    balanced: bool = False
+    """Whether the order of participants is balanced over blocks; older runs drew each."""
+    mix: dict[str, float] = Field(default_factory=dict)
+    """Weights of workloads in a mean of latencies beside the others."""
+    shards: int = 1
+    """Parts that the solutions are dealt into; a block is of one."""
+    anchors: list[str] = Field(default_factory=list)
+    """Solutions that are in every shard, and that every other one is compared with."""
+    selection: Selection | None = None
+    """The screening whose leading solutions this run confirms; null for any other run."""
+    leading: int = LEADING
+    """How many of many solutions are compared with each other and shown."""
     timeout_s: int
     threads: int
     gpus: int
@@ -132,11 +128,9 @@ class Plan(Part):
     traces_root: str
     host_fingerprint: str
     harness: str
-    commit: str | None = Field(
-        None,
-        description="Commit of the checkout that planned the run, with -dirty where files differed; null outside of "
-        "git and in older runs. No cell depends on it.",
-    )
+    commit: str | None = None
+    """Commit of the checkout that planned the run, with -dirty where files differed; null outside of git and in older
+    runs. No cell depends on it."""
     participants: list[Participant]
     unpacked: dict[str, str] = Field(
         default_factory=dict,
