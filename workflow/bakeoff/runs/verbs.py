@@ -44,12 +44,8 @@ def measure(args: argparse.Namespace) -> int:
 
 def assemble_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder whose blocks are measured")
-    parser.add_argument(
-        "--wait",
-        type=seconds("--wait"),
-        metavar="S",
-        help="longest time to wait for journals that a shared file system shows late, seconds (default: none)",
-    )
+    late = "longest time to wait for journals that a shared file system shows late, seconds (default: none)"
+    limit(parser, late, option="--wait")
 
 
 def assemble(args: argparse.Namespace) -> int:
