@@ -177,6 +177,6 @@ def test_jobs_need_a_backend_by_name_and_both_halves_of_the_profile(checkout: Ch
     assert resolve_for_jobs(Config(cluster=True, backend="sm_100a")).blocks == 10
     done = checkout.snakemake("results/verdict.txt", config=[*SMALL, "cluster=true", "backend=cpu"], check=False)
     assert done.returncode == 2 and "give `--profile profiles/slurm`" in done.stderr, done.stderr
-    words = ("-n", "-p", "--latency-wait", "77", "--quiet", "host", "--", "results/runs/cpu/traces.jsonl")
+    words = ("results/runs/cpu/traces.jsonl", "-n", "-p", "--latency-wait", "77", "--quiet", "host")
     shown = checkout.snakemake(*words, config=[*SMALL, "cluster=true", "backend=cpu"])
     assert "assemble results/runs/cpu --wait 77 " in shown.stdout + shown.stderr
