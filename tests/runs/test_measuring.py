@@ -126,7 +126,8 @@ def test_nothing_waits_for_the_device_between_two_timed_calls_of_a_batch() -> No
     four = ("new values", "weights rewritten and back", "digest of the output", "fences")
     launches = sum(found[name][0] / found[name][2] for name in four)
     moved_mb = sum(found[f"{name}, bytes"][0] for name in four) / 1e6
-    assert f"now {launches:.0f} launches, {moved_mb:.0f} MB and a quarter of a wait" in PAGE
+    waits = sum(found[name][1] / found[name][2] for name in (*four, "secret values and weights drawn"))
+    assert f"now {launches:.0f} launches, {moved_mb:.0f} MB and {waits:.1f} waits" in PAGE
 
 
 def test_what_the_page_says_of_the_last_changes_follows_from_the_runs() -> None:

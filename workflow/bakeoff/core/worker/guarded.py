@@ -82,9 +82,9 @@ class OutputBuffer:
 
 
 def changed_fences(outputs: Sequence[OutputBuffer]) -> int:
-    """How many fence elements of some outputs are no longer their poison; one wait for the device for all."""
+    """How many fence elements of outputs are no longer poison; two waits for the device, whatever their number."""
     fences = torch.cat([fence for output in outputs for fence in output.fences()]).view(len(outputs), -1)
-    poison = torch.tensor([[output.poison_bits] for output in outputs], dtype=torch.int16, device=fences.device)
+    poison = torch.tensor([[output.poison_bits] for output in outputs], dtype=torch.int16).to(fences.device)
     return int((fences != poison).sum())
 
 
