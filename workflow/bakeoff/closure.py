@@ -30,9 +30,14 @@ def closure(*modules: str, root: Path | None = None) -> list[Path]:
     """Files that the named modules (`bakeoff.x.y`) rest on, sorted. root: the folder that holds the package."""
     root = root or PACKAGES
     found: set[Path] = set()
+    seen: set[str] = set()
     waiting = list(modules)
     while waiting:
-        for path in _files(root, waiting.pop()):
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        for path in _files(root, module):
             if path not in found:
                 found |= {path, *_data(path)}
                 waiting += _imported(path, path.stat().st_mtime_ns)
@@ -80,6 +85,8 @@ def _imported(path: Path, changed_ns: int) -> tuple[str, ...]:
 
 def _targets(tree: ast.AST, is_package: bool) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):
+            continue  # no statement stands in one, and most of a tree is expressions
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue  # for type checkers: never imported
         if isinstance(node, ast.FunctionDef) and is_package:
