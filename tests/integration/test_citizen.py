@@ -73,12 +73,14 @@ def links(page: Path) -> list[str]:
     return sorted({unquote(link) for link in local if link})
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_with_an_odd_name_passes(odd: Checkout) -> None:
     for verdict in ("results/runs/cpu/verdict.txt", "results/verdict.txt"):
         assert (odd.root / verdict).read_text().startswith("1/1 cells PASSED")
     assert (odd.root / "results/verdict.txt").read_text().endswith("; run cpu\n")
 
 
+@pytest.mark.slow
 def test_links_to_odd_names_lead_to_their_files(odd: Checkout) -> None:
     for index in ("results/index.html", "results/runs/cpu/index.html"):
         page = odd.root / index
@@ -87,6 +89,7 @@ def test_links_to_odd_names_lead_to_their_files(odd: Checkout) -> None:
         assert [link for link in found if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.slow
 def test_runs_of_another_version_are_left_out_with_a_word(odd: Checkout) -> None:
     said = (odd.root / "results/said.txt").read_text()
     assert "'results/recorded/of_old' is left out: another version of bakeoff made it" in said
@@ -95,6 +98,7 @@ def test_runs_of_another_version_are_left_out_with_a_word(odd: Checkout) -> None
     assert "runs/old" not in (odd.root / "results/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_two_runs_keep_their_own_pages(changing: Checkout) -> None:
     """The second run is the first one's folder under another name, so that nothing but the pages is due."""
     first = changing.root / "results/runs/cpu"
@@ -107,6 +111,7 @@ def test_two_runs_keep_their_own_pages(changing: Checkout) -> None:
     assert "runs/cpu/report/report.html" in links(changing.root / "results/index.html")
 
 
+@pytest.mark.slow
 def test_a_verdict_does_not_outlive_its_run(changing: Checkout) -> None:
     verdicts = [changing.root / "results/verdict.txt", changing.root / "results/runs/cpu/verdict.txt"]
     traces = changing.root / "results/runs/cpu/traces.jsonl"
@@ -119,6 +124,7 @@ def test_a_verdict_does_not_outlive_its_run(changing: Checkout) -> None:
     assert all(path.exists() for path in verdicts)
 
 
+@pytest.mark.slow
 def test_snakemakes_own_report_holds_the_pages(changing: Checkout, tmp_path: Path) -> None:
     changing.snakemake("--report", str(tmp_path / "report.zip"), config=ONE)
     with zipfile.ZipFile(tmp_path / "report.zip") as archive:

@@ -23,6 +23,7 @@ from bakeoff.processes.children import children_of
 from bakeoff.runs.assemble import assemble_run
 from bakeoff.schema.outcomes import Outcome, Reason
 from support.measure_runs import command, environment, fake_device, make_run, measure, plan_run, records
+from support.once import once
 
 pytestmark = pytest.mark.timeout(900)
 WORKLOADS = ["T1_o32", "T7_o192", "T14_o0"]
@@ -33,12 +34,17 @@ Undo = Callable[[], object]
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], bytes]:
     """Solutions, environment and traces of a run on the test double that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run, env = make_run(folder, {"honest": None}, workloads=WORKLOADS), fake_device(folder)
-    done = measure(run, env=env)
-    assert done.returncode == 0, done.stderr
-    assemble_run(run)
-    return folder / "solutions", env, (run / "traces.jsonl").read_bytes()
+
+    def make(folder: Path) -> None:
+        run = make_run(folder, {"honest": None}, workloads=WORKLOADS)
+        done = measure(run, env=fake_device(folder))
+        assert done.returncode == 0, done.stderr
+        assemble_run(run)
+
+    folder = once(tmp_path_factory, "before_faults", make)
+    own = tmp_path_factory.mktemp("undisturbed")  # runs are planned from it, which writes beside the solutions
+    shutil.copytree(folder / "solutions", own / "solutions", symlinks=True)
+    return own / "solutions", fake_device(own), (folder / "run/traces.jsonl").read_bytes()
 
 
 @pytest.fixture

@@ -265,15 +265,20 @@ def test_cells_run_in_a_seeded_order_that_differs_between_blocks_and_verify_cell
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str], dict[str, bytes], float]:
-    """A run on the fake device that nothing disturbs: its folder, environment, traces, and how long it took."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run, env = make_run(folder, {"honest": None}), fake_device(folder)
-    begun = time.monotonic()
-    done = measure(run, env=env)
-    assert done.returncode == 0, done.stderr
-    seconds = time.monotonic() - begun
-    assemble_run(run)
-    return folder, env, {name: (run / name).read_bytes() for name in ("traces.jsonl", "verification.jsonl")}, seconds
+    """A run on the fake device that nothing disturbs: its solutions' folder, environment, traces, how long it took."""
+
+    def make(folder: Path) -> None:
+        run, begun = make_run(folder, {"honest": None}), time.monotonic()
+        done = measure(run, env=fake_device(folder))
+        assert done.returncode == 0, done.stderr
+        (folder / "seconds").write_text(str(time.monotonic() - begun))
+        assemble_run(run)
+
+    folder = once(tmp_path_factory, "before_kills", make)
+    made = {name: (folder / "run" / name).read_bytes() for name in ("traces.jsonl", "verification.jsonl")}
+    own = tmp_path_factory.mktemp("undisturbed")  # runs are planned from it, which writes beside the solutions
+    shutil.copytree(folder / "solutions", own / "solutions", symlinks=True)
+    return own, fake_device(own), made, float((folder / "seconds").read_text())
 
 
 @pytest.mark.parametrize("moment", range(int(os.environ.get("BAKEOFF_KILLS", "2")) // 2))
