@@ -33,7 +33,7 @@ from support.patched import Edit, environment, patched
 CUDA, TIMING, VARIANTS = (f"workflow/bakeoff/core/{name}.py" for name in ("device/cuda", "worker/timing", "variants"))
 SAME_VALUES: tuple[Edit, ...] = (
     (VARIANTS, "        first = number = number", "        return Variant(self.seed)\n        first = number = number"),
-    (VARIANTS, 'return self._number("repeats", number) % REPEATS == 0', "return False"),
+    (VARIANTS, 'return self._number("repeats", number // REPEATS) % REPEATS == number % REPEATS', "return False"),
     (TIMING, "        pool.draw(numbers if self._alone else numbers[:1])\n", ""),
     (
         TIMING,

@@ -189,6 +189,13 @@ def test_every_timed_call_has_new_values_and_the_same_amount_of_work(tokens: int
     assert len({draws.variant(number).part for number in range(30)}) == 30
 
 
+def test_no_cell_is_without_a_call_that_repeats_values_and_nobody_knows_which_it_is() -> None:
+    draws = [Draws.new(1, 32) for _ in range(300)]
+    places = [[number for number in range(16) if each.repeats(number)] for each in draws]
+    assert {len(each) for each in places} == {3, 4}
+    assert {number for each in places for number in each} == set(range(1, 16))
+
+
 def test_a_call_that_repeats_values_has_other_weights() -> None:
     draws = Draws(1, 12345, 5)
     number = next(number for number in range(1, 200) if draws.repeats(number) and not draws.repeats(number - 1))

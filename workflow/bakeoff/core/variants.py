@@ -72,7 +72,8 @@ class Draws:
         """Whether a call has the values of the one before it, with another part of the weights rewritten."""
         if self.shared > 1 or number <= 0:
             return False
-        return self._number("repeats", number) % REPEATS == 0
+        # One of each four: by chance alone, one cell in a hundred would have none among its sixteen.
+        return self._number("repeats", number // REPEATS) % REPEATS == number % REPEATS
 
     def variant(self, number: int) -> Variant:
         """Of the call with this number; calls that are not offered for judging have negative ones."""
