@@ -51,7 +51,7 @@ def judge(
     rows = compare(output, reference, bounds().published)
     numerics = _numerics(rows, active.cpu(), geometry.hidden, 0 if ambiguous is None else int(ambiguous.flags.sum()))
     if emulation is not None:
-        distance = compare(output, emulation, bounds().published)
+        distance = rows if emulation is reference else compare(output, emulation, bounds().published)
         whole, worst = _relative_l2(distance, active.cpu())
         numerics = numerics.model_copy(update={"emulation_l2": whole, "emulation_worst_row": worst})
     return Judgement(
