@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ PLAN = ("plan", "--config", "config/config.yaml", "--host", f"{RUN}/host.json", 
 
 def edit(root: Path, name: str, change: Callable[[str], str]) -> None:
     (root / name).write_text(change((root / name).read_text()))
+
+
+def swapped(name: str, old: str, new: str) -> Callable[[Path], None]:
+    """A mistake in a file: one text in place of another."""
+    return lambda root: edit(root, name, lambda text: text.replace(old, new))
+
+
+setting = partial(swapped, "config/config.yaml")
 
 
 def first_line(root: Path, name: str, change: Callable[[dict], None]) -> None:
@@ -49,55 +58,49 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         PLAN,
         ("config.yaml", "number_of_blocks", "no such field"),
     ),
-    "wrong type": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("timeout_s: 1200", "timeout_s: soon")),
-        PLAN,
-        ("config.yaml", "timeout_s", "'soon'"),
-    ),
+    "wrong type": (setting("timeout_s: 1200", "timeout_s: soon"), PLAN, ("config.yaml", "timeout_s", "'soon'")),
     "a word where a word or a list may stand": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("workloads: all", "workloads: T1_o32")),
+        setting("workloads: all", "workloads: T1_o32"),
         PLAN,
         ("config.yaml: field workloads\n", "'all' or 'grid' or a valid list"),
     ),
     "a bad entry of a list": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("workloads: all", "workloads: [7]")),
+        setting("workloads: all", "workloads: [7]"),
         PLAN,
         ("config.yaml: field workloads.0\n", "a valid string"),
     ),
     "yes for a number": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("blocks: auto", "blocks: true")),
+        setting("blocks: auto", "blocks: true"),
         PLAN,
         ("config.yaml: field blocks\n", "'auto' or a valid integer"),
     ),
     "no solution at all": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("solutions: all", "solutions: []")),
+        setting("solutions: all", "solutions: []"),
         PLAN,
         ("config.yaml: field solutions\n", "at least 1 of them"),
     ),
     "a key without its value": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("blocks: auto", "blocks:")),
+        setting("blocks: auto", "blocks:"),
         PLAN,
         ("config.yaml: field blocks\n", "an empty value"),
     ),
     "a run named like a date": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("run: auto", "run: 2026-02-26")),
+        setting("run: auto", "run: 2026-02-26"),
         PLAN,
         ("config.yaml: field run\n", "2026-02-26 (a date, unless it stands in quotes)"),
     ),
     "a run whose name leaves its folder": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("run: auto", "run: ../x")),
+        setting("run: auto", "run: ../x"),
         PLAN,
         ("config.yaml: field run\n", "text that matches ^[A-Za-z0-9]"),
     ),
     "a data set without a name": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("dataset: synthetic", "dataset: ''")),
+        setting("dataset: synthetic", "dataset: ''"),
         PLAN,
         ("config.yaml: field dataset\n", "text that is not empty"),
     ),
     "a time limit beyond a week": (
-        lambda root: edit(
-            root, "config/config.yaml", lambda text: text.replace("timeout_s: 1200", "timeout_s: 1" + "0" * 27)
-        ),
+        setting("timeout_s: 1200", "timeout_s: 1" + "0" * 27),
         PLAN,
         ("config.yaml: field timeout_s\n", "less than or equal to 604800"),
     ),
@@ -124,7 +127,7 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         ("twins", "nobody", "triton_fused_moe_v2"),
     ),
     "an unknown cell to profile": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("cells: all", "cells: [T1_o33]")),
+        setting("cells: all", "cells: [T1_o33]"),
         PLAN,
         ("profile.cells", "T1_o33", "T1_o32"),
     ),
@@ -138,25 +141,19 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         PLAN,
         ("host.json: field cpu (and 10 more)\n", "this field"),
     ),
-    "a list entry twice": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("seeds: [2]", "seeds: [2, 2]")),
-        PLAN,
-        ("seeds", "twice"),
-    ),
+    "a list entry twice": (setting("seeds: [2]", "seeds: [2, 2]"), PLAN, ("seeds", "twice")),
     "configuration that is no YAML": (
         lambda root: edit(root, "config/config.yaml", lambda text: text + "run: [\n"),
         PLAN,
         ("config.yaml", "not YAML"),
     ),
     "a GPU asked for where none is": (
-        lambda root: edit(root, "config/config.yaml", lambda text: text.replace("backend: auto", "backend: sm_100a")),
+        setting("backend: auto", "backend: sm_100a"),
         PLAN,
         ("backend", "sm_100a", "cpu"),
     ),
     "an unknown solution": (
-        lambda root: edit(
-            root, "config/config.yaml", lambda text: text.replace("solutions: all", "solutions: [nobody]")
-        ),
+        setting("solutions: all", "solutions: [nobody]"),
         PLAN,
         ("solutions", "nobody", "triton_fused_moe_v2"),
     ),
@@ -186,14 +183,10 @@ CASES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], tuple[str, ...
         PLAN,
         ("triton_fused_moe_v2", "solution.yaml"),
     ),
-    "a data set that lacks a blob": (
-        lambda root: lay_out_dataset_without_blobs(root),
-        PLAN,
-        ("blob", ".safetensors"),
-    ),
+    "a data set that lacks a blob": (lambda root: lay_out_dataset_without_blobs(root), PLAN, ("blob", ".safetensors")),
     "a truncated journal line": (truncate_journal, ("assemble", RUN), ("jsonl:1",)),
     "a run folder of another schema version": (
-        lambda root: edit(root, f"{RUN}/config.json", lambda text: text.replace("bakeoff/plan/1", "bakeoff/plan/99")),
+        swapped(f"{RUN}/config.json", "bakeoff/plan/1", "bakeoff/plan/99"),
         ("verify", RUN),
         ("config.json", "bakeoff/plan/99", "bakeoff/plan/1"),
     ),

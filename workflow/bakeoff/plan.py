@@ -135,26 +135,12 @@ def _cells(who: Participant, what: PlannedWorkload, plan: Plan, common: dict[str
         for seed in plan.seeds
         if (family, seed) != (plan.families[0], plan.seeds[0])
     ]
-    return [
-        PlannedCell(
-            participant=who.name,
-            workload=what.id,
-            kind=kind,
-            protocol=protocol,
-            family=family,
-            seed=seed,
-            key=cell_key(
-                participant=who.digest,
-                workload=what.digest,
-                kind=kind,
-                protocol=protocol,
-                family=family,
-                seed=seed,
-                **common,
-            ),
-        )
-        for kind, protocol, family, seed in timed + ([] if who.role == "reference" else verified)
-    ]
+    cells = []
+    for values in timed + ([] if who.role == "reference" else verified):
+        about: dict[str, Any] = dict(zip(("kind", "protocol", "family", "seed"), values, strict=True))
+        key = cell_key(participant=who.digest, workload=what.digest, **about, **common)
+        cells.append(PlannedCell(participant=who.name, workload=what.id, **about, key=key))
+    return cells
 
 
 def _reference(definition: Definition) -> Participant:

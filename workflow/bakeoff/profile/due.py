@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bakeoff.errors import InputError
 from bakeoff.files import read_json
-from bakeoff.options import closest
+from bakeoff.options import chosen, closest
 from bakeoff.schema.plan import Participant, Plan
 from bakeoff.schema.profile import Coverage, SolutionProfile
 
@@ -37,12 +37,9 @@ def solutions(plan: Plan, names: Sequence[str] | None = None) -> list[Participan
 
 def workloads(plan: Plan, names: Sequence[str] | None = None) -> list[str]:
     """Ids of the workloads to profile, in the run's order: those that are named, else what the configuration says."""
-    there, chosen = [workload.id for workload in plan.workloads], plan.profile.cells
-    asked = names or (there if chosen == "all" else chosen)
-    unknown = [name for name in asked if name not in there]
-    if unknown:
-        where = "option --workload" if names else "config: profile.cells"
-        raise InputError(where, ", ".join(unknown), f"workloads of this run: {', '.join(there)}", "correct the name")
+    there, cells = [workload.id for workload in plan.workloads], plan.profile.cells
+    asked = names or (there if cells == "all" else cells)
+    chosen("option --workload" if names else "config: profile.cells", asked, dict.fromkeys(there))
     return [name for name in there if name in asked]
 
 

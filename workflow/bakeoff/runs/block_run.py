@@ -275,13 +275,7 @@ def _no_process(plan: Plan, who: Participant) -> tuple[Outcome, Reason, str] | N
 
 def _without_process(cell: PlannedCell, block: int, outcome: Outcome, reason: Reason, detail: str) -> Record:
     return Record(
-        key=cell.key,
-        kind=cell.kind,
-        participant=cell.participant,
-        workload=cell.workload,
-        protocol=cell.protocol,
-        family=cell.family,
-        seed=cell.seed,
+        **cell.model_dump(),
         block=block,
         outcome=outcome,
         reason=reason,

@@ -8,6 +8,11 @@ from bakeoff.schema.outcomes import Outcome
 from bakeoff.schema.published import PublishedMeta
 from bakeoff.stats.rundata import OtherRun, RunData
 
+_SAME = (
+    *("title", "backend", "hardware", "definition", "dataset", "protocol"),
+    *("timeout_s", "rtol", "atol", "required_matched_ratio"),
+)
+
 
 def load_published(folder: Path) -> RunData:
     """Read a published folder; flaws of the files are InputErrors with file, line and column."""
@@ -46,16 +51,7 @@ def _header(meta: PublishedMeta, name: str) -> RunHeader:
     return RunHeader(
         kind="published",
         id=name,
-        title=meta.title,
         date=meta.date.isoformat(),
-        backend=meta.backend,
-        hardware=meta.hardware,
-        definition=meta.definition,
-        dataset=meta.dataset,
-        protocol=meta.protocol,
         blocks=1,
-        timeout_s=meta.timeout_s,
-        rtol=meta.rtol,
-        atol=meta.atol,
-        required_matched_ratio=meta.required_matched_ratio,
+        **{name: getattr(meta, name) for name in _SAME},
     )

@@ -1,5 +1,9 @@
 """Words for codes: what pages and terminal call an outcome, a condition, a limit. A code without a word is an error."""
 
+from typing import get_args
+
+from bakeoff.schema.solution import Stage
+
 ROLES = {
     "contestant": "contestant",
     "peer": "peer, not ranked",
@@ -144,16 +148,7 @@ LIMITS = {
     "device": "the GPU",
 }
 # Stages are called by their own names; what a bar has besides is not one.
-STACK = {
-    "routing": "routing",
-    "permute": "permute",
-    "gemm1": "gemm1",
-    "activation_quant": "activation_quant",
-    "gemm2": "gemm2",
-    "combine": "combine",
-    "other": "other",
-    "gap": "launch gaps",
-}
+STACK = {stage: stage for stage in get_args(Stage)} | {"gap": "launch gaps"}
 ROOFS = {
     "peak": "sourced peaks",
     "measured": "measured on this host",
