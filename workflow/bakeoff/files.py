@@ -100,9 +100,8 @@ def replace_marked(text: str, name: str, made: str, where: Path) -> str:
     before, found, rest = text.partition(start)
     _, closed, after = rest.partition(end)
     if not (found and closed) or start in rest or end in after:
-        raise InputError(
-            where, f"not exactly one {start} ... {end}", "one place for what is generated", "restore the marks"
-        )
+        marks = f"not exactly one {start} ... {end}"
+        raise InputError(where, marks, "one place for what is generated", "restore the marks")
     return f"{before}{start}\n{made}\n{end}{after}"
 
 
@@ -155,11 +154,9 @@ class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [key for index, key in enumerate(keys) if key in keys[:index]]
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {repeated[0]!r} stands twice", node.start_mark
-            )
+        if repeated := [key for index, key in enumerate(keys) if key in keys[:index]]:
+            said = f"the key {repeated[0]!r} stands twice"
+            raise yaml.constructor.ConstructorError(None, None, said, node.start_mark)
         return dict(super().construct_mapping(node, deep))
 
 
