@@ -82,9 +82,15 @@ class LayerRun:
         with np.errstate(all="ignore"):
             for first in range(0, grid, cluster):
                 run_cluster(
-                    program, memory, parameters, first=first, grid=grid, cluster=cluster, shared=shared,
+                    program,
+                    memory,
+                    parameters,
+                    first=first,
+                    grid=grid,
+                    cluster=cluster,
+                    shared=shared,
                     seed=self.seed + first,
-                )  # fmt: skip
+                )
 
     def _route_tokens(self, name: str) -> None:
         i = self.inputs
