@@ -22,7 +22,7 @@ from support.checkout import SMALL, Checkout, copy_project
 KIND = os.environ.get("BAKEOFF_SLURM", "")
 pytestmark = [
     pytest.mark.skipif(not KIND, reason="starts a Slurm cluster on this machine: `make test-slurm`"),
-    pytest.mark.timeout(3600),
+    pytest.mark.timeout(600 if KIND == "smoke" else 3600),
 ]
 RUN, BLOCKS = "results/runs/slurm", 10
 CLUSTER = Path(__file__).with_name("cluster.sh")
@@ -36,10 +36,13 @@ SOON = ["--slurm-init-seconds-before-status-checks", "1", "--seconds-between-sta
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Four nodes; with BAKEOFF_SLURM=accounting, and slurmdbd; with BAKEOFF_SLURM=smoke, one node."""
+    """Four nodes; with BAKEOFF_SLURM=accounting, and slurmdbd; with BAKEOFF_SLURM=smoke, one node, and a host that
+    cannot start Slurm is said, not failed: it may lack rights that a container can be without."""
     folder, nodes = tmp_path_factory.mktemp("slurm"), "1" if KIND == "smoke" else "4"
     words = [CLUSTER, "start", folder, *([KIND] if KIND == "accounting" else [])]
-    subprocess.run(words, env={**os.environ, "NODES": nodes}, check=True, timeout=300)
+    started = subprocess.run(words, env={**os.environ, "NODES": nodes}, check=KIND != "smoke", timeout=300)
+    if started.returncode:
+        pytest.skip(f"Slurm does not start on this host: {CLUSTER.name} ended with {started.returncode}, see above")
     yield folder
     subprocess.run([CLUSTER, "stop", folder], check=True, timeout=60)
 
