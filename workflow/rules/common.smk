@@ -193,6 +193,13 @@ def harness_files(*modules):
     return given(*closure(*modules))
 
 
+def patience(wildcards, output):
+    """How long journals are waited for: Snakemake waits for a block's manifest alone. It takes the output so that another patience makes
+    nothing stale."""
+    latest = getattr(workflow.execution_settings, "latency_wait", 0)
+    return f"--wait {latest}" if JOBS and latest else ""
+
+
 def trace_files():
     return given(*sorted(Path(TRACES_ROOT).rglob(f"{SETTINGS.definition}.json*")))
 

@@ -62,13 +62,6 @@ rule gate_power:
         "{params.chosen:q} -o {output:q} 2> >(tee {log:q} >&2)"
 
 
-def patience(wildcards, output):
-    """How long journals are waited for: Snakemake waits for a block's manifest alone. It takes the output so that another patience makes
-    nothing stale."""
-    latest = getattr(workflow.execution_settings, "latency_wait", 0)
-    return f"--wait {latest}" if JOBS and latest else ""
-
-
 rule assemble:
     localrule: True
     input:
