@@ -194,7 +194,7 @@ def harness_files(*modules):
 
 
 def patience(wildcards, output):
-    """How long journals are waited for: Snakemake waits for a block's manifest alone. It takes the output so that another patience makes
+    """How long journals and profiles are waited for: Snakemake waits for their manifests alone. It takes the output so that another patience makes
     nothing stale."""
     latest = getattr(workflow.execution_settings, "latency_wait", 0)
     return f"--wait {latest}" if JOBS and latest else ""

@@ -18,9 +18,10 @@ rule analyse:
     params:
         bakeoff=bakeoff,
         run=above(1),
+        wait=patience,
     shell:
         "echo 'analyse     '{params.run:q} >&2; "
-        "{params.bakeoff} analyse {params.run:q} -o {output:q} 2> {log:q}"
+        "{params.bakeoff} analyse {params.run:q} {params.wait} -o {output:q} 2> {log:q}"
 
 
 rule report:

@@ -1,9 +1,10 @@
 """What a run profiles, and what it has of that: all that reads or makes profiles asks here.
 
-Entry points: `wanted`, `solutions`, `workloads`, `documents`, `coverage`.
+Entry points: `wanted`, `solutions`, `workloads`, `documents`, `coverage`, `wait_for_documents`.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bakeoff.errors import InputError
@@ -11,6 +12,8 @@ from bakeoff.files import read_json
 from bakeoff.options import chosen, closest
 from bakeoff.schema.plan import Participant, Plan
 from bakeoff.schema.profile import Coverage, SolutionProfile
+
+LOOK_S = 0.5  # between two looks at what a file system shows late
 
 
 def wanted(plan: Plan, tier: str | None = None) -> bool:
@@ -67,3 +70,28 @@ def coverage(plan: Plan, profiles: Mapping[str, SolutionProfile]) -> list[Covera
             )
         )
     return found
+
+
+def wait_for_documents(run: Path, plan: Plan, wait_s: float, tell: Callable[[str], None]) -> None:
+    """Wait until the profiles hold what the profile's manifest, written last, says of them, `wait_s` at most; an
+    InputError then. On a shared file system another host may see the manifest first."""
+    manifest, deadline, told = run / "profile" / "manifest.json", time.monotonic() + wait_s, False
+
+    def late() -> list[str]:
+        covered = coverage(plan, documents(run, plan)) if manifest.is_file() else []
+        return [one.solution for one in covered if one.profiled + len(one.failures) < one.due]
+
+    while names := late():
+        if time.monotonic() > deadline:
+            raise InputError(
+                run / "profile" / f"{names[0]}.json",
+                found=f"fewer cells after {wait_s:g} s than its manifest.json closed",
+                expected="every due cell of a profile that is complete",
+                hint="a shared file system may show it later: run the same command again, and raise `latency-wait` in "
+                "profiles/slurm/profile.yaml; if it was changed, delete manifest.json, and what is owed is profiled",
+            )
+        if not told:
+            tell(f"waiting up to {wait_s:g} s for the profile of {names[0]}: the manifest is here, and it is not whole")
+        told = True
+        list(manifest.parent.iterdir())  # asks a file server anew, which a look for one name need not
+        time.sleep(LOOK_S)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bakeoff.errors import InputError
 from bakeoff.files import model_json, write_atomic
-from bakeoff.options import output, several, whole
+from bakeoff.options import limit, output, several, whole
 
 if TYPE_CHECKING:
     from bakeoff.schema.analysis import Analysis
@@ -79,6 +79,8 @@ def analyse_arguments(parser: argparse.ArgumentParser) -> None:
     output(parser, "FILE", "where to write (default: FOLDER/analysis.json)", required=False)
     earlier = "also compare with this earlier run; may be given several times (default: the published run only)"
     several(parser, "--against", "FOLDER", earlier, Path)
+    late = "longest time to wait for a profile that a shared file system shows late, seconds (default: none)"
+    limit(parser, late, option="--wait")
 
 
 def analyse(args: argparse.Namespace) -> int:
@@ -93,6 +95,11 @@ def analyse(args: argparse.Namespace) -> int:
         )
     if args.output is None and args.others:
         raise InputError("-o", "nothing", "a file, since the analysis is of several runs", "add `-o FILE`")
+    if args.wait:
+        from bakeoff.planned import read_plan
+        from bakeoff.profile.due import wait_for_documents
+
+        wait_for_documents(args.folder, read_plan(args.folder), args.wait, lambda said: print(said, file=sys.stderr))
     path = args.output or args.folder / "analysis.json"
     write_atomic(path, document_bytes(analysis_of(args.folder, args.against or (), args.others)))
     print(f"written: {path}", file=sys.stderr)
