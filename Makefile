@@ -77,7 +77,7 @@ test-fast: $(TO_DEVELOP)  ## the tests that take no longer than a few seconds ea
 	@$(PYTEST) -m "not slow and not browser"
 
 # Debian's Slurm, four virtual nodes on this machine; needs root. Twice: without accounting, and with it.
-test-slurm: $(TO_DEVELOP) .venv/.slurm  ## ten blocks over a Slurm cluster that starts on this machine; about 15 minutes
+test-slurm: $(TO_DEVELOP) .venv/.slurm  ## ten blocks over a Slurm cluster that starts on this machine; about 10 minutes
 	@for kind in plain accounting; do BAKEOFF_SLURM=$$kind $(BIN)/python -m pytest -x -s tests/slurm; done
 
 slurm-tools:  ## install Slurm on Debian or Ubuntu
