@@ -197,4 +197,4 @@ def test_the_hosted_steps_succeed_in_a_clean_clone(tmp_path: Path) -> None:
     for command in once[: once.index("make test") + 1]:
         done = subprocess.run(command.split(), cwd=clone, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}: exit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
-    assert "76/76 cells PASSED" in summary.read_text()
+    assert re.search(r"\b(\d+)/\1 cells PASSED", summary.read_text()), summary.read_text()
