@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.library_calls import call_of
+from support.recorded_calls import call_of
 from support.solution_support import module_of, record_launches, record_own_launches
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from support.library_calls import call_of, check_kinds, facts_of, signature
+from support.recorded_calls import call_of, check_kinds, facts_of, signature
 from support.solution_support import PUBLISHED_TOKENS, module_of
 
 

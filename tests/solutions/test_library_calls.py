@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.library_calls import FACTS, GROUPED, SCHEMA, facts_of, signature
+from support.recorded_calls import FACTS, GROUPED, SCHEMA, facts_of, signature
 from support.solution_support import PUBLISHED_TOKENS, module_of
 from triton.tools.tensor_descriptor import TensorDescriptor
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.library_calls import FACTS
+from support.recorded_calls import FACTS
 from support.solution_support import module_of
 
 WHEELS = Path(os.environ.get("BAKEOFF_WHEELS", "no-folder-given"))
